@@ -56,6 +56,8 @@ pub mod code {
     pub const STEP_SIGNALLED: &str = "STEP_SIGNALLED";
     /// A process could not be started.
     pub const SPAWN_FAILED: &str = "SPAWN_FAILED";
+    /// Something happened that Loom's authors thought impossible.
+    pub const INTERNAL: &str = "INTERNAL";
     /// The run was cancelled by a signal to Loom.
     pub const CANCELLED: &str = "CANCELLED";
     /// A plugin's code trapped or panicked.

@@ -1,0 +1,76 @@
+//! Cancellation: ask first, then kill.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// How long a process has between SIGTERM and SIGKILL.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// How urgently a run is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Urgency {
+    /// It is not.
+    #[default]
+    None,
+    /// No new work; running steps are asked to end and killed after [`GRACE`].
+    Ask,
+    /// Running steps are killed now.
+    Kill,
+}
+
+/// The side that cancels.
+#[derive(Debug, Clone)]
+pub struct Canceller(watch::Sender<Urgency>);
+
+/// The side that is cancelled.
+#[derive(Debug, Clone)]
+pub struct Cancel(watch::Receiver<Urgency>);
+
+/// A pair of both.
+pub fn channel() -> (Canceller, Cancel) {
+    let (sender, receiver) = watch::channel(Urgency::None);
+    (Canceller(sender), Cancel(receiver))
+}
+
+impl Canceller {
+    /// Raises the urgency to `urgency`; it never sinks.
+    pub fn raise(&self, urgency: Urgency) {
+        self.0.send_if_modified(|now| {
+            let raised = urgency > *now;
+            if raised {
+                *now = urgency;
+            }
+            raised
+        });
+    }
+
+    /// The urgency now.
+    pub fn urgency(&self) -> Urgency {
+        *self.0.borrow()
+    }
+
+    /// Another handle on the cancelled side.
+    pub fn cancel(&self) -> Cancel {
+        Cancel(self.0.subscribe())
+    }
+}
+
+impl Cancel {
+    /// The urgency now.
+    pub fn urgency(&self) -> Urgency {
+        *self.0.borrow()
+    }
+
+    /// Whether the run is to end.
+    pub fn is_cancelled(&self) -> bool {
+        self.urgency() > Urgency::None
+    }
+
+    /// Waits until the urgency is at least `urgency`; for ever where nobody can raise it any more.
+    pub async fn reached(&mut self, urgency: Urgency) {
+        if self.0.wait_for(|now| *now >= urgency).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

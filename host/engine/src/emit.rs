@@ -1,0 +1,97 @@
+//! The way of events from jobs to the dispatcher, which alone hands them on.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use loom_contract::event::{Event, EventBody, Level, Message, Output, Phase};
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+
+use crate::clock::Clock;
+
+/// Bytes of output that may be on their way at once. Whoever writes more waits, so that a slow disk slows the run
+/// instead of growing memory.
+const OUTPUT_BUDGET: usize = 8 * 1024 * 1024;
+
+/// An event and what it holds of the output budget.
+pub(crate) struct Envelope {
+    pub(crate) event: Event,
+    _permit: Option<Permit>,
+}
+
+/// A handle that stamps events and sends them to the dispatcher.
+#[derive(Clone)]
+pub struct Emitter {
+    sender: mpsc::UnboundedSender<Envelope>,
+    clock: Clock,
+    budget: Arc<Budget>,
+}
+
+impl std::fmt::Debug for Emitter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Emitter").finish_non_exhaustive()
+    }
+}
+
+/// A new way of events, timed by `clock`.
+pub(crate) fn channel(clock: Clock) -> (Emitter, mpsc::UnboundedReceiver<Envelope>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (Emitter { sender, clock, budget: Arc::default() }, receiver)
+}
+
+impl Emitter {
+    /// The run's clock.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    pub(crate) fn emit(&self, body: EventBody) {
+        // Fails only when the dispatcher is gone, and with it everyone who could read the event.
+        let _ = self.sender.send(Envelope { event: Event { at: self.clock.now(), body }, _permit: None });
+    }
+
+    /// Says `message` in `phase`.
+    pub fn message(&self, phase: Phase, level: Level, message: String, data: Option<Map<String, Value>>) {
+        self.emit(EventBody::Message(phase, Message { level, message, data }));
+    }
+
+    /// Takes `bytes` from the output budget, waiting until they are free. Blocks the thread.
+    pub(crate) fn reserve(&self, bytes: usize) -> Permit {
+        self.budget.take(bytes);
+        Permit { budget: Arc::clone(&self.budget), bytes }
+    }
+
+    pub(crate) fn output(&self, output: Output, permit: Permit) {
+        let event = Event { at: self.clock.now(), body: EventBody::Output(output) };
+        let _ = self.sender.send(Envelope { event, _permit: Some(permit) });
+    }
+}
+
+#[derive(Default)]
+struct Budget {
+    used: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Budget {
+    fn take(&self, bytes: usize) {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = self
+            .freed
+            .wait_while(used, |used| *used > 0 && *used + bytes > OUTPUT_BUDGET)
+            .unwrap_or_else(PoisonError::into_inner);
+        *used += bytes;
+    }
+}
+
+/// A share of the output budget, given back on drop.
+pub(crate) struct Permit {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *self.budget.used.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        self.budget.freed.notify_all();
+    }
+}

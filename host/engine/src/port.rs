@@ -1,0 +1,129 @@
+//! What the engine asks of the outside: providers of jobs.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use loom_contract::error::ErrorInfo;
+use loom_contract::event::{Level, Phase, PluginRef};
+use loom_contract::id::{JobId, StepIndex};
+use loom_contract::section::Section;
+use serde_json::{Map, Value};
+
+use crate::cancel::Cancel;
+use crate::emit::Emitter;
+use crate::output::OutputSink;
+use crate::process::JobProcesses;
+
+/// Runs jobs of one kind: on the host's shell, in containers, or wherever a plugin's author wants.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// Who it is.
+    fn plugin(&self) -> PluginRef;
+
+    /// Takes a job. Nothing of the job happens before [`JobProvider::prepare`].
+    ///
+    /// # Errors
+    /// The provider cannot be brought up.
+    async fn open(&self, job: Arc<JobContext>) -> Result<Box<dyn JobProvider>, ErrorInfo>;
+}
+
+/// A provider with one job. The engine calls `prepare`, then `run_step` for each step until one does not succeed, then
+/// always `cleanup`.
+#[async_trait]
+pub trait JobProvider: Send {
+    /// Gets ready for the job's steps.
+    ///
+    /// # Errors
+    /// It cannot; no step is run.
+    async fn prepare(&mut self) -> Result<(), ErrorInfo>;
+
+    /// Runs one step.
+    ///
+    /// # Errors
+    /// The step could not be run to an end of its own.
+    async fn run_step(&mut self, step: Step) -> Result<StepEnd, ErrorInfo>;
+
+    /// Gives back what the job used. Called whatever happened before, also after a call that failed.
+    ///
+    /// # Errors
+    /// Something could not be given back.
+    async fn cleanup(&mut self, reason: CleanupReason) -> Result<(), ErrorInfo>;
+}
+
+/// A step to run.
+#[derive(Debug)]
+pub struct Step {
+    /// Its position.
+    pub index: StepIndex,
+    /// Its command.
+    pub command: String,
+    /// Whether `command` has several lines of which the first to fail ends the step.
+    pub multi_line: bool,
+    /// Where its standard output is recorded.
+    pub stdout: OutputSink,
+    /// Where its standard error is recorded.
+    pub stderr: OutputSink,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepEnd {
+    /// The exit code; 128 + n where signal n ended it.
+    pub exit_code: i32,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+}
+
+/// Why a job is cleaned up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CleanupReason {
+    /// Its steps are done.
+    Done,
+    /// A step, or something before, failed.
+    Failed,
+    /// The run was cancelled.
+    Cancelled,
+}
+
+/// A job that runs, as providers see it.
+#[derive(Debug)]
+pub struct JobContext {
+    /// The job.
+    pub id: JobId,
+    /// Its stage.
+    pub stage: String,
+    /// Its image.
+    pub image: Option<String>,
+    /// The workflow's variables for it, with all references filled in; in order of name.
+    pub variables: Vec<(String, String)>,
+    /// The whole environment of its processes on the host.
+    pub env: Vec<(OsString, OsString)>,
+    /// The workspace on the host.
+    pub workspace: PathBuf,
+    /// Whether the user wants to see each command.
+    pub debug_trace: bool,
+    /// Whether the run is to end.
+    pub cancel: Cancel,
+    /// The ledger of its processes.
+    pub processes: JobProcesses,
+    pub(crate) emitter: Emitter,
+}
+
+impl JobContext {
+    /// Says `message` in the section `section`, which must be open.
+    pub fn message(&self, section: Section, level: Level, message: String, data: Option<Map<String, Value>>) {
+        self.emitter.message(Phase::Section(self.id.clone(), section), level, message, data);
+    }
+
+    /// Says `message` about the step `step`, which must be running.
+    pub fn step_message(&self, step: StepIndex, level: Level, message: String, data: Option<Map<String, Value>>) {
+        self.emitter.message(Phase::Step(self.id.clone(), step), level, message, data);
+    }
+
+    /// A sink that records output in the section `section`, which must be open for as long as the sink lives.
+    pub fn section_sink(&self, section: Section, stream: loom_contract::event::Stream) -> OutputSink {
+        OutputSink::fixed(&self.emitter, Phase::Section(self.id.clone(), section), stream)
+    }
+}

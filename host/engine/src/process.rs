@@ -1,0 +1,461 @@
+//! Processes: started, heard, ended. No other module starts one or signals one.
+//!
+//! A process is started with `posix_spawn` (the standard library's way where the program is an absolute path and no
+//! hook runs in the child): a fork of a process with a large memory would cost milliseconds. It leads a process group of
+//! its own. One thread per process reads both of its streams and waits for its end, so that output is recorded in the
+//! order in which it arrives.
+//!
+//! Loom is a *child subreaper*: whatever a step leaves behind, in its group or out of it, becomes a child of Loom, where
+//! [`JobProcesses::sweep`] finds it.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
+use std::io;
+use std::io::Read as _;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use loom_contract::exit;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use tokio::sync::watch;
+
+use crate::cancel::{Cancel, GRACE, Urgency};
+use crate::output::{Lines, OutputSink};
+
+mod table;
+
+pub use table::kill_run;
+
+/// How long the output of a process is still read after its end, where another process holds it open.
+const DRAIN: Duration = Duration::from_millis(200);
+/// Bytes per read. More would fall out of the processor's second-level cache.
+const READ: usize = 64 * 1024;
+/// What is left of a job is asked to end, and killed after this long.
+const SWEEP_GRACE: Duration = Duration::from_millis(500);
+
+/// The variables by which a process of a run is known: its run and its job.
+pub const RUN_VARIABLE: &str = "LOOM_RUN_ID";
+/// See [`RUN_VARIABLE`].
+pub const JOB_VARIABLE: &str = "LOOM_JOB_ID";
+
+/// What to start.
+#[derive(Debug)]
+pub struct Spawn {
+    /// An absolute path, a path with a slash relative to `cwd`, or a name that is looked up in the `PATH` of `env`.
+    pub program: OsString,
+    /// Its arguments, without the program itself.
+    pub args: Vec<OsString>,
+    /// Its working directory.
+    pub cwd: PathBuf,
+    /// Its whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    /// Where its standard output goes; `/dev/null` without.
+    pub stdout: Option<OutputSink>,
+    /// Where its standard error goes; `/dev/null` without.
+    pub stderr: Option<OutputSink>,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It ended by itself with this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl Exit {
+    /// The exit code as a shell reports it: 128 + n for signal n.
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => exit::of_signal(signal),
+        }
+    }
+}
+
+/// What the thread that serves a process has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Running,
+    Ended(Exit),
+}
+
+/// A process that was started.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    progress: watch::Receiver<Progress>,
+    /// Whether another process still held its output open when it ended.
+    detached: watch::Receiver<bool>,
+}
+
+impl Process {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Whether its output was still held open, by a process that it left behind, when it ended.
+    pub fn left_output_open(&self) -> bool {
+        *self.detached.borrow()
+    }
+
+    /// Waits for its end. When `cancel` asks, it gets SIGTERM, and SIGKILL [`GRACE`] later or when `cancel` kills;
+    /// signals go to its whole process group.
+    pub async fn wait(&mut self, cancel: &Cancel) -> Exit {
+        let mut cancel = cancel.clone();
+        let mut killer = cancel.clone();
+        tokio::select! {
+            exit = ended(&mut self.progress) => return exit,
+            () = cancel.reached(Urgency::Ask) => {}
+        }
+        if cancel.urgency() < Urgency::Kill {
+            self.signal(Signal::TERM);
+            tokio::select! {
+                exit = ended(&mut self.progress) => return exit,
+                () = killer.reached(Urgency::Kill) => {}
+                () = tokio::time::sleep(GRACE) => {}
+            }
+        }
+        self.signal(Signal::KILL);
+        ended(&mut self.progress).await
+    }
+
+    /// Sends SIGTERM to its group, and SIGKILL `grace` later where it has not ended by then.
+    pub async fn stop(&mut self, grace: Duration) -> Exit {
+        self.signal(Signal::TERM);
+        if let Ok(exit) = tokio::time::timeout(grace, ended(&mut self.progress)).await {
+            return exit;
+        }
+        self.signal(Signal::KILL);
+        ended(&mut self.progress).await
+    }
+
+    fn signal(&self, signal: Signal) {
+        // Until its thread has seen the end and reaped it, its pid cannot be anybody else's.
+        if *self.progress.borrow() == Progress::Running {
+            let _ = rustix::process::kill_process_group(self.pid, signal);
+        }
+    }
+}
+
+async fn ended(progress: &mut watch::Receiver<Progress>) -> Exit {
+    match progress.wait_for(|p| *p != Progress::Running).await.map(|p| *p) {
+        Ok(Progress::Ended(exit)) => exit,
+        // The thread that served it is gone without a word.
+        _ => Exit::Signal(Signal::KILL.as_raw()),
+    }
+}
+
+/// A process that was left behind and ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftBehind {
+    /// Its process id.
+    pub pid: u32,
+    /// Its command line.
+    pub command: String,
+}
+
+/// The ledger of the processes of one job.
+#[derive(Debug)]
+pub struct JobProcesses {
+    run_id: String,
+    job_id: String,
+    groups: Mutex<HashSet<Pid>>,
+    readers: Mutex<Vec<std::thread::JoinHandle<()>>>,
+}
+
+/// Processes that Loom started and waits for itself; they are never taken for something left behind.
+static ATTENDED: LazyLock<Mutex<HashMap<Pid, ()>>> = LazyLock::new(Mutex::default);
+/// How many jobs have a ledger now. What cannot be told apart is a job's own only when it is alone.
+static LEDGERS: LazyLock<Mutex<usize>> = LazyLock::new(Mutex::default);
+
+impl JobProcesses {
+    /// The ledger of the job `job_id` of the run `run_id`.
+    pub(crate) fn new(run_id: &str, job_id: &str) -> Self {
+        *LEDGERS.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        Self {
+            run_id: run_id.to_owned(),
+            job_id: job_id.to_owned(),
+            groups: Mutex::default(),
+            readers: Mutex::default(),
+        }
+    }
+
+    /// Starts a process in a group of its own.
+    ///
+    /// # Errors
+    /// The program cannot be found or started.
+    pub fn spawn(&self, spawn: Spawn) -> Result<Process, SpawnError> {
+        let error = |source| SpawnError { program: spawn.program.clone(), cwd: spawn.cwd.clone(), source };
+        let program = find_program(&spawn).map_err(error)?;
+        #[expect(clippy::disallowed_methods, reason = "this is the module that starts processes")]
+        let mut command = Command::new(&program);
+        // The name as it was asked for, as a shell passes it on.
+        command.arg0(&spawn.program).args(&spawn.args).current_dir(&spawn.cwd);
+        command.env_clear().envs(spawn.env.iter().map(|(k, v)| (k, v))).process_group(0).stdin(Stdio::null());
+        let stdio = |sink: &Option<OutputSink>| if sink.is_some() { Stdio::piped() } else { Stdio::null() };
+        command.stdout(stdio(&spawn.stdout)).stderr(stdio(&spawn.stderr));
+
+        // Held until the process is known: a sweep must not take it for an orphan.
+        let mut attended = ATTENDED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut child = command.spawn().map_err(error)?;
+        let pid = Pid::from_child(&child);
+        attended.insert(pid, ());
+        drop(attended);
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
+
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
+        let pipes = [
+            child.stdout.take().map(OwnedFd::from).zip(spawn.stdout.clone()),
+            child.stderr.take().map(OwnedFd::from).zip(spawn.stderr.clone()),
+        ];
+        let (progress, progress_seen) = watch::channel(Progress::Running);
+        let (detached, detached_seen) = watch::channel(false);
+        let attendant = Attendant { child, pid, pidfd: pidfd.ok(), progress, detached };
+        let reader = std::thread::Builder::new()
+            .name(format!("process {}", pid.as_raw_nonzero()))
+            .stack_size(128 * 1024)
+            .spawn(move || attendant.attend(pipes))
+            .map_err(|source| {
+                let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+                error(source)
+            })?;
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        Ok(Process { pid, progress: progress_seen, detached: detached_seen })
+    }
+
+    /// Ends whatever the job's processes left behind, also what has left their groups, and says what that was. Blocks
+    /// the thread: not at all where nothing was left, else up to half a second for what does not end when asked.
+    pub fn sweep(&self) -> Vec<LeftBehind> {
+        let mut left: Vec<LeftBehind> = Vec::new();
+        let mut asked: HashSet<Pid> = HashSet::new();
+        let deadline = Instant::now() + SWEEP_GRACE;
+        loop {
+            let remains = self.remains();
+            if remains.is_empty() {
+                break;
+            }
+            let patience_is_over = Instant::now() >= deadline;
+            for process in &remains {
+                if asked.insert(process.pid) {
+                    left.push(LeftBehind {
+                        pid: process.pid.as_raw_nonzero().get().unsigned_abs(),
+                        command: process.command_line(),
+                    });
+                    if !patience_is_over {
+                        let _ = rustix::process::kill_process(process.pid, Signal::TERM);
+                    }
+                }
+                if patience_is_over {
+                    let _ = rustix::process::kill_process(process.pid, Signal::KILL);
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let readers = std::mem::take(&mut *self.readers.lock().unwrap_or_else(PoisonError::into_inner));
+        for reader in readers {
+            // Nobody is left to hold its pipes open.
+            let _ = reader.join();
+        }
+        left
+    }
+
+    /// The processes that this job's processes left behind, children before their parents' end included.
+    fn remains(&self) -> Vec<table::Entry> {
+        let attended = ATTENDED.lock().unwrap_or_else(PoisonError::into_inner);
+        let orphans: Vec<_> = table::children().into_iter().filter(|p| !attended.contains_key(p)).collect();
+        drop(attended);
+        let mut remains = Vec::new();
+        for orphan in orphans {
+            let Some(entry) = table::Entry::read(orphan) else { continue };
+            if entry.is_zombie() {
+                let _ = rustix::process::waitid(
+                    WaitId::Pid(orphan),
+                    WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+                );
+            } else if self.owns(&entry) {
+                table::descendants(&entry, &mut remains);
+                remains.push(entry);
+            }
+        }
+        remains
+    }
+
+    fn owns(&self, entry: &table::Entry) -> bool {
+        if self.groups.lock().unwrap_or_else(PoisonError::into_inner).contains(&entry.group) {
+            return true;
+        }
+        match entry.cookie() {
+            Some((run, job)) => run == self.run_id && job == self.job_id,
+            // It has left its group and cleared its environment.
+            None => *LEDGERS.lock().unwrap_or_else(PoisonError::into_inner) == 1,
+        }
+    }
+}
+
+impl Drop for JobProcesses {
+    fn drop(&mut self) {
+        *LEDGERS.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+    }
+}
+
+/// Makes this process the parent of all that its descendants leave behind. To be called once, before any job runs.
+///
+/// # Errors
+/// The system refuses.
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+/// Starts a process that belongs to Loom itself, not to a job, with a pipe to its standard input. It is not waited for.
+///
+/// # Errors
+/// It cannot be started.
+pub fn spawn_attendant(program: &Path, args: &[&str]) -> io::Result<std::process::ChildStdin> {
+    #[expect(clippy::disallowed_methods, reason = "this is the module that starts processes")]
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    let mut attended = ATTENDED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut child = command.spawn()?;
+    attended.insert(Pid::from_child(&child), ());
+    child.stdin.take().ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+}
+
+/// A process could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start `{}` in {}", program.display(), cwd.display())]
+pub struct SpawnError {
+    /// What was to be started.
+    pub program: OsString,
+    /// Where.
+    pub cwd: PathBuf,
+    /// Why it failed.
+    pub source: io::Error,
+}
+
+/// The absolute path of a program: with a bare name and another `PATH` the standard library would fork.
+fn find_program(spawn: &Spawn) -> io::Result<PathBuf> {
+    let program = Path::new(&spawn.program);
+    if spawn.program.as_bytes().contains(&b'/') {
+        return Ok(spawn.cwd.join(program));
+    }
+    let path = spawn.env.iter().find(|(key, _)| key == "PATH").map_or_else(Default::default, |(_, v)| v.clone());
+    let found = std::env::split_paths(&path).map(|dir| spawn.cwd.join(dir).join(program)).find(|candidate| {
+        candidate.is_file() && rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok()
+    });
+    found.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, format!("not found in PATH (`{}`)", path.display()))
+    })
+}
+
+/// The thread of one process.
+struct Attendant {
+    child: std::process::Child,
+    pid: Pid,
+    pidfd: Option<OwnedFd>,
+    progress: watch::Sender<Progress>,
+    detached: watch::Sender<bool>,
+}
+
+impl Attendant {
+    /// Reads until the process has ended and its streams are closed, or [`DRAIN`] later; then, where something else
+    /// holds them open, goes on reading.
+    fn attend(mut self, pipes: [Option<(OwnedFd, OutputSink)>; 2]) {
+        let mut pipes: Vec<_> =
+            pipes.into_iter().flatten().map(|(fd, sink)| (fd, Lines::new(sink))).collect();
+        let mut buffer = vec![0; READ];
+        let mut ended_at = None;
+        while ended_at.is_none() || !pipes.is_empty() {
+            let wait_until = ended_at.map(|at| at + DRAIN);
+            if wait_until.is_some_and(|at| Instant::now() >= at) {
+                break;
+            }
+            let pidfd = if ended_at.is_none() { self.pidfd.as_ref() } else { None };
+            let ready = wait_ready(&pipes, pidfd, wait_until);
+            read_ready(&mut pipes, &ready, &mut buffer);
+            let no_pidfd = self.pidfd.is_none() && pipes.is_empty();
+            if ended_at.is_none() && (no_pidfd || ready.last() == Some(&true)) {
+                self.wait_for_end();
+                ended_at = Some(Instant::now());
+            }
+        }
+        let exit = self.reap();
+        self.detached.send_replace(!pipes.is_empty());
+        self.progress.send_replace(Progress::Ended(exit));
+        while !pipes.is_empty() {
+            let ready = wait_ready(&pipes, None, None);
+            read_ready(&mut pipes, &ready, &mut buffer);
+        }
+    }
+
+    /// Waits without reaping, so that the pid stays the process's own until nobody signals it any more.
+    fn wait_for_end(&self) {
+        let _ = rustix::process::waitid(
+            WaitId::Pid(self.pid),
+            WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
+        );
+    }
+
+    fn reap(&mut self) -> Exit {
+        let status = self.child.wait();
+        ATTENDED.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.pid);
+        match status {
+            Ok(status) => {
+                let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+                status.code().map(Exit::Code).or(signal.map(Exit::Signal)).unwrap_or(Exit::Code(exit::FAILURE))
+            }
+            Err(_) => Exit::Signal(Signal::KILL.as_raw()),
+        }
+    }
+}
+
+/// Waits for data on a pipe, the end of the process or a point in time; one answer per pipe, then one for the process.
+fn wait_ready(pipes: &[(OwnedFd, Lines)], pidfd: Option<&OwnedFd>, until: Option<Instant>) -> Vec<bool> {
+    let mut fds: Vec<PollFd<'_>> =
+        pipes.iter().map(|(fd, _)| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)).collect();
+    fds.extend(pidfd.map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
+    let timeout = until.map(|at| at.saturating_duration_since(Instant::now()));
+    let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
+    match poll(&mut fds, timeout.as_ref()) {
+        Ok(_) => {
+            let mut ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+            ready.resize(pipes.len() + 1, false);
+            ready
+        }
+        // Interrupted: look again.
+        Err(_) => vec![false; pipes.len() + 1],
+    }
+}
+
+/// Reads once from each pipe that is ready; a pipe that has ended is taken out.
+fn read_ready(pipes: &mut Vec<(OwnedFd, Lines)>, ready: &[bool], buffer: &mut [u8]) {
+    let mut ready = ready.iter();
+    pipes.retain_mut(|(fd, lines)| {
+        if ready.next() != Some(&true) {
+            return true;
+        }
+        match rustix::io::read(&*fd, &mut *buffer) {
+            Ok(0) => {
+                lines.end();
+                false
+            }
+            Ok(count) => {
+                lines.push(&buffer[..count]);
+                true
+            }
+            Err(error) if error == rustix::io::Errno::INTR => true,
+            Err(_) => {
+                lines.end();
+                false
+            }
+        }
+    });
+}

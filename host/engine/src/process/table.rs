@@ -1,0 +1,154 @@
+//! The system's table of processes, as far as Loom needs it.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal};
+
+use super::{JOB_VARIABLE, RUN_VARIABLE};
+
+/// A process, as the system describes it.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) pid: Pid,
+    pub(super) group: Pid,
+    parent: Option<Pid>,
+    state: u8,
+    /// In clock ticks since boot: with the pid it names a process for good.
+    started: u64,
+}
+
+impl Entry {
+    /// Reads `/proc/<pid>/stat`; `None` where the process is gone.
+    pub(super) fn read(pid: Pid) -> Option<Self> {
+        let stat = fs_err::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+        // The second field is the program's name in brackets, which may hold anything.
+        let after_name = &stat[memchr::memrchr(b')', &stat)? + 1..];
+        let mut fields = std::str::from_utf8(after_name).ok()?.split_ascii_whitespace();
+        let state = *fields.next()?.as_bytes().first()?;
+        let parent = Pid::from_raw(fields.next()?.parse().ok()?);
+        let group = Pid::from_raw(fields.next()?.parse().ok()?)?;
+        let started = fields.nth(16)?.parse().ok()?;
+        Some(Self { pid, group, parent, state, started })
+    }
+
+    pub(super) fn is_zombie(&self) -> bool {
+        matches!(self.state, b'Z' | b'X')
+    }
+
+    /// The run and the job that its environment names.
+    pub(super) fn cookie(&self) -> Option<(String, String)> {
+        let environ = fs_err::read(format!("/proc/{}/environ", self.pid.as_raw_nonzero())).ok()?;
+        let value = |name: &str| {
+            environ.split(|b| *b == 0).find_map(|variable| {
+                let value = variable.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+                Some(String::from_utf8_lossy(value).into_owned())
+            })
+        };
+        Some((value(RUN_VARIABLE)?, value(JOB_VARIABLE)?))
+    }
+
+    /// Its command line, arguments parted by spaces; its name in brackets where it has none.
+    pub(super) fn command_line(&self) -> String {
+        let pid = self.pid.as_raw_nonzero();
+        let words = fs_err::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let line = words.split(|b| *b == 0).map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ");
+        let line = line.trim_end().to_owned();
+        if line.is_empty() {
+            let name = fs_err::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            format!("[{}]", name.trim_end())
+        } else {
+            line
+        }
+    }
+
+    /// Whether this is still the same process.
+    fn is_alive(&self) -> bool {
+        Self::read(self.pid).is_some_and(|now| now.started == self.started && !now.is_zombie())
+    }
+}
+
+/// The children of this process.
+pub(super) fn children() -> Vec<Pid> {
+    children_of(rustix::process::getpid())
+}
+
+/// The children of `pid`; a child belongs to the thread that made it.
+fn children_of(pid: Pid) -> Vec<Pid> {
+    let Ok(tasks) = fs_err::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero())) else { return Vec::new() };
+    let mut children = Vec::new();
+    for task in tasks.flatten() {
+        // Empty where the thread is gone.
+        let list = fs_err::read_to_string(task.path().join("children")).unwrap_or_default();
+        children.extend(list.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
+    }
+    children
+}
+
+/// Adds everything below `entry` to `found`, deepest first.
+pub(super) fn descendants(entry: &Entry, found: &mut Vec<Entry>) {
+    let mut open = children_of(entry.pid);
+    let start = found.len();
+    // Bounded against a tree that grows while it is walked; the next look finds the rest.
+    while let Some(pid) = open.pop() {
+        if found.len() - start > 10_000 {
+            break;
+        }
+        if let Some(child) = Entry::read(pid)
+            && !child.is_zombie()
+        {
+            open.extend(children_of(pid));
+            found.push(child);
+        }
+    }
+    found[start..].reverse();
+}
+
+/// Kills every process whose environment says that it belongs to the run `run_id`, and all below them, and goes on
+/// until none is left or `patience` is over. Returns how many it killed.
+///
+/// This is for what a Loom that was itself killed has left behind; a process is known by that mark, never by a number
+/// that the system may have given to another since.
+pub fn kill_run(run_id: &str, patience: Duration) -> usize {
+    let deadline = Instant::now() + patience;
+    let mut killed = 0;
+    loop {
+        let marked = marked(run_id);
+        if marked.is_empty() {
+            return killed;
+        }
+        for entry in &marked {
+            if entry.is_alive() && rustix::process::kill_process(entry.pid, Signal::KILL).is_ok() {
+                killed += 1;
+            }
+        }
+        if Instant::now() >= deadline {
+            return killed;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The live processes that bear the mark of `run_id`, and those below them; never this process or one above it.
+fn marked(run_id: &str) -> Vec<Entry> {
+    let Ok(proc) = fs_err::read_dir("/proc") else { return Vec::new() };
+    let pids = proc.flatten().filter_map(|e| Pid::from_raw(e.file_name().to_str()?.parse().ok()?));
+    let table: HashMap<Pid, Entry> = pids.filter_map(|pid| Some((pid, Entry::read(pid)?))).collect();
+    let mut above = Some(rustix::process::getpid());
+    let mut spared = Vec::new();
+    while let Some(pid) = above
+        && !spared.contains(&pid)
+    {
+        spared.push(pid);
+        above = table.get(&pid).and_then(|e| e.parent);
+    }
+    let mut found = Vec::new();
+    for entry in table.values().filter(|e| !e.is_zombie() && !spared.contains(&e.pid)) {
+        if entry.cookie().is_some_and(|(run, _)| run == run_id) {
+            descendants(entry, &mut found);
+            found.push(entry.clone());
+        }
+    }
+    found.retain(|entry| !spared.contains(&entry.pid));
+    found
+}
