@@ -1,1 +1,25 @@
-//! Placeholder.
+//! The run's own copy of the repository: where the repository is, what belongs to it, how the copy is made and removed.
+//!
+//! ```text
+//! <base>/<repo>/<run>/      one copy, made by `create`, ended by `remove`
+//!   .git/                   its own: detached HEAD, objects borrowed from the original
+//!   <the work tree as git sees it: tracked and untracked files, not the ignored ones>
+//! ```
+//!
+//! Reading order: `locate` (the root), `snapshot` (the whole act), `git` (what git is asked), `tree` (what is to be
+//! copied), `copy` (how), `git_dir` (the copy's own `.git`), `remove`.
+
+mod copy;
+mod dir;
+mod error;
+mod git;
+mod git_dir;
+mod locate;
+mod remove;
+mod snapshot;
+mod tree;
+
+pub use error::Error;
+pub use locate::{find_repo_root, repo_workspaces_dir};
+pub use remove::remove;
+pub use snapshot::{Method, Snapshot, create};

@@ -1,0 +1,169 @@
+use std::io;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+/// Why a snapshot could not be made or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The run was cancelled while the copy was made.
+    #[error("cancelled while the repository was copied")]
+    Cancelled,
+    /// Something stands where the copy should go.
+    #[error("cannot copy the repository: `{}` exists already", path.display())]
+    Exists {
+        /// Where the copy should go.
+        path: PathBuf,
+    },
+    /// The copy would be part of what is copied.
+    #[error("cannot copy the repository `{}` into itself: `{}`", root.display(), dest.display())]
+    InsideRepository {
+        /// The repository's root.
+        root: PathBuf,
+        /// Where the copy should go.
+        dest: PathBuf,
+    },
+    /// The folder belongs to a git repository, but there is no git to read it with.
+    #[error("cannot read the git repository at `{}`: no `git` on PATH", marker.display())]
+    GitMissing {
+        /// The `.git` that was found.
+        marker: PathBuf,
+    },
+    /// Git could not be started.
+    #[error("cannot start git in `{}`: {source}", root.display())]
+    GitStart {
+        /// Where it was to be started.
+        root: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Git was asked and refused.
+    #[error("`git {command}` failed in `{}`: {words}", root.display())]
+    Git {
+        /// Where git was asked.
+        root: PathBuf,
+        /// The command, without its options.
+        command: &'static str,
+        /// What git wrote to its stderr, or how it ended where it wrote nothing.
+        words: String,
+    },
+    /// A file or folder of the repository could not be read.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file or folder of the copy could not be written.
+    #[error("cannot write `{}`: {source}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file system of the copy is full, or the user's quota on it is used up.
+    #[error("no space left for the copy of the repository: cannot write `{}`: {source}", path.display())]
+    NoSpace {
+        /// What could not be written.
+        path: PathBuf,
+        /// The file system's own words.
+        source: io::Error,
+    },
+    /// A file or folder of an old copy could not be removed.
+    #[error("cannot remove `{}`: {source}", path.display())]
+    Remove {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// What to do about it, where that is not plain from the error itself: a sentence without full stop.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::InsideRepository { .. } => {
+                "set XDG_CACHE_HOME to a folder outside the repository".to_owned()
+            }
+            Self::GitMissing { .. } => "install git, or put the folder that holds it on PATH".to_owned(),
+            Self::Read { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                format!("make `{}` readable, or have git ignore it", path.display())
+            }
+            Self::NoSpace { .. } => {
+                "free some space, or set XDG_CACHE_HOME to a folder on a larger file system".to_owned()
+            }
+            Self::Remove { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                format!(
+                    "`{}` belongs to another user, as files that a container wrote do",
+                    path.display()
+                )
+            }
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn read(path: impl Into<PathBuf>, errno: Errno) -> Self {
+        Self::Read {
+            path: path.into(),
+            source: errno.into(),
+        }
+    }
+
+    pub(crate) fn write(path: impl Into<PathBuf>, errno: Errno) -> Self {
+        let path = path.into();
+        match errno {
+            Errno::NOSPC | Errno::DQUOT => Self::NoSpace {
+                path,
+                source: errno.into(),
+            },
+            _ => Self::Write {
+                path,
+                source: errno.into(),
+            },
+        }
+    }
+
+    pub(crate) fn remove(path: impl Into<PathBuf>, errno: Errno) -> Self {
+        Self::Remove {
+            path: path.into(),
+            source: errno.into(),
+        }
+    }
+
+    /// For what goes through `fs_err`, whose errors name the path themselves: the path is taken once.
+    pub(crate) fn write_io(path: impl Into<PathBuf>, error: io::Error) -> Self {
+        let path = path.into();
+        match Errno::from_io_error(&error) {
+            Some(errno) => Self::write(path, errno),
+            None => Self::Write {
+                path,
+                source: plain(error),
+            },
+        }
+    }
+
+    /// The same for what is read.
+    pub(crate) fn read_io(path: impl Into<PathBuf>, error: io::Error) -> Self {
+        Self::Read {
+            path: path.into(),
+            source: plain(error),
+        }
+    }
+}
+
+/// `fs_err` puts the path into its text; the cause under it does not.
+fn plain(error: io::Error) -> io::Error {
+    match error
+        .get_ref()
+        .and_then(|inner| inner.source())
+        .and_then(|s| s.downcast_ref::<io::Error>())
+    {
+        Some(cause) => cause
+            .raw_os_error()
+            .map_or_else(|| cause.kind().into(), io::Error::from_raw_os_error),
+        None => error,
+    }
+}

@@ -1,0 +1,444 @@
+//! What git is asked, and how: read-only commands, side by side, that a cancelled run ends.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::Error;
+
+/// What git says about one work tree.
+pub(crate) struct WorkTree {
+    /// This work tree's own git folder, absolute.
+    pub(crate) git_dir: PathBuf,
+    /// The git folder that it shares with the repository's other work trees, absolute.
+    pub(crate) common_dir: PathBuf,
+    /// From the top of the work tree to the folder that was asked about: empty, or ending in `/`.
+    pub(crate) prefix: PathBuf,
+    pub(crate) head: Head,
+    /// Settings that decide how files are compared with the index, as `(key, value)`.
+    pub(crate) config: Vec<(String, Vec<u8>)>,
+    /// All tracked and all untracked but not ignored files, each relative to the folder and ended by a NUL.
+    pub(crate) listing: Vec<u8>,
+}
+
+/// Where HEAD points.
+pub(crate) enum Head {
+    /// At a commit, on a branch (its short name) or on none.
+    Commit { sha: String, branch: Option<String> },
+    /// At a ref that has no commit yet.
+    Unborn { name: String },
+}
+
+/// Settings that a copy of the work tree needs too. None of them can hold a credential or start a program.
+const KEPT_CONFIG: &str = r"^(core\.(filemode|symlinks|ignorecase|precomposeunicode|autocrlf|eol|excludesfile|attributesfile)|extensions\.objectformat)$";
+
+/// A word that `git rev-parse` repeats as it is, so that paths with line breaks can be told apart.
+const SEPARATOR: &str = "--loom-next";
+
+/// Asks git about the work tree that `folder` is in. `None`: it is in none.
+pub(crate) fn inspect(folder: &Path, cancel: &AtomicBool) -> Result<Option<WorkTree>, Error> {
+    let mut facts = git(folder);
+    facts.args([
+        "rev-parse",
+        "--absolute-git-dir",
+        SEPARATOR,
+        "--git-common-dir",
+        SEPARATOR,
+    ]);
+    facts.args([
+        "--show-prefix",
+        SEPARATOR,
+        "--revs-only",
+        "HEAD",
+        "--symbolic-full-name",
+        "HEAD",
+    ]);
+    let mut files = git(folder);
+    files.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    let mut config = git(folder);
+    config.args(["config", "-z", "--get-regexp", KEPT_CONFIG]);
+
+    let outputs = match run_together(&mut [files, facts, config], cancel) {
+        Ok(outputs) => outputs,
+        Err(RunError::Cancelled) => return Err(Error::Cancelled),
+        Err(RunError::Io(source)) => {
+            return match (marker(folder), source.kind()) {
+                (None, _) => Ok(None),
+                (Some(marker), std::io::ErrorKind::NotFound) => Err(Error::GitMissing { marker }),
+                (Some(_), _) => Err(Error::GitStart {
+                    root: folder.to_owned(),
+                    source,
+                }),
+            };
+        }
+    };
+    let [files, facts, config] = &outputs[..] else {
+        return Ok(None);
+    };
+    // `rev-parse` first: what it says of a repository that it cannot open is the same, but shorter.
+    for (command, output) in [("rev-parse", facts), ("ls-files", files)] {
+        if !output.status.success() {
+            return match marker(folder) {
+                None => Ok(None),
+                Some(_) => Err(failed(folder, command, output)),
+            };
+        }
+    }
+    // 1: none of the settings is set.
+    if !config.status.success() && config.status.code() != Some(1) {
+        return Err(failed(folder, "config", config));
+    }
+    let Some(fields) = Fields::parse(&facts.stdout) else {
+        return Err(failed(folder, "rev-parse", facts));
+    };
+    let head = match fields.commit {
+        Some((sha, name)) => Head::Commit {
+            sha,
+            branch: name.strip_prefix("refs/heads/").map(str::to_owned),
+        },
+        None => Head::Unborn {
+            name: unborn_name(folder, cancel)?,
+        },
+    };
+    let [files, _, config] = <[Output; 3]>::try_from(outputs).unwrap_or_default();
+    Ok(Some(WorkTree {
+        git_dir: folder.join(fields.git_dir),
+        common_dir: folder.join(fields.common_dir),
+        prefix: fields.prefix,
+        head,
+        config: parse_config(&config.stdout),
+        listing: files.stdout,
+    }))
+}
+
+/// The top level of the work tree that `folder` is in.
+pub(crate) fn top_level(folder: &Path) -> Option<PathBuf> {
+    let mut command = git(folder);
+    command.args(["rev-parse", "--show-toplevel"]);
+    let outputs = run_together(&mut [command], &AtomicBool::new(false)).ok()?;
+    let output = outputs.first().filter(|output| output.status.success())?;
+    let path = output
+        .stdout
+        .strip_suffix(b"\n")
+        .filter(|path| !path.is_empty())?;
+    Some(PathBuf::from(OsStr::from_bytes(path)))
+}
+
+/// All refs as the lines of a `packed-refs` file, for a repository that keeps them in another format.
+pub(crate) fn refs_as_packed(folder: &Path, cancel: &AtomicBool) -> Result<Vec<u8>, Error> {
+    let mut command = git(folder);
+    command.args(["for-each-ref", "--format=%(objectname) %(refname)"]);
+    run_one(command, folder, "for-each-ref", cancel)
+}
+
+/// Tells the index of the repository at `top` that only what is under `prefix` is in its work tree.
+pub(crate) fn skip_outside(top: &Path, prefix: &Path, cancel: &AtomicBool) -> Result<(), Error> {
+    let mut command = git(top);
+    command.args(["ls-files", "-z", "--stage"]);
+    let listing = run_one(command, top, "ls-files", cancel)?;
+    let mut outside = Vec::new();
+    for entry in listing.split(|&byte| byte == 0) {
+        // `<mode> <object> <stage>\t<path>`; a path with a conflict (stages 1 to 3) cannot be marked.
+        let Some(tab) = entry.iter().position(|&byte| byte == b'\t') else {
+            continue;
+        };
+        let (head, path) = (&entry[..tab], &entry[tab + 1..]);
+        if head.ends_with(b" 0") && !path.starts_with(prefix.as_os_str().as_bytes()) {
+            outside.extend_from_slice(path);
+            outside.push(0);
+        }
+    }
+    if outside.is_empty() {
+        return Ok(());
+    }
+    let start_error = |source| Error::GitStart {
+        root: top.to_owned(),
+        source,
+    };
+    let mut command = git(top);
+    command.args(["update-index", "-z", "--skip-worktree", "--stdin"]);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(start_error)?;
+    // It writes nothing before its input ends, so neither side can wait for the other. Where it ends early, its own
+    // words say more than the broken pipe.
+    if let Some(mut stdin) = child.stdin.take() {
+        let _ = stdin.write_all(&outside);
+    }
+    let output = child.wait_with_output().map_err(start_error)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let output = Output {
+        status: output.status,
+        stdout: output.stdout,
+        stderr: output.stderr,
+    };
+    Err(failed(top, "update-index", &output))
+}
+
+/// A git that reads `folder` and nothing else that its caller's environment names, as a hook of git would have it.
+fn git(folder: &Path) -> Command {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "git is asked what belongs to the repository before there is a run whose processes the engine keeps"
+    )]
+    let mut command = Command::new("git");
+    command
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    for name in [
+        "GIT_DIR",
+        "GIT_WORK_TREE",
+        "GIT_INDEX_FILE",
+        "GIT_COMMON_DIR",
+        "GIT_OBJECT_DIRECTORY",
+        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+        "GIT_NAMESPACE",
+        "GIT_PREFIX",
+        "GIT_SHALLOW_FILE",
+        "GIT_GRAFT_FILE",
+        "GIT_IMPLICIT_WORK_TREE",
+        "GIT_INTERNAL_SUPER_PREFIX",
+    ] {
+        command.env_remove(name);
+    }
+    // Reading must not write: no refreshed index, no daemon that outlives the question.
+    command.env("GIT_OPTIONAL_LOCKS", "0");
+    command.args(["-c", "core.fsmonitor=false"]);
+    command
+}
+
+/// The `.git` of the nearest folder at or above `folder` that has one, on the same file system, as git looks for it.
+fn marker(folder: &Path) -> Option<PathBuf> {
+    let device = fs_err::metadata(folder).ok()?.dev();
+    folder
+        .ancestors()
+        .take_while(|ancestor| fs_err::metadata(ancestor).is_ok_and(|meta| meta.dev() == device))
+        .map(|ancestor| ancestor.join(".git"))
+        .find(|marker| fs_err::symlink_metadata(marker).is_ok())
+}
+
+/// The ref that HEAD names while it has no commit.
+fn unborn_name(folder: &Path, cancel: &AtomicBool) -> Result<String, Error> {
+    let mut command = git(folder);
+    command.args(["symbolic-ref", "HEAD"]);
+    let name = run_one(command, folder, "symbolic-ref", cancel)?;
+    Ok(String::from_utf8_lossy(&name).trim_end().to_owned())
+}
+
+/// The answer of `git rev-parse`.
+struct Fields {
+    git_dir: PathBuf,
+    common_dir: PathBuf,
+    prefix: PathBuf,
+    /// Object name and full name of HEAD, where it has a commit.
+    commit: Option<(String, String)>,
+}
+
+impl Fields {
+    fn parse(text: &[u8]) -> Option<Self> {
+        let separator = format!("{SEPARATOR}\n");
+        let mut rest = text;
+        let mut path = || {
+            let at = rest
+                .windows(separator.len())
+                .position(|window| window == separator.as_bytes())?;
+            let field = rest[..at].strip_suffix(b"\n").unwrap_or(&rest[..at]);
+            rest = &rest[at + separator.len()..];
+            Some(PathBuf::from(OsStr::from_bytes(field)))
+        };
+        let (git_dir, common_dir, prefix) = (path()?, path()?, path()?);
+        let mut lines = std::str::from_utf8(rest).ok()?.lines();
+        let commit = match (lines.next(), lines.next()) {
+            (Some(sha), name) => Some((sha.to_owned(), name.unwrap_or("HEAD").to_owned())),
+            (None, _) => None,
+        };
+        Some(Self {
+            git_dir,
+            common_dir,
+            prefix,
+            commit,
+        })
+    }
+}
+
+/// `<key>\n<value>\0`; a key without a value means true. Of a key that stands twice the last counts.
+fn parse_config(text: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut config: Vec<(String, Vec<u8>)> = Vec::new();
+    for entry in text.split(|&byte| byte == 0).filter(|entry| !entry.is_empty()) {
+        let (key, value) = match entry.iter().position(|&byte| byte == b'\n') {
+            Some(at) => (&entry[..at], &entry[at + 1..]),
+            None => (entry, &b"true"[..]),
+        };
+        let key = String::from_utf8_lossy(key).into_owned();
+        config.retain(|(known, _)| *known != key);
+        config.push((key, value.to_vec()));
+    }
+    config
+}
+
+fn failed(folder: &Path, command: &'static str, output: &Output) -> Error {
+    let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    let words = if words.is_empty() {
+        output.status.to_string()
+    } else {
+        words
+    };
+    Error::Git {
+        root: folder.to_owned(),
+        command,
+        words,
+    }
+}
+
+fn run_one(
+    command: Command,
+    folder: &Path,
+    name: &'static str,
+    cancel: &AtomicBool,
+) -> Result<Vec<u8>, Error> {
+    let outputs = run_together(&mut [command], cancel).map_err(|error| match error {
+        RunError::Cancelled => Error::Cancelled,
+        RunError::Io(source) => Error::GitStart {
+            root: folder.to_owned(),
+            source,
+        },
+    })?;
+    match outputs.into_iter().next() {
+        Some(output) if output.status.success() => Ok(output.stdout),
+        Some(output) => Err(failed(folder, name, &output)),
+        None => Ok(Vec::new()),
+    }
+}
+
+#[derive(Default)]
+struct Output {
+    status: ExitStatus,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+enum RunError {
+    Cancelled,
+    Io(std::io::Error),
+}
+
+impl From<std::io::Error> for RunError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// How long to wait for git before looking at the cancel flag again.
+const POLL: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
+
+/// Starts all of `commands`, then collects what they write, in their order.
+fn run_together(commands: &mut [Command], cancel: &AtomicBool) -> Result<Vec<Output>, RunError> {
+    let mut running = Vec::new();
+    for command in commands {
+        running.push(Running::start(command)?);
+    }
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(RunError::Cancelled);
+        }
+        let mut pipes: Vec<&mut Pipe> = running
+            .iter_mut()
+            .flat_map(|run| &mut run.pipes)
+            .filter(|pipe| pipe.from.is_some())
+            .collect();
+        if pipes.is_empty() {
+            break;
+        }
+        let mut fds: Vec<PollFd<'_>> = pipes
+            .iter()
+            .filter_map(|pipe| pipe.from.as_ref())
+            .map(|from| PollFd::new(from, PollFlags::IN))
+            .collect();
+        match poll(&mut fds, Some(&POLL)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(RunError::Io(errno.into())),
+        }
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(fds);
+        for (pipe, _) in pipes.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
+            pipe.take(&mut buffer)?;
+        }
+    }
+    let mut outputs = Vec::new();
+    for mut run in running {
+        let status = run.child.wait()?;
+        let [stdout, stderr] = &mut run.pipes;
+        outputs.push(Output {
+            status,
+            stdout: std::mem::take(&mut stdout.bytes),
+            stderr: std::mem::take(&mut stderr.bytes),
+        });
+    }
+    Ok(outputs)
+}
+
+/// A git that was started and is ended with this value.
+struct Running {
+    child: Child,
+    /// stdout, stderr.
+    pipes: [Pipe; 2],
+}
+
+impl Running {
+    fn start(command: &mut Command) -> std::io::Result<Self> {
+        let mut child = command.spawn()?;
+        let stdout = child.stdout.take().map(|pipe| pipe.into());
+        let stderr = child.stderr.take().map(|pipe| pipe.into());
+        Ok(Self {
+            child,
+            pipes: [stdout, stderr].map(|from| Pipe {
+                from,
+                bytes: Vec::new(),
+            }),
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both do nothing for a child that was waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Pipe {
+    /// Gone once its end is reached.
+    from: Option<OwnedFd>,
+    bytes: Vec<u8>,
+}
+
+impl Pipe {
+    fn take(&mut self, buffer: &mut [u8]) -> std::io::Result<()> {
+        let Some(from) = &self.from else { return Ok(()) };
+        match rustix::io::read(from, &mut *buffer) {
+            Ok(0) => self.from = None,
+            Ok(read) => self.bytes.extend_from_slice(&buffer[..read]),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! The copy's own `.git`: it borrows the original's objects and holds nothing that could unlock or start anything.
+
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::Error;
+use crate::copy::Copier;
+use crate::git::{self, Head, WorkTree};
+use crate::tree::{self, Tree};
+
+/// Makes `top`, a folder without one, a repository that stands where `original` does. Returns the folder whose objects
+/// it borrows.
+pub(crate) fn create(
+    top: &Path,
+    original: &WorkTree,
+    folder: &Path,
+    copier: &Copier<'_>,
+) -> Result<PathBuf, Error> {
+    let git_dir = top.join(".git");
+    for name in ["objects/info", "objects/pack", "refs", "info"] {
+        let path = git_dir.join(name);
+        fs_err::create_dir_all(&path).map_err(|error| Error::write_io(path, error))?;
+    }
+    let objects = original.common_dir.join("objects");
+    write(
+        git_dir.join("objects/info/alternates"),
+        &alternates_line(&objects),
+    )?;
+    write(git_dir.join("config"), &config(&original.config))?;
+    let head = match &original.head {
+        Head::Commit { sha, .. } => format!("{sha}\n"),
+        Head::Unborn { name } => format!("ref: {name}\n"),
+    };
+    write(git_dir.join("HEAD"), head.as_bytes())?;
+
+    for name in ["shallow", "info/exclude", "info/attributes"] {
+        copy_if_there(&original.common_dir.join(name), &git_dir.join(name))?;
+    }
+    if original.common_dir.join("reftable").is_dir() {
+        write(
+            git_dir.join("packed-refs"),
+            &git::refs_as_packed(folder, copier.cancel)?,
+        )?;
+    } else {
+        // Loose refs first: git packs a ref before it deletes the loose one.
+        let refs = original.common_dir.join("refs");
+        let listing = tree::walk(&refs, copier.cancel)?;
+        // A copier of its own: refs do not count as files of the repository.
+        let refs_copier = Copier::new(copier.cancel, copier.dropped);
+        refs_copier.copy(&Tree::of_listing(&listing, true), &refs, &git_dir.join("refs"))?;
+        refs_copier.finish()?;
+        copy_if_there(
+            &original.common_dir.join("packed-refs"),
+            &git_dir.join("packed-refs"),
+        )?;
+    }
+    copy_index(&original.git_dir, &git_dir)?;
+    Ok(objects)
+}
+
+/// The index keeps the times of the files it was compared with, and so does the copy. But what has changed in the very
+/// second in which the index was written must be looked at again; as the copy compares whole seconds only, the index's
+/// own time is set back to the start of its second.
+fn copy_index(from: &Path, to: &Path) -> Result<(), Error> {
+    let index = from.join("index");
+    if !copy_if_there(&index, &to.join("index"))? {
+        return Ok(());
+    }
+    let written = fs_err::metadata(&index).and_then(|meta| meta.modified());
+    let written = written.map_err(|error| Error::read_io(&index, error))?;
+    let copied = to.join("index");
+    fs_err::OpenOptions::new()
+        .write(true)
+        .open(&copied)
+        .and_then(|file| file.file().set_modified(start_of_second(written)))
+        .map_err(|error| Error::write_io(&copied, error))?;
+
+    // A split index is a small one on top of a big one.
+    let entries = fs_err::read_dir(from).map_err(|error| Error::read_io(from, error))?;
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::read_io(from, error))?;
+        if entry.file_name().as_bytes().starts_with(b"sharedindex.") {
+            copy_if_there(&entry.path(), &to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+fn start_of_second(time: SystemTime) -> SystemTime {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + Duration::from_secs(since.as_secs())
+}
+
+/// One line of `objects/info/alternates`, quoted as git reads it where it has to be.
+fn alternates_line(objects: &Path) -> Vec<u8> {
+    let path = objects.as_os_str().as_bytes();
+    let mut line = Vec::with_capacity(path.len() + 3);
+    if path.contains(&b'\n') {
+        line.push(b'"');
+        for &byte in path {
+            match byte {
+                b'\n' => line.extend_from_slice(b"\\n"),
+                b'"' | b'\\' => line.extend_from_slice(&[b'\\', byte]),
+                _ => line.push(byte),
+            }
+        }
+        line.push(b'"');
+    } else {
+        line.extend_from_slice(path);
+    }
+    line.push(b'\n');
+    line
+}
+
+fn config(kept: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let has_extension = kept.iter().any(|(key, _)| key.starts_with("extensions."));
+    let mut text = format!(
+        "[core]\n\trepositoryformatversion = {}\n",
+        u8::from(has_extension)
+    )
+    .into_bytes();
+    text.extend_from_slice(b"\tbare = false\n");
+    // The files have the times of the originals, but not their inodes, which git would compare as well and then read
+    // every file again. A daemon that watches files would outlive the run.
+    text.extend_from_slice(b"\tcheckStat = minimal\n\ttrustctime = false\n\tfsmonitor = false\n");
+    for (key, value) in kept {
+        let Some((section, name)) = key.split_once('.') else {
+            continue;
+        };
+        text.extend_from_slice(format!("[{section}]\n\t{name} = ").as_bytes());
+        text.push(b'"');
+        for &byte in value {
+            match byte {
+                b'\n' => text.extend_from_slice(b"\\n"),
+                b'"' | b'\\' => text.extend_from_slice(&[b'\\', byte]),
+                _ => text.push(byte),
+            }
+        }
+        text.extend_from_slice(b"\"\n");
+    }
+    text
+}
+
+fn write(path: PathBuf, bytes: &[u8]) -> Result<(), Error> {
+    fs_err::write(&path, bytes).map_err(|error| Error::write_io(path, error))
+}
+
+/// Copies a small file; false if there is none.
+fn copy_if_there(from: &Path, to: &Path) -> Result<bool, Error> {
+    let source = match fs_err::File::open(from) {
+        Ok(source) => source,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(Error::read_io(from, error)),
+    };
+    let (mut source, _) = source.into_parts();
+    let target = fs_err::File::create(to).map_err(|error| Error::write_io(to, error))?;
+    let (mut target, _) = target.into_parts();
+    io::copy(&mut source, &mut target).map_err(|error| Error::write_io(to, error))?;
+    Ok(true)
+}

@@ -1,0 +1,157 @@
+//! Old copies, removed level by level: the files of all folders of a level in parallel, then the folders from below.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Mutex;
+
+use rayon::prelude::*;
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, chmod, chmodat, fchmod, fstat, rmdir, statat, unlink, unlinkat,
+};
+use rustix::io::Errno;
+
+use crate::{Error, dir};
+
+/// Another pass helps where the folder changed while it was emptied; it does not where someone keeps on filling it.
+const PASSES: usize = 3;
+
+/// Removes the copy at `path` with everything in it, read-only folders too. Symlinks are removed, not followed. What
+/// can be removed is, whatever cannot; a path that is gone already is fine.
+///
+/// # Errors
+/// Something could not be removed: the first of it.
+pub fn remove(path: &Path) -> Result<(), Error> {
+    let cannot = |errno| Error::remove(path, errno);
+    match statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {}
+        Ok(_) => return gone(unlink(path)).map_err(cannot),
+        Err(Errno::NOENT) => return Ok(()),
+        Err(errno) => return Err(cannot(errno)),
+    }
+    for _ in 1..PASSES {
+        match remove_folder(path) {
+            Err(Error::Remove { source, .. }) if is_not_empty(&source) => {}
+            done => return done,
+        }
+    }
+    remove_folder(path)
+}
+
+fn remove_folder(path: &Path) -> Result<(), Error> {
+    let root = match dir::open_root(path) {
+        Ok(root) => root,
+        Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ACCESS) => {
+            let opened = chmod(path, Mode::RWXU).and_then(|()| dir::open_root(path));
+            opened.map_err(|errno| Error::remove(path, errno))?
+        }
+        Err(errno) => return Err(Error::remove(path, errno)),
+    };
+    let removal = Removal {
+        path,
+        root,
+        error: Mutex::default(),
+    };
+    // The folders of each level, the root's own first.
+    let mut levels: Vec<Vec<Vec<u8>>> = vec![vec![Vec::new()]];
+    while let Some(level) = levels.last().filter(|level| !level.is_empty()) {
+        let below = if level.len() == 1 {
+            removal.empty(&level[0])
+        } else {
+            level
+                .par_iter()
+                .flat_map_iter(|folder| removal.empty(folder))
+                .collect()
+        };
+        levels.push(below);
+    }
+    // The levels above were opened for it.
+    for level in levels.iter().skip(1).rev() {
+        level.par_iter().with_min_len(16).for_each(|folder| {
+            let done = dir::at(removal.root.as_fd(), folder, |at, name| {
+                unlinkat(at, name, AtFlags::REMOVEDIR)
+            });
+            removal.note(folder, done);
+        });
+    }
+    match removal.error.into_inner().ok().flatten() {
+        Some(error) => Err(error),
+        None => gone(rmdir(path)).map_err(|errno| Error::remove(path, errno)),
+    }
+}
+
+struct Removal<'a> {
+    path: &'a Path,
+    root: OwnedFd,
+    /// The first failure.
+    error: Mutex<Option<Error>>,
+}
+
+impl Removal<'_> {
+    /// Removes the files of one folder. Returns the folders in it.
+    fn empty(&self, folder: &[u8]) -> Vec<Vec<u8>> {
+        let mut below = Vec::new();
+        let open = match self.open(folder) {
+            Ok(open) => open,
+            Err(errno) => {
+                self.note(folder, Err(errno));
+                return below;
+            }
+        };
+        let mut visit = |name: &[u8], kind| {
+            if kind == FileType::Directory {
+                below.push(dir::join(folder, name));
+            } else {
+                self.note(&dir::join(folder, name), unlinkat(&open, name, AtFlags::empty()));
+            }
+            Ok(())
+        };
+        let done = dir::for_each_entry::<Errno>(open.as_fd(), &mut visit);
+        self.note(folder, done);
+        below
+    }
+
+    /// Opens a folder and makes sure that its entries may be removed.
+    fn open(&self, folder: &[u8]) -> Result<OwnedFd, Errno> {
+        let root = self.root.as_fd();
+        let open = match dir::open(root, folder) {
+            Err(Errno::ACCESS) => {
+                dir::at(root, folder, open_up)?;
+                dir::open(root, folder)?
+            }
+            opened => opened?,
+        };
+        let mode = fstat(&open)?.st_mode & 0o7777;
+        if mode & 0o700 != 0o700 {
+            // Another user's folder refuses this, and then what is in it.
+            let _ = fchmod(&open, Mode::from_raw_mode(mode | 0o700));
+        }
+        Ok(open)
+    }
+
+    fn note(&self, path: &[u8], done: Result<(), Errno>) {
+        if let Err(errno) = gone(done)
+            && let Ok(mut error) = self.error.lock()
+        {
+            error.get_or_insert_with(|| Error::remove(self.path.join(OsStr::from_bytes(path)), errno));
+        }
+    }
+}
+
+fn open_up(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    chmodat(at, name, Mode::RWXU, AtFlags::empty())
+}
+
+/// What is gone already counts as removed.
+fn gone(done: Result<(), Errno>) -> Result<(), Errno> {
+    match done {
+        Err(Errno::NOENT) => Ok(()),
+        done => done,
+    }
+}
+
+fn is_not_empty(error: &std::io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOTEMPTY | Errno::EXIST))
+}

@@ -1,0 +1,263 @@
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use rayon::prelude::*;
+
+use crate::copy::Copier;
+use crate::git::{Head, WorkTree};
+use crate::tree::{self, Tree};
+use crate::{Error, git, git_dir};
+
+/// The run's own copy of the repository. Dropping it leaves the files: see [`crate::remove`].
+#[derive(Debug)]
+pub struct Snapshot {
+    dir: PathBuf,
+    path: PathBuf,
+    /// The commit that the copy's HEAD is at; none without git, and in a repository without commits.
+    pub head_sha: Option<String>,
+    /// The branch that the original is on, as in `main` or `feature/x`.
+    pub branch: Option<String>,
+    /// How many files and symlinks were copied, those of submodules too.
+    pub files: u64,
+    /// The size of those files in bytes.
+    pub bytes: u64,
+    /// How their data came over.
+    pub method: Method,
+    /// The object folders of the original that the copy reads from, so that git works in it only where they can be
+    /// reached by these paths.
+    pub borrowed_objects: Vec<PathBuf>,
+}
+
+/// How the data of a snapshot came over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// The copy shares its data with the original until one of them is written to.
+    Reflink,
+    /// The data was copied, or most of it.
+    Copy,
+}
+
+impl Snapshot {
+    /// Where jobs run: the copy of the repository's root.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The whole copy, which is what to remove. It differs from [`Self::path`] where the repository's root is below
+    /// the top of a git work tree.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+/// Copies the repository at `repo_root` to `dest`, which must not exist: the work tree as git sees it with a `.git` of
+/// its own, or, where there is no git repository, every file but those of Loom's runtime folder. Setting `cancel` ends
+/// it early.
+///
+/// # Errors
+/// See [`Error`]. Nothing is left at `dest` then, nor any folder above it that was made for it.
+pub fn create(repo_root: &Path, dest: &Path, cancel: &AtomicBool) -> Result<Snapshot, Error> {
+    let root = fs_err::canonicalize(repo_root).map_err(|error| Error::read_io(repo_root, error))?;
+    let dest = std::path::absolute(dest).map_err(|error| Error::write_io(dest, error))?;
+    check_dest(&root, &dest)?;
+    let work_tree = WorkTree::of_root(&root, cancel)?;
+
+    let made = Made::create(&dest)?;
+    let copier = Copier::new(cancel, made.dropped_modes()?);
+    let path = match &work_tree {
+        Some(work_tree) if !work_tree.prefix.as_os_str().is_empty() => {
+            let path = made.dest.join(&work_tree.prefix);
+            fs_err::create_dir_all(&path).map_err(|error| Error::write_io(&path, error))?;
+            path.components().collect()
+        }
+        _ => made.dest.clone(),
+    };
+    let part = Part {
+        copier: &copier,
+        cancel,
+        borrowed: Mutex::default(),
+    };
+    part.copy(&root, &path, work_tree.as_ref())?;
+    let mut borrowed_objects = part.borrowed.into_inner().unwrap_or_default();
+    borrowed_objects.sort();
+    borrowed_objects.dedup();
+
+    let sum = copier.finish()?;
+    let (head_sha, branch) = match work_tree.map(|work_tree| work_tree.head) {
+        None => (None, None),
+        Some(Head::Commit { sha, branch }) => (Some(sha), branch),
+        Some(Head::Unborn { name }) => (None, name.strip_prefix("refs/heads/").map(str::to_owned)),
+    };
+    Ok(Snapshot {
+        dir: made.keep(),
+        path,
+        head_sha,
+        branch,
+        files: sum.files,
+        bytes: sum.bytes,
+        method: if sum.shared * 2 > sum.files {
+            Method::Reflink
+        } else {
+            Method::Copy
+        },
+        borrowed_objects,
+    })
+}
+
+impl WorkTree {
+    /// The work tree that belongs to the root of a repository. A folder of which git lists nothing at all, though it is
+    /// below the top of a work tree, is ignored there and so no part of it.
+    fn of_root(root: &Path, cancel: &AtomicBool) -> Result<Option<Self>, Error> {
+        let work_tree = git::inspect(root, cancel)?;
+        Ok(work_tree.filter(|tree| tree.prefix.as_os_str().is_empty() || !tree.listing.is_empty()))
+    }
+}
+
+/// What the copies of a repository and of those nested in it share.
+struct Part<'a> {
+    copier: &'a Copier<'a>,
+    cancel: &'a AtomicBool,
+    borrowed: Mutex<Vec<PathBuf>>,
+}
+
+impl Part<'_> {
+    /// Copies the folder `from` to `to`, which exists.
+    fn copy(&self, from: &Path, to: &Path, work_tree: Option<&WorkTree>) -> Result<(), Error> {
+        let Some(work_tree) = work_tree else {
+            let listing = tree::walk(from, self.cancel)?;
+            self.copier.copy(&Tree::of_listing(&listing, true), from, to)?;
+            return self.keep_mode(from, to);
+        };
+        let levels = work_tree.prefix.components().count();
+        let top = to.ancestors().nth(levels).unwrap_or(to);
+        let objects = git_dir::create(top, work_tree, from, self.copier)?;
+        if let Ok(mut borrowed) = self.borrowed.lock() {
+            borrowed.push(objects);
+        }
+        let nested = self
+            .copier
+            .copy(&Tree::of_listing(&work_tree.listing, false), from, to)?;
+        nested
+            .par_iter()
+            .try_for_each(|path| self.copy_nested(&from.join(path), &to.join(path)))?;
+        if levels > 0 {
+            git::skip_outside(top, &work_tree.prefix, self.cancel)?;
+        }
+        self.keep_mode(from, to)
+    }
+
+    /// Copies a submodule, or a repository that lies untracked in another one. A folder that git lists but that is none
+    /// of these is a submodule that was never fetched, or stands where a tracked file was.
+    fn copy_nested(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        self.copier.check_cancel()?;
+        fs_err::create_dir_all(to).map_err(|error| Error::write_io(to, error))?;
+        if fs_err::symlink_metadata(from.join(".git")).is_err() {
+            return Ok(());
+        }
+        match git::inspect(from, self.cancel)? {
+            // Its `.git` is none: git sees the work tree above.
+            Some(work_tree) if !work_tree.prefix.as_os_str().is_empty() => Ok(()),
+            work_tree => self.copy(from, to, work_tree.as_ref()),
+        }
+    }
+
+    fn keep_mode(&self, from: &Path, to: &Path) -> Result<(), Error> {
+        let meta = fs_err::metadata(from).map_err(|error| Error::read_io(from, error))?;
+        self.copier.set_folder_mode(to.to_owned(), meta.mode())
+    }
+}
+
+fn check_dest(root: &Path, dest: &Path) -> Result<(), Error> {
+    if fs_err::symlink_metadata(dest).is_ok() {
+        return Err(Error::Exists {
+            path: dest.to_owned(),
+        });
+    }
+    // The nearest folder above it that exists, without symlinks.
+    let above = dest
+        .ancestors()
+        .find_map(|folder| fs_err::canonicalize(folder).ok());
+    if above.is_some_and(|above| above.starts_with(root)) {
+        return Err(Error::InsideRepository {
+            root: root.to_owned(),
+            dest: dest.to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// The folder of a copy that is not complete yet: dropped, it goes, and with it the folders made above it.
+struct Made {
+    dest: PathBuf,
+    /// The topmost folder above `dest` that was made for it, and those between.
+    above: Vec<PathBuf>,
+    complete: bool,
+}
+
+impl Made {
+    fn create(dest: &Path) -> Result<Self, Error> {
+        let missing: Vec<&Path> = dest
+            .ancestors()
+            .skip(1)
+            .take_while(|folder| fs_err::symlink_metadata(folder).is_err())
+            .collect();
+        let mut made = Self {
+            dest: dest.to_owned(),
+            above: Vec::new(),
+            complete: false,
+        };
+        for folder in missing.into_iter().rev() {
+            // What is in a repository concerns its user alone, wherever the copies are kept.
+            match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+                Ok(()) => made.above.push(folder.to_owned()),
+                // Another run of Loom was faster.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::write_io(folder, error)),
+            }
+        }
+        match std::fs::DirBuilder::new().mode(0o777).create(dest) {
+            Ok(()) => Ok(made),
+            Err(error) => {
+                let error = match error.kind() {
+                    std::io::ErrorKind::AlreadyExists => Error::Exists {
+                        path: dest.to_owned(),
+                    },
+                    _ => Error::write_io(dest, error),
+                };
+                made.remove_above();
+                made.complete = true;
+                Err(error)
+            }
+        }
+    }
+
+    /// The mode bits that new files here do not get, whatever is asked for: it was asked for all.
+    fn dropped_modes(&self) -> Result<u32, Error> {
+        let meta = fs_err::metadata(&self.dest).map_err(|error| Error::read_io(&self.dest, error))?;
+        Ok(0o777 & !meta.mode())
+    }
+
+    fn keep(mut self) -> PathBuf {
+        self.complete = true;
+        std::mem::take(&mut self.dest)
+    }
+
+    fn remove_above(&self) {
+        for folder in self.above.iter().rev() {
+            // Another run may use it by now.
+            let _ = fs_err::remove_dir(folder);
+        }
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if !self.complete {
+            // The error that ended the copy says more than this one could.
+            let _ = crate::remove(&self.dest);
+            self.remove_above();
+        }
+    }
+}
