@@ -1,1 +1,88 @@
-//! Placeholder.
+//! Everything that a plugin for Loom is written with.
+//!
+//! A plugin is a WebAssembly component. It has no files, no network and no environment: what it does, it asks Loom to
+//! do. Loom starts the processes, records their output and masks secrets in it, so none of these bytes pass through the
+//! plugin.
+//!
+//! This is a whole provider. It runs each step with `busybox sh`:
+//!
+//! ```
+//! use loom_sdk::{Command, Exit, Job, Provider, Result, Step};
+//!
+//! #[derive(Default)]
+//! struct Busybox;
+//!
+//! impl Provider for Busybox {
+//!     fn run_step(&mut self, _job: Job<'_>, step: Step<'_>) -> Result<Exit> {
+//!         Command::new("busybox")
+//!             .args(["sh", "-c", &step.command()])
+//!             .inherit_job_env()
+//!             .stdout(&step.stdout())
+//!             .stderr(&step.stderr())
+//!             .status()
+//!     }
+//! }
+//!
+//! loom_sdk::export_provider!(Busybox);
+//! # fn main() {}
+//! ```
+//!
+//! with this `loom-plugin.toml` beside its `Cargo.toml`, which says what it may do:
+//!
+//! ```toml
+//! name = "busybox"
+//! version = "0.1.0"
+//! kind = "provider"
+//! description = "Runs each step with busybox"
+//! loom = "0.1.0"
+//!
+//! [capabilities]
+//! exec = [{ program = "busybox", args = ["sh", "-c", "*"] }]
+//! ```
+//!
+//! It is built with `cargo build --target wasm32-wasip2`; its library is a `cdylib`.
+//!
+//! - [`Provider`] is what a provider implements; only `run_step` has no default.
+//! - [`Job`] and [`Step`] say what is to be done, [`Command`] does it.
+//! - [`Error`] takes any error of the standard library through `?`; [`Error::new`] adds a kind and a stable code.
+//! - [`Message`] tells the reader of a run something; [`info!`] and its siblings write to Loom's own log, for who develops
+//!   the plugin. What is printed to standard output or error goes there too.
+//! - A panic fails the job, and its text is shown to the user. [`state`] survives it.
+
+mod error;
+mod job;
+mod log;
+mod message;
+mod process;
+mod provider;
+pub mod state;
+
+pub use error::{Error, ErrorKind, Result};
+pub use job::{Job, OutputSink, Step};
+pub use message::{Level, Message, Value};
+pub use process::{Child, Command, Exit};
+pub use provider::{CleanupReason, Provider};
+
+/// Whether the run is to end. A plugin that goes on regardless is stopped 12 seconds later.
+pub fn cancelled() -> bool {
+    bindings::loom::host::context::cancelled()
+}
+
+/// Generated from the interface files.
+#[doc(hidden)]
+pub mod bindings {
+    wit_bindgen::generate!({
+        path: "../wit",
+        world: "provider-plugin",
+        default_bindings_module: "loom_sdk::bindings",
+        pub_export_macro: true,
+        generate_all,
+    });
+}
+
+/// For what the macros of this crate expand to.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::log::log;
+    pub use crate::provider::{Exported, Instance, registered};
+}
