@@ -27,8 +27,8 @@ pub const PIPELINE_SUMMARY: &str = "pipeline/summary.json";
 pub const PIPELINE_MANIFEST: &str = "pipeline/manifest.json";
 /// What a receipt that is not final ends with.
 pub const PARTIAL_SUFFIX: &str = ".partial";
-/// The file in a run's log folder whose lock says that the run lives.
-pub const RUN_LOCK: &str = ".lock";
+/// Space set aside in a run's log folder while it runs, so that a full disk still takes the last documents.
+pub const BALLAST: &str = ".ballast";
 
 /// The runtime folder of one repository.
 #[derive(Debug, Clone)]

@@ -21,25 +21,33 @@ pub enum Urgency {
 
 /// The side that cancels.
 #[derive(Debug, Clone)]
-pub struct Canceller(watch::Sender<Urgency>);
+pub struct Canceller(watch::Sender<State>);
 
 /// The side that is cancelled.
 #[derive(Debug, Clone)]
-pub struct Cancel(watch::Receiver<Urgency>);
+pub struct Cancel(watch::Receiver<State>);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    urgency: Urgency,
+    signal: Option<i32>,
+}
 
 /// A pair of both.
 pub fn channel() -> (Canceller, Cancel) {
-    let (sender, receiver) = watch::channel(Urgency::None);
+    let (sender, receiver) = watch::channel(State::default());
     (Canceller(sender), Cancel(receiver))
 }
 
 impl Canceller {
-    /// Raises the urgency to `urgency`; it never sinks.
-    pub fn raise(&self, urgency: Urgency) {
+    /// Raises the urgency to `urgency`, because Loom got the signal `signal` where there was one. Urgency never sinks,
+    /// and the first signal stays the reason.
+    pub fn raise(&self, urgency: Urgency, signal: Option<i32>) {
         self.0.send_if_modified(|now| {
-            let raised = urgency > *now;
+            let raised = urgency > now.urgency;
             if raised {
-                *now = urgency;
+                now.urgency = urgency;
+                now.signal = now.signal.or(signal);
             }
             raised
         });
@@ -47,19 +55,19 @@ impl Canceller {
 
     /// The urgency now.
     pub fn urgency(&self) -> Urgency {
-        *self.0.borrow()
-    }
-
-    /// Another handle on the cancelled side.
-    pub fn cancel(&self) -> Cancel {
-        Cancel(self.0.subscribe())
+        self.0.borrow().urgency
     }
 }
 
 impl Cancel {
     /// The urgency now.
     pub fn urgency(&self) -> Urgency {
-        *self.0.borrow()
+        self.0.borrow().urgency
+    }
+
+    /// The signal that Loom got.
+    pub fn signal(&self) -> Option<i32> {
+        self.0.borrow().signal
     }
 
     /// Whether the run is to end.
@@ -69,7 +77,7 @@ impl Cancel {
 
     /// Waits until the urgency is at least `urgency`; for ever where nobody can raise it any more.
     pub async fn reached(&mut self, urgency: Urgency) {
-        if self.0.wait_for(|now| *now >= urgency).await.is_err() {
+        if self.0.wait_for(|now| now.urgency >= urgency).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

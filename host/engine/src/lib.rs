@@ -15,7 +15,14 @@
 pub mod cancel;
 pub mod clock;
 pub mod emit;
+mod environment;
+pub mod guard;
+mod job;
 pub mod output;
 mod phase;
 pub mod port;
 pub mod process;
+mod run;
+pub mod schedule;
+
+pub use run::{Prepared, RunEnd, Settings, run};

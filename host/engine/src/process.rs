@@ -11,7 +11,6 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
-use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -91,6 +90,8 @@ enum Progress {
 #[derive(Debug)]
 pub struct Process {
     pid: Pid,
+    /// `None` once it is reaped: from then on the number may be somebody else's.
+    alive: Arc<Mutex<Option<Pid>>>,
     progress: watch::Receiver<Progress>,
     /// Whether another process still held its output open when it ended.
     detached: watch::Receiver<bool>,
@@ -139,9 +140,9 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        // Until its thread has seen the end and reaped it, its pid cannot be anybody else's.
-        if *self.progress.borrow() == Progress::Running {
-            let _ = rustix::process::kill_process_group(self.pid, signal);
+        // Under the lock, so that it is not reaped in between.
+        if let Some(pid) = *self.alive.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = rustix::process::kill_process_group(pid, signal);
         }
     }
 }
@@ -219,7 +220,9 @@ impl JobProcesses {
         ];
         let (progress, progress_seen) = watch::channel(Progress::Running);
         let (detached, detached_seen) = watch::channel(false);
-        let attendant = Attendant { child, pid, pidfd: pidfd.ok(), progress, detached };
+        let alive = Arc::new(Mutex::new(Some(pid)));
+        let attendant =
+            Attendant { child, alive: Arc::clone(&alive), pid, pidfd: pidfd.ok(), progress, detached };
         let reader = std::thread::Builder::new()
             .name(format!("process {}", pid.as_raw_nonzero()))
             .stack_size(128 * 1024)
@@ -229,15 +232,15 @@ impl JobProcesses {
                 error(source)
             })?;
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
-        Ok(Process { pid, progress: progress_seen, detached: detached_seen })
+        Ok(Process { pid, alive, progress: progress_seen, detached: detached_seen })
     }
 
-    /// Ends whatever the job's processes left behind, also what has left their groups, and says what that was. Blocks
-    /// the thread: not at all where nothing was left, else up to half a second for what does not end when asked.
-    pub fn sweep(&self) -> Vec<LeftBehind> {
+    /// Ends whatever the job's processes left behind, also what has left their groups, and says what that was. With
+    /// `grace` they are asked first, and killed half a second later. Blocks the thread: not at all where nothing was left.
+    pub(crate) fn sweep(&self, grace: bool) -> Vec<LeftBehind> {
         let mut left: Vec<LeftBehind> = Vec::new();
         let mut asked: HashSet<Pid> = HashSet::new();
-        let deadline = Instant::now() + SWEEP_GRACE;
+        let deadline = Instant::now() + if grace { SWEEP_GRACE } else { Duration::ZERO };
         loop {
             let remains = self.remains();
             if remains.is_empty() {
@@ -260,10 +263,11 @@ impl JobProcesses {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+        // What was written before the end is still to be read.
         let readers = std::mem::take(&mut *self.readers.lock().unwrap_or_else(PoisonError::into_inner));
-        for reader in readers {
-            // Nobody is left to hold its pipes open.
-            let _ = reader.join();
+        let deadline = Instant::now() + DRAIN;
+        while readers.iter().any(|r| !r.is_finished()) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
         }
         left
     }
@@ -305,6 +309,11 @@ impl Drop for JobProcesses {
     fn drop(&mut self) {
         *LEDGERS.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
     }
+}
+
+/// Ends every child of this process that nobody attends to: to be called once no job runs any more.
+pub(crate) fn sweep_rest() -> Vec<LeftBehind> {
+    JobProcesses::new("", "").sweep(false)
 }
 
 /// Makes this process the parent of all that its descendants leave behind. To be called once, before any job runs.
@@ -359,6 +368,7 @@ fn find_program(spawn: &Spawn) -> io::Result<PathBuf> {
 /// The thread of one process.
 struct Attendant {
     child: std::process::Child,
+    alive: Arc<Mutex<Option<Pid>>>,
     pid: Pid,
     pidfd: Option<OwnedFd>,
     progress: watch::Sender<Progress>,
@@ -405,7 +415,10 @@ impl Attendant {
     }
 
     fn reap(&mut self) -> Exit {
+        let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
         let status = self.child.wait();
+        *alive = None;
+        drop(alive);
         ATTENDED.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.pid);
         match status {
             Ok(status) => {

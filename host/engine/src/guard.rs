@@ -1,0 +1,51 @@
+//! The guard: a second process that ends what a killed Loom leaves behind.
+//!
+//! It is started once per run and reads from a pipe that only Loom holds open. When Loom ends a run it says so; when the
+//! pipe closes without that word, Loom was killed, and the guard kills every process that bears the run's mark.
+
+use std::io::{Read, Write as _};
+use std::path::Path;
+use std::process::ChildStdin;
+use std::time::Duration;
+
+use crate::process;
+
+/// The hidden command of `loom` that runs the guard; its argument is the run's id.
+pub const COMMAND: &str = "__guard";
+
+const DONE: &[u8] = b"done\n";
+/// How long the guard goes on killing processes that start others faster than it ends them.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Loom's end of the pipe. Dropped without [`Guard::done`], the guard acts.
+#[derive(Debug)]
+pub struct Guard {
+    pipe: ChildStdin,
+}
+
+impl Guard {
+    /// Starts the guard of the run `run_id`; `loom` is the path of this program.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start(loom: &Path, run_id: &str) -> std::io::Result<Self> {
+        Ok(Self { pipe: process::spawn_attendant(loom, &[COMMAND, run_id])? })
+    }
+
+    /// The run has ended everything itself.
+    pub fn done(mut self) {
+        // A guard that is gone needs no word.
+        let _ = self.pipe.write_all(DONE);
+    }
+}
+
+/// The guard's whole life: reads `pipe` to its end, then acts if the run did not say that it is done.
+pub fn watch(run_id: &str, mut pipe: impl Read) {
+    // Away from the terminal's signals; fails only where it leads a session already.
+    let _ = rustix::process::setsid();
+    let mut said = Vec::new();
+    let _ = pipe.read_to_end(&mut said);
+    if said != DONE {
+        process::kill_run(run_id, PATIENCE);
+    }
+}

@@ -1,0 +1,305 @@
+//! A whole run: bootstrap, pipeline, finalize.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use loom_contract::error::{ErrorInfo, code};
+use loom_contract::event::{Event, EventBody, Finish, JobFinish, Phase, PlannedJob};
+use loom_contract::exit;
+use loom_contract::id::RunIds;
+use loom_contract::phase::PhaseCode;
+use loom_contract::section::Section;
+use loom_contract::status::{SkipReason, Status};
+use loom_workflow::{Plan, PlanJob};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::cancel::{Cancel, Urgency};
+use crate::clock::Clock;
+use crate::emit::{self, Emitter, Envelope};
+use crate::job::Job;
+use crate::phase::PhaseGuard;
+use crate::port::Provider;
+use crate::process;
+use crate::schedule::{Decision, JobShape, Schedule, Verdict};
+
+/// What a run is given.
+#[derive(Debug)]
+pub struct Settings {
+    /// The run's names.
+    pub ids: RunIds,
+    /// The run's clock.
+    pub clock: Clock,
+    /// Jobs that may run at once; at least 1.
+    pub jobs_at_once: usize,
+    /// The environment of `loom` itself.
+    pub env: Vec<(OsString, OsString)>,
+}
+
+/// What `run.bootstrap` has found out.
+pub struct Prepared {
+    /// What to run.
+    pub plan: Plan,
+    /// The workflow's path, as jobs are told.
+    pub workflow_path: String,
+    /// Where jobs run.
+    pub workspace: PathBuf,
+    /// The commit that the workspace was made from.
+    pub head_sha: Option<String>,
+    /// The branch that was checked out.
+    pub branch: Option<String>,
+    /// The providers that the plan names.
+    pub providers: HashMap<String, Arc<dyn Provider>>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct RunEnd {
+    /// The exit code of `loom`.
+    pub exit_code: i32,
+    /// Why the run could not start or go on; not set for jobs that failed.
+    pub error: Option<ErrorInfo>,
+}
+
+/// What all jobs of a run are told.
+pub(crate) struct RunContext {
+    pub(crate) ids: RunIds,
+    pub(crate) workflow_path: String,
+    pub(crate) head_sha: Option<String>,
+    pub(crate) branch: Option<String>,
+    pub(crate) env: Vec<(OsString, OsString)>,
+}
+
+/// Runs what `bootstrap` prepares. Every event goes to `on_event`, in order, on this thread; when that fails, the run is
+/// ended and fails.
+///
+/// # Panics
+/// Never; it is to be called within a tokio runtime with several threads, since it blocks the thread that polls it.
+pub async fn run(
+    settings: Settings,
+    cancel: Cancel,
+    bootstrap: impl FnOnce() -> Result<Prepared, ErrorInfo>,
+    on_event: impl FnMut(&Event) -> Result<(), ErrorInfo>,
+) -> RunEnd {
+    let (emitter, events) = emit::channel(settings.clock);
+    let mut dispatcher = Dispatcher { events, on_event, failure: None };
+
+    let phase = PhaseGuard::start(&emitter, Phase::Run(PhaseCode::RunBootstrap));
+    dispatcher.drain();
+    let prepared = bootstrap();
+    let pipeline = match prepared {
+        Ok(prepared) if !cancel.is_cancelled() => {
+            emitter.emit(EventBody::Planned(planned(&prepared)));
+            phase.finish(Finish::new(Status::Success));
+            let run_phase = PhaseGuard::start(&emitter, Phase::Run(PhaseCode::RunPipelineExecute));
+            let pipeline_phase = PhaseGuard::start(&emitter, Phase::Run(PhaseCode::PipelineExecute));
+            let all_passed = dispatcher.pipeline(settings, prepared, &emitter, &cancel).await;
+            let end = dispatcher.judge(all_passed, None, &cancel);
+            pipeline_phase.finish(end.finish());
+            run_phase.finish(end.finish());
+            end
+        }
+        prepared => {
+            let error = prepared.err().filter(|_| !cancel.is_cancelled());
+            let end = dispatcher.judge(false, error, &cancel);
+            phase.finish(end.finish());
+            let skipped = || Finish { exit_code: Some(end.exit_code), ..Finish::skipped(SkipReason::RunNotStarted) };
+            let run_phase = PhaseGuard::start(&emitter, Phase::Run(PhaseCode::RunPipelineExecute));
+            PhaseGuard::start(&emitter, Phase::Run(PhaseCode::PipelineExecute)).finish(skipped());
+            run_phase.finish(skipped());
+            end
+        }
+    };
+    PhaseGuard::start(&emitter, Phase::Run(PhaseCode::RunFinalize)).finish(Finish::new(Status::Success));
+    dispatcher.drain();
+    if pipeline.error.is_none() && let Some(error) = dispatcher.failure {
+        return RunEnd { exit_code: exit::FAILURE, error: Some(error) };
+    }
+    pipeline
+}
+
+impl RunEnd {
+    fn finish(&self) -> Finish {
+        let status = match self.exit_code {
+            exit::SUCCESS => Status::Success,
+            exit::INTERRUPTED | exit::TERMINATED => Status::Cancelled,
+            _ => Status::Failed,
+        };
+        Finish { exit_code: Some(self.exit_code), error: self.error.clone(), ..Finish::new(status) }
+    }
+}
+
+fn planned(prepared: &Prepared) -> Arc<[PlannedJob]> {
+    let plan = &prepared.plan;
+    plan.jobs
+        .iter()
+        .map(|job| PlannedJob {
+            job_id: job.id.clone(),
+            stage: plan.stages[job.stage].clone(),
+            provider: job.provider.clone(),
+            commands: job.script.iter().map(|step| step.command.clone()).collect(),
+        })
+        .collect()
+}
+
+/// The one loop that starts jobs and hands events on.
+struct Dispatcher<F> {
+    events: mpsc::UnboundedReceiver<Envelope>,
+    on_event: F,
+    failure: Option<ErrorInfo>,
+}
+
+impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
+    /// Runs all jobs that can run; says whether none of them failed.
+    async fn pipeline(&mut self, settings: Settings, prepared: Prepared, emitter: &Emitter, cancel: &Cancel) -> bool {
+        let run = Arc::new(RunContext {
+            ids: settings.ids,
+            workflow_path: prepared.workflow_path,
+            head_sha: prepared.head_sha,
+            branch: prepared.branch,
+            env: settings.env,
+        });
+        let plan = prepared.plan;
+        // Raised here too, when events cannot be recorded.
+        let (inner, inner_cancel) = crate::cancel::channel();
+        let mut outer = cancel.clone();
+        let mut urgency = Urgency::None;
+        let shapes = plan.jobs.iter().map(|j| JobShape { stage: j.stage, needs: j.needs.clone() }).collect();
+        let mut schedule = Schedule::new(shapes);
+        let mut running: JoinSet<(usize, Status)> = JoinSet::new();
+        let mut ids: HashMap<tokio::task::Id, usize> = HashMap::new();
+        let mut all_passed = true;
+        loop {
+            for decision in schedule.decide(settings.jobs_at_once.max(1)) {
+                match decision {
+                    Decision::Start(at) => {
+                        let plan_job: PlanJob = plan.jobs[at].clone();
+                        let stage = plan.stages[plan_job.stage].clone();
+                        let Some(provider) = prepared.providers.get(&plan_job.provider) else {
+                            skip_job(emitter, &plan_job, SkipReason::ProviderFailed);
+                            all_passed = false;
+                            schedule.finished(at, Verdict::Blocks);
+                            continue;
+                        };
+                        let job = Job {
+                            run: Arc::clone(&run),
+                            plan: plan_job,
+                            stage,
+                            workspace: prepared.workspace.clone(),
+                            provider: Arc::clone(provider),
+                            emitter: emitter.clone(),
+                            cancel: inner_cancel.clone(),
+                        };
+                        let task = running.spawn(async move { (at, job.run().await) });
+                        ids.insert(task.id(), at);
+                    }
+                    Decision::Skip(at, reason) => skip_job(emitter, &plan.jobs[at], reason),
+                }
+            }
+            if schedule.is_done() {
+                break;
+            }
+            tokio::select! {
+                biased;
+                () = outer.reached(next(urgency)), if urgency < Urgency::Kill => {
+                    urgency = outer.urgency();
+                    inner.raise(urgency, outer.signal());
+                    schedule.cancel();
+                }
+                Some(ended) = running.join_next_with_id() => {
+                    let (at, status) = match ended {
+                        Ok((_, ended)) => ended,
+                        Err(panic) => {
+                            let Some(at) = ids.get(&panic.id()).copied() else { continue };
+                            broken_job(emitter, &plan.jobs[at], &panic);
+                            (at, Status::Failed)
+                        }
+                    };
+                    all_passed &= status == Status::Success;
+                    schedule.finished(at, if status == Status::Success { Verdict::Passed } else { Verdict::Blocks });
+                }
+                Some(envelope) = self.events.recv() => {
+                    self.hand_on(&envelope);
+                    if self.failure.is_some() && inner.urgency() == Urgency::None {
+                        inner.raise(Urgency::Kill, None);
+                        schedule.cancel();
+                    }
+                }
+            }
+        }
+        process::sweep_rest();
+        self.drain();
+        all_passed
+    }
+
+    /// How the run ended, as far as can be said now.
+    fn judge(&self, all_passed: bool, error: Option<ErrorInfo>, cancel: &Cancel) -> RunEnd {
+        let error = error.or_else(|| self.failure.clone());
+        match cancel.signal() {
+            _ if error.is_some() => RunEnd { exit_code: exit::FAILURE, error },
+            Some(signal) => RunEnd {
+                exit_code: exit::of_signal(signal),
+                error: Some(ErrorInfo::new(code::CANCELLED, format!("cancelled by signal {signal}"))),
+            },
+            None => RunEnd { exit_code: if all_passed { exit::SUCCESS } else { exit::FAILURE }, error: None },
+        }
+    }
+
+    /// Hands on all events that are there.
+    fn drain(&mut self) {
+        while let Ok(envelope) = self.events.try_recv() {
+            self.hand_on(&envelope);
+        }
+    }
+
+    fn hand_on(&mut self, envelope: &Envelope) {
+        // Also after a failure: other files may still be written.
+        if let Err(error) = (self.on_event)(&envelope.event) {
+            self.failure.get_or_insert(error);
+        }
+    }
+}
+
+fn next(urgency: Urgency) -> Urgency {
+    if urgency == Urgency::None { Urgency::Ask } else { Urgency::Kill }
+}
+
+/// A job that never runs still closes its `job.cleanup`.
+fn skip_job(emitter: &Emitter, job: &PlanJob, reason: SkipReason) {
+    PhaseGuard::skip(emitter, Phase::Job(job.id.clone(), PhaseCode::JobCleanup), reason);
+    emitter.emit(EventBody::JobFinish(
+        job.id.clone(),
+        JobFinish {
+            status: Status::Skipped,
+            exit_code: None,
+            error: None,
+            skip_reason: Some(reason),
+            plugins: Vec::new(),
+            started_at: None,
+            duration_ms: 0,
+        },
+    ));
+}
+
+/// A job whose task panicked: its phases have closed as failed, its documents are still owed.
+fn broken_job(emitter: &Emitter, job: &PlanJob, panic: &tokio::task::JoinError) {
+    let error = ErrorInfo::new(code::INTERNAL, format!("the job's task failed; this is a bug in Loom: {panic}"));
+    let cleanup = PhaseGuard::start(emitter, Phase::Job(job.id.clone(), PhaseCode::JobCleanup));
+    let section = PhaseGuard::start(emitter, Phase::Section(job.id.clone(), Section::Cleanup));
+    section.finish(Finish::failed(error.clone()));
+    cleanup.finish(Finish::failed(error.clone()));
+    emitter.emit(EventBody::JobFinish(
+        job.id.clone(),
+        JobFinish {
+            status: Status::Failed,
+            exit_code: None,
+            error: Some(error),
+            skip_reason: None,
+            plugins: Vec::new(),
+            started_at: None,
+            duration_ms: 0,
+        },
+    ));
+}

@@ -1,0 +1,71 @@
+//! Documents that appear whole or not at all: a temporary file in the same folder, then a rename.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use serde::Serialize;
+
+use crate::RecordError;
+
+/// Whether a document must survive a power cut from the moment at which it is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// A SIGKILL loses nothing; a power cut may.
+    Rename,
+    /// The file and its folder are synced.
+    Sync,
+}
+
+/// Documents of one folder that are written together.
+#[derive(Debug)]
+pub(crate) struct Documents {
+    pub(crate) folder: PathBuf,
+    /// File names and contents.
+    pub(crate) files: Vec<(String, Vec<u8>)>,
+}
+
+impl Documents {
+    /// Writes all of them, the last one named last.
+    pub(crate) fn write(&self, durability: Durability) -> Result<(), RecordError> {
+        make_folder(&self.folder)?;
+        let sync = durability == Durability::Sync;
+        for (name, bytes) in &self.files {
+            let temporary = self.temporary(name);
+            let written = fs::File::create(&temporary).and_then(|mut file| {
+                file.write_all(bytes)?;
+                if sync { file.sync_all() } else { Ok(()) }
+            });
+            if let Err(error) = written {
+                let _ = fs::remove_file(&temporary);
+                return Err(RecordError::new("write", self.folder.join(name), error));
+            }
+        }
+        for (name, _) in &self.files {
+            let path = self.folder.join(name);
+            fs::rename(self.temporary(name), &path).map_err(|e| RecordError::new("write", path, e))?;
+        }
+        if sync {
+            let synced = fs::File::open(&self.folder).and_then(|folder| folder.sync_all());
+            synced.map_err(|e| RecordError::new("sync", &self.folder, e))?;
+        }
+        Ok(())
+    }
+
+    fn temporary(&self, name: &str) -> PathBuf {
+        self.folder.join(format!(".{name}.tmp"))
+    }
+}
+
+/// Makes `folder` and those above it.
+pub(crate) fn make_folder(folder: &Path) -> Result<(), RecordError> {
+    fs::create_dir_all(folder).map_err(|e| RecordError::new("make the folder", folder, e))
+}
+
+/// `document` as it stands in a file: pretty-printed, with a final line break.
+pub(crate) fn pretty(document: &impl Serialize) -> Vec<u8> {
+    // Serialising the contract's types into memory cannot fail: their keys are texts.
+    let mut bytes = serde_json::to_vec_pretty(document).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}

@@ -1,0 +1,251 @@
+//! A run's record, from its first file to its receipt.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, SyncSender};
+use std::thread::JoinHandle;
+
+use fs_err as fs;
+use loom_contract::error::{ErrorInfo, code};
+use loom_contract::event::Event;
+use loom_contract::exit;
+use loom_contract::graph_ir::GraphIr;
+use loom_contract::id::RunIds;
+use loom_contract::layout::{self, RuntimeDir};
+use loom_contract::phase_report::{self, PhaseReport};
+use loom_contract::receipt::{ExecutorReceipt, RunReceipt};
+use loom_contract::status::RunStatus;
+use loom_contract::time::Timestamp;
+use loom_contract::version;
+use rustix::fs::{FlockOperation, flock};
+
+use crate::RecordError;
+use crate::atomic::{Durability, make_folder, pretty};
+use crate::writer::{Ballast, FirstError, Writer, Written, place};
+
+/// Events that may wait for the writer; with chunks of 64 KiB this bounds memory to a few MiB.
+const QUEUE: usize = 64;
+
+/// What the receipt says of a run and events do not.
+#[derive(Debug, Clone)]
+pub struct RunFacts {
+    /// The command line, word by word.
+    pub command: Vec<String>,
+    /// The version of Loom.
+    pub loom_version: String,
+    /// The repository's root, absolute.
+    pub repo_root: PathBuf,
+    /// The workflow file, absolute.
+    pub workflow_path: PathBuf,
+    /// When the run started.
+    pub started_at: Timestamp,
+}
+
+/// How a run ended, for its receipt.
+#[derive(Debug, Clone, Default)]
+pub struct Ended {
+    /// The exit code of `loom`.
+    pub exit_code: i32,
+    /// What failed, in one line.
+    pub error: Option<String>,
+    /// The run's copy of the repository.
+    pub snapshot_path: Option<PathBuf>,
+    /// The commit that it was made from.
+    pub snapshot_head_sha: Option<String>,
+    /// What the workflow compiled to.
+    pub graph_ir: Option<GraphIr>,
+}
+
+/// An open record. Dropped without [`Record::finish`] it stays as an interrupted run.
+#[derive(Debug)]
+pub struct Record {
+    runtime: RuntimeDir,
+    ids: RunIds,
+    facts: RunFacts,
+    dir: PathBuf,
+    /// Its lock says that the run lives.
+    _lock: fs::File,
+    events: SyncSender<Event>,
+    writer: JoinHandle<Written>,
+    documents: JoinHandle<()>,
+    errors: FirstError,
+    ballast: Ballast,
+}
+
+impl Record {
+    /// Makes the run's log folder and says in a partial receipt that the run was interrupted: true until it ends.
+    ///
+    /// The run is named by the time in nanoseconds at which it started; where another run has that name, by the next
+    /// one that is free.
+    ///
+    /// # Errors
+    /// A folder or file cannot be made.
+    pub fn open(facts: RunFacts) -> Result<Self, RecordError> {
+        let runtime = RuntimeDir::of_repo(&facts.repo_root);
+        for folder in [runtime.logs_dir(), runtime.receipts_dir()] {
+            make_folder(&folder)?;
+        }
+        ignore_in_git(&runtime)?;
+        let (ids, dir) = make_run_dir(&runtime, facts.started_at.unix_nanos())?;
+        let lock = fs::File::open(&dir).map_err(|e| RecordError::new("open", &dir, e))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|e| RecordError::new("lock", &dir, e))?;
+
+        let errors = FirstError::default();
+        let ballast = Ballast::set_aside(&dir);
+        let (durable, to_sync) = mpsc::channel();
+        let documents = {
+            let (errors, ballast) = (errors.clone(), ballast.clone());
+            spawn("documents", move || {
+                for documents in to_sync {
+                    errors.note(ballast.write(&documents, Durability::Sync));
+                }
+            })?
+        };
+        let (events, received) = mpsc::sync_channel(QUEUE);
+        let writer =
+            Writer::new(dir.clone(), ids.clone(), facts.started_at, durable, errors.clone(), ballast.clone());
+        let writer = spawn("record", move || writer.run(&received))?;
+        let record =
+            Self { runtime, ids, facts, dir, _lock: lock, events, writer, documents, errors, ballast };
+        let interrupted = Ended { exit_code: exit::FAILURE, error: Some("interrupted".to_owned()), ..Ended::default() };
+        let receipt = record.receipt(&interrupted, record.facts.started_at, ExecutorReceipt {
+            loom_version: record.facts.loom_version.clone(),
+            jobs: Default::default(),
+        });
+        let name = format!("{}.json{}", record.ids.run_id, layout::PARTIAL_SUFFIX);
+        place(&record.runtime.receipts_dir(), vec![(name, pretty(&receipt))]).write(Durability::Rename)?;
+        Ok(record)
+    }
+
+    /// The run's names.
+    pub fn ids(&self) -> &RunIds {
+        &self.ids
+    }
+
+    /// The run's log folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where the receipt will be.
+    pub fn receipt_path(&self) -> PathBuf {
+        self.runtime.receipt(&self.ids.run_id)
+    }
+
+    /// Records `event`. Waits while the disk is slower than the run.
+    ///
+    /// # Errors
+    /// Something could not be written, now or before.
+    pub fn write(&self, event: &Event) -> Result<(), ErrorInfo> {
+        if self.events.send(event.clone()).is_err() {
+            return Err(ErrorInfo::new(code::RECORD_FAILED, "the thread that writes the record has ended"));
+        }
+        self.errors.get().map_or(Ok(()), |error| Err(error.to_info()))
+    }
+
+    /// Writes what is left of the events, then the phase report and the receipt. `now` is the run's end.
+    ///
+    /// # Errors
+    /// Something could not be written, now or before. The receipt is written all the same where it can be, and then says
+    /// so.
+    pub fn finish(self, ended: Ended, now: Timestamp) -> Result<PhaseReport, ErrorInfo> {
+        let Self { runtime, ids, facts, dir, _lock, events, writer, documents, errors, ballast } = self;
+        drop(events);
+        let written = writer.join().map_err(|_| {
+            ErrorInfo::new(code::INTERNAL, "the thread that writes the record failed; this is a bug in Loom")
+        })?;
+        // The writer held the other end of its channel.
+        let _ = documents.join();
+        let report =
+            phase_report::check(&ids.run_id, &ids.pipeline_id, &written.fold.job_ids(), &written.marks);
+        let report_file = place(&dir, vec![(layout::PHASE_REPORT.to_owned(), pretty(&report))]);
+        errors.note(ballast.write(&report_file, Durability::Sync));
+
+        let mut ended = ended;
+        if let Some(error) = errors.get()
+            && ended.error.is_none()
+        {
+            ended.exit_code = exit::FAILURE;
+            ended.error = Some(error.to_string());
+        }
+        let executor = ExecutorReceipt {
+            loom_version: facts.loom_version.clone(),
+            jobs: written.fold.job_receipts(),
+        };
+        let receipt = receipt(&runtime, &ids, &facts, &ended, now, executor);
+        let receipt_file = place(&runtime.receipts_dir(), vec![(format!("{}.json", ids.run_id), pretty(&receipt))]);
+        let receipt_result = ballast.write(&receipt_file, Durability::Sync);
+        if receipt_result.is_ok() {
+            let _ = fs::remove_file(runtime.partial_receipt(&ids.run_id));
+        }
+        errors.note(receipt_result);
+        ballast.drop_it();
+        errors.get().map_or(Ok(report), |error| Err(error.to_info()))
+    }
+
+    fn receipt(&self, ended: &Ended, now: Timestamp, executor: ExecutorReceipt) -> RunReceipt {
+        receipt(&self.runtime, &self.ids, &self.facts, ended, now, executor)
+    }
+}
+
+fn receipt(
+    runtime: &RuntimeDir,
+    ids: &RunIds,
+    facts: &RunFacts,
+    ended: &Ended,
+    now: Timestamp,
+    executor_receipt: ExecutorReceipt,
+) -> RunReceipt {
+    let dir = runtime.run_dir(&ids.run_id);
+    let text = |path: &Path| path.to_string_lossy().into_owned();
+    RunReceipt {
+        schema_version: Cow::Borrowed(version::V1),
+        kind: Cow::Borrowed(version::KIND_RUN_RECEIPT),
+        command: facts.command.clone(),
+        repo_root: text(&facts.repo_root),
+        workflow_path: text(&facts.workflow_path),
+        started_at: facts.started_at,
+        finished_at: now,
+        duration_ms: now.millis_since(facts.started_at),
+        status: RunStatus::of_exit_code(ended.exit_code),
+        exit_code: ended.exit_code,
+        error: ended.error.clone(),
+        logs_dir: text(&dir),
+        events_jsonl_path: text(&dir.join(layout::RUN_EVENTS)),
+        phase_report_path: text(&dir.join(layout::PHASE_REPORT)),
+        snapshot_path: ended.snapshot_path.as_deref().map(text),
+        snapshot_head_sha: ended.snapshot_head_sha.clone(),
+        graph_ir: ended.graph_ir.clone(),
+        executor_receipt,
+    }
+}
+
+/// Writes the `.gitignore` that keeps runs out of the repository.
+pub(crate) fn ignore_in_git(runtime: &RuntimeDir) -> Result<(), RecordError> {
+    let path = runtime.path().join(".gitignore");
+    if path.exists() {
+        return Ok(());
+    }
+    fs::write(&path, "*\n").map_err(|e| RecordError::new("write", path, e))
+}
+
+fn make_run_dir(runtime: &RuntimeDir, stamp: u64) -> Result<(RunIds, PathBuf), RecordError> {
+    let mut stamp = stamp;
+    loop {
+        let ids = RunIds::from_stamp(stamp);
+        let dir = runtime.run_dir(&ids.run_id);
+        match fs::create_dir(&dir) {
+            Ok(()) => return Ok((ids, dir)),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => stamp += 1,
+            Err(error) => return Err(RecordError::new("make the folder", dir, error)),
+        }
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, RecordError> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+    thread.map_err(|e| RecordError::new("start the thread that writes", name, e))
+}

@@ -1,0 +1,305 @@
+//! The writer thread: one event after the other, to the streams and documents that it belongs to.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use loom_contract::event::{Event, EventBody, EventLine, EventType, Finish, Phase};
+use loom_contract::id::RunIds;
+use loom_contract::layout;
+use loom_contract::phase::PhaseCode;
+use loom_contract::phase_report::PhaseMark;
+use loom_contract::time::Timestamp;
+use serde::Serialize;
+
+use crate::RecordError;
+use crate::atomic::{Documents, Durability, pretty};
+use crate::documents::Fold;
+use crate::jsonl::{EventStream, push_output};
+
+/// The longest that an event is held in memory while others keep coming.
+const HOLD: Duration = Duration::from_millis(50);
+
+/// The first thing that went wrong in any of the threads.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct FirstError(Arc<Mutex<Option<Arc<RecordError>>>>);
+
+impl FirstError {
+    pub(crate) fn note(&self, result: Result<(), RecordError>) {
+        if let Err(error) = result {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| Arc::new(error));
+        }
+    }
+
+    pub(crate) fn get(&self) -> Option<Arc<RecordError>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// What the writer thread knows when it ends.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) fold: Fold,
+    pub(crate) marks: Vec<PhaseMark>,
+}
+
+/// The writer thread's state.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    dir: PathBuf,
+    ids: RunIds,
+    started_at: Timestamp,
+    fold: Fold,
+    marks: Vec<PhaseMark>,
+    streams: HashMap<String, EventStream>,
+    routes: HashMap<Phase, (String, Option<String>)>,
+    /// Documents that are synced, on another thread.
+    durable: Sender<Documents>,
+    errors: FirstError,
+    ballast: Ballast,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        dir: PathBuf,
+        ids: RunIds,
+        started_at: Timestamp,
+        durable: Sender<Documents>,
+        errors: FirstError,
+        ballast: Ballast,
+    ) -> Self {
+        Self {
+            dir,
+            fold: Fold::new(ids.clone()),
+            ids,
+            started_at,
+            marks: Vec::new(),
+            streams: HashMap::new(),
+            routes: HashMap::new(),
+            durable,
+            errors,
+            ballast,
+        }
+    }
+
+    /// Writes until the channel closes. Whenever it is empty, what is held goes to the files.
+    pub(crate) fn run(mut self, events: &Receiver<Event>) -> Written {
+        let mut flushed = Instant::now();
+        loop {
+            let event = match events.try_recv() {
+                Ok(event) => event,
+                Err(TryRecvError::Disconnected) => break,
+                Err(TryRecvError::Empty) => {
+                    self.flush();
+                    flushed = Instant::now();
+                    match events.recv_timeout(Duration::from_secs(3600)) {
+                        Ok(event) => event,
+                        Err(RecvTimeoutError::Timeout) => continue,
+                        Err(RecvTimeoutError::Disconnected) => break,
+                    }
+                }
+            };
+            self.write(event);
+            if flushed.elapsed() >= HOLD {
+                self.flush();
+                flushed = Instant::now();
+            }
+        }
+        self.flush();
+        Written { fold: self.fold, marks: self.marks }
+    }
+
+    fn write(&mut self, event: Event) {
+        let at = event.at;
+        match event.body {
+            EventBody::Planned(roster) => self.fold.planned(&roster),
+            EventBody::PhaseStart(phase) => {
+                if !matches!(phase, Phase::Section(..)) {
+                    self.marks.push(PhaseMark { phase: phase.clone(), finish: None });
+                }
+                if let Phase::Job(job_id, PhaseCode::JobExecution) = &phase {
+                    self.fold.execution_started(job_id);
+                }
+                let mut line = self.line(EventType::PhaseStart, &phase, at);
+                self.push(&phase, &mut line);
+                if phase == Phase::Run(PhaseCode::RunFinalize) {
+                    let summary = self.fold.run_summary(self.started_at, at);
+                    self.document(layout::RUN_SUMMARY, &summary);
+                }
+            }
+            EventBody::PhaseFinish(phase, finish) => self.phase_finished(phase, &finish, at),
+            EventBody::Message(phase, message) => {
+                let mut line = self.line(EventType::Message, &phase, at);
+                line.level = Some(message.level);
+                line.message = Some(message.message);
+                line.data = message.data;
+                self.push(&phase, &mut line);
+            }
+            EventBody::Output(output) => {
+                let (own, mirror) = self.route(&output.phase);
+                // Taken out, so that two streams can be held at once.
+                let mut mirror = mirror.and_then(|path| Some((self.streams.remove(&path)?, path)));
+                let mut lines = 0;
+                if let Some(own) = self.streams.get_mut(&own) {
+                    lines = push_output(&output, at, own, mirror.as_mut().map(|(stream, _)| stream));
+                    if own.is_large() {
+                        self.errors.note(own.flush());
+                    }
+                }
+                if let Some((mut stream, path)) = mirror {
+                    if stream.is_large() {
+                        self.errors.note(stream.flush());
+                    }
+                    self.streams.insert(path, stream);
+                }
+                if let Phase::Step(job_id, step) = &output.phase {
+                    self.fold.output(job_id, *step, lines, output.bytes.len());
+                }
+            }
+            EventBody::JobFinish(job_id, end) => {
+                self.close(&layout::job_events(&job_id));
+                let (summary, manifest) = self.fold.job_finished(&job_id, &end);
+                self.durable(&[
+                    (layout::job_summary(&job_id), pretty(&summary)),
+                    (layout::job_manifest(&job_id), pretty(&manifest)),
+                ]);
+            }
+        }
+    }
+
+    fn phase_finished(&mut self, phase: Phase, finish: &Finish, at: Timestamp) {
+        if !matches!(phase, Phase::Section(..)) {
+            self.marks.push(PhaseMark { phase: phase.clone(), finish: Some(finish.status) });
+        }
+        let mut line = self.line(EventType::PhaseFinish, &phase, at);
+        line.status = Some(finish.status);
+        line.exit_code = finish.exit_code;
+        line.signal = finish.signal;
+        line.skip_reason = finish.skip_reason;
+        line.duration_ms = Some(finish.duration_ms);
+        line.metrics = finish.metrics.clone();
+        line.error = finish.error.clone();
+        self.push(&phase, &mut line);
+        match &phase {
+            Phase::Step(job_id, step) => {
+                self.close(&layout::step_events(job_id, *step));
+                let summary = self.fold.step_finished(job_id, *step, finish);
+                self.document(&layout::step_summary(job_id, *step), &summary);
+            }
+            Phase::Section(job_id, section) => {
+                self.close(&layout::section_events(job_id, *section));
+                let summary = self.fold.section_finished(job_id, *section, finish);
+                self.document(&layout::section_summary(job_id, *section), &summary);
+            }
+            Phase::Job(job_id, PhaseCode::JobExecution) => self.close(&layout::execution_events(job_id)),
+            Phase::Run(PhaseCode::PipelineExecute) => {
+                let (summary, manifest) = self.fold.pipeline_finished(finish);
+                self.durable(&[
+                    (layout::PIPELINE_SUMMARY.to_owned(), pretty(&summary)),
+                    (layout::PIPELINE_MANIFEST.to_owned(), pretty(&manifest)),
+                ]);
+            }
+            Phase::Run(_) | Phase::Job(..) => {}
+        }
+        self.routes.remove(&phase);
+    }
+
+    fn line(&self, kind: EventType, phase: &Phase, at: Timestamp) -> EventLine {
+        EventLine { ts: at, ..EventLine::of_phase(kind, phase, &self.ids.run_id, &self.ids.pipeline_id) }
+    }
+
+    fn push(&mut self, phase: &Phase, line: &mut EventLine) {
+        let (own, mirror) = self.route(phase);
+        for path in [Some(own), mirror].into_iter().flatten() {
+            if let Some(stream) = self.streams.get_mut(&path) {
+                stream.push(line);
+            }
+        }
+    }
+
+    /// The streams of `phase`, opened.
+    fn route(&mut self, phase: &Phase) -> (String, Option<String>) {
+        if let Some(route) = self.routes.get(phase) {
+            return route.clone();
+        }
+        let route = layout::streams(phase);
+        for path in [Some(&route.0), route.1.as_ref()].into_iter().flatten() {
+            if !self.streams.contains_key(path) {
+                let file = self.dir.join(path);
+                let stream = EventStream::create(file.clone()).unwrap_or_else(|error| {
+                    self.errors.note(Err(error));
+                    EventStream::broken(file)
+                });
+                self.streams.insert(path.clone(), stream);
+            }
+        }
+        self.routes.insert(phase.clone(), route.clone());
+        route
+    }
+
+    fn flush(&mut self) {
+        for stream in self.streams.values_mut().filter(|s| s.is_dirty()) {
+            self.errors.note(stream.flush());
+        }
+    }
+
+    fn close(&mut self, path: &str) {
+        if let Some(mut stream) = self.streams.remove(path) {
+            self.errors.note(stream.flush());
+        }
+    }
+
+    /// Writes a document that the documents which are synced point to.
+    fn document(&self, path: &str, document: &impl Serialize) {
+        let documents = place(&self.dir, vec![(path.to_owned(), pretty(document))]);
+        self.errors.note(self.ballast.write(&documents, Durability::Rename));
+    }
+
+    fn durable(&self, files: &[(String, Vec<u8>)]) {
+        // The thread outlives this one.
+        let _ = self.durable.send(place(&self.dir, files.to_vec()));
+    }
+}
+
+/// Documents of one folder, from paths relative to `dir`.
+pub(crate) fn place(dir: &Path, files: Vec<(String, Vec<u8>)>) -> Documents {
+    let folder = files.first().and_then(|(path, _)| Path::new(path).parent()).unwrap_or(Path::new(""));
+    let folder = dir.join(folder);
+    let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    Documents { folder, files: files.into_iter().map(|(path, bytes)| (name(&path), bytes)).collect() }
+}
+
+/// Space on the disk that is given back when it is full, so that the last documents still fit.
+#[derive(Debug, Clone)]
+pub(crate) struct Ballast(PathBuf);
+
+/// Enough for the documents that close a run.
+const BALLAST_BYTES: u64 = 256 * 1024;
+
+impl Ballast {
+    /// Sets the space aside in `dir`, where the file system can.
+    pub(crate) fn set_aside(dir: &Path) -> Self {
+        let path = dir.join(layout::BALLAST);
+        if let Ok(file) = fs_err::File::create(&path) {
+            let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, BALLAST_BYTES);
+        }
+        Self(path)
+    }
+
+    /// Writes `documents`; when the disk is full once more with the ballast gone.
+    pub(crate) fn write(&self, documents: &Documents, durability: Durability) -> Result<(), RecordError> {
+        match documents.write(durability) {
+            Err(error) if error.source.kind() == std::io::ErrorKind::StorageFull => {
+                self.drop_it();
+                documents.write(durability)
+            }
+            result => result,
+        }
+    }
+
+    pub(crate) fn drop_it(&self) {
+        let _ = fs_err::remove_file(&self.0);
+    }
+}
