@@ -1,0 +1,135 @@
+//! What was typed: the keywords of one file, with their places, before anything is inherited.
+//!
+//! Every keyword has a file of its own. Reading never stops at an error: what is wrong is reported and left out, and
+//! [`Given`] remembers that it stood there, so that nobody asks for it again.
+
+mod extends;
+mod include;
+mod job;
+mod needs;
+mod script;
+mod stages;
+mod value;
+mod variables;
+mod workflow_rules;
+
+pub(crate) use self::extends::Parent;
+pub(crate) use self::job::{Given, Job};
+pub(crate) use self::needs::Need;
+pub(crate) use self::script::Step;
+pub(crate) use self::value::{Reader, Text};
+pub(crate) use self::variables::Variables;
+
+use crate::diagnostic::{Pointer, quoted};
+use crate::source::{Span, Spanned};
+use crate::yaml::{Entry, Kind, Node};
+
+/// The keys of a root file that are no jobs.
+const ROOT_KEYS: [&str; 6] = ["version", "stages", "include", "workflow", "variables", "default"];
+/// Those that an included file may hold as well.
+const INCLUDED_KEYS: [&str; 3] = ["include", "variables", "default"];
+
+/// One file.
+#[derive(Debug)]
+pub(crate) struct Document {
+    /// Where the file begins, for what is missing in it.
+    pub(crate) start: Span,
+    pub(crate) stages: Option<Vec<Spanned<Text>>>,
+    pub(crate) include: Vec<Spanned<Text>>,
+    pub(crate) variables: Variables,
+    pub(crate) default: Option<Job>,
+    /// Jobs and templates, in the order of the file.
+    pub(crate) jobs: Vec<Job>,
+}
+
+/// Which file of a workflow it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Root,
+    Included,
+}
+
+impl Document {
+    /// Reads the tree of a file.
+    pub(crate) fn read(root: &Node, role: Role, reader: &mut Reader<'_>) -> Option<Self> {
+        let at = &Pointer::Root;
+        let hint = "write a mapping with `version`, `stages` and jobs, one `key: value` a line";
+        let entries = reader.map(root, at, hint)?;
+        let start = entries.first().map_or(root.span, |entry| entry.key_span);
+        let mut document = Self {
+            start,
+            stages: None,
+            include: Vec::new(),
+            variables: Variables::default(),
+            default: None,
+            jobs: Vec::new(),
+        };
+        let mut has_version = false;
+        let mut has_stages = false;
+        for entry in entries {
+            let place = at.key(&entry.key);
+            let value = &entry.value;
+            if role == Role::Included
+                && ROOT_KEYS.contains(&entry.key.as_str())
+                && !INCLUDED_KEYS.contains(&entry.key.as_str())
+            {
+                let hint = format!(
+                    "move {} to the workflow file; an included file holds jobs, templates, variables, default and include",
+                    quoted(&entry.key)
+                );
+                reader.error(entry.key_span, &place, hint);
+                continue;
+            }
+            match entry.key.as_str() {
+                "version" => {
+                    has_version = true;
+                    read_version(value, &place, reader);
+                }
+                "stages" => {
+                    has_stages = true;
+                    document.stages = stages::read(value, &place, reader);
+                }
+                "include" => document.include = include::read(value, &place, reader),
+                "workflow" => workflow_rules::read(value, &place, reader),
+                "variables" => document.variables = variables::read(value, &place, reader),
+                "default" => document.default = Job::read_default(entry, &place, reader),
+                _ => document.jobs.extend(read_job(entry, &place, reader)),
+            }
+        }
+        if role == Role::Root {
+            if !has_version {
+                reader.warning(
+                    start,
+                    &at.key("version"),
+                    "add `version: v1`, so that later versions read the file as you mean it",
+                );
+            }
+            if !has_stages {
+                let hint =
+                    "add required key stages: a list of stage names in order, as in `stages: [build, test]`";
+                reader.error(start, &at.key("stages"), hint);
+            }
+        }
+        Some(document)
+    }
+}
+
+fn read_version(value: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) {
+    let is_v1 = matches!(&value.kind, Kind::Scalar(scalar) if scalar.text == "v1");
+    if !is_v1 && !matches!(value.kind, Kind::Refused) {
+        reader.error(value.span, at, "set version to v1");
+    }
+}
+
+fn read_job(entry: &Entry, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Job> {
+    let is_job = matches!(&entry.value.kind, Kind::Map(entries) if entries.iter().any(|entry| job::is_keyword(&entry.key)));
+    if !is_job && let Some(meant) = reader.similar(&entry.key, ROOT_KEYS) {
+        let hint = format!(
+            "rename unknown key {} to `{meant}`, if that is what it means",
+            quoted(&entry.key)
+        );
+        reader.error(entry.key_span, at, hint);
+        return None;
+    }
+    Job::read(entry, at, reader)
+}

@@ -1,0 +1,84 @@
+//! `include`: other files of the repository.
+
+use super::value::{Reader, Text};
+use crate::diagnostic::Pointer;
+use crate::source::Spanned;
+use crate::yaml::Node;
+
+const LOCAL: &str = "set include.local to .loom/templates/<name>.yml or .yaml";
+
+pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Vec<Spanned<Text>> {
+    let Some(items) = reader.list(node, at, "set include to a list of {local: <path>} entries") else {
+        return Vec::new();
+    };
+    let mut paths = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let place = at.index(index);
+        let Some(entries) = reader.map(item, &place, "set each include to {local: <path>}") else {
+            continue;
+        };
+        let mut has_local = false;
+        for entry in entries {
+            let place = place.key(&entry.key);
+            if entry.key != "local" {
+                reader.unknown_key(entry, &place, "include", &["local"]);
+                continue;
+            }
+            has_local = true;
+            let Some(path) = reader.text(&entry.value, &place, LOCAL) else {
+                continue;
+            };
+            if is_template_path(&path.value) {
+                paths.push(path);
+            } else {
+                reader.error(path.span, &place, LOCAL);
+            }
+        }
+        if !has_local {
+            reader.error(item.span, &place.key("local"), LOCAL);
+        }
+    }
+    paths
+}
+
+/// Whether `path` stays in the templates' folder by its own words.
+fn is_template_path(path: &str) -> bool {
+    let Some(rest) = path.strip_prefix(".loom/templates/") else {
+        return false;
+    };
+    let Some(stem) = rest.strip_suffix(".yml").or_else(|| rest.strip_suffix(".yaml")) else {
+        return false;
+    };
+    !stem.is_empty()
+        && !stem.ends_with('/')
+        && !rest.contains('\\')
+        && rest.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_stays_in_the_templates_folder() {
+        for good in ["a.yml", "b/c.yaml", "a..b.yml", "ä ö.yml"] {
+            assert!(is_template_path(&format!(".loom/templates/{good}")), "{good}");
+        }
+        for bad in [
+            "",
+            ".yml",
+            "a",
+            "a.json",
+            "../a.yml",
+            "b/../a.yml",
+            "b//a.yml",
+            "./a.yml",
+            "b/.yml",
+            "b\\a.yml",
+        ] {
+            assert!(!is_template_path(&format!(".loom/templates/{bad}")), "{bad}");
+        }
+        assert!(!is_template_path("a.yml"));
+        assert!(!is_template_path("/.loom/templates/a.yml"));
+    }
+}

@@ -1,0 +1,39 @@
+//! `script`: the steps of a job.
+
+use super::value::{Reader, Text};
+use crate::diagnostic::Pointer;
+use crate::source::Span;
+use crate::yaml::Node;
+
+/// A command that was typed.
+#[derive(Debug, Clone)]
+pub(crate) struct Step {
+    pub(crate) command: Text,
+    /// More than one line holds something: each line is a command of its own.
+    pub(crate) multi_line: bool,
+    pub(crate) span: Span,
+}
+
+pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Vec<Step>> {
+    let hint = "set script to a non-empty list of commands";
+    let items = reader.list(node, at, hint)?;
+    if items.is_empty() {
+        reader.error(node.span, at, hint);
+        return None;
+    }
+    let mut steps = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let place = at.index(index);
+        if let Some(text) = reader.filled_text(item, &place, "set each script entry to a command") {
+            // The break at a block's end is no part of the command.
+            let command = text.value.trim_end_matches('\n');
+            let multi_line = command.lines().filter(|line| !line.trim().is_empty()).count() > 1;
+            steps.push(Step {
+                command: command.into(),
+                multi_line,
+                span: item.span,
+            });
+        }
+    }
+    (steps.len() == items.len()).then_some(steps)
+}

@@ -1,0 +1,63 @@
+//! `variables`: names and texts, which may refer to each other.
+
+use std::collections::BTreeMap;
+
+use super::value::{Reader, Text};
+use crate::diagnostic::{Pointer, quoted};
+use crate::source::Spanned;
+use crate::template::{BadReference, Template};
+use crate::yaml::Node;
+
+/// Variables by name.
+pub(crate) type Variables = BTreeMap<Text, Variable>;
+
+/// The value of a variable, as it was typed.
+#[derive(Debug, Clone)]
+pub(crate) struct Variable {
+    pub(crate) value: Spanned<Text>,
+}
+
+pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Variables {
+    let mut variables = Variables::new();
+    let hint = "set variables to a mapping of names to texts, as in `variables: {NAME: \"text\"}`";
+    let Some(entries) = reader.map(node, at, hint) else {
+        return variables;
+    };
+    for entry in entries {
+        let place = at.key(&entry.key);
+        check_name("variable", &entry.key, entry.key_span, &place, reader);
+        let hint = format!("set variable {} to a text", quoted(&entry.key));
+        let Some(value) = reader.text(&entry.value, &place, &hint) else {
+            continue;
+        };
+        if let Err(BadReference(text)) = Template::parse(&value.value) {
+            let text = quoted(&text);
+            let hint = format!("write {text} as `${{NAME}}`, or with `$$` for a dollar sign");
+            reader.error(value.span, &place, hint);
+            continue;
+        }
+        variables.insert(entry.key.as_str().into(), Variable { value });
+    }
+    variables
+}
+
+/// Reports a name that a variable or secret may not have.
+pub(super) fn check_name(
+    what: &str,
+    name: &str,
+    span: crate::source::Span,
+    at: &Pointer<'_>,
+    reader: &mut Reader<'_>,
+) {
+    let fits = name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_')
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    if !fits {
+        reader.error(
+            span,
+            at,
+            format!("rename {what} {} to match ^[A-Z_][A-Z0-9_]*$", quoted(name)),
+        );
+    }
+}

@@ -1,0 +1,61 @@
+//! `workflow.rules`: only their shape is looked at; conditions are not evaluated yet.
+
+use super::value::Reader;
+use crate::diagnostic::Pointer;
+use crate::yaml::Node;
+
+const RULES: &str = "set workflow.rules to a sequence of {if: ...} entries";
+
+pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) {
+    let Some(entries) = reader.map(node, at, "set workflow to a mapping with the key rules") else {
+        return;
+    };
+    let mut has_rules = false;
+    for entry in entries {
+        let place = at.key(&entry.key);
+        if entry.key == "rules" {
+            has_rules = true;
+            read_rules(&entry.value, &place, reader);
+        } else {
+            let hint = "remove unknown key; workflow only allows key rules";
+            reader.unknown_key_with(entry, &place, hint, &["rules"]);
+        }
+    }
+    if !has_rules {
+        reader.error(node.span, &at.key("rules"), RULES);
+    }
+}
+
+fn read_rules(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) {
+    let Some(rules) = reader.list(node, at, RULES) else {
+        return;
+    };
+    for (index, rule) in rules.iter().enumerate() {
+        let place = at.index(index);
+        let Some(entries) = reader.map(rule, &place, RULES) else {
+            continue;
+        };
+        let mut has_if = false;
+        for entry in entries {
+            let place = place.key(&entry.key);
+            if entry.key == "if" {
+                has_if = true;
+                reader.filled_text(
+                    &entry.value,
+                    &place,
+                    "set workflow.rules[].if to a non-empty string condition",
+                );
+            } else {
+                let hint = "remove unknown key; workflow rules only allow key if";
+                reader.unknown_key_with(entry, &place, hint, &["if"]);
+            }
+        }
+        if !has_if {
+            reader.error(
+                rule.span,
+                &place.key("if"),
+                "add required key if to workflow rule",
+            );
+        }
+    }
+}

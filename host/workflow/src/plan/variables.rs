@@ -1,0 +1,214 @@
+//! References among the variables of a job.
+
+use std::collections::HashMap;
+
+use loom_contract::id::JobId;
+
+use super::Template;
+use crate::diagnostic::{Pointer, Problems};
+use crate::document::Variables;
+use crate::resolve::Owners;
+use crate::source::Span;
+use crate::workflow::Job;
+
+/// The longest value: a longer one cannot be handed to a program on Linux.
+const MOST_VALUE: usize = 128 * 1024;
+/// How many bytes the values of all jobs may take, so that references cannot blow up a small file.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+
+/// The predefined variables that are known before a run.
+pub(super) fn known(id: &JobId, stage: &str, job: &Job, provider: &str) -> HashMap<&'static str, Template> {
+    let pairs = [
+        ("CI", "true"),
+        ("LOOM_CI", "true"),
+        ("LOOM_JOB_NAME", id.as_str()),
+        ("LOOM_JOB_ID", id.as_str()),
+        ("CI_JOB_NAME", id.as_str()),
+        ("LOOM_JOB_STAGE", stage),
+        ("CI_JOB_STAGE", stage),
+        ("LOOM_JOB_TARGET", &*job.target),
+        ("LOOM_PROVIDER", provider),
+    ];
+    pairs
+        .into_iter()
+        .map(|(name, value)| (name, Template::literal(value)))
+        .collect()
+}
+
+/// Resolves the variables of one job after the other.
+pub(super) struct Resolver<'p> {
+    problems: &'p mut Problems,
+    bytes_left: usize,
+}
+
+impl<'p> Resolver<'p> {
+    pub(super) fn new(problems: &'p mut Problems) -> Self {
+        Self {
+            problems,
+            bytes_left: MOST_BYTES,
+        }
+    }
+
+    /// The variables of `job`, sorted by name, with the references resolved that can be.
+    pub(super) fn resolve(
+        &mut self,
+        job: &Job,
+        known: &HashMap<&'static str, Template>,
+        owners: &Owners,
+    ) -> Vec<(String, Template)> {
+        self.resolve_all(&job.variables, known, owners)
+            .into_iter()
+            .zip(job.variables.keys())
+            .map(|(template, name)| (name.as_ref().to_owned(), template))
+            .collect()
+    }
+
+    /// The values of `variables`, in their order.
+    fn resolve_all(
+        &mut self,
+        variables: &Variables,
+        known: &HashMap<&'static str, Template>,
+        owners: &Owners,
+    ) -> Vec<Template> {
+        // A value that cannot be read has been reported where it stands.
+        let raw: Vec<Template> = variables
+            .values()
+            .map(|variable| Template::parse(&variable.value.value).unwrap_or_default())
+            .collect();
+        if raw.iter().all(|template| template.refs().next().is_none()) {
+            return raw;
+        }
+        let entries: Vec<(&str, Span)> = variables
+            .iter()
+            .map(|(name, variable)| (&**name, variable.value.span))
+            .collect();
+        let places: HashMap<&str, usize> = variables.keys().map(|name| &**name).zip(0..).collect();
+        let mut waiting: Vec<usize> = Vec::with_capacity(raw.len());
+        let mut waiters = vec![Vec::new(); raw.len()];
+        for (place, template) in raw.iter().enumerate() {
+            let needed = template.refs().filter_map(|name| places.get(name));
+            let mut count = 0;
+            for other in needed {
+                count += 1;
+                if let Some(list) = waiters.get_mut(*other) {
+                    list.push(place);
+                }
+            }
+            waiting.push(count);
+        }
+        let mut ready: Vec<usize> = waiting
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count == 0)
+            .map(|(place, _)| place)
+            .collect();
+        let mut done: Vec<Option<Template>> = vec![None; raw.len()];
+        while let Some(place) = ready.pop() {
+            let Some(template) = raw.get(place) else { continue };
+            let lookup = |name: &str| match places.get(name) {
+                Some(place) => done.get(*place).and_then(Option::as_ref),
+                None => known.get(name),
+            };
+            let (name, span) = entries.get(place).copied().unwrap_or_default();
+            let value = self.fill(template, lookup, span, name, owners);
+            if let Some(slot) = done.get_mut(place) {
+                *slot = Some(value);
+            }
+            for waiter in waiters.get(place).into_iter().flatten() {
+                if let Some(count) = waiting.get_mut(*waiter) {
+                    *count -= 1;
+                    if *count == 0 {
+                        ready.push(*waiter);
+                    }
+                }
+            }
+        }
+        if done.iter().any(Option::is_none) {
+            self.report_cycles(&entries, &raw, &places, &done, owners);
+        }
+        done.into_iter().map(Option::unwrap_or_default).collect()
+    }
+
+    /// `template` with its references filled in, unless that grows beyond all measure.
+    fn fill<'t>(
+        &mut self,
+        template: &Template,
+        lookup: impl Fn(&str) -> Option<&'t Template>,
+        span: Span,
+        name: &str,
+        owners: &Owners,
+    ) -> Template {
+        let size = template.len()
+            + template
+                .refs()
+                .filter_map(&lookup)
+                .map(Template::len)
+                .fold(0, usize::saturating_add);
+        let hint = if size > MOST_VALUE {
+            format!("shorten the value: with its references filled in it has more than {MOST_VALUE} bytes")
+        } else if size > self.bytes_left {
+            format!("refer to less: the variables of all jobs take more than {MOST_BYTES} bytes together")
+        } else {
+            self.bytes_left -= size;
+            return template.resolve(lookup);
+        };
+        self.problems.error(span, pointer(owners, span, name), hint);
+        Template::default()
+    }
+
+    fn report_cycles(
+        &mut self,
+        entries: &[(&str, Span)],
+        raw: &[Template],
+        places: &HashMap<&str, usize>,
+        done: &[Option<Template>],
+        owners: &Owners,
+    ) {
+        let stuck = |place: usize| matches!(done.get(place), Some(None));
+        let mut seen = vec![false; raw.len()];
+        for start in 0..raw.len() {
+            let mut path: Vec<usize> = Vec::new();
+            let mut at = start;
+            while stuck(at)
+                && seen
+                    .get_mut(at)
+                    .is_some_and(|seen| !std::mem::replace(seen, true))
+            {
+                path.push(at);
+                let next = raw.get(at).and_then(|template| {
+                    template
+                        .refs()
+                        .filter_map(|name| places.get(name))
+                        .copied()
+                        .find(|at| stuck(*at))
+                });
+                let Some(next) = next else { break };
+                at = next;
+            }
+            let Some(from) = path.iter().position(|place| *place == at) else {
+                continue;
+            };
+            let cycle = path.get(from..).unwrap_or_default();
+            let edges: Vec<&str> = cycle
+                .iter()
+                .chain([&at])
+                .filter_map(|place| entries.get(*place))
+                .map(|(name, _)| *name)
+                .collect();
+            let hint = format!(
+                "resolve variable cycle by removing one reference: {}",
+                edges.join(" -> ")
+            );
+            let (name, span) = entries.get(at).copied().unwrap_or_default();
+            self.problems.error(span, pointer(owners, span, name), hint);
+        }
+    }
+}
+
+fn pointer(owners: &Owners, span: Span, name: &str) -> String {
+    let root = Pointer::Root;
+    match owners.of(span) {
+        Some(owner) => root.key(owner).key("variables").key(name).to_string(),
+        None => root.key("variables").key(name).to_string(),
+    }
+}

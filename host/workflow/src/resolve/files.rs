@@ -1,0 +1,103 @@
+//! Reading the files of a workflow: depth-first, each once, the including file after what it includes.
+
+use std::collections::HashSet;
+
+use crate::diagnostic::{Pointer, Problems, quoted};
+use crate::document::{Document, Job, Reader, Role, Text};
+use crate::loader::Loader;
+use crate::source::Sources;
+use crate::yaml;
+
+/// How many files may include each other in a row.
+const MOST_DEPTH: usize = 16;
+
+/// The files in the order in which they are merged. `None` where the root file cannot be read at all.
+pub(super) fn read(
+    sources: &mut Sources,
+    loader: &dyn Loader,
+    problems: &mut Problems,
+) -> Option<Vec<Document>> {
+    let root = parse(sources, 0, Role::Root, problems)?;
+    let mut files = Files {
+        sources,
+        loader,
+        problems,
+        seen: HashSet::new(),
+        done: Vec::new(),
+    };
+    files.include(&root, &mut Vec::new());
+    let mut done = files.done;
+    done.push(root);
+    Some(done)
+}
+
+fn parse(sources: &Sources, file: u32, role: Role, problems: &mut Problems) -> Option<Document> {
+    let tree = yaml::parse(sources, file, problems)?;
+    let refused = problems.has_errors();
+    let mut document = Document::read(&tree, role, &mut Reader::new(problems))?;
+    if refused {
+        // What a refused anchor or merge key would have brought must not be asked for.
+        document.jobs.iter_mut().for_each(Job::forgive);
+    }
+    Some(document)
+}
+
+struct Files<'a> {
+    sources: &'a mut Sources,
+    loader: &'a dyn Loader,
+    problems: &'a mut Problems,
+    seen: HashSet<Text>,
+    done: Vec<Document>,
+}
+
+impl Files<'_> {
+    /// Reads what `document` includes; `path` leads from the root file to it. At most [`MOST_DEPTH`] calls deep.
+    fn include(&mut self, document: &Document, path: &mut Vec<Text>) {
+        for local in &document.include {
+            // Wrong entries are left out of the list, so the position in it is not the one in the file: the caret is.
+            let at = |problems: &mut Problems, hint: String| {
+                problems.error(local.span, Pointer::Root.key("include"), hint);
+            };
+            if path.contains(&local.value) {
+                let mut cycle: Vec<&str> = path.iter().map(|path| &**path).collect();
+                cycle.push(&local.value);
+                let from = cycle.iter().position(|path| *path == &*local.value).unwrap_or(0);
+                let edges = cycle.get(from..).unwrap_or_default().join(" -> ");
+                at(
+                    self.problems,
+                    format!("resolve include cycle by removing one include: {edges}"),
+                );
+                continue;
+            }
+            if path.len() >= MOST_DEPTH {
+                at(
+                    self.problems,
+                    format!("include this file from a nearer one: includes nest at most {MOST_DEPTH} deep"),
+                );
+                continue;
+            }
+            if !self.seen.insert(local.value.clone()) {
+                continue;
+            }
+            let text = match self.loader.load(&local.value) {
+                Ok(text) => text,
+                Err(error) => {
+                    let name = quoted(&local.value);
+                    at(
+                        self.problems,
+                        format!("create the file {name}, or correct the path: {error}"),
+                    );
+                    continue;
+                }
+            };
+            let file = self.sources.add(&local.value, &text);
+            let Some(included) = parse(self.sources, file, Role::Included, self.problems) else {
+                continue;
+            };
+            path.push(local.value.clone());
+            self.include(&included, path);
+            path.pop();
+            self.done.push(included);
+        }
+    }
+}

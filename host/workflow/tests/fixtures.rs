@@ -1,0 +1,88 @@
+//! One rule of the language, two small files: `tests/fixtures/ok/<rule>.yml` with the Graph IR that it compiles to, and
+//! `tests/fixtures/bad/<rule>.yml` with the errors that it gives.
+//!
+//! Files that a fixture includes stand in a folder beside it that has its name: `<rule>/.loom/templates/...`.
+//! `LOOM_BLESS=1` writes what is expected instead of comparing; read the difference before you commit it.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use loom_workflow::{LoadError, Loader, load};
+
+struct Beside(PathBuf);
+
+impl Loader for Beside {
+    fn load(&self, path: &str) -> Result<String, LoadError> {
+        fs_err::read_to_string(self.0.join(path)).map_err(|_| LoadError::new("no such file"))
+    }
+}
+
+#[test]
+fn good_workflows_compile_to_their_graph() {
+    for_each("ok", "json", |name, text, loader| {
+        let loaded = load(name, text, loader);
+        let Some(plan) = loaded.plan else {
+            return format!("no plan:\n{}", loaded.diagnostics.render_short());
+        };
+        let mut shown = String::new();
+        if loaded.diagnostics.iter().next().is_some() {
+            let _ = writeln!(
+                shown,
+                "// {}",
+                loaded
+                    .diagnostics
+                    .render_short()
+                    .trim_end()
+                    .replace('\n', "\n// ")
+            );
+        }
+        for item in plan.not_executable() {
+            let _ = writeln!(shown, "// {item}");
+        }
+        shown + &serde_json::to_string_pretty(&plan.graph_ir()).unwrap() + "\n"
+    });
+}
+
+#[test]
+fn bad_workflows_give_their_errors() {
+    for_each("bad", "err", |name, text, loader| {
+        let loaded = load(name, text, loader);
+        assert_eq!(loaded.plan.is_none(), loaded.diagnostics.has_errors(), "{name}");
+        assert!(!loaded.diagnostics.render_excerpt(false).is_empty(), "{name}");
+        if loaded.plan.is_some() {
+            return "no error\n".to_owned();
+        }
+        loaded.diagnostics.render_short()
+    });
+}
+
+fn for_each(folder: &str, extension: &str, show: impl Fn(&str, &str, &Beside) -> String) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../tests/fixtures")
+        .join(folder);
+    let mut cases: Vec<PathBuf> = fs_err::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yml"))
+        .collect();
+    cases.sort();
+    assert!(!cases.is_empty(), "no fixtures in {}", folder.display());
+    let bless =
+        option_env!("LOOM_BLESS").is_some() || std::env::vars_os().any(|(name, _)| name == "LOOM_BLESS");
+    let mut wrong = String::new();
+    for case in cases {
+        let name = case.file_name().unwrap().to_str().unwrap();
+        let text = fs_err::read_to_string(&case).unwrap();
+        let shown = show(name, &text, &Beside(case.with_extension("")));
+        let expected_path = case.with_extension(extension);
+        if bless {
+            fs_err::write(&expected_path, shown).unwrap();
+            continue;
+        }
+        let expected = fs_err::read_to_string(&expected_path).unwrap_or_default();
+        if expected != shown {
+            let _ = writeln!(wrong, "--- {name}: expected\n{expected}--- {name}: got\n{shown}");
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}LOOM_BLESS=1 writes what was got");
+}
