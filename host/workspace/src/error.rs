@@ -133,37 +133,22 @@ impl Error {
         }
     }
 
-    /// For what goes through `fs_err`, whose errors name the path themselves: the path is taken once.
+    /// For what goes through the standard library: its errors do not name a path, as these do.
     pub(crate) fn write_io(path: impl Into<PathBuf>, error: io::Error) -> Self {
         let path = path.into();
-        match Errno::from_io_error(&error) {
-            Some(errno) => Self::write(path, errno),
-            None => Self::Write {
-                path,
-                source: plain(error),
-            },
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::NoSpace { path, source: error }
+            }
+            _ => Self::Write { path, source: error },
         }
     }
 
     /// The same for what is read.
-    pub(crate) fn read_io(path: impl Into<PathBuf>, error: io::Error) -> Self {
+    pub(crate) fn read_io(path: impl Into<PathBuf>, source: io::Error) -> Self {
         Self::Read {
             path: path.into(),
-            source: plain(error),
+            source,
         }
-    }
-}
-
-/// `fs_err` puts the path into its text; the cause under it does not.
-fn plain(error: io::Error) -> io::Error {
-    match error
-        .get_ref()
-        .and_then(|inner| inner.source())
-        .and_then(|s| s.downcast_ref::<io::Error>())
-    {
-        Some(cause) => cause
-            .raw_os_error()
-            .map_or_else(|| cause.kind().into(), io::Error::from_raw_os_error),
-        None => error,
     }
 }

@@ -1,6 +1,7 @@
 //! The copy's own `.git`: it borrows the original's objects and holds nothing that could unlock or start anything.
 
-use std::io::{self, ErrorKind};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,7 +22,10 @@ pub(crate) fn create(
     let git_dir = top.join(".git");
     for name in ["objects/info", "objects/pack", "refs", "info"] {
         let path = git_dir.join(name);
-        fs_err::create_dir_all(&path).map_err(|error| Error::write_io(path, error))?;
+        DirBuilder::new()
+            .recursive(true)
+            .create(&path)
+            .map_err(|error| Error::write_io(path, error))?;
     }
     let objects = original.common_dir.join("objects");
     write(
@@ -68,17 +72,17 @@ fn copy_index(from: &Path, to: &Path) -> Result<(), Error> {
     if !copy_if_there(&index, &to.join("index"))? {
         return Ok(());
     }
-    let written = fs_err::metadata(&index).and_then(|meta| meta.modified());
+    let written = std::fs::metadata(&index).and_then(|meta| meta.modified());
     let written = written.map_err(|error| Error::read_io(&index, error))?;
     let copied = to.join("index");
-    fs_err::OpenOptions::new()
+    OpenOptions::new()
         .write(true)
         .open(&copied)
-        .and_then(|file| file.file().set_modified(start_of_second(written)))
+        .and_then(|file| file.set_modified(start_of_second(written)))
         .map_err(|error| Error::write_io(&copied, error))?;
 
     // A split index is a small one on top of a big one.
-    let entries = fs_err::read_dir(from).map_err(|error| Error::read_io(from, error))?;
+    let entries = std::fs::read_dir(from).map_err(|error| Error::read_io(from, error))?;
     for entry in entries {
         let entry = entry.map_err(|error| Error::read_io(from, error))?;
         if entry.file_name().as_bytes().starts_with(b"sharedindex.") {
@@ -144,19 +148,23 @@ fn config(kept: &[(String, Vec<u8>)]) -> Vec<u8> {
 }
 
 fn write(path: PathBuf, bytes: &[u8]) -> Result<(), Error> {
-    fs_err::write(&path, bytes).map_err(|error| Error::write_io(path, error))
+    create_file(&path)
+        .and_then(|mut file| file.write_all(bytes))
+        .map_err(|error| Error::write_io(path, error))
 }
 
-/// Copies a small file; false if there is none.
+/// Copies a file as it is now; false if there is none.
 fn copy_if_there(from: &Path, to: &Path) -> Result<bool, Error> {
-    let source = match fs_err::File::open(from) {
+    let mut source = match OpenOptions::new().read(true).open(from) {
         Ok(source) => source,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(Error::read_io(from, error)),
     };
-    let (mut source, _) = source.into_parts();
-    let target = fs_err::File::create(to).map_err(|error| Error::write_io(to, error))?;
-    let (mut target, _) = target.into_parts();
-    io::copy(&mut source, &mut target).map_err(|error| Error::write_io(to, error))?;
+    let copied = create_file(to).and_then(|mut target| io::copy(&mut source, &mut target));
+    copied.map_err(|error| Error::write_io(to, error))?;
     Ok(true)
+}
+
+fn create_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).open(path)
 }

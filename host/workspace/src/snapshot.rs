@@ -1,3 +1,5 @@
+use std::fs::DirBuilder;
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -59,7 +61,7 @@ impl Snapshot {
 /// # Errors
 /// See [`Error`]. Nothing is left at `dest` then, nor any folder above it that was made for it.
 pub fn create(repo_root: &Path, dest: &Path, cancel: &AtomicBool) -> Result<Snapshot, Error> {
-    let root = fs_err::canonicalize(repo_root).map_err(|error| Error::read_io(repo_root, error))?;
+    let root = std::fs::canonicalize(repo_root).map_err(|error| Error::read_io(repo_root, error))?;
     let dest = std::path::absolute(dest).map_err(|error| Error::write_io(dest, error))?;
     check_dest(&root, &dest)?;
     let work_tree = WorkTree::of_root(&root, cancel)?;
@@ -69,7 +71,10 @@ pub fn create(repo_root: &Path, dest: &Path, cancel: &AtomicBool) -> Result<Snap
     let path = match &work_tree {
         Some(work_tree) if !work_tree.prefix.as_os_str().is_empty() => {
             let path = made.dest.join(&work_tree.prefix);
-            fs_err::create_dir_all(&path).map_err(|error| Error::write_io(&path, error))?;
+            DirBuilder::new()
+                .recursive(true)
+                .create(&path)
+                .map_err(|error| Error::write_io(&path, error))?;
             path.components().collect()
         }
         _ => made.dest.clone(),
@@ -152,7 +157,10 @@ impl Part<'_> {
     /// of these is a submodule that was never fetched, or stands where a tracked file was.
     fn copy_nested(&self, from: &Path, to: &Path) -> Result<(), Error> {
         self.copier.check_cancel()?;
-        fs_err::create_dir_all(to).map_err(|error| Error::write_io(to, error))?;
+        DirBuilder::new()
+            .recursive(true)
+            .create(to)
+            .map_err(|error| Error::write_io(to, error))?;
         if fs_err::symlink_metadata(from.join(".git")).is_err() {
             return Ok(());
         }
@@ -164,7 +172,7 @@ impl Part<'_> {
     }
 
     fn keep_mode(&self, from: &Path, to: &Path) -> Result<(), Error> {
-        let meta = fs_err::metadata(from).map_err(|error| Error::read_io(from, error))?;
+        let meta = std::fs::metadata(from).map_err(|error| Error::read_io(from, error))?;
         self.copier.set_folder_mode(to.to_owned(), meta.mode())
     }
 }
@@ -210,18 +218,18 @@ impl Made {
         };
         for folder in missing.into_iter().rev() {
             // What is in a repository concerns its user alone, wherever the copies are kept.
-            match std::fs::DirBuilder::new().mode(0o700).create(folder) {
+            match DirBuilder::new().mode(0o700).create(folder) {
                 Ok(()) => made.above.push(folder.to_owned()),
                 // Another run of Loom was faster.
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Error::write_io(folder, error)),
             }
         }
-        match std::fs::DirBuilder::new().mode(0o777).create(dest) {
+        match DirBuilder::new().mode(0o777).create(dest) {
             Ok(()) => Ok(made),
             Err(error) => {
                 let error = match error.kind() {
-                    std::io::ErrorKind::AlreadyExists => Error::Exists {
+                    ErrorKind::AlreadyExists => Error::Exists {
                         path: dest.to_owned(),
                     },
                     _ => Error::write_io(dest, error),
@@ -235,7 +243,7 @@ impl Made {
 
     /// The mode bits that new files here do not get, whatever is asked for: it was asked for all.
     fn dropped_modes(&self) -> Result<u32, Error> {
-        let meta = fs_err::metadata(&self.dest).map_err(|error| Error::read_io(&self.dest, error))?;
+        let meta = std::fs::metadata(&self.dest).map_err(|error| Error::read_io(&self.dest, error))?;
         Ok(0o777 & !meta.mode())
     }
 
