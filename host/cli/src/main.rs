@@ -1,1 +1,34 @@
-fn main() {}
+//! The `loom` command: words, flags, wiring. The only part of Loom that prints, reads the environment or exits.
+
+mod args;
+mod command;
+mod failure;
+mod report;
+mod settings;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use loom_contract::exit;
+
+fn main() -> ExitCode {
+    let args = match args::Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version go to stdout with code 0; a wrong command line to stderr with code 2.
+            let code = if error.use_stderr() {
+                exit::USAGE
+            } else {
+                exit::SUCCESS
+            };
+            let _ = error.print();
+            return exit_code(code);
+        }
+    };
+    exit_code(command::run(args))
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+}

@@ -21,7 +21,11 @@ pub struct ErrorInfo {
 impl ErrorInfo {
     /// An error without a hint.
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self { code: code.into(), message: message.into(), hint: None }
+        Self {
+            code: code.into(),
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// Adds what to do about it.

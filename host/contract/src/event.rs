@@ -154,12 +154,18 @@ impl Finish {
 
     /// Left out, for `reason`.
     pub fn skipped(reason: SkipReason) -> Self {
-        Self { skip_reason: Some(reason), ..Self::new(Status::Skipped) }
+        Self {
+            skip_reason: Some(reason),
+            ..Self::new(Status::Skipped)
+        }
     }
 
     /// Failed with `error`.
     pub fn failed(error: ErrorInfo) -> Self {
-        Self { error: Some(error), ..Self::new(Status::Failed) }
+        Self {
+            error: Some(error),
+            ..Self::new(Status::Failed)
+        }
     }
 }
 
@@ -349,8 +355,16 @@ impl EventLine {
             run_id: Some(run_id.clone()),
             pipeline_id: Some(pipeline_id.clone()),
             job_id: phase.job_id().cloned(),
-            section: if let Phase::Section(_, section) = phase { Some(*section) } else { None },
-            step: if let Phase::Step(_, step) = phase { Some(*step) } else { None },
+            section: if let Phase::Section(_, section) = phase {
+                Some(*section)
+            } else {
+                None
+            },
+            step: if let Phase::Step(_, step) = phase {
+                Some(*step)
+            } else {
+                None
+            },
             stream: None,
             line: None,
             partial: false,

@@ -39,7 +39,9 @@ pub struct RuntimeDir {
 impl RuntimeDir {
     /// The runtime folder of the repository at `repo_root`.
     pub fn of_repo(repo_root: &Path) -> Self {
-        Self { root: repo_root.join(RUNTIME_DIR) }
+        Self {
+            root: repo_root.join(RUNTIME_DIR),
+        }
     }
 
     /// The folder itself.

@@ -29,7 +29,9 @@ impl Guard {
     /// # Errors
     /// It cannot be started.
     pub fn start(loom: &Path, run_id: &str) -> std::io::Result<Self> {
-        Ok(Self { pipe: process::spawn_attendant(loom, &[COMMAND, run_id])? })
+        Ok(Self {
+            pipe: process::spawn_attendant(loom, &[COMMAND, run_id])?,
+        })
     }
 
     /// The run has ended everything itself.

@@ -41,16 +41,28 @@ struct Outcome {
 
 impl Outcome {
     fn success() -> Self {
-        Self { status: Status::Success, exit_code: Some(0), error: None }
+        Self {
+            status: Status::Success,
+            exit_code: Some(0),
+            error: None,
+        }
     }
 
     fn failed(error: ErrorInfo) -> Self {
-        Self { status: Status::Failed, exit_code: None, error: Some(error) }
+        Self {
+            status: Status::Failed,
+            exit_code: None,
+            error: Some(error),
+        }
     }
 
     fn cancelled(exit_code: Option<i32>) -> Self {
         let error = ErrorInfo::new(code::CANCELLED, "the run was cancelled");
-        Self { status: Status::Cancelled, exit_code, error: Some(error) }
+        Self {
+            status: Status::Cancelled,
+            exit_code,
+            error: Some(error),
+        }
     }
 }
 
@@ -90,7 +102,9 @@ impl Job {
                 (provider, outcome)
             }
         };
-        if let Err(error) = self.clean_up(provider.as_deref_mut(), &context, &route, outcome.status).await
+        if let Err(error) = self
+            .clean_up(provider.as_deref_mut(), &context, &route, outcome.status)
+            .await
             && outcome.status == Status::Success
         {
             outcome = Outcome::failed(error);
@@ -129,7 +143,12 @@ impl Job {
         context.message(Section::Provider, Level::Info, message, data);
         for name in unset {
             let message = format!("variable `{name}` is referred to but not set; it is taken as empty");
-            context.message(Section::Provider, Level::Warn, message, object(json!({ "variable": name })));
+            context.message(
+                Section::Provider,
+                Level::Warn,
+                message,
+                object(json!({ "variable": name })),
+            );
         }
         let (provider, result) = match self.provider.open(Arc::clone(context)).await {
             Ok(mut provider) => {
@@ -194,17 +213,25 @@ impl Job {
             _ if self.cancel.is_cancelled() => {
                 Outcome::cancelled(result.as_ref().ok().map(|end| end.exit_code))
             }
-            Ok(StepEnd { exit_code: 0, signal: None }) => Outcome::success(),
+            Ok(StepEnd {
+                exit_code: 0,
+                signal: None,
+            }) => Outcome::success(),
             Ok(end) => {
                 let error = match end.signal {
-                    Some(signal) => {
-                        ErrorInfo::new(code::STEP_SIGNALLED, format!("the step was ended by signal {signal}"))
-                    }
-                    None => {
-                        ErrorInfo::new(code::STEP_EXIT_NONZERO, format!("the step's exit code was {}", end.exit_code))
-                    }
+                    Some(signal) => ErrorInfo::new(
+                        code::STEP_SIGNALLED,
+                        format!("the step was ended by signal {signal}"),
+                    ),
+                    None => ErrorInfo::new(
+                        code::STEP_EXIT_NONZERO,
+                        format!("the step's exit code was {}", end.exit_code),
+                    ),
                 };
-                Outcome { exit_code: Some(end.exit_code), ..Outcome::failed(error) }
+                Outcome {
+                    exit_code: Some(end.exit_code),
+                    ..Outcome::failed(error)
+                }
             }
             Err(error) => Outcome::failed(error.clone()),
         }
@@ -235,12 +262,17 @@ impl Job {
         };
         let ledger = Arc::clone(context);
         let grace = self.cancel.urgency() < Urgency::Kill;
-        let left = tokio::task::spawn_blocking(move || ledger.processes.sweep(grace)).await.unwrap_or_default();
+        let left = tokio::task::spawn_blocking(move || ledger.processes.sweep(grace))
+            .await
+            .unwrap_or_default();
         for process in left {
             context.message(
                 Section::Cleanup,
                 Level::Warn,
-                format!("ended process {} that the job left behind: {}", process.pid, process.command),
+                format!(
+                    "ended process {} that the job left behind: {}",
+                    process.pid, process.command
+                ),
                 object(json!({ "pid": process.pid, "command": process.command })),
             );
         }
@@ -264,5 +296,9 @@ impl Job {
 }
 
 fn object(value: Value) -> Option<Map<String, Value>> {
-    if let Value::Object(map) = value { Some(map) } else { None }
+    if let Value::Object(map) = value {
+        Some(map)
+    } else {
+        None
+    }
 }

@@ -114,12 +114,20 @@ pub struct JobContext {
 impl JobContext {
     /// Says `message` in the section `section`, which must be open.
     pub fn message(&self, section: Section, level: Level, message: String, data: Option<Map<String, Value>>) {
-        self.emitter.message(Phase::Section(self.id.clone(), section), level, message, data);
+        self.emitter
+            .message(Phase::Section(self.id.clone(), section), level, message, data);
     }
 
     /// Says `message` about the step `step`, which must be running.
-    pub fn step_message(&self, step: StepIndex, level: Level, message: String, data: Option<Map<String, Value>>) {
-        self.emitter.message(Phase::Step(self.id.clone(), step), level, message, data);
+    pub fn step_message(
+        &self,
+        step: StepIndex,
+        level: Level,
+        message: String,
+        data: Option<Map<String, Value>>,
+    ) {
+        self.emitter
+            .message(Phase::Step(self.id.clone(), step), level, message, data);
     }
 
     /// A sink that records output in the section `section`, which must be open for as long as the sink lives.

@@ -84,7 +84,11 @@ pub async fn run(
     on_event: impl FnMut(&Event) -> Result<(), ErrorInfo>,
 ) -> RunEnd {
     let (emitter, events) = emit::channel(settings.clock);
-    let mut dispatcher = Dispatcher { events, on_event, failure: None };
+    let mut dispatcher = Dispatcher {
+        events,
+        on_event,
+        failure: None,
+    };
 
     let phase = PhaseGuard::start(&emitter, Phase::Run(PhaseCode::RunBootstrap));
     dispatcher.drain();
@@ -105,7 +109,10 @@ pub async fn run(
             let error = prepared.err().filter(|_| !cancel.is_cancelled());
             let end = dispatcher.judge(false, error, &cancel);
             phase.finish(end.finish());
-            let skipped = || Finish { exit_code: Some(end.exit_code), ..Finish::skipped(SkipReason::RunNotStarted) };
+            let skipped = || Finish {
+                exit_code: Some(end.exit_code),
+                ..Finish::skipped(SkipReason::RunNotStarted)
+            };
             let run_phase = PhaseGuard::start(&emitter, Phase::Run(PhaseCode::RunPipelineExecute));
             PhaseGuard::start(&emitter, Phase::Run(PhaseCode::PipelineExecute)).finish(skipped());
             run_phase.finish(skipped());
@@ -114,8 +121,13 @@ pub async fn run(
     };
     PhaseGuard::start(&emitter, Phase::Run(PhaseCode::RunFinalize)).finish(Finish::new(Status::Success));
     dispatcher.drain();
-    if pipeline.error.is_none() && let Some(error) = dispatcher.failure {
-        return RunEnd { exit_code: exit::FAILURE, error: Some(error) };
+    if pipeline.error.is_none()
+        && let Some(error) = dispatcher.failure
+    {
+        return RunEnd {
+            exit_code: exit::FAILURE,
+            error: Some(error),
+        };
     }
     pipeline
 }
@@ -127,7 +139,11 @@ impl RunEnd {
             exit::INTERRUPTED | exit::TERMINATED => Status::Cancelled,
             _ => Status::Failed,
         };
-        Finish { exit_code: Some(self.exit_code), error: self.error.clone(), ..Finish::new(status) }
+        Finish {
+            exit_code: Some(self.exit_code),
+            error: self.error.clone(),
+            ..Finish::new(status)
+        }
     }
 }
 
@@ -153,7 +169,13 @@ struct Dispatcher<F> {
 
 impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
     /// Runs all jobs that can run; says whether none of them failed.
-    async fn pipeline(&mut self, settings: Settings, prepared: Prepared, emitter: &Emitter, cancel: &Cancel) -> bool {
+    async fn pipeline(
+        &mut self,
+        settings: Settings,
+        prepared: Prepared,
+        emitter: &Emitter,
+        cancel: &Cancel,
+    ) -> bool {
         let run = Arc::new(RunContext {
             ids: settings.ids,
             workflow_path: prepared.workflow_path,
@@ -166,7 +188,14 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
         let (inner, inner_cancel) = crate::cancel::channel();
         let mut outer = cancel.clone();
         let mut urgency = Urgency::None;
-        let shapes = plan.jobs.iter().map(|j| JobShape { stage: j.stage, needs: j.needs.clone() }).collect();
+        let shapes = plan
+            .jobs
+            .iter()
+            .map(|j| JobShape {
+                stage: j.stage,
+                needs: j.needs.clone(),
+            })
+            .collect();
         let mut schedule = Schedule::new(shapes);
         let mut running: JoinSet<(usize, Status)> = JoinSet::new();
         let mut ids: HashMap<tokio::task::Id, usize> = HashMap::new();
@@ -238,12 +267,21 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
     fn judge(&self, all_passed: bool, error: Option<ErrorInfo>, cancel: &Cancel) -> RunEnd {
         let error = error.or_else(|| self.failure.clone());
         match cancel.signal() {
-            _ if error.is_some() => RunEnd { exit_code: exit::FAILURE, error },
+            _ if error.is_some() => RunEnd {
+                exit_code: exit::FAILURE,
+                error,
+            },
             Some(signal) => RunEnd {
                 exit_code: exit::of_signal(signal),
-                error: Some(ErrorInfo::new(code::CANCELLED, format!("cancelled by signal {signal}"))),
+                error: Some(ErrorInfo::new(
+                    code::CANCELLED,
+                    format!("cancelled by signal {signal}"),
+                )),
             },
-            None => RunEnd { exit_code: if all_passed { exit::SUCCESS } else { exit::FAILURE }, error: None },
+            None => RunEnd {
+                exit_code: if all_passed { exit::SUCCESS } else { exit::FAILURE },
+                error: None,
+            },
         }
     }
 
@@ -263,7 +301,11 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
 }
 
 fn next(urgency: Urgency) -> Urgency {
-    if urgency == Urgency::None { Urgency::Ask } else { Urgency::Kill }
+    if urgency == Urgency::None {
+        Urgency::Ask
+    } else {
+        Urgency::Kill
+    }
 }
 
 /// A job that never runs still closes its `job.cleanup`.
@@ -285,7 +327,10 @@ fn skip_job(emitter: &Emitter, job: &PlanJob, reason: SkipReason) {
 
 /// A job whose task panicked: its phases have closed as failed, its documents are still owed.
 fn broken_job(emitter: &Emitter, job: &PlanJob, panic: &tokio::task::JoinError) {
-    let error = ErrorInfo::new(code::INTERNAL, format!("the job's task failed; this is a bug in Loom: {panic}"));
+    let error = ErrorInfo::new(
+        code::INTERNAL,
+        format!("the job's task failed; this is a bug in Loom: {panic}"),
+    );
     let cleanup = PhaseGuard::start(emitter, Phase::Job(job.id.clone(), PhaseCode::JobCleanup));
     let section = PhaseGuard::start(emitter, Phase::Section(job.id.clone(), Section::Cleanup));
     section.finish(Finish::failed(error.clone()));

@@ -105,8 +105,10 @@ impl Schedule {
 
     /// What to do now, with at most `slots` jobs running at once.
     pub fn decide(&mut self, slots: usize) -> Vec<Decision> {
-        let mut decisions: Vec<_> =
-            std::mem::take(&mut self.skips).into_iter().map(|(job, reason)| Decision::Skip(job, reason)).collect();
+        let mut decisions: Vec<_> = std::mem::take(&mut self.skips)
+            .into_iter()
+            .map(|(job, reason)| Decision::Skip(job, reason))
+            .collect();
         while self.running < slots
             && let Some(job) = self.ready.pop_first()
         {
@@ -184,7 +186,8 @@ impl Schedule {
         self.ready.clear();
         let waiting: Vec<_> = (0..self.shapes.len())
             .filter(|job| {
-                self.shapes[*job].stage >= from_stage && matches!(self.states[*job], State::Waiting | State::Ready)
+                self.shapes[*job].stage >= from_stage
+                    && matches!(self.states[*job], State::Waiting | State::Ready)
             })
             .collect();
         for job in waiting {
@@ -197,7 +200,11 @@ impl Schedule {
 
     fn open_stage(&mut self) {
         // Stages without jobs are passed over.
-        while self.stages.get(self.stage).is_some_and(|(jobs, _)| jobs.is_empty()) {
+        while self
+            .stages
+            .get(self.stage)
+            .is_some_and(|(jobs, _)| jobs.is_empty())
+        {
             self.stage += 1;
         }
         if let Some((jobs, _)) = self.stages.get(self.stage) {
@@ -208,7 +215,10 @@ impl Schedule {
     }
 
     fn offer(&mut self, job: usize) {
-        if self.states[job] == State::Waiting && self.shapes[job].stage <= self.stage && self.open_needs[job] == 0 {
+        if self.states[job] == State::Waiting
+            && self.shapes[job].stage <= self.stage
+            && self.open_needs[job] == 0
+        {
             self.states[job] = State::Ready;
             self.ready.insert(job);
         }
@@ -221,7 +231,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn shape(stage: usize, needs: &[usize]) -> JobShape {
-        JobShape { stage, needs: needs.to_vec() }
+        JobShape {
+            stage,
+            needs: needs.to_vec(),
+        }
     }
 
     use Decision::{Skip, Start};
@@ -250,11 +263,20 @@ mod tests {
 
     #[test]
     fn a_failure_blocks_dependents_and_later_stages_but_not_siblings() {
-        let mut s =
-            Schedule::new(vec![shape(0, &[]), shape(0, &[]), shape(0, &[0]), shape(0, &[2]), shape(1, &[]), shape(1, &[1])]);
+        let mut s = Schedule::new(vec![
+            shape(0, &[]),
+            shape(0, &[]),
+            shape(0, &[0]),
+            shape(0, &[2]),
+            shape(1, &[]),
+            shape(1, &[1]),
+        ]);
         assert_eq!(s.decide(1), [Start(0)]);
         s.finished(0, Blocks);
-        assert_eq!(s.decide(1), [Skip(2, UpstreamFailed), Skip(3, UpstreamSkipped), Start(1)]);
+        assert_eq!(
+            s.decide(1),
+            [Skip(2, UpstreamFailed), Skip(3, UpstreamSkipped), Start(1)]
+        );
         s.finished(1, Passed);
         assert_eq!(s.decide(1), [Skip(4, UpstreamFailed), Skip(5, UpstreamFailed)]);
         assert!(s.is_done());
@@ -281,22 +303,33 @@ mod tests {
     }
 
     fn any_graph() -> impl Strategy<Value = Vec<JobShape>> {
-        prop::collection::vec((0usize..4, prop::collection::vec(any::<prop::sample::Index>(), 0..4)), 1..30).prop_map(
-            |jobs| {
-                let mut stages: Vec<_> = jobs.iter().map(|j| j.0).collect();
-                stages.sort_unstable();
-                jobs.iter()
-                    .enumerate()
-                    .map(|(at, (_, needs))| {
-                        let mut needs: Vec<_> =
-                            if at == 0 { Vec::new() } else { needs.iter().map(|n| n.index(at)).collect() };
-                        needs.sort_unstable();
-                        needs.dedup();
-                        JobShape { stage: stages[at], needs }
-                    })
-                    .collect()
-            },
+        prop::collection::vec(
+            (
+                0usize..4,
+                prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+            ),
+            1..30,
         )
+        .prop_map(|jobs| {
+            let mut stages: Vec<_> = jobs.iter().map(|j| j.0).collect();
+            stages.sort_unstable();
+            jobs.iter()
+                .enumerate()
+                .map(|(at, (_, needs))| {
+                    let mut needs: Vec<_> = if at == 0 {
+                        Vec::new()
+                    } else {
+                        needs.iter().map(|n| n.index(at)).collect()
+                    };
+                    needs.sort_unstable();
+                    needs.dedup();
+                    JobShape {
+                        stage: stages[at],
+                        needs,
+                    }
+                })
+                .collect()
+        })
     }
 
     proptest! {

@@ -12,7 +12,9 @@ use loom_contract::manifest::{JobEntry, JobManifest, PipelineManifest, SectionEn
 use loom_contract::receipt::JobReceipt;
 use loom_contract::section::Section;
 use loom_contract::status::{RunStatus, Status};
-use loom_contract::summary::{JobCounts, JobSummary, PipelineSummary, RunSummary, SectionSummary, StepSummary};
+use loom_contract::summary::{
+    JobCounts, JobSummary, PipelineSummary, RunSummary, SectionSummary, StepSummary,
+};
 use loom_contract::time::Timestamp;
 use loom_contract::version;
 
@@ -56,7 +58,11 @@ impl Fold {
     }
 
     pub(crate) fn planned(&mut self, roster: &Arc<[PlannedJob]>) {
-        self.positions = roster.iter().enumerate().map(|(at, job)| (job.job_id.clone(), at)).collect();
+        self.positions = roster
+            .iter()
+            .enumerate()
+            .map(|(at, job)| (job.job_id.clone(), at))
+            .collect();
         self.roster = Arc::clone(roster);
     }
 
@@ -66,7 +72,13 @@ impl Fold {
     }
 
     pub(crate) fn output(&mut self, job_id: &JobId, step: StepIndex, lines: u64, bytes: usize) {
-        let step = self.jobs.entry(job_id.clone()).or_default().steps.entry(step).or_default();
+        let step = self
+            .jobs
+            .entry(job_id.clone())
+            .or_default()
+            .steps
+            .entry(step)
+            .or_default();
         step.lines += lines;
         step.bytes += bytes as u64;
     }
@@ -76,7 +88,13 @@ impl Fold {
     }
 
     pub(crate) fn step_finished(&mut self, job_id: &JobId, index: StepIndex, finish: &Finish) -> StepSummary {
-        let step = self.jobs.entry(job_id.clone()).or_default().steps.entry(index).or_default();
+        let step = self
+            .jobs
+            .entry(job_id.clone())
+            .or_default()
+            .steps
+            .entry(index)
+            .or_default();
         step.status = Some(finish.status);
         step.exit_code = finish.exit_code;
         let (output_lines, output_bytes) = (step.lines, step.bytes);
@@ -97,7 +115,12 @@ impl Fold {
         }
     }
 
-    pub(crate) fn section_finished(&mut self, job_id: &JobId, section: Section, finish: &Finish) -> SectionSummary {
+    pub(crate) fn section_finished(
+        &mut self,
+        job_id: &JobId,
+        section: Section,
+        finish: &Finish,
+    ) -> SectionSummary {
         let entry = SectionEntry {
             section,
             phase_code: section.phase_code(),
@@ -127,9 +150,14 @@ impl Fold {
         if end.status == Status::Failed && self.first_to_fail.is_none() {
             self.first_to_fail = Some(job_id.clone());
         }
-        let commands = self.planned_job(job_id).map(|job| job.commands.clone()).unwrap_or_default();
-        let (stage, provider) =
-            self.planned_job(job_id).map(|j| (j.stage.clone(), j.provider.clone())).unwrap_or_default();
+        let commands = self
+            .planned_job(job_id)
+            .map(|job| job.commands.clone())
+            .unwrap_or_default();
+        let (stage, provider) = self
+            .planned_job(job_id)
+            .map(|j| (j.stage.clone(), j.provider.clone()))
+            .unwrap_or_default();
         let job = self.jobs.entry(job_id.clone()).or_default();
         job.end = Some(end.clone());
 
@@ -153,10 +181,14 @@ impl Fold {
         let failing_section = if failing_step.is_some() {
             None
         } else {
-            job.sections.iter().find(|s| s.status == Status::Failed).map(|s| s.section)
+            job.sections
+                .iter()
+                .find(|s| s.status == Status::Failed)
+                .map(|s| s.section)
         };
-        let (failing_step, failing_step_events_path) =
-            failing_step.map(|s| (Some(s.step), s.events_path.clone())).unwrap_or_default();
+        let (failing_step, failing_step_events_path) = failing_step
+            .map(|s| (Some(s.step), s.events_path.clone()))
+            .unwrap_or_default();
         let summary = JobSummary {
             schema_version: Cow::Borrowed(version::LOGS),
             run_id: self.ids.run_id.clone(),
@@ -196,7 +228,10 @@ impl Fold {
     pub(crate) fn pipeline_finished(&mut self, finish: &Finish) -> (PipelineSummary, PipelineManifest) {
         let exit_code = finish.exit_code.unwrap_or(exit::FAILURE);
         self.exit_code = Some(exit_code);
-        let mut counts = JobCounts { total: self.roster.len(), ..JobCounts::default() };
+        let mut counts = JobCounts {
+            total: self.roster.len(),
+            ..JobCounts::default()
+        };
         let jobs: Vec<JobEntry> = self
             .roster
             .iter()
@@ -279,7 +314,9 @@ impl Fold {
     }
 
     fn command(&self, job_id: &JobId, step: StepIndex) -> String {
-        let command = self.planned_job(job_id).and_then(|job| job.commands.get(step.position()));
+        let command = self
+            .planned_job(job_id)
+            .and_then(|job| job.commands.get(step.position()));
         command.cloned().unwrap_or_default()
     }
 }

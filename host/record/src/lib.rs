@@ -11,6 +11,7 @@
 //! A file that cannot be written is an error that the next call reports; a run that cannot write its contract fails.
 
 mod atomic;
+mod check;
 mod documents;
 mod jsonl;
 mod open;
@@ -18,8 +19,9 @@ pub mod read;
 mod recover;
 mod writer;
 
+pub use check::write_check_receipt;
 pub use open::{Ended, Record, RunFacts};
-pub use recover::{DeadRun, recover};
+pub use recover::{DeadRun, is_alive, recover};
 
 use std::path::PathBuf;
 
@@ -38,8 +40,16 @@ pub struct RecordError {
 }
 
 impl RecordError {
-    pub(crate) fn new(action: &'static str, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Self {
-        Self { action, path: path.into(), source: source.into() }
+    pub(crate) fn new(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+        source: impl Into<std::io::Error>,
+    ) -> Self {
+        Self {
+            action,
+            path: path.into(),
+            source: source.into(),
+        }
     }
 
     /// The error as documents carry it; for a full disk with what is left on it.

@@ -31,7 +31,11 @@ pub fn recover(repo_root: &Path, mut clean: impl FnMut(&DeadRun)) -> Result<Vec<
     let mut dead = Vec::new();
     let mut result = Ok(());
     // No folder of receipts: no run has ever been here.
-    for entry in fs::read_dir(runtime.receipts_dir()).into_iter().flatten().flatten() {
+    for entry in fs::read_dir(runtime.receipts_dir())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let name = entry.file_name();
         let Some(run_id) = name
             .to_str()
@@ -40,7 +44,10 @@ pub fn recover(repo_root: &Path, mut clean: impl FnMut(&DeadRun)) -> Result<Vec<
         else {
             continue;
         };
-        let run = DeadRun { dir: runtime.run_dir(&run_id), run_id };
+        let run = DeadRun {
+            dir: runtime.run_dir(&run_id),
+            run_id,
+        };
         // Held until the receipt is closed, so that two recoveries do not meet.
         let lock = match fs::File::open(&run.dir) {
             Ok(folder) => match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
@@ -75,4 +82,15 @@ fn close(partial: &Path, receipt: &Path) -> Result<(), RecordError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Whether the run of the repository at `repo_root` that is named `run_id` lives.
+pub fn is_alive(repo_root: &Path, run_id: &str) -> bool {
+    let Ok(run_id) = RunId::new(run_id) else {
+        return false;
+    };
+    let Ok(folder) = fs::File::open(RuntimeDir::of_repo(repo_root).run_dir(&run_id)) else {
+        return false;
+    };
+    flock(&folder, FlockOperation::NonBlockingLockShared).is_err()
 }

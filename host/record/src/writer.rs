@@ -29,7 +29,10 @@ pub(crate) struct FirstError(Arc<Mutex<Option<Arc<RecordError>>>>);
 impl FirstError {
     pub(crate) fn note(&self, result: Result<(), RecordError>) {
         if let Err(error) = result {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| Arc::new(error));
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert_with(|| Arc::new(error));
         }
     }
 
@@ -108,7 +111,10 @@ impl Writer {
             }
         }
         self.flush();
-        Written { fold: self.fold, marks: self.marks }
+        Written {
+            fold: self.fold,
+            marks: self.marks,
+        }
     }
 
     fn write(&mut self, event: Event) {
@@ -117,7 +123,10 @@ impl Writer {
             EventBody::Planned(roster) => self.fold.planned(&roster),
             EventBody::PhaseStart(phase) => {
                 if !matches!(phase, Phase::Section(..)) {
-                    self.marks.push(PhaseMark { phase: phase.clone(), finish: None });
+                    self.marks.push(PhaseMark {
+                        phase: phase.clone(),
+                        finish: None,
+                    });
                 }
                 if let Phase::Job(job_id, PhaseCode::JobExecution) = &phase {
                     self.fold.execution_started(job_id);
@@ -171,7 +180,10 @@ impl Writer {
 
     fn phase_finished(&mut self, phase: Phase, finish: &Finish, at: Timestamp) {
         if !matches!(phase, Phase::Section(..)) {
-            self.marks.push(PhaseMark { phase: phase.clone(), finish: Some(finish.status) });
+            self.marks.push(PhaseMark {
+                phase: phase.clone(),
+                finish: Some(finish.status),
+            });
         }
         let mut line = self.line(EventType::PhaseFinish, &phase, at);
         line.status = Some(finish.status);
@@ -207,7 +219,10 @@ impl Writer {
     }
 
     fn line(&self, kind: EventType, phase: &Phase, at: Timestamp) -> EventLine {
-        EventLine { ts: at, ..EventLine::of_phase(kind, phase, &self.ids.run_id, &self.ids.pipeline_id) }
+        EventLine {
+            ts: at,
+            ..EventLine::of_phase(kind, phase, &self.ids.run_id, &self.ids.pipeline_id)
+        }
     }
 
     fn push(&mut self, phase: &Phase, line: &mut EventLine) {
@@ -254,7 +269,8 @@ impl Writer {
     /// Writes a document that the documents which are synced point to.
     fn document(&self, path: &str, document: &impl Serialize) {
         let documents = place(&self.dir, vec![(path.to_owned(), pretty(document))]);
-        self.errors.note(self.ballast.write(&documents, Durability::Rename));
+        self.errors
+            .note(self.ballast.write(&documents, Durability::Rename));
     }
 
     fn durable(&self, files: &[(String, Vec<u8>)]) {
@@ -265,10 +281,19 @@ impl Writer {
 
 /// Documents of one folder, from paths relative to `dir`.
 pub(crate) fn place(dir: &Path, files: Vec<(String, Vec<u8>)>) -> Documents {
-    let folder = files.first().and_then(|(path, _)| Path::new(path).parent()).unwrap_or(Path::new(""));
+    let folder = files
+        .first()
+        .and_then(|(path, _)| Path::new(path).parent())
+        .unwrap_or(Path::new(""));
     let folder = dir.join(folder);
     let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
-    Documents { folder, files: files.into_iter().map(|(path, bytes)| (name(&path), bytes)).collect() }
+    Documents {
+        folder,
+        files: files
+            .into_iter()
+            .map(|(path, bytes)| (name(&path), bytes))
+            .collect(),
+    }
 }
 
 /// Space on the disk that is given back when it is full, so that the last documents still fit.

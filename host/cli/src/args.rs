@@ -1,0 +1,75 @@
+//! The command line's words.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Runs a repository's checks on your own machine, and leaves documents that lead to what failed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "loom",
+    version,
+    propagate_version = false,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Args {
+    /// When to use colour
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto, global = true)]
+    pub(crate) color: Color,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless NO_COLOR says otherwise
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a workflow
+    Run(Run),
+    /// Check a workflow without running it
+    Check(Workflow),
+    /// Print what a workflow compiles to, as JSON
+    Compile(Workflow),
+    /// Print the version
+    Version,
+    /// The process that ends what a killed run leaves behind
+    #[command(name = loom_engine::guard::COMMAND, hide = true)]
+    Guard { run_id: String },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Run {
+    /// Run on this machine: required, there is no other place yet
+    #[arg(long)]
+    pub(crate) local: bool,
+    #[command(flatten)]
+    pub(crate) workflow: Workflow,
+    /// Show the output of jobs as it comes, each line with its job in front
+    #[arg(long)]
+    pub(crate) stream: bool,
+    /// Show more about the run: workspace, providers, plugins
+    #[arg(long, short, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+    /// Show only the receipt's path and how the run ended
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+    /// Jobs that may run at once [default: the number of processors]
+    #[arg(long, value_name = "N")]
+    pub(crate) jobs: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Workflow {
+    /// The workflow file, relative to the current folder [default: .loom/workflow.yml of the repository]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) workflow: Option<PathBuf>,
+}

@@ -1,0 +1,350 @@
+//! `loom run --local`: wires workflow, workspace, plugins, engine, record and report together.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use loom_contract::error::{ErrorInfo, code};
+use loom_contract::exit;
+use loom_contract::graph_ir::GraphIr;
+use loom_engine::cancel::{self, Cancel, Canceller, Urgency};
+use loom_engine::clock::Clock;
+use loom_engine::guard::Guard;
+use loom_engine::port::Provider;
+use loom_engine::{Prepared, Settings, process};
+use loom_plugin_host::Runtime;
+use loom_record::{Ended, Record, RunFacts};
+use loom_workflow::Plan;
+use loom_workspace::Snapshot;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::Run;
+use crate::command::source::{self, Source};
+use crate::report::{Report, Verbosity};
+use crate::terminal::Terminal;
+use crate::{failure, settings};
+
+/// How long processes of a killed run are hunted.
+const HUNT: Duration = Duration::from_secs(2);
+
+pub(crate) fn run(args: &Run, terminal: Terminal) -> i32 {
+    let clock = Clock::start();
+    if !args.local {
+        terminal.say("loom run: only local execution exists: run `loom run --local`\n");
+        return exit::FAILURE;
+    }
+    match execute(args, terminal, clock) {
+        Ok(code) => code,
+        Err(error) => {
+            terminal.say(&format!("loom run: {}\n", failure::words(&error)));
+            exit::FAILURE
+        }
+    }
+}
+
+/// What is known of a run when it ends; filled by its bootstrap.
+#[derive(Default)]
+struct Known {
+    graph_ir: Option<GraphIr>,
+    snapshot_path: Option<PathBuf>,
+    head_sha: Option<String>,
+}
+
+/// Errors here are those of a run that could not even begin its record.
+fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInfo> {
+    let source = Source::find(&args.workflow)?;
+    let cache_dir = settings::cache_dir().ok_or_else(|| {
+        ErrorInfo::new(
+            code::WORKSPACE_FAILED,
+            "no place for the workspace: neither XDG_CACHE_HOME nor HOME is set",
+        )
+        .with_hint("set one of them to an absolute path")
+    })?;
+    let workspaces =
+        loom_workspace::repo_workspaces_dir(&settings::workspaces_dir(&cache_dir), &source.repo_root);
+    clean_after_the_dead(&source.repo_root, &workspaces);
+
+    let record = Record::open(RunFacts {
+        command: super::command_line(),
+        loom_version: env!("CARGO_PKG_VERSION").to_owned(),
+        repo_root: source.repo_root.clone(),
+        workflow_path: source.workflow_path.clone(),
+        started_at: clock.started_at(),
+    })
+    .map_err(|error| error.to_info())?;
+    let run_id = record.ids().run_id.clone();
+    let verbosity = Verbosity::new(args.quiet, args.verbose, args.stream);
+    let mut report = Report::new(terminal, verbosity);
+    report.run_started(&run_id, record.dir());
+
+    // A run without its guard would be a run that a SIGKILL can leave behind: better none at all.
+    let internal =
+        |what: &str, error: std::io::Error| ErrorInfo::new(code::INTERNAL, format!("cannot {what}: {error}"));
+    let guard = std::env::current_exe()
+        .and_then(|loom| Guard::start(&loom, run_id.as_str()))
+        .map_err(|e| internal("start the guard process", e))?;
+    process::become_subreaper().map_err(|e| internal("become the parent of orphaned processes", e))?;
+    let (canceller, cancel) = cancel::channel();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| internal("start the runtime", e))?;
+
+    let mut known = Known::default();
+    let workspace = workspaces.join(run_id.as_str());
+    let stop_copy = Arc::new(AtomicBool::new(false));
+    let end = runtime.block_on(async {
+        let listener = tokio::spawn(listen(canceller, Arc::clone(&stop_copy)));
+        let run_settings = Settings {
+            ids: record.ids().clone(),
+            clock,
+            jobs_at_once: args
+                .jobs
+                .map_or_else(settings::default_jobs, std::num::NonZeroUsize::get),
+            env: settings::environment(),
+        };
+        let bootstrap = || bootstrap(&source, &cache_dir, &workspace, &stop_copy, &mut known, terminal);
+        let on_event = |event: &_| {
+            let recorded = record.write(event);
+            report.event(event);
+            recorded
+        };
+        let end = loom_engine::run(run_settings, cancel.clone(), bootstrap, on_event).await;
+        listener.abort();
+        end
+    });
+    report.finish();
+
+    let failed = end
+        .error
+        .as_ref()
+        .map(|error| error.message.clone())
+        .or_else(|| report.failure());
+    let ended = Ended {
+        exit_code: end.exit_code,
+        error: failed.clone(),
+        snapshot_path: known.snapshot_path.clone(),
+        snapshot_head_sha: known.head_sha,
+        graph_ir: known.graph_ir,
+    };
+    let receipt = record.receipt_path();
+    // A successful run's workspace goes while the receipt is being synced.
+    let keep = end.exit_code != exit::SUCCESS && known.snapshot_path.is_some();
+    let finished = std::thread::scope(|scope| {
+        if !keep {
+            scope.spawn(|| loom_workspace::remove(&workspace));
+        }
+        record.finish(ended, clock.now())
+    });
+    prune(&source.repo_root, &workspaces);
+    guard.done();
+    runtime.shutdown_background();
+    Ok(say_end(
+        &finished,
+        end.exit_code,
+        end.error.as_ref(),
+        failed.as_deref(),
+        &cancel,
+        &receipt,
+        terminal,
+    ))
+}
+
+/// Reads the workflow, then loads the plugins that it needs while the repository is copied.
+fn bootstrap(
+    source: &Source,
+    cache_dir: &Path,
+    workspace: &Path,
+    stop_copy: &AtomicBool,
+    known: &mut Known,
+    terminal: Terminal,
+) -> Result<Prepared, ErrorInfo> {
+    let plan = load_plan(source, terminal)?;
+    known.graph_ir = Some(plan.graph_ir());
+    let (providers, snapshot) = std::thread::scope(|scope| {
+        let providers = scope.spawn(|| load_providers(&plan, cache_dir));
+        let snapshot = loom_workspace::create(&source.repo_root, workspace, stop_copy).map_err(|error| {
+            let info = ErrorInfo::new(code::WORKSPACE_FAILED, error.to_string());
+            match error.hint() {
+                Some(hint) => info.with_hint(hint),
+                None => info,
+            }
+        });
+        let providers = providers.join().unwrap_or_else(|_| {
+            Err(ErrorInfo::new(
+                code::INTERNAL,
+                "loading the plugins failed; this is a bug in Loom",
+            ))
+        });
+        (providers, snapshot)
+    });
+    let snapshot: Snapshot = snapshot?;
+    known.snapshot_path = Some(snapshot.path().to_owned());
+    known.head_sha = snapshot.head_sha().map(str::to_owned);
+    Ok(Prepared {
+        plan,
+        workflow_path: source.in_repo(),
+        workspace: snapshot.path().to_owned(),
+        head_sha: snapshot.head_sha().map(str::to_owned),
+        branch: snapshot.branch().map(str::to_owned),
+        providers: providers?,
+    })
+}
+
+fn load_plan(source: &Source, terminal: Terminal) -> Result<Plan, ErrorInfo> {
+    let loaded = source.load()?;
+    source::show(&loaded.diagnostics, terminal);
+    let Some(plan) = loaded.plan else {
+        let errors = loaded.diagnostics.to_contract();
+        let first = errors.first().map_or_else(String::new, |e| {
+            format!(
+                "{}:{}:{}: {} {}: {}",
+                e.file, e.line, e.column, e.code, e.pointer, e.hint
+            )
+        });
+        let message = match errors.len() {
+            0 | 1 => format!("the workflow is not valid: {first}"),
+            count => format!("the workflow is not valid: {first} (and {} more)", count - 1),
+        };
+        return Err(ErrorInfo::new(code::WF_SCHEMA_V1, message));
+    };
+    let refused = plan.not_executable();
+    if let Some(first) = refused.iter().next() {
+        source::show(refused, terminal);
+        let message = format!(
+            "{}:{}:{}: {}: {}",
+            first.file, first.line, first.column, first.pointer, first.hint
+        );
+        return Err(ErrorInfo::new(code::WF_NOT_SUPPORTED, message));
+    }
+    Ok(plan)
+}
+
+/// The providers that `plan` names, from the bundled components.
+fn load_providers(plan: &Plan, cache_dir: &Path) -> Result<HashMap<String, Arc<dyn Provider>>, ErrorInfo> {
+    let runtime = Runtime::new(Some(cache_dir.join("components"))).map_err(|e| e.to_info())?;
+    let mut providers: HashMap<String, Arc<dyn Provider>> = HashMap::new();
+    for job in &plan.jobs {
+        if providers.contains_key(&job.provider) {
+            continue;
+        }
+        let Some(component) = loom_plugin_bundle::component(&job.provider) else {
+            let message = format!(
+                "job `{}` needs the provider `{}`, which is not bundled",
+                job.id, job.provider
+            );
+            return Err(ErrorInfo::new(code::PLUGIN_INCOMPATIBLE, message));
+        };
+        let provider = runtime.load_provider(component).map_err(|e| e.to_info())?;
+        providers.insert(job.provider.clone(), provider);
+    }
+    Ok(providers)
+}
+
+/// The first signal asks the run to end, the second one ends it.
+async fn listen(canceller: Canceller, stop_copy: Arc<AtomicBool>) {
+    let kinds = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ];
+    let mut signals = Vec::new();
+    for kind in kinds {
+        match signal(kind) {
+            Ok(stream) => signals.push((kind, stream)),
+            Err(error) => tracing::error!(?kind, %error, "cannot listen for a signal"),
+        }
+    }
+    let [(_, interrupt), (_, terminate), (_, hangup)] = signals.as_mut_slice() else {
+        return;
+    };
+    loop {
+        let got = tokio::select! {
+            _ = interrupt.recv() => kinds[0],
+            _ = terminate.recv() => kinds[1],
+            _ = hangup.recv() => kinds[2],
+        };
+        stop_copy.store(true, Ordering::Relaxed);
+        let urgency = if canceller.urgency() == Urgency::None {
+            Urgency::Ask
+        } else {
+            Urgency::Kill
+        };
+        canceller.raise(urgency, Some(got.as_raw_value()));
+    }
+}
+
+/// Ends and removes what runs whose Loom was killed have left.
+fn clean_after_the_dead(repo_root: &Path, workspaces: &Path) {
+    let cleaned = loom_record::recover(repo_root, |dead| {
+        process::kill_run(dead.run_id.as_str(), HUNT);
+        if let Err(error) = loom_workspace::remove(&workspaces.join(dead.run_id.as_str())) {
+            tracing::warn!(%error, "a dead run's workspace stays");
+        }
+    });
+    if let Err(error) = cleaned {
+        tracing::warn!(%error, "a dead run's receipt stays open");
+    }
+}
+
+/// Removes the workspaces of failed runs but for the newest few. Those of runs that live are left alone.
+fn prune(repo_root: &Path, workspaces: &Path) {
+    let Ok(entries) = fs_err::read_dir(workspaces) else {
+        return;
+    };
+    let mut kept: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| !loom_record::is_alive(repo_root, name))
+        .collect();
+    // Run ids are stamps of one length: their order is that of time.
+    kept.sort_unstable();
+    let surplus = kept.len().saturating_sub(settings::KEEP_RUNS);
+    for name in kept.into_iter().take(surplus) {
+        if let Err(error) = loom_workspace::remove(&workspaces.join(name)) {
+            tracing::warn!(%error, "an old workspace stays");
+        }
+    }
+}
+
+fn say_end(
+    finished: &Result<loom_contract::phase_report::PhaseReport, ErrorInfo>,
+    exit_code: i32,
+    error: Option<&ErrorInfo>,
+    failed: Option<&str>,
+    cancel: &Cancel,
+    receipt: &Path,
+    terminal: Terminal,
+) -> i32 {
+    let mut exit_code = exit_code;
+    let mut text = String::new();
+    let reason = match finished {
+        Ok(report) => {
+            if !report.valid {
+                text.push_str("warning: the run's phases are not complete; see phase-report.json\n");
+            }
+            match (error, failed, cancel.signal()) {
+                (_, _, Some(signal)) => format!("cancelled by {}", failure::signal_name(signal)),
+                (Some(error), ..) => failure::words(error),
+                (None, Some(failed), _) => failed.to_owned(),
+                (None, None, _) => "failed".to_owned(),
+            }
+        }
+        Err(error) => {
+            exit_code = exit::FAILURE;
+            failure::words(error)
+        }
+    };
+    let receipt = format!("receipt: {}\n", receipt.display());
+    if exit_code == exit::SUCCESS {
+        text.push_str("loom run passed\n");
+        text.push_str(&receipt);
+    } else {
+        text.push_str(&receipt);
+        text.push_str(&format!("loom run: {reason}\n"));
+    }
+    terminal.say(&text);
+    exit_code
+}

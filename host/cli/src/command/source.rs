@@ -1,0 +1,156 @@
+//! Where the repository is and which workflow is meant.
+
+use std::path::{Component, Path, PathBuf};
+
+use fs_err as fs;
+use loom_contract::error::{ErrorInfo, code};
+use loom_contract::layout;
+use loom_workflow::{Diagnostics, LoadError, Loaded, Loader};
+
+use crate::args::Workflow;
+use crate::terminal::Terminal;
+
+/// A repository and its workflow file.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    /// The repository's root, absolute, without symbolic links.
+    pub(crate) repo_root: PathBuf,
+    /// The workflow file, absolute.
+    pub(crate) workflow_path: PathBuf,
+    /// The workflow file as the user knows it: relative to the current folder where it is below it.
+    pub(crate) shown: String,
+}
+
+impl Source {
+    /// Finds the repository of the current folder.
+    ///
+    /// # Errors
+    /// There is none, or the current folder is gone.
+    pub(crate) fn find(args: &Workflow) -> Result<Self, ErrorInfo> {
+        let cwd = std::env::current_dir()
+            .and_then(fs::canonicalize)
+            .map_err(|error| {
+                ErrorInfo::new(
+                    code::WORKFLOW_UNREADABLE,
+                    format!("cannot find the current folder: {error}"),
+                )
+            })?;
+        let found = loom_workspace::find_repo_root(&cwd);
+        let (repo_root, workflow_path) = match (&args.workflow, found) {
+            (Some(path), root) => (root.unwrap_or_else(|| cwd.clone()), normal(&cwd.join(path))),
+            (None, Some(root)) => {
+                let path = root.join(layout::DEFAULT_WORKFLOW);
+                (root, path)
+            }
+            (None, None) => {
+                let message = format!(
+                    "no repository at {} or above it: no `.loom` folder and no git",
+                    cwd.display()
+                );
+                let hint = format!("write {} at the root of the repository", layout::DEFAULT_WORKFLOW);
+                return Err(ErrorInfo::new(code::WORKFLOW_UNREADABLE, message).with_hint(hint));
+            }
+        };
+        let shown = workflow_path
+            .strip_prefix(&cwd)
+            .unwrap_or(&workflow_path)
+            .display()
+            .to_string();
+        Ok(Self {
+            repo_root,
+            workflow_path,
+            shown,
+        })
+    }
+
+    /// The workflow's path as jobs are told: relative to the repository where it is in it.
+    pub(crate) fn in_repo(&self) -> String {
+        self.workflow_path
+            .strip_prefix(&self.repo_root)
+            .unwrap_or(&self.workflow_path)
+            .display()
+            .to_string()
+    }
+
+    /// Reads and judges the workflow.
+    ///
+    /// # Errors
+    /// The file cannot be read. What is wrong inside it is in the result.
+    pub(crate) fn load(&self) -> Result<Loaded, ErrorInfo> {
+        let text = read_text(&self.workflow_path).map_err(|error| {
+            let info = ErrorInfo::new(
+                code::WORKFLOW_UNREADABLE,
+                format!("cannot read {}: {error}", self.shown),
+            );
+            if error.kind() == std::io::ErrorKind::NotFound {
+                info.with_hint("write it, or name another one with --workflow")
+            } else {
+                info
+            }
+        })?;
+        Ok(loom_workflow::load(
+            &self.shown,
+            &text,
+            &Files {
+                root: &self.repo_root,
+            },
+        ))
+    }
+}
+
+/// Without `.` and `..`, as far as that can be said without looking at the disk.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                normal.pop();
+            }
+            other => normal.push(other),
+        }
+    }
+    normal
+}
+
+/// The largest file that is read at all, in bytes: one more than the language allows, so that the error is its own.
+const MOST: u64 = 4 * 1024 * 1024 + 1;
+
+fn read_text(path: &Path) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    let file = std::fs::OpenOptions::new().read(true).open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(std::io::ErrorKind::IsADirectory.into());
+    }
+    file.take(MOST).read_to_end(&mut bytes)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
+        std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            format!("line {line} is not UTF-8"),
+        )
+    })
+}
+
+/// The repository's files, for includes.
+struct Files<'a> {
+    root: &'a Path,
+}
+
+impl Loader for Files<'_> {
+    fn load(&self, path: &str) -> Result<String, LoadError> {
+        read_text(&self.root.join(path)).map_err(|error| LoadError::new(error.to_string()))
+    }
+}
+
+/// Shows `diagnostics`: with excerpts on a terminal, else one line each.
+pub(crate) fn show(diagnostics: &Diagnostics, terminal: Terminal) {
+    let text = if terminal.interactive {
+        diagnostics.render_excerpt(terminal.color)
+    } else {
+        diagnostics.render_short()
+    };
+    terminal.say(&text);
+}

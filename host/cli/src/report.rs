@@ -1,0 +1,278 @@
+//! What a run tells its user, from the same events that are recorded.
+
+mod line;
+mod live;
+mod style;
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use loom_contract::event::{Event, EventBody, JobFinish, Level, Message, Output, Phase, PlannedJob};
+use loom_contract::id::{JobId, RunId, StepIndex};
+use loom_contract::layout;
+use loom_contract::status::Status;
+
+use crate::report::live::Live;
+use crate::report::style::Style;
+use crate::terminal::Terminal;
+
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verbosity {
+    /// The receipt and the final status only.
+    Quiet,
+    /// Each job as it starts and ends.
+    Default {
+        /// Whether the output of jobs is shown.
+        stream: bool,
+    },
+    /// More about the run.
+    Verbose {
+        /// Whether the output of jobs is shown.
+        stream: bool,
+    },
+}
+
+impl Verbosity {
+    /// From the flags of the command line.
+    pub(crate) fn new(quiet: bool, verbose: bool, stream: bool) -> Self {
+        match (quiet, verbose) {
+            (true, _) => Self::Quiet,
+            (false, false) => Self::Default { stream },
+            (false, true) => Self::Verbose { stream },
+        }
+    }
+
+    fn streams(self) -> bool {
+        matches!(
+            self,
+            Self::Default { stream: true } | Self::Verbose { stream: true }
+        )
+    }
+}
+
+/// Lines of a failed step that are shown with it.
+const TAIL_LINES: usize = 10;
+/// Chunks of output that are kept for them.
+const TAIL_CHUNKS: usize = 4;
+
+/// The reporter of one run.
+pub(crate) struct Report {
+    terminal: Terminal,
+    verbosity: Verbosity,
+    live: Live,
+    run_dir: PathBuf,
+    roster: Arc<[PlannedJob]>,
+    tails: HashMap<JobId, Tail>,
+    /// The first job to fail, and how many did.
+    failures: Option<(String, usize)>,
+}
+
+/// What the running step of a job said last.
+#[derive(Default)]
+struct Tail {
+    step: Option<StepIndex>,
+    failed: bool,
+    chunks: VecDeque<Arc<[u8]>>,
+}
+
+impl Report {
+    pub(crate) fn new(terminal: Terminal, verbosity: Verbosity) -> Self {
+        let live = verbosity != Verbosity::Quiet && terminal.interactive;
+        Self {
+            terminal,
+            verbosity,
+            live: Live::new(live),
+            run_dir: PathBuf::new(),
+            roster: Arc::from([]),
+            tails: HashMap::new(),
+            failures: None,
+        }
+    }
+
+    /// The run `run_id` has its log folder at `dir`.
+    pub(crate) fn run_started(&mut self, run_id: &RunId, dir: &Path) {
+        dir.clone_into(&mut self.run_dir);
+        if let Verbosity::Verbose { .. } = self.verbosity {
+            self.say(format!("run: {run_id}\nlogs: {}", dir.display()));
+        }
+    }
+
+    pub(crate) fn event(&mut self, event: &Event) {
+        match &event.body {
+            EventBody::Planned(roster) => self.roster = Arc::clone(roster),
+            EventBody::PhaseStart(phase) => self.phase_started(phase),
+            EventBody::PhaseFinish(Phase::Step(job_id, _), finish) => {
+                if let Some(tail) = self.tails.get_mut(job_id) {
+                    tail.failed = finish.status == Status::Failed;
+                }
+            }
+            EventBody::PhaseFinish(..) => {}
+            EventBody::Message(phase, message) => self.message(phase, message),
+            EventBody::Output(output) => self.output(output),
+            EventBody::JobFinish(job_id, end) => self.job_finished(job_id, end),
+        }
+    }
+
+    /// The run is over: the terminal is given back.
+    pub(crate) fn finish(&mut self) {
+        self.live.clear();
+    }
+
+    /// `job "build" failed (exit code 2)`: the first job to fail, and how many more did.
+    pub(crate) fn failure(&self) -> Option<String> {
+        self.failures.as_ref().map(|(first, count)| match count - 1 {
+            0 => first.clone(),
+            more => format!("{first}, and {more} more"),
+        })
+    }
+
+    fn phase_started(&mut self, phase: &Phase) {
+        match phase {
+            Phase::Job(job_id, loom_contract::phase::PhaseCode::JobProviderPrepare) => {
+                self.tails.insert(job_id.clone(), Tail::default());
+                self.live.started(job_id);
+                if self.verbosity != Verbosity::Quiet {
+                    let style = self.style();
+                    self.say(format!("{} {job_id}", style.started("started")));
+                }
+            }
+            Phase::Step(job_id, step) => {
+                let tail = self.tails.entry(job_id.clone()).or_default();
+                *tail = Tail {
+                    step: Some(*step),
+                    ..Tail::default()
+                };
+                let planned = self.roster.iter().find(|job| job.job_id == *job_id);
+                let command = planned.and_then(|job| job.commands.get(step.position()));
+                self.live.step(job_id, *step, command.map_or("", String::as_str));
+            }
+            Phase::Run(_) | Phase::Job(..) | Phase::Section(..) => {}
+        }
+    }
+
+    fn message(&mut self, phase: &Phase, message: &Message) {
+        let shown = match self.verbosity {
+            Verbosity::Quiet => false,
+            Verbosity::Default { .. } => message.level >= Level::Warn,
+            Verbosity::Verbose { .. } => message.level >= Level::Info,
+        };
+        let Some(job_id) = phase.job_id().filter(|_| shown) else {
+            return;
+        };
+        let style = self.style();
+        let word = if message.level >= Level::Warn {
+            style.warning("warning: ")
+        } else {
+            String::new()
+        };
+        let mut text = format!(
+            "{word}{} {}",
+            style.job(job_id),
+            line::shown(message.message.as_bytes())
+        );
+        if let (Verbosity::Verbose { .. }, Some(data)) = (self.verbosity, &message.data) {
+            for (key, value) in data {
+                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                text.push_str(&format!("\n{}   {key}: {value}", style.job(job_id)));
+            }
+        }
+        self.say(text);
+    }
+
+    fn output(&mut self, output: &Output) {
+        let Some(job_id) = output.phase.job_id() else {
+            return;
+        };
+        if self.verbosity.streams() {
+            let prefix = self.style().job(job_id);
+            let mut text = String::new();
+            for bytes in line::lines(&output.bytes) {
+                text.push_str(&prefix);
+                text.push(' ');
+                text.push_str(&line::shown(bytes));
+                text.push('\n');
+            }
+            text.pop();
+            self.say(text);
+        } else if self.verbosity != Verbosity::Quiet
+            && let Some(tail) = self.tails.get_mut(job_id)
+        {
+            tail.chunks.push_back(Arc::clone(&output.bytes));
+            if tail.chunks.len() > TAIL_CHUNKS {
+                tail.chunks.pop_front();
+            }
+        }
+    }
+
+    fn job_finished(&mut self, job_id: &JobId, end: &JobFinish) {
+        let tail = self.tails.remove(job_id).unwrap_or_default();
+        self.live.finished(job_id);
+        let why = match (end.exit_code, &end.error) {
+            (Some(code), _) => format!("exit code {code}"),
+            (None, Some(error)) => error.to_string(),
+            (None, None) => "no exit code".to_owned(),
+        };
+        if end.status == Status::Failed {
+            let failures = self
+                .failures
+                .get_or_insert_with(|| (format!("job \"{job_id}\" failed ({why})"), 0));
+            failures.1 += 1;
+        }
+        if self.verbosity == Verbosity::Quiet {
+            return;
+        }
+        let style = self.style();
+        let duration = line::duration(end.duration_ms);
+        let mut text = match end.status {
+            Status::Success => format!("{} {job_id} ({duration})", style.passed("passed ")),
+            Status::Cancelled => format!("{} {job_id} ({duration})", style.failed("cancelled")),
+            Status::Skipped => {
+                let reason = end
+                    .skip_reason
+                    .map(|reason| format!(" ({reason})"))
+                    .unwrap_or_default();
+                format!("{} {job_id}{reason}", style.skipped("skipped"))
+            }
+            Status::Failed => format!("{} {job_id} ({duration}): {why}", style.failed("failed ")),
+        };
+        if end.status == Status::Failed {
+            self.add_failure(&mut text, job_id, end, &tail);
+        }
+        self.say(text);
+    }
+
+    /// The last lines of the step that failed, and where to read on.
+    fn add_failure(&self, text: &mut String, job_id: &JobId, end: &JobFinish, tail: &Tail) {
+        let style = self.style();
+        let pointer = match tail.step.filter(|_| tail.failed) {
+            Some(step) => {
+                let bytes: Vec<u8> = tail
+                    .chunks
+                    .iter()
+                    .flat_map(|chunk| chunk.iter().copied())
+                    .collect();
+                let lines: Vec<_> = line::lines(&bytes).collect();
+                for bytes in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
+                    text.push_str(&format!("\n  {} {}", style.skipped("|"), line::shown(bytes)));
+                }
+                layout::step_events(job_id, step)
+            }
+            None => layout::job_manifest(job_id),
+        };
+        if let Some(hint) = end.error.as_ref().and_then(|error| error.hint.as_ref()) {
+            text.push_str(&format!("\n  hint: {hint}"));
+        }
+        text.push_str(&format!("\n  see {}", self.run_dir.join(pointer).display()));
+    }
+
+    fn style(&self) -> Style {
+        Style::new(self.terminal.color)
+    }
+
+    fn say(&self, mut text: String) {
+        text.push('\n');
+        self.live.around(|| self.terminal.say(&text));
+    }
+}
