@@ -1,1 +1,12 @@
-//! Placeholder.
+//! The harness of the end-to-end tests: a hermetic place to run `loom` in, and the laws that every run keeps.
+//!
+//! The tests themselves stand in `tests/it/`; they are built with the `loom` command, in whose package they are listed.
+
+#![expect(clippy::disallowed_methods, reason = "tests start the program under test, and look at the real environment")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a harness reports by panicking")]
+
+mod env;
+mod laws;
+
+pub use env::{Loom, RunOutput, TestEnv, wait_for, wait_for_exit};
+pub use laws::Run;

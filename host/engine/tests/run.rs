@@ -1,0 +1,218 @@
+//! The engine with a provider that is no plugin: what happens when providers misbehave.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use loom_contract::error::{ErrorInfo, code};
+use loom_contract::event::{Event, EventBody, JobFinish, Phase, PluginRef};
+use loom_contract::id::{JobId, RunIds};
+use loom_contract::phase_report::{self, PhaseMark};
+use loom_contract::status::{SkipReason, Status};
+use loom_engine::cancel::{self, Urgency};
+use loom_engine::clock::Clock;
+use loom_engine::port::{CleanupReason, JobContext, JobProvider, Provider, Step, StepEnd};
+use loom_engine::process::Spawn;
+use loom_engine::{Prepared, RunEnd, Settings};
+
+/// What the provider does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    Open,
+    Prepare,
+    Step,
+    StepPanics,
+    Cleanup,
+}
+
+struct Shell(Fault);
+
+struct ShellJob {
+    fault: Fault,
+    job: Arc<JobContext>,
+}
+
+fn broken(what: &str) -> ErrorInfo {
+    ErrorInfo::new("test.broken", what.to_owned())
+}
+
+#[async_trait]
+impl Provider for Shell {
+    fn plugin(&self) -> PluginRef {
+        PluginRef { name: "shell".to_owned(), version: "0".to_owned(), digest: String::new() }
+    }
+
+    async fn open(&self, job: Arc<JobContext>) -> Result<Box<dyn JobProvider>, ErrorInfo> {
+        if self.0 == Fault::Open {
+            return Err(broken("open"));
+        }
+        Ok(Box::new(ShellJob { fault: self.0, job }))
+    }
+}
+
+#[async_trait]
+impl JobProvider for ShellJob {
+    async fn prepare(&mut self) -> Result<(), ErrorInfo> {
+        if self.fault == Fault::Prepare { Err(broken("prepare")) } else { Ok(()) }
+    }
+
+    async fn run_step(&mut self, step: Step) -> Result<StepEnd, ErrorInfo> {
+        assert!(self.fault != Fault::StepPanics, "the step panics");
+        let spawn = Spawn {
+            program: "sh".into(),
+            args: vec!["-c".into(), step.command.into()],
+            cwd: self.job.workspace.clone(),
+            env: self.job.env.clone(),
+            stdout: Some(step.stdout),
+            stderr: Some(step.stderr),
+        };
+        let mut process = self.job.processes.spawn(spawn).map_err(|e| broken(&e.to_string()))?;
+        if self.fault == Fault::Step {
+            // Its process is left running: the ledger ends it.
+            return Err(broken("step"));
+        }
+        let exit = process.wait(&self.job.cancel).await;
+        Ok(StepEnd { exit_code: exit.code(), signal: None })
+    }
+
+    async fn cleanup(&mut self, _: CleanupReason) -> Result<(), ErrorInfo> {
+        if self.fault == Fault::Cleanup { Err(broken("cleanup")) } else { Ok(()) }
+    }
+}
+
+struct Outcome {
+    end: RunEnd,
+    events: Vec<Event>,
+}
+
+impl Outcome {
+    fn job(&self, id: &str) -> &JobFinish {
+        let found = self.events.iter().find_map(|event| match &event.body {
+            EventBody::JobFinish(job, finish) if job.as_str() == id => Some(finish),
+            _ => None,
+        });
+        found.unwrap()
+    }
+
+    fn marks(&self) -> Vec<PhaseMark> {
+        let marks = self.events.iter().filter_map(|event| match &event.body {
+            EventBody::PhaseStart(phase) => Some(PhaseMark { phase: phase.clone(), finish: None }),
+            EventBody::PhaseFinish(phase, finish) => {
+                Some(PhaseMark { phase: phase.clone(), finish: Some(finish.status) })
+            }
+            _ => None,
+        });
+        marks.filter(|mark| !matches!(mark.phase, Phase::Section(..))).collect()
+    }
+}
+
+const WORKFLOW: &str = "version: v1
+stages: [ci, later]
+default: {target: linux}
+job: {stage: ci, script: [echo hello, sleep 0.1]}
+next: {stage: later, script: ['true']}
+";
+
+async fn run(fault: Fault, mut on_event: impl FnMut(&Event) -> Result<(), ErrorInfo>, cancel: cancel::Cancel) -> Outcome {
+    let path = OsString::from("/usr/local/bin:/usr/bin:/bin");
+    let settings = Settings {
+        ids: RunIds::from_stamp(7),
+        clock: Clock::start(),
+        jobs_at_once: 2,
+        env: vec![("PATH".into(), path)],
+    };
+    let bootstrap = || {
+        let loaded = loom_workflow::load("workflow.yml", WORKFLOW, &loom_workflow::NoFiles);
+        let provider: Arc<dyn Provider> = Arc::new(Shell(fault));
+        Ok(Prepared {
+            plan: loaded.plan.unwrap(),
+            workflow_path: "workflow.yml".to_owned(),
+            workspace: std::env::temp_dir(),
+            head_sha: None,
+            branch: None,
+            providers: HashMap::from([("host".to_owned(), provider)]),
+        })
+    };
+    let mut events = Vec::new();
+    let keep = |event: &Event| {
+        events.push(event.clone());
+        on_event(event)
+    };
+    let end = loom_engine::run(settings, cancel, bootstrap, keep).await;
+    let outcome = Outcome { end, events };
+    let ids = RunIds::from_stamp(7);
+    let jobs = ["job", "next"].map(|id| JobId::new(id).unwrap());
+    let report = phase_report::check(&ids.run_id, &ids.pipeline_id, &jobs, &outcome.marks());
+    assert!(report.valid, "{fault:?}: {report:#?}");
+    outcome
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fault_is_a_failed_job_with_whole_phases() {
+    let (_canceller, cancel) = cancel::channel();
+    for (fault, message) in [
+        (Fault::Open, Some("open")),
+        (Fault::Prepare, Some("prepare")),
+        (Fault::Step, Some("step")),
+        (Fault::Cleanup, Some("cleanup")),
+        (Fault::StepPanics, None),
+        (Fault::None, None),
+    ] {
+        let outcome = run(fault, |_| Ok(()), cancel.clone()).await;
+        let passes = fault == Fault::None;
+        assert_eq!(outcome.end.exit_code, i32::from(!passes), "{fault:?}");
+        let job = outcome.job("job");
+        assert_eq!(job.status, if passes { Status::Success } else { Status::Failed }, "{fault:?}");
+        if let Some(message) = message {
+            assert_eq!(job.error, Some(broken(message)), "{fault:?}");
+        } else if !passes {
+            assert_eq!(job.error.as_ref().map(|e| e.code.as_ref()), Some(code::INTERNAL));
+        }
+        let next = outcome.job("next");
+        assert_eq!(next.skip_reason, (!passes).then_some(SkipReason::UpstreamFailed), "{fault:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_fails_ends_the_run_and_fails_it() {
+    let (_canceller, cancel) = cancel::channel();
+    let mut count = 0;
+    let fail = |_: &Event| {
+        count += 1;
+        if count == 12 { Err(ErrorInfo::new(code::RECORD_FAILED, "disk full")) } else { Ok(()) }
+    };
+    let outcome = run(Fault::None, fail, cancel).await;
+    assert_eq!(outcome.end.exit_code, 1);
+    assert_eq!(outcome.end.error.map(|e| e.message).as_deref(), Some("disk full"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_cancelled_before_it_starts_runs_nothing() {
+    let (canceller, cancel) = cancel::channel();
+    canceller.raise(Urgency::Ask, Some(15));
+    let path = Settings {
+        ids: RunIds::from_stamp(7),
+        clock: Clock::start(),
+        jobs_at_once: 1,
+        env: Vec::new(),
+    };
+    let mut phases = Vec::new();
+    let on_event = |event: &Event| {
+        if let EventBody::PhaseFinish(phase, finish) = &event.body {
+            phases.push((phase.code().as_str(), finish.status));
+        }
+        Ok(())
+    };
+    let bootstrap = || Err(ErrorInfo::new(code::WORKSPACE_FAILED, "cancelled"));
+    let end = loom_engine::run(path, cancel, bootstrap, on_event).await;
+    assert_eq!(end.exit_code, 143);
+    let expected = [
+        ("run.bootstrap", Status::Cancelled),
+        ("pipeline.execute", Status::Skipped),
+        ("run.pipeline_execute", Status::Skipped),
+        ("run.finalize", Status::Success),
+    ];
+    assert_eq!(phases, expected);
+}

@@ -1,0 +1,101 @@
+//! The arrows between crates, and the few places that may do what others may not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use crate::top;
+
+/// Who may depend on whom, among the workspace's own crates. Adding an arrow is a decision: change this table with it.
+const ARROWS: [(&str, &[&str]); 11] = [
+    ("loom-contract", &[]),
+    ("loom-workflow", &["loom-contract"]),
+    ("loom-workspace", &[]),
+    ("loom-record", &["loom-contract"]),
+    ("loom-engine", &["loom-contract", "loom-workflow"]),
+    ("loom-plugin-host", &["loom-contract", "loom-engine"]),
+    (
+        "loom-cli",
+        &[
+            "loom-contract",
+            "loom-engine",
+            "loom-plugin-bundle",
+            "loom-plugin-host",
+            "loom-record",
+            "loom-workflow",
+            "loom-workspace",
+        ],
+    ),
+    ("loom-sdk", &[]),
+    ("loom-plugin-host-shell", &["loom-sdk"]),
+    ("loom-plugin-bundle", &[]),
+    ("loom-tests", &["loom-contract", "loom-record"]),
+];
+
+#[test]
+fn the_arrows_are_those_of_the_table() {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
+        .current_dir(top())
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut found = BTreeMap::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        let dependencies: BTreeSet<&str> = package["dependencies"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|d| d["kind"].is_null() && d["path"].is_string())
+            .map(|d| d["name"].as_str().unwrap())
+            .collect();
+        found.insert(package["name"].as_str().unwrap(), dependencies);
+    }
+    let table = ARROWS.map(|(name, to)| (name, to.iter().copied().collect())).into_iter().collect();
+    assert_eq!(found, table);
+}
+
+/// Words that only some files may hold: in code, with tests left out.
+const DOORS: [(&str, &[&str]); 7] = [
+    ("wasmtime::", &["host/plugin-host/"]),
+    ("events.jsonl\"", &["host/contract/src/layout.rs"]),
+    ("std::env::var", &["host/cli/src/settings.rs"]),
+    ("Command::new", &["host/engine/src/process.rs", "host/workspace/", "plugins/bundle/"]),
+    ("unsafe ", &["host/plugin-host/"]),
+    ("println!", &["plugins/bundle/src/main.rs", "host/cli/src/"]),
+    ("deserialize(", &["host/plugin-host/", "host/contract/src/"]),
+];
+
+#[test]
+fn what_is_behind_a_door_stays_there() {
+    let mut broken = Vec::new();
+    for folder in ["host", "sdk/src", "plugins"] {
+        visit(&top().join(folder), &mut |path, text| {
+            let path = path.strip_prefix(top()).unwrap().to_str().unwrap().to_owned();
+            if path.contains("/tests/") || path.contains("/benches/") || path.contains("/examples/") {
+                return;
+            }
+            let code: Vec<&str> =
+                text.lines().take_while(|line| *line != "#[cfg(test)]").filter(|line| !line.trim().starts_with("//")).collect();
+            for (word, doors) in DOORS {
+                let inside = doors.iter().any(|door| path.starts_with(door));
+                if !inside && code.iter().any(|line| line.contains(word)) {
+                    broken.push(format!("{path} holds `{word}`"));
+                }
+            }
+        });
+    }
+    assert_eq!(broken, [""; 0]);
+}
+
+fn visit(folder: &Path, found: &mut dyn FnMut(&Path, &str)) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            if path.file_name().is_some_and(|name| name != "target") {
+                visit(&path, found);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found(&path, &std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! End-to-end tests: the real program, real processes, real signals. After every run the harness holds what is on disk
+//! to the laws of the contract.
+
+mod architecture;
+mod cancel;
+mod cli;
+mod examples;
+mod hostile;
+mod processes;
+mod record;
+mod schedule;
+mod steps;
+
+use std::path::{Path, PathBuf};
+
+use loom_tests::{RunOutput, TestEnv};
+
+/// The program under test.
+const LOOM: &str = env!("CARGO_BIN_EXE_loom");
+
+/// A repository with `workflow`.
+fn env(workflow: &str) -> TestEnv {
+    TestEnv::new(LOOM, workflow)
+}
+
+/// A repository with one job `job` whose steps are `steps`, YAML texts.
+fn env_of_steps(steps: &[&str]) -> TestEnv {
+    let steps: String = steps.iter().map(|step| format!("    - {}\n", serde_json::to_string(step).unwrap())).collect();
+    env(&format!("version: v1\nstages: [ci]\njob:\n  stage: ci\n  target: linux\n  script:\n{steps}"))
+}
+
+/// Runs one job `job` with these steps.
+fn run_steps(steps: &[&str]) -> RunOutput {
+    env_of_steps(steps).run(&[])
+}
+
+/// The top of this repository.
+fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap().to_owned()
+}

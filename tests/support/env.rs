@@ -1,0 +1,236 @@
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use fs_err as fs;
+use loom_contract::layout::RuntimeDir;
+use tempfile::TempDir;
+
+use crate::laws::Run;
+
+/// An empty repository, an empty home, and nothing of the machine's own settings.
+pub struct TestEnv {
+    loom: PathBuf,
+    dir: TempDir,
+}
+
+impl TestEnv {
+    /// A place for the program `loom` (the tests' own `CARGO_BIN_EXE_loom`), with `workflow` as its workflow.
+    pub fn new(loom: &str, workflow: &str) -> Self {
+        let env = Self::without_workflow(loom);
+        fs::create_dir_all(env.repo().join(".loom")).unwrap();
+        env.write(".loom/workflow.yml", workflow);
+        env
+    }
+
+    /// The same without a workflow.
+    pub fn without_workflow(loom: &str) -> Self {
+        let env = Self { loom: loom.into(), dir: tempfile::tempdir().unwrap() };
+        fs::create_dir_all(env.repo()).unwrap();
+        fs::create_dir_all(env.home()).unwrap();
+        env
+    }
+
+    /// A copy of the folder `example` as the repository.
+    pub fn of_example(loom: &str, example: &Path) -> Self {
+        let env = Self::without_workflow(loom);
+        copy(example, &env.repo());
+        env
+    }
+
+    /// The repository's root.
+    pub fn repo(&self) -> PathBuf {
+        fs::canonicalize(self.dir.path()).unwrap().join("repo")
+    }
+
+    /// The home folder, in which Loom's caches stand.
+    pub fn home(&self) -> PathBuf {
+        self.dir.path().join("home")
+    }
+
+    /// Writes a file of the repository.
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.repo().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// Makes the repository a git repository with one commit of all that is in it.
+    pub fn commit_all(&self) {
+        for args in [&["init", "-q", "-b", "main"][..], &["add", "-A"], &["commit", "-q", "-m", "first"]] {
+            let mut git = Command::new("git");
+            git.args(["-c", "user.name=Test", "-c", "user.email=test@example.org"]).args(args);
+            let output = self.hermetic(&mut git).current_dir(self.repo()).output().unwrap();
+            assert!(output.status.success(), "git {args:?}: {output:?}");
+        }
+    }
+
+    /// `loom` with `args`, to be run in the repository.
+    pub fn loom(&self, args: &[&str]) -> Loom<'_> {
+        let mut command = Command::new(&self.loom);
+        self.hermetic(&mut command).args(args).current_dir(self.repo());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Loom { env: self, command }
+    }
+
+    /// Runs `loom run --local` with `args`, and holds the run to the contract's laws.
+    pub fn run(&self, args: &[&str]) -> RunOutput {
+        let args: Vec<&str> = ["run", "--local"].iter().chain(args).copied().collect();
+        self.loom(&args).run()
+    }
+
+    /// The folder of the repository's runs.
+    pub fn runtime(&self) -> RuntimeDir {
+        RuntimeDir::of_repo(&self.repo())
+    }
+
+    /// Log folders of all runs, oldest first.
+    pub fn run_dirs(&self) -> Vec<PathBuf> {
+        sorted(&self.runtime().logs_dir())
+    }
+
+    /// All receipts, partial ones too, by name.
+    pub fn receipts(&self) -> Vec<PathBuf> {
+        sorted(&self.runtime().receipts_dir())
+    }
+
+    fn hermetic<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env_clear();
+        for name in ["PATH", "TMPDIR", "LLVM_PROFILE_FILE"] {
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
+        command.env("HOME", self.home()).env("LC_ALL", "C").env("GIT_CONFIG_NOSYSTEM", "1")
+    }
+}
+
+fn sorted(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> =
+        fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name();
+        if name == ".runtime" {
+            continue;
+        }
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to.join(name));
+        } else {
+            fs::copy(entry.path(), to.join(name)).unwrap();
+        }
+    }
+}
+
+/// A `loom` that is about to be started.
+pub struct Loom<'a> {
+    env: &'a TestEnv,
+    /// The command, for what a test wants to change.
+    pub command: Command,
+}
+
+impl Loom<'_> {
+    /// Sets an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Waits for its end, and looks at nothing else.
+    pub fn output(mut self) -> Output {
+        self.command.output().unwrap()
+    }
+
+    /// Starts it.
+    pub fn spawn(mut self) -> Child {
+        self.command.spawn().unwrap()
+    }
+
+    /// Waits for the end of a run, and holds it to the contract's laws.
+    pub fn run(mut self) -> RunOutput {
+        let output = self.command.output().unwrap();
+        RunOutput::of(self.env, &output)
+    }
+}
+
+/// A run that has ended.
+pub struct RunOutput {
+    /// The exit code of `loom`; 128 + n where signal n ended it.
+    pub exit_code: i32,
+    /// What it wrote to stdout.
+    pub stdout: String,
+    /// What it wrote to stderr.
+    pub stderr: String,
+    /// What it left on disk.
+    pub run: Run,
+}
+
+impl RunOutput {
+    /// What `output`, of a `loom run`, left behind. The receipt is the one that it names.
+    pub fn of(env: &TestEnv, output: &Output) -> Self {
+        let stderr = String::from_utf8(output.stderr.clone()).expect("stderr is UTF-8");
+        let exit_code =
+            output.status.code().or(output.status.signal().map(|signal| 128 + signal)).unwrap();
+        let receipt = stderr.lines().find_map(|line| line.strip_prefix("receipt: "));
+        let receipt = PathBuf::from(receipt.unwrap_or_else(|| panic!("no receipt in: {stderr}")));
+        let run = Run::open(&receipt);
+        run.keeps_the_laws(exit_code);
+        assert!(receipt.starts_with(env.repo()), "{} is not in the repository", receipt.display());
+        Self { exit_code, stdout: String::from_utf8(output.stdout.clone()).unwrap(), stderr, run }
+    }
+
+    /// stderr with what differs from run to run replaced.
+    pub fn plain_stderr(&self) -> String {
+        let repo = self.run.receipt.repo_root.clone();
+        let run_id = self.run.run_id();
+        let stamp = run_id.strip_prefix("loom-run-local-").unwrap().to_owned();
+        let text = self.stderr.replace(&repo, "[REPO]").replace(&stamp, "[STAMP]");
+        text.lines().map(|line| durations(line) + "\n").collect()
+    }
+}
+
+/// `line` with `(1.2s)` as `([TIME])`.
+fn durations(line: &str) -> String {
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some(open) = rest.find('(') {
+        let (before, inner) = rest.split_at(open + 1);
+        out.push_str(before);
+        rest = inner;
+        if let Some(close) = inner.find(')') {
+            let time = &inner[..close];
+            if time.ends_with('s') && time.starts_with(|c: char| c.is_ascii_digit()) {
+                out.push_str("[TIME]");
+                rest = &inner[close..];
+            }
+        }
+    }
+    out + rest
+}
+
+/// Waits until `done` says so; panics with `what` when it does not within ten seconds.
+pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < deadline, "timed out waiting for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits for the end of `child`; kills it and panics when it does not come within `patience`.
+pub fn wait_for_exit(child: &mut Child, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() >= deadline {
+            let _ = child.kill();
+            panic!("the process did not end within {patience:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
