@@ -1,6 +1,6 @@
 //! Files of a tree, copied in parallel: folders first, then the files folder by folder.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::cmp::Reverse;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -54,13 +54,6 @@ pub(crate) struct Sum {
     pub(crate) shared: u64,
 }
 
-/// A folder of a tree as it stands on disk.
-struct Found {
-    /// Its data may be shared with the copy, as far as is known.
-    share: AtomicBool,
-    device: u64,
-}
-
 impl<'a> Copier<'a> {
     pub(crate) fn new(cancel: &'a AtomicBool, dropped: u32) -> Self {
         Self {
@@ -87,28 +80,28 @@ impl<'a> Copier<'a> {
             target,
             nested: Mutex::default(),
         };
-        let found = whole.make_folders(tree)?;
-        let tasks: Vec<(&Folder<'_>, &Found, &[&[u8]])> = tree
+        let devices = whole.make_folders(tree)?;
+        let tasks: Vec<(&Folder<'_>, u64, &[&[u8]])> = tree
             .folders
             .iter()
-            .zip(&found)
-            .filter_map(|(folder, found)| Some((folder, found.as_ref()?)))
-            .flat_map(|(folder, found)| {
+            .zip(devices)
+            .filter_map(|(folder, device)| Some((folder, device?)))
+            .flat_map(|(folder, device)| {
                 folder
                     .names
                     .chunks(CHUNK)
-                    .map(move |names| (folder, found, names))
+                    .map(move |names| (folder, device, names))
             })
             .collect();
         if tree.len() < PARALLEL_FROM {
             tasks
                 .into_iter()
-                .try_for_each(|(folder, found, names)| whole.copy_names(folder, found, names))?;
+                .try_for_each(|(folder, device, names)| whole.copy_names(folder, device, names))?;
         } else {
             tasks
                 .into_par_iter()
                 .with_max_len(1)
-                .try_for_each(|(folder, found, names)| whole.copy_names(folder, found, names))?;
+                .try_for_each(|(folder, device, names)| whole.copy_names(folder, device, names))?;
         }
         Ok(whole.nested.into_inner().unwrap_or_default())
     }
@@ -155,12 +148,11 @@ impl<'a> Copier<'a> {
             .is_ok_and(|unshared| !unshared.contains(&device))
     }
 
-    fn cannot_share(&self, found: &Found) {
-        found.share.store(false, Ordering::Relaxed);
+    fn cannot_share(&self, device: u64) {
         if let Ok(mut unshared) = self.unshared.lock()
-            && !unshared.contains(&found.device)
+            && !unshared.contains(&device)
         {
-            unshared.push(found.device);
+            unshared.push(device);
         }
     }
 }
@@ -176,14 +168,14 @@ struct Whole<'a> {
 }
 
 impl Whole<'_> {
-    /// Makes the folders of `tree`. `None` for one that is no folder any more, and for all below it: what git tracks
-    /// behind a symlink is not in the work tree.
-    fn make_folders(&self, tree: &Tree<'_>) -> Result<Vec<Option<Found>>, Error> {
+    /// Makes the folders of `tree`. Returns the device that each is on in the original; `None` for one that is no folder
+    /// any more, and for all below it: what git tracks behind a symlink is not in the work tree.
+    fn make_folders(&self, tree: &Tree<'_>) -> Result<Vec<Option<u64>>, Error> {
         let copier = self.copier;
-        let mut found: Vec<Option<Found>> = Vec::with_capacity(tree.folders.len());
+        let mut devices: Vec<Option<u64>> = Vec::with_capacity(tree.folders.len());
         for (index, folder) in tree.folders.iter().enumerate() {
-            if index > 0 && found[folder.parent].is_none() {
-                found.push(None);
+            if index > 0 && devices[folder.parent].is_none() {
+                devices.push(None);
                 continue;
             }
             if index % CHUNK == 0 {
@@ -199,7 +191,7 @@ impl Whole<'_> {
             let stat = match stat {
                 Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => stat,
                 Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {
-                    found.push(None);
+                    devices.push(None);
                     continue;
                 }
                 Err(errno) => return Err(Error::read(path_in(self.from, folder.path), errno)),
@@ -207,13 +199,9 @@ impl Whole<'_> {
             if index > 0 {
                 self.make_folder(folder.path, stat.st_mode & ALL_MODES)?;
             }
-            let device = stat.st_dev;
-            found.push(Some(Found {
-                share: copier.may_share(device).into(),
-                device,
-            }));
+            devices.push(Some(stat.st_dev));
         }
-        Ok(found)
+        Ok(devices)
     }
 
     fn make_folder(&self, path: &[u8], mode: u32) -> Result<(), Error> {
@@ -226,7 +214,7 @@ impl Whole<'_> {
         Ok(())
     }
 
-    fn copy_names(&self, folder: &Folder<'_>, found: &Found, names: &[&[u8]]) -> Result<(), Error> {
+    fn copy_names(&self, folder: &Folder<'_>, device: u64, names: &[&[u8]]) -> Result<(), Error> {
         self.copier.check_cancel()?;
         let source = match dir::open(self.source.as_fd(), folder.path) {
             Ok(source) => source,
@@ -235,15 +223,15 @@ impl Whole<'_> {
         };
         let target = dir::open(self.target.as_fd(), folder.path)
             .map_err(|errno| Error::write(path_in(self.to, folder.path), errno))?;
-        let mut files = 0;
-        let mut bytes = 0;
-        let mut shared = 0;
+        let share = Cell::new(self.copier.may_share(device));
+        let (mut files, mut bytes, mut shared) = (0, 0, 0);
         for name in names {
             self.copier.check_cancel()?;
             let file = File {
                 whole: self,
                 folder,
-                found,
+                device,
+                share: &share,
                 name,
             };
             match file.copy(source.as_fd(), target.as_fd())? {
@@ -272,7 +260,9 @@ enum Copied {
 struct File<'a> {
     whole: &'a Whole<'a>,
     folder: &'a Folder<'a>,
-    found: &'a Found,
+    device: u64,
+    /// Its data may be shared with the copy, as far as is known.
+    share: &'a Cell<bool>,
     name: &'a [u8],
 }
 
@@ -347,11 +337,14 @@ impl File<'_> {
         if size == 0 {
             return Ok(false);
         }
-        if self.found.share.load(Ordering::Relaxed) {
+        if self.share.get() {
             match ioctl_ficlone(to, from) {
                 Ok(()) => return Ok(true),
                 Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => return Err(self.cannot_write(errno)),
-                Err(_) => self.whole.copier.cannot_share(self.found),
+                Err(_) => {
+                    self.share.set(false);
+                    self.whole.copier.cannot_share(self.device);
+                }
             }
         }
         if size <= BIG {

@@ -2,16 +2,17 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicBool;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
+use self::run::{Output, RunError, run_together};
 use crate::Error;
+
+mod config;
+mod run;
 
 /// What git says about one work tree.
 pub(crate) struct WorkTree {
@@ -26,6 +27,8 @@ pub(crate) struct WorkTree {
     pub(crate) config: Vec<(String, Vec<u8>)>,
     /// All tracked and all untracked but not ignored files, each relative to the folder and ended by a NUL.
     pub(crate) listing: Vec<u8>,
+    /// What git could not look at, in its own words, a line each: such files are missing from the listing.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Where HEAD points.
@@ -35,9 +38,6 @@ pub(crate) enum Head {
     /// At a ref that has no commit yet.
     Unborn { name: String },
 }
-
-/// Settings that a copy of the work tree needs too. None of them can hold a credential or start a program.
-const KEPT_CONFIG: &str = r"^(core\.(filemode|symlinks|ignorecase|precomposeunicode|autocrlf|eol|excludesfile|attributesfile)|extensions\.objectformat)$";
 
 /// A word that `git rev-parse` repeats as it is, so that paths with line breaks can be told apart.
 const SEPARATOR: &str = "--loom-next";
@@ -62,10 +62,8 @@ pub(crate) fn inspect(folder: &Path, cancel: &AtomicBool) -> Result<Option<WorkT
     ]);
     let mut files = git(folder);
     files.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
-    let mut config = git(folder);
-    config.args(["config", "-z", "--get-regexp", KEPT_CONFIG]);
 
-    let outputs = match run_together(&mut [files, facts, config], cancel) {
+    let outputs = match run_together(&mut [files, facts], cancel) {
         Ok(outputs) => outputs,
         Err(RunError::Cancelled) => return Err(Error::Cancelled),
         Err(RunError::Io(source)) => {
@@ -79,7 +77,7 @@ pub(crate) fn inspect(folder: &Path, cancel: &AtomicBool) -> Result<Option<WorkT
             };
         }
     };
-    let [files, facts, config] = &outputs[..] else {
+    let [files, facts] = &outputs[..] else {
         return Ok(None);
     };
     // `rev-parse` first: what it says of a repository that it cannot open is the same, but shorter.
@@ -90,10 +88,6 @@ pub(crate) fn inspect(folder: &Path, cancel: &AtomicBool) -> Result<Option<WorkT
                 Some(_) => Err(failed(folder, command, output)),
             };
         }
-    }
-    // 1: none of the settings is set.
-    if !config.status.success() && config.status.code() != Some(1) {
-        return Err(failed(folder, "config", config));
     }
     let Some(fields) = Fields::parse(&facts.stdout) else {
         return Err(failed(folder, "rev-parse", facts));
@@ -107,14 +101,16 @@ pub(crate) fn inspect(folder: &Path, cancel: &AtomicBool) -> Result<Option<WorkT
             name: unborn_name(folder, cancel)?,
         },
     };
-    let [files, _, config] = <[Output; 3]>::try_from(outputs).unwrap_or_default();
+    let common_dir = folder.join(fields.common_dir);
+    let [files, _] = <[Output; 2]>::try_from(outputs).unwrap_or_default();
     Ok(Some(WorkTree {
         git_dir: folder.join(fields.git_dir),
-        common_dir: folder.join(fields.common_dir),
+        config: config::kept(folder, &common_dir, cancel)?,
+        common_dir,
         prefix: fields.prefix,
         head,
-        config: parse_config(&config.stdout),
         listing: files.stdout,
+        warnings: lines(&files.stderr),
     }))
 }
 
@@ -274,19 +270,8 @@ impl Fields {
     }
 }
 
-/// `<key>\n<value>\0`; a key without a value means true. Of a key that stands twice the last counts.
-fn parse_config(text: &[u8]) -> Vec<(String, Vec<u8>)> {
-    let mut config: Vec<(String, Vec<u8>)> = Vec::new();
-    for entry in text.split(|&byte| byte == 0).filter(|entry| !entry.is_empty()) {
-        let (key, value) = match entry.iter().position(|&byte| byte == b'\n') {
-            Some(at) => (&entry[..at], &entry[at + 1..]),
-            None => (entry, &b"true"[..]),
-        };
-        let key = String::from_utf8_lossy(key).into_owned();
-        config.retain(|(known, _)| *known != key);
-        config.push((key, value.to_vec()));
-    }
-    config
+fn lines(text: &[u8]) -> Vec<String> {
+    String::from_utf8_lossy(text).lines().map(str::to_owned).collect()
 }
 
 fn failed(folder: &Path, command: &'static str, output: &Output) -> Error {
@@ -320,125 +305,5 @@ fn run_one(
         Some(output) if output.status.success() => Ok(output.stdout),
         Some(output) => Err(failed(folder, name, &output)),
         None => Ok(Vec::new()),
-    }
-}
-
-#[derive(Default)]
-struct Output {
-    status: ExitStatus,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-}
-
-enum RunError {
-    Cancelled,
-    Io(std::io::Error),
-}
-
-impl From<std::io::Error> for RunError {
-    fn from(error: std::io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-/// How long to wait for git before looking at the cancel flag again.
-const POLL: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 50_000_000,
-};
-
-/// Starts all of `commands`, then collects what they write, in their order.
-fn run_together(commands: &mut [Command], cancel: &AtomicBool) -> Result<Vec<Output>, RunError> {
-    let mut running = Vec::new();
-    for command in commands {
-        running.push(Running::start(command)?);
-    }
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        if cancel.load(Ordering::Relaxed) {
-            return Err(RunError::Cancelled);
-        }
-        let mut pipes: Vec<&mut Pipe> = running
-            .iter_mut()
-            .flat_map(|run| &mut run.pipes)
-            .filter(|pipe| pipe.from.is_some())
-            .collect();
-        if pipes.is_empty() {
-            break;
-        }
-        let mut fds: Vec<PollFd<'_>> = pipes
-            .iter()
-            .filter_map(|pipe| pipe.from.as_ref())
-            .map(|from| PollFd::new(from, PollFlags::IN))
-            .collect();
-        match poll(&mut fds, Some(&POLL)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(RunError::Io(errno.into())),
-        }
-        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        drop(fds);
-        for (pipe, _) in pipes.iter_mut().zip(ready).filter(|(_, ready)| *ready) {
-            pipe.take(&mut buffer)?;
-        }
-    }
-    let mut outputs = Vec::new();
-    for mut run in running {
-        let status = run.child.wait()?;
-        let [stdout, stderr] = &mut run.pipes;
-        outputs.push(Output {
-            status,
-            stdout: std::mem::take(&mut stdout.bytes),
-            stderr: std::mem::take(&mut stderr.bytes),
-        });
-    }
-    Ok(outputs)
-}
-
-/// A git that was started and is ended with this value.
-struct Running {
-    child: Child,
-    /// stdout, stderr.
-    pipes: [Pipe; 2],
-}
-
-impl Running {
-    fn start(command: &mut Command) -> std::io::Result<Self> {
-        let mut child = command.spawn()?;
-        let stdout = child.stdout.take().map(|pipe| pipe.into());
-        let stderr = child.stderr.take().map(|pipe| pipe.into());
-        Ok(Self {
-            child,
-            pipes: [stdout, stderr].map(|from| Pipe {
-                from,
-                bytes: Vec::new(),
-            }),
-        })
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both do nothing for a child that was waited for.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-struct Pipe {
-    /// Gone once its end is reached.
-    from: Option<OwnedFd>,
-    bytes: Vec<u8>,
-}
-
-impl Pipe {
-    fn take(&mut self, buffer: &mut [u8]) -> std::io::Result<()> {
-        let Some(from) = &self.from else { return Ok(()) };
-        match rustix::io::read(from, &mut *buffer) {
-            Ok(0) => self.from = None,
-            Ok(read) => self.bytes.extend_from_slice(&buffer[..read]),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        Ok(())
     }
 }

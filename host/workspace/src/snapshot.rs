@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -30,6 +31,9 @@ pub struct Snapshot {
     /// The object folders of the original that the copy reads from, so that git works in it only where they can be
     /// reached by these paths.
     pub borrowed_objects: Vec<PathBuf>,
+    /// What git could not look at and what is therefore missing from the copy, in git's own words: an untracked folder
+    /// that may not be read, for one. A line each, most often none.
+    pub warnings: Vec<String>,
 }
 
 /// How the data of a snapshot came over.
@@ -82,13 +86,10 @@ pub fn create(repo_root: &Path, dest: &Path, cancel: &AtomicBool) -> Result<Snap
     let part = Part {
         copier: &copier,
         cancel,
-        borrowed: Mutex::default(),
+        notes: Mutex::default(),
     };
     part.copy(&root, &path, work_tree.as_ref())?;
-    let mut borrowed_objects = part.borrowed.into_inner().unwrap_or_default();
-    borrowed_objects.sort();
-    borrowed_objects.dedup();
-
+    let notes = part.notes.into_inner().unwrap_or_default();
     let sum = copier.finish()?;
     let (head_sha, branch) = match work_tree.map(|work_tree| work_tree.head) {
         None => (None, None),
@@ -107,7 +108,8 @@ pub fn create(repo_root: &Path, dest: &Path, cancel: &AtomicBool) -> Result<Snap
         } else {
             Method::Copy
         },
-        borrowed_objects,
+        borrowed_objects: notes.borrowed_objects.into_iter().collect(),
+        warnings: notes.warnings.into_iter().collect(),
     })
 }
 
@@ -124,7 +126,14 @@ impl WorkTree {
 struct Part<'a> {
     copier: &'a Copier<'a>,
     cancel: &'a AtomicBool,
-    borrowed: Mutex<Vec<PathBuf>>,
+    notes: Mutex<Notes>,
+}
+
+/// What is to be said about a copy; in order and each once, though parts are copied side by side.
+#[derive(Default)]
+struct Notes {
+    borrowed_objects: BTreeSet<PathBuf>,
+    warnings: BTreeSet<String>,
 }
 
 impl Part<'_> {
@@ -138,15 +147,19 @@ impl Part<'_> {
         let levels = work_tree.prefix.components().count();
         let top = to.ancestors().nth(levels).unwrap_or(to);
         let objects = git_dir::create(top, work_tree, from, self.copier)?;
-        if let Ok(mut borrowed) = self.borrowed.lock() {
-            borrowed.push(objects);
+        if let Ok(mut notes) = self.notes.lock() {
+            notes.borrowed_objects.insert(objects);
+            notes.warnings.extend(work_tree.warnings.iter().cloned());
         }
         let nested = self
             .copier
             .copy(&Tree::of_listing(&work_tree.listing, false), from, to)?;
-        nested
-            .par_iter()
-            .try_for_each(|path| self.copy_nested(&from.join(path), &to.join(path)))?;
+        // Not even asked for nothing: the first use starts threads.
+        if !nested.is_empty() {
+            nested
+                .par_iter()
+                .try_for_each(|path| self.copy_nested(&from.join(path), &to.join(path)))?;
+        }
         if levels > 0 {
             git::skip_outside(top, &work_tree.prefix, self.cancel)?;
         }

@@ -104,6 +104,23 @@ fn the_runtime_folder_never_comes_even_if_git_does_not_ignore_it() {
 }
 
 #[test]
+fn what_git_could_not_look_at_is_said() {
+    let repo = Fixture::with(["a"]);
+    assert!(repo.snapshot().warnings.is_empty());
+    loom_workspace::remove(&repo.beside("copies")).unwrap();
+    // Git does not follow such a link, and so does not know what the folder ignores.
+    repo.write("folder/file", "");
+    symlink("../a", repo.root().join("folder/.gitignore")).unwrap();
+    let snapshot = repo.snapshot();
+    assert_eq!(snapshot.warnings.len(), 1);
+    assert!(
+        snapshot.warnings[0].contains("folder/.gitignore"),
+        "{:?}",
+        snapshot.warnings
+    );
+}
+
+#[test]
 fn symlinks_stay_symlinks() {
     let repo = Fixture::with(["real/file"]);
     for (link, target) in [

@@ -218,6 +218,29 @@ fn settings_that_decide_what_is_changed_come_along() {
 }
 
 #[test]
+fn settings_of_included_files_and_of_one_work_tree_come_along() {
+    let repo = Fixture::with(["a"]);
+    repo.write(".git/more", "[core]\n\teol = crlf\n");
+    repo.git(["config", "include.path", "more"]);
+    let snapshot = repo.snapshot();
+    assert_eq!(git(snapshot.path(), ["config", "core.eol"]), "crlf\n");
+    assert_eq!(
+        git_output(snapshot.path(), ["config", "include.path"])
+            .status
+            .code(),
+        Some(1)
+    );
+    loom_workspace::remove(snapshot.dir()).unwrap();
+
+    repo.git(["config", "--unset", "include.path"]);
+    repo.git(["config", "extensions.worktreeConfig", "true"]);
+    repo.git(["config", "--worktree", "core.autocrlf", "input"]);
+    let snapshot = repo.snapshot();
+    assert_eq!(git(snapshot.path(), ["config", "core.autocrlf"]), "input\n");
+    assert_same_to_git(repo.root(), snapshot.path());
+}
+
+#[test]
 fn attributes_of_one_clone_come_along() {
     let repo = Fixture::with(["a"]);
     repo.write(".git/info/attributes", "*.bin binary\n");

@@ -103,7 +103,7 @@ pub(crate) fn git_output<const N: usize>(folder: &Path, args: [&str; N]) -> Outp
     command("git")
         .current_dir(folder)
         .args(["-c", "user.name=Someone", "-c", "user.email=someone@example.org"])
-        .args(["-c", "protocol.file.allow=always", "-c", "commit.gpgsign=false"])
+        .args(["-c", "protocol.file.allow=always", "-c", "gc.auto=0"])
         .args(args)
         .envs([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")])
         .output()
