@@ -126,21 +126,22 @@ impl Diagnostics {
             Severity::Warning => Level::WARNING,
         };
         let (line, range) = self.sources.line(item.span);
-        let (line, range) = shorten(line, range);
+        let (shown, range) = shorten(line, range);
         let annotation = AnnotationKind::Primary.span(range).label(item.label.as_deref());
-        level
+        let snippet = Snippet::source(shown)
+            .line_start(item.line as usize)
+            .annotation(annotation);
+        let group = level
             .primary_title(format!("{}: {}", item.pointer, item.hint))
-            .id(item.code)
-            .element(
-                Origin::path(item.file.as_str())
-                    .line(item.line as usize)
-                    .char_column(item.column as usize),
-            )
-            .element(
-                Snippet::source(line)
-                    .line_start(item.line as usize)
-                    .annotation(annotation),
-            )
+            .id(item.code);
+        if shown.len() == line.len() {
+            return group.element(snippet.path(item.file.as_str()));
+        }
+        // The column in a piece of a line is not the column in the file.
+        let origin = Origin::path(item.file.as_str())
+            .line(item.line as usize)
+            .char_column(item.column as usize);
+        group.element(origin).element(snippet)
     }
 
     fn render_left_out(&self, text: &mut String) {
@@ -234,6 +235,17 @@ impl fmt::Display for Pointer<'_> {
 /// `value` in backticks, on one line, and not longer than a hint can bear.
 pub(crate) fn quoted(value: &str) -> String {
     format!("`{}`", printable(value))
+}
+
+/// `a -> b -> a`; of a long chain only both ends.
+pub(crate) fn chain(names: &[&str]) -> String {
+    const ENDS: usize = 10;
+    if names.len() <= 2 * ENDS {
+        return names.join(" -> ");
+    }
+    let (first, rest) = names.split_at(ENDS);
+    let last = rest.split_at(rest.len() - ENDS).1;
+    format!("{} -> … -> {}", first.join(" -> "), last.join(" -> "))
 }
 
 fn printable(value: &str) -> String {

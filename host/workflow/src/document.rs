@@ -3,26 +3,56 @@
 //! Every keyword has a file of its own. Reading never stops at an error: what is wrong is reported and left out, and
 //! [`Given`] remembers that it stood there, so that nobody asks for it again.
 
+mod artifacts;
+mod cache;
 mod extends;
+mod image;
 mod include;
+mod invariant;
 mod job;
+mod merge;
 mod needs;
+mod parallel;
+mod paths;
+mod retry;
 mod script;
+mod secrets;
+mod services;
 mod stages;
+mod timeout;
 mod value;
 mod variables;
 mod workflow_rules;
 
+use loom_contract::graph_ir::When;
+
+pub(crate) use self::artifacts::Artifacts;
+pub(crate) use self::cache::{Cache, Entry as CacheEntry, Key as CacheKey};
 pub(crate) use self::extends::Parent;
+pub(crate) use self::image::{Image, ImageSpec};
+pub(crate) use self::include::Include;
+pub(crate) use self::invariant::Invariant;
 pub(crate) use self::job::{Given, Job};
 pub(crate) use self::needs::Need;
+pub(crate) use self::parallel::Parallel;
+pub(crate) use self::retry::Retry;
 pub(crate) use self::script::Step;
+pub(crate) use self::secrets::{Secret, Secrets};
+pub(crate) use self::services::{Service, Services};
+pub(crate) use self::timeout::Timeout;
 pub(crate) use self::value::{Reader, Text};
-pub(crate) use self::variables::Variables;
+pub(crate) use self::variables::{Variable, Variables};
 
 use crate::diagnostic::{Pointer, quoted};
 use crate::source::{Span, Spanned};
 use crate::yaml::{Entry, Kind, Node};
+
+/// The words of every `when` that is about how a job ended.
+const WHEN: [(&str, When); 3] = [
+    ("on_success", When::OnSuccess),
+    ("on_failure", When::OnFailure),
+    ("always", When::Always),
+];
 
 /// The keys of a root file that are no jobs.
 const ROOT_KEYS: [&str; 6] = ["version", "stages", "include", "workflow", "variables", "default"];
@@ -35,8 +65,10 @@ pub(crate) struct Document {
     /// Where the file begins, for what is missing in it.
     pub(crate) start: Span,
     pub(crate) stages: Option<Vec<Spanned<Text>>>,
-    pub(crate) include: Vec<Spanned<Text>>,
+    pub(crate) include: Vec<Include>,
     pub(crate) variables: Variables,
+    /// How much text the variables are, in bytes.
+    pub(crate) variables_weight: usize,
     pub(crate) default: Option<Job>,
     /// Jobs and templates, in the order of the file.
     pub(crate) jobs: Vec<Job>,
@@ -53,7 +85,10 @@ impl Document {
     /// Reads the tree of a file.
     pub(crate) fn read(root: &Node, role: Role, reader: &mut Reader<'_>) -> Option<Self> {
         let at = &Pointer::Root;
-        let hint = "write a mapping with `version`, `stages` and jobs, one `key: value` a line";
+        let hint = match role {
+            Role::Root => "write a mapping with `version`, `stages` and jobs, one `key: value` a line",
+            Role::Included => "write a mapping of jobs, templates, variables, default or include",
+        };
         let entries = reader.map(root, at, hint)?;
         let start = entries.first().map_or(root.span, |entry| entry.key_span);
         let mut document = Self {
@@ -61,6 +96,7 @@ impl Document {
             stages: None,
             include: Vec::new(),
             variables: Variables::default(),
+            variables_weight: 0,
             default: None,
             jobs: Vec::new(),
         };
@@ -91,7 +127,10 @@ impl Document {
                 }
                 "include" => document.include = include::read(value, &place, reader),
                 "workflow" => workflow_rules::read(value, &place, reader),
-                "variables" => document.variables = variables::read(value, &place, reader),
+                "variables" => {
+                    document.variables = variables::read(value, &place, reader);
+                    document.variables_weight = value.span.len();
+                }
                 "default" => document.default = Job::read_default(entry, &place, reader),
                 _ => document.jobs.extend(read_job(entry, &place, reader)),
             }
@@ -122,10 +161,12 @@ fn read_version(value: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) {
 }
 
 fn read_job(entry: &Entry, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Job> {
-    let is_job = matches!(&entry.value.kind, Kind::Map(entries) if entries.iter().any(|entry| job::is_keyword(&entry.key)));
+    let runs = |key: &str| matches!(key, "stage" | "script" | "extends");
+    let is_job = entry.key.starts_with('.')
+        || matches!(&entry.value.kind, Kind::Map(entries) if entries.iter().any(|entry| runs(&entry.key)));
     if !is_job && let Some(meant) = reader.similar(&entry.key, ROOT_KEYS) {
         let hint = format!(
-            "rename unknown key {} to `{meant}`, if that is what it means",
+            "rename unknown key {}; did you mean `{meant}`?",
             quoted(&entry.key)
         );
         reader.error(entry.key_span, at, hint);

@@ -25,7 +25,7 @@ mod yaml;
 
 pub use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use crate::loader::{LoadError, Loader, NoFiles};
-pub use crate::plan::{Plan, PlanJob, Step};
+pub use crate::plan::{Origin, Plan, PlanJob, Step};
 pub use crate::template::Template;
 
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub fn load(file: &str, text: &str, loader: &dyn Loader) -> Loaded {
     let workflow = resolve::resolve(&mut sources, loader, &mut problems);
     let sources = Arc::new(sources);
     let plan = workflow
-        .map(|workflow| plan::plan(&workflow, &sources, &mut problems))
+        .map(|workflow| plan::plan(workflow, &sources, &mut problems))
         .filter(|_| !problems.has_errors());
     Loaded {
         plan,

@@ -1,9 +1,13 @@
 //! From what was typed to what was meant: includes are read, `default`, templates and jobs are merged.
 
+mod complete;
 mod files;
 mod inherit;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use loom_contract::id::JobId;
 
 use crate::diagnostic::{Pointer, Problems, quoted};
 use crate::document::{Document, Job, Text, Variables};
@@ -12,8 +16,9 @@ use crate::source::{Sources, Span, Spanned};
 use crate::workflow;
 use crate::workflow::{Known, Workflow};
 
-/// How many values may be copied while inheritance is applied: far more than any workflow, far less than the memory.
-const MOST_COPIES: usize = 1_000_000;
+/// How many bytes of definitions may be copied while inheritance is applied: far more than any workflow needs, far less
+/// than a hostile one would take.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
 
 /// Reads the root file, which `sources` holds already, and everything that it includes.
 pub(crate) fn resolve(
@@ -31,46 +36,145 @@ pub(crate) fn resolve(
             "add at least one job that is no template",
         );
     }
-    let mut budget = Budget { left: MOST_COPIES };
+    let mut budget = Budget { left: MOST_BYTES };
     let parents = inherit::parents(&layers.jobs, &mut budget, problems);
 
     let mut base = Job::empty(Spanned::new("default".into(), Span::default()));
+    base.weight = layers.variables_weight;
     base.variables = layers.variables;
     if let Some(default) = &layers.default {
         base.merge(default);
     }
-    let places: HashMap<&str, usize> = layers
+    let stages: HashMap<&str, usize> = layers
         .stages
         .iter()
         .zip(0..)
         .map(|(stage, place)| (&*stage.value, place))
         .collect();
-    let mut known = HashMap::with_capacity(layers.jobs.len());
-    let mut jobs = Vec::new();
-    for (job, inherited) in layers.jobs.iter().zip(&parents) {
+    let mut jobs = Jobs::new(&layers.jobs);
+    for (job, inherited) in layers.jobs.iter().zip(parents) {
         if job.is_template() {
-            known.insert(job.name.value.clone(), Known::Template);
+            jobs.known.insert(job.name.value.clone(), Known::Template);
             continue;
         }
+        let Some(inherited) = inherited else { continue };
+        if !budget.spend(base.weight.saturating_add(inherited.weight), job, problems) {
+            return None;
+        }
         let mut merged = base.clone();
+        merged.merge(&inherited);
         merged.name = job.name.clone();
         merged.span = job.span;
-        if let Some(inherited) = inherited {
-            if !budget.spend(base.weight() + inherited.weight(), job, problems) {
-                return None;
-            }
-            merged.merge(inherited);
-        }
-        known.insert(job.name.value.clone(), Known::Job(jobs.len()));
-        jobs.push(workflow::Job::new(merged, &places, problems));
+        complete::check(&merged, &layers.owners, problems);
+        let stage = merged
+            .stage
+            .as_ref()
+            .and_then(|stage| stages.get(&*stage.value).copied());
+        jobs.add(merged, stage, &mut budget, problems)?;
     }
-    let stages = layers.stages.iter().map(|stage| stage.value.clone()).collect();
     Some(Workflow {
-        stages,
-        jobs,
-        known,
+        stages: layers.stages.iter().map(|stage| stage.value.clone()).collect(),
+        jobs: jobs.list,
+        known: jobs.known,
         owners: layers.owners,
     })
+}
+
+/// The jobs as they become complete.
+struct Jobs {
+    list: Vec<workflow::Job>,
+    known: HashMap<Text, Known>,
+    /// Every id that is taken.
+    ids: HashSet<Text>,
+}
+
+impl Jobs {
+    fn new(jobs: &[Job]) -> Self {
+        let plain = jobs
+            .iter()
+            .filter(|job| !job.is_template())
+            .map(|job| job.name.value.clone());
+        Self {
+            list: Vec::with_capacity(jobs.len()),
+            known: HashMap::with_capacity(jobs.len()),
+            ids: plain.collect(),
+        }
+    }
+
+    /// Adds a job, or all jobs of its matrix. `None` where these are too much.
+    fn add(
+        &mut self,
+        job: Job,
+        stage: Option<usize>,
+        budget: &mut Budget,
+        problems: &mut Problems,
+    ) -> Option<()> {
+        let from = self.list.len();
+        let name = job.name.value.clone();
+        let definition = Arc::new(job);
+        let Some(parallel) = &definition.parallel else {
+            let matrix = BTreeMap::new();
+            self.list.push(workflow::Job {
+                id: name.clone(),
+                stage,
+                matrix,
+                definition: Arc::clone(&definition),
+            });
+            self.known.insert(name, Known::Jobs(from..from + 1));
+            return Some(());
+        };
+        for matrix in parallel.combinations() {
+            if !budget.spend(definition.weight, &definition, problems) {
+                return None;
+            }
+            let id = matrix_id(&name, &matrix);
+            self.check_id(&id, parallel.span, &definition, problems);
+            self.list.push(workflow::Job {
+                id,
+                stage,
+                matrix,
+                definition: Arc::clone(&definition),
+            });
+        }
+        self.known.insert(name, Known::Jobs(from..self.list.len()));
+        Some(())
+    }
+
+    fn check_id(&mut self, id: &Text, span: Span, job: &Job, problems: &mut Problems) {
+        let hint = if JobId::new(id).is_err() {
+            format!(
+                "shorten the values or the job's name: {} is no job id, which has at most 64 characters",
+                quoted(id)
+            )
+        } else if !self.ids.insert(id.clone()) {
+            format!(
+                "change a value or a job's name: two jobs would be called {}",
+                quoted(id)
+            )
+        } else {
+            return;
+        };
+        let root = Pointer::Root;
+        problems.error(span, root.key(&job.name.value).key("parallel"), hint);
+    }
+}
+
+/// `<job>--<value>-<value>`: the values in the order of their names, which the order in the file does not change.
+fn matrix_id(job: &str, matrix: &BTreeMap<Text, Text>) -> Text {
+    let values: Vec<String> = matrix
+        .values()
+        .map(|value| {
+            let plain = |char: char| {
+                if char.is_ascii_alphanumeric() {
+                    char.to_ascii_lowercase()
+                } else {
+                    '_'
+                }
+            };
+            value.chars().flat_map(char::to_lowercase).map(plain).collect()
+        })
+        .collect();
+    format!("{job}--{}", values.join("-")).into()
 }
 
 /// All files put over each other.
@@ -80,6 +184,7 @@ struct Layers {
     /// Whether the stages are all of those that were meant.
     has_stages: bool,
     variables: Variables,
+    variables_weight: usize,
     default: Option<Job>,
     jobs: Vec<Job>,
     owners: Owners,
@@ -93,6 +198,7 @@ impl Layers {
             stages: Vec::new(),
             has_stages: false,
             variables: Variables::new(),
+            variables_weight: 0,
             default: None,
             jobs: Vec::new(),
             owners: Owners::default(),
@@ -106,6 +212,7 @@ impl Layers {
                 layers.has_stages = true;
             }
             layers.variables.extend(file.variables);
+            layers.variables_weight += file.variables_weight;
             if let Some(default) = file.default {
                 layers.owners.add(&default);
                 match &mut layers.default {
@@ -190,11 +297,12 @@ struct Budget {
 }
 
 impl Budget {
-    fn spend(&mut self, copies: usize, job: &Job, problems: &mut Problems) -> bool {
-        let fits = self.left >= copies;
-        self.left = self.left.saturating_sub(copies);
+    fn spend(&mut self, bytes: usize, job: &Job, problems: &mut Problems) -> bool {
+        let fits = self.left >= bytes;
+        self.left = self.left.saturating_sub(bytes);
         if !fits {
-            let hint = format!("inherit less: the jobs take over more than {MOST_COPIES} values in all");
+            let hint =
+                format!("inherit less: with what they take over, the jobs have more than {MOST_BYTES} bytes");
             problems.error(job.name.span, Pointer::Root.key(&job.name.value), hint);
         }
         fits

@@ -20,6 +20,11 @@ impl Span {
         }
     }
 
+    /// How many bytes it covers.
+    pub(crate) fn len(self) -> usize {
+        self.end.saturating_sub(self.start) as usize
+    }
+
     /// From the start of this span to the end of `other`, which follows it.
     pub(crate) fn to(self, other: Self) -> Self {
         Self {

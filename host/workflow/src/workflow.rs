@@ -1,13 +1,13 @@
 //! What was meant: the jobs with all inheritance applied.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
-use crate::diagnostic::{Pointer, Problems};
 use crate::document;
-use crate::document::{Need, Step, Text, Variables};
+use crate::document::{Text, Variables};
 use crate::resolve::Owners;
-use crate::source::{Span, Spanned};
+use crate::source::Spanned;
 
 /// A whole workflow. Only `resolve` makes one.
 #[derive(Debug)]
@@ -21,48 +21,39 @@ pub(crate) struct Workflow {
 }
 
 /// What a name stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Known {
     Template,
-    /// Its place in [`Workflow::jobs`].
-    Job(usize),
+    /// Their places in [`Workflow::jobs`]: more than one for a matrix.
+    Jobs(Range<usize>),
 }
 
-/// A job with everything that it inherits.
+/// A job that will run: one of its definition's matrix, if there is one.
 #[derive(Debug)]
 pub(crate) struct Job {
-    pub(crate) name: Spanned<Text>,
-    pub(crate) span: Span,
-    /// Its place in the list of stages. What is missing here or empty below has been reported, and there is no plan.
+    pub(crate) id: Text,
+    /// Its place in the list of stages. Where it is missing, that has been reported, and there is no plan.
     pub(crate) stage: Option<usize>,
-    pub(crate) target: Text,
-    pub(crate) script: Arc<Vec<Step>>,
-    pub(crate) needs: Arc<Vec<Need>>,
-    pub(crate) variables: Variables,
+    /// Its values of the matrix.
+    pub(crate) matrix: BTreeMap<Text, Text>,
+    /// Everything that it was given and inherits.
+    pub(crate) definition: Arc<document::Job>,
 }
 
 impl Job {
-    /// Makes the job of what was merged for it, and reports required keys that nobody gives.
-    pub(crate) fn new(job: document::Job, stages: &HashMap<&str, usize>, problems: &mut Problems) -> Self {
-        let mut require = |keyword: &str, what: &str| {
-            if !job.given.contains(keyword) {
-                let root = Pointer::Root;
-                let name = root.key(&job.name.value);
-                let hint = format!("add required key {keyword}: {what}");
-                problems.error(job.name.span, name.key(keyword), hint);
-            }
-        };
-        require("stage", "one of the stages");
-        require("target", "linux, here, in a template or in default");
-        require("script", "a non-empty list of commands");
-        Self {
-            stage: job.stage.and_then(|stage| stages.get(&*stage.value).copied()),
-            target: job.target.map_or_else(Text::default, |target| target.value),
-            script: job.script.unwrap_or_default(),
-            needs: job.needs.unwrap_or_default(),
-            name: job.name,
-            span: job.span,
-            variables: job.variables,
+    /// Its variables as typed. Those of the matrix are nearest.
+    pub(crate) fn variables(&self) -> Variables {
+        let mut variables = self.definition.variables.clone();
+        let span = self
+            .definition
+            .parallel
+            .as_ref()
+            .map(|parallel| parallel.span)
+            .unwrap_or_default();
+        for (name, value) in &self.matrix {
+            let value = Spanned::new(value.clone(), span);
+            variables.insert(name.clone(), document::Variable { value });
         }
+        variables
     }
 }

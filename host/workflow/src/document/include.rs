@@ -7,7 +7,16 @@ use crate::yaml::Node;
 
 const LOCAL: &str = "set include.local to .loom/templates/<name>.yml or .yaml";
 
-pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Vec<Spanned<Text>> {
+/// A file to read.
+#[derive(Debug, Clone)]
+pub(crate) struct Include {
+    /// Its path, relative to the repository's root.
+    pub(crate) local: Spanned<Text>,
+    /// Its place in the list.
+    pub(crate) index: usize,
+}
+
+pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Vec<Include> {
     let Some(items) = reader.list(node, at, "set include to a list of {local: <path>} entries") else {
         return Vec::new();
     };
@@ -25,13 +34,13 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Ve
                 continue;
             }
             has_local = true;
-            let Some(path) = reader.text(&entry.value, &place, LOCAL) else {
+            let Some(local) = reader.text_or(&entry.value, &place, LOCAL) else {
                 continue;
             };
-            if is_template_path(&path.value) {
-                paths.push(path);
+            if is_template_path(&local.value) {
+                paths.push(Include { local, index });
             } else {
-                reader.error(path.span, &place, LOCAL);
+                reader.error(local.span, &place, LOCAL);
             }
         }
         if !has_local {

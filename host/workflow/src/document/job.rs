@@ -2,8 +2,13 @@
 
 use std::sync::Arc;
 
+use super::merge::replace;
 use super::value::{Reader, Text, is_name};
-use super::{Need, Parent, Step, Variables, extends, needs, script, variables};
+use super::{
+    Artifacts, Cache, Image, Invariant, Need, Parallel, Parent, Retry, Secrets, Services, Step, Timeout,
+    Variables, artifacts, cache, extends, image, invariant, needs, parallel, retry, script, secrets,
+    services, timeout, variables,
+};
 use crate::diagnostic::{Pointer, quoted};
 use crate::source::{Span, Spanned};
 use crate::yaml::{Entry, Node};
@@ -57,6 +62,20 @@ pub(crate) struct Job {
     pub(crate) extends: Option<Vec<Parent>>,
     pub(crate) needs: Option<Arc<Vec<Need>>>,
     pub(crate) variables: Variables,
+    pub(crate) image: Option<Image>,
+    pub(crate) services: Option<Arc<Services>>,
+    pub(crate) secrets: Secrets,
+    pub(crate) cache: Option<Cache>,
+    pub(crate) artifacts: Option<Artifacts>,
+    pub(crate) runner_pool: Option<Spanned<Text>>,
+    pub(crate) invariant: Option<Invariant>,
+    pub(crate) timeout: Option<Timeout>,
+    pub(crate) retry: Option<Retry>,
+    pub(crate) allow_failure: Option<Spanned<bool>>,
+    pub(crate) parallel: Option<Arc<Parallel>>,
+    pub(crate) provider: Option<Spanned<Text>>,
+    /// How much text it and all that it inherits are, in bytes: what a copy costs at most.
+    pub(crate) weight: usize,
 }
 
 /// A set of keywords.
@@ -105,6 +124,19 @@ impl Job {
             extends: None,
             needs: None,
             variables: Variables::new(),
+            image: None,
+            services: None,
+            secrets: Secrets::new(),
+            cache: None,
+            artifacts: None,
+            runner_pool: None,
+            invariant: None,
+            timeout: None,
+            retry: None,
+            allow_failure: None,
+            parallel: None,
+            provider: None,
+            weight: 0,
         }
     }
 
@@ -127,6 +159,7 @@ impl Job {
         let entries = reader.map(&entry.value, at, &hint)?;
         let mut job = Self::empty(Spanned::new(entry.key.as_str().into(), entry.key_span));
         job.span = entry.key_span.to(entry.value.span);
+        job.weight = job.span.len();
         for entry in entries {
             let place = at.key(&entry.key);
             if is_keyword(&entry.key) {
@@ -144,6 +177,7 @@ impl Job {
         let entries = reader.map(&entry.value, at, hint)?;
         let mut job = Self::empty(Spanned::new("default".into(), entry.key_span));
         job.span = entry.key_span.to(entry.value.span);
+        job.weight = job.span.len();
         for entry in entries {
             let place = at.key(&entry.key);
             if DEFAULT_KEYWORDS.contains(&entry.key.as_str()) {
@@ -174,6 +208,26 @@ impl Job {
         for (name, variable) in &nearer.variables {
             self.variables.insert(name.clone(), variable.clone());
         }
+        merge(&mut self.image, &nearer.image, Image::merge);
+        replace(&mut self.services, &nearer.services);
+        for (name, secret) in &nearer.secrets {
+            match self.secrets.get_mut(name) {
+                Some(below) => below.merge(secret),
+                None => {
+                    self.secrets.insert(name.clone(), secret.clone());
+                }
+            }
+        }
+        merge(&mut self.cache, &nearer.cache, Cache::merge);
+        merge(&mut self.artifacts, &nearer.artifacts, Artifacts::merge);
+        replace(&mut self.runner_pool, &nearer.runner_pool);
+        merge(&mut self.invariant, &nearer.invariant, Invariant::merge);
+        merge(&mut self.timeout, &nearer.timeout, Timeout::merge);
+        merge(&mut self.retry, &nearer.retry, Retry::merge);
+        replace(&mut self.allow_failure, &nearer.allow_failure);
+        replace(&mut self.parallel, &nearer.parallel);
+        replace(&mut self.provider, &nearer.provider);
+        self.weight = self.weight.saturating_add(nearer.weight);
     }
 
     /// Puts another definition of the same job over this one, as the including file does.
@@ -182,11 +236,6 @@ impl Job {
         replace(&mut self.extends, &nearer.extends);
         self.name = nearer.name.clone();
         self.span = nearer.span;
-    }
-
-    /// How much it costs to keep a copy.
-    pub(crate) fn weight(&self) -> usize {
-        1 + self.variables.len()
     }
 
     fn read_keyword(&mut self, keyword: &str, value: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) {
@@ -198,10 +247,23 @@ impl Job {
             "extends" => self.extends = extends::read(value, at, reader),
             "needs" => self.needs = needs::read(value, at, reader).map(Arc::new),
             "variables" => self.variables = variables::read(value, at, reader),
-            _ => {
-                let hint = format!("remove `{keyword}`; this version of Loom does not support it yet");
-                reader.error(value.span, at, hint);
+            "image" => self.image = image::read(value, at, reader),
+            "services" => self.services = services::read(value, at, reader).map(Arc::new),
+            "secrets" => self.secrets = secrets::read(value, at, reader),
+            "cache" => self.cache = cache::read(value, at, reader),
+            "artifacts" => self.artifacts = artifacts::read(value, at, reader),
+            "runner_pool" => {
+                self.runner_pool = reader.filled_text(value, at, "set runner_pool to the name of a pool")
             }
+            "invariant" => self.invariant = invariant::read(value, at, reader),
+            "timeout" => self.timeout = timeout::read(value, at, reader),
+            "retry" => self.retry = retry::read(value, at, reader),
+            "allow_failure" => {
+                self.allow_failure = reader.flag(value, at, "set allow_failure to true or false");
+            }
+            "parallel" => self.parallel = parallel::read(value, at, reader).map(Arc::new),
+            "provider" => self.provider = read_provider(value, at, reader),
+            _ => {}
         }
     }
 }
@@ -234,8 +296,24 @@ fn read_target(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option
     Some(target)
 }
 
-fn replace<T: Clone>(slot: &mut Option<T>, nearer: &Option<T>) {
-    if nearer.is_some() {
-        slot.clone_from(nearer);
+fn read_provider(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Spanned<Text>> {
+    let hint = "set provider to the name of a provider, as in `host`";
+    let provider = reader.filled_text(node, at, hint)?;
+    if !is_name(&provider.value, MOST_NAME) {
+        let name = quoted(&provider.value);
+        reader.error(
+            provider.span,
+            at,
+            format!("rename provider {name} to match ^[a-z][a-z0-9_-]{{0,63}}$"),
+        );
+        return None;
+    }
+    Some(provider)
+}
+
+fn merge<T: Clone>(slot: &mut Option<T>, nearer: &Option<T>, merge: impl FnOnce(&mut T, &T)) {
+    match (slot, nearer) {
+        (Some(below), Some(nearer)) => merge(below, nearer),
+        (slot, nearer) => replace(slot, nearer),
     }
 }

@@ -3,7 +3,7 @@
 use super::value::{Reader, Text};
 use crate::diagnostic::Pointer;
 use crate::source::Span;
-use crate::yaml::Node;
+use crate::yaml::{Kind, Node};
 
 /// A command that was typed.
 #[derive(Debug, Clone)]
@@ -24,7 +24,11 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
     let mut steps = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
         let place = at.index(index);
-        if let Some(text) = reader.filled_text(item, &place, "set each script entry to a command") {
+        let hint = match item.kind {
+            Kind::Map(_) => "set each script entry to a command; quote it where it holds `: `",
+            _ => "set each script entry to a command",
+        };
+        if let Some(text) = reader.filled_text(item, &place, hint) {
             // The break at a block's end is no part of the command.
             let command = text.value.trim_end_matches('\n');
             let multi_line = command.lines().filter(|line| !line.trim().is_empty()).count() > 1;

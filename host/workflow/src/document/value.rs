@@ -38,6 +38,18 @@ impl<'p> Reader<'p> {
 
     /// A text, also an empty one. A number, a boolean or nothing is no text.
     pub(crate) fn text(&mut self, node: &Node, at: &Pointer<'_>, hint: &str) -> Option<Spanned<Text>> {
+        if let Kind::Scalar(scalar) = &node.kind
+            && matches!(scalar.meaning(), Meaning::Bool(_) | Meaning::Number)
+        {
+            let text = quoted(&format!("\"{}\"", scalar.text));
+            self.error(node.span, at, format!("{hint}; quote it to make it text: {text}"));
+            return None;
+        }
+        self.text_or(node, at, hint)
+    }
+
+    /// The same, with a hint that is fixed to the letter.
+    pub(crate) fn text_or(&mut self, node: &Node, at: &Pointer<'_>, hint: &str) -> Option<Spanned<Text>> {
         match &node.kind {
             Kind::Scalar(scalar) => match scalar.meaning() {
                 Meaning::Text if scalar.text.contains('\0') => {
@@ -49,13 +61,8 @@ impl<'p> Reader<'p> {
                     None
                 }
                 Meaning::Text => Some(Spanned::new(scalar.text.as_str().into(), node.span)),
-                Meaning::Null => {
+                Meaning::Null | Meaning::Bool(_) | Meaning::Number => {
                     self.error(node.span, at, hint);
-                    None
-                }
-                Meaning::Bool(_) | Meaning::Number => {
-                    let text = quoted(&format!("\"{}\"", scalar.text));
-                    self.error(node.span, at, format!("{hint}; quote it to make it text: {text}"));
                     None
                 }
             },
@@ -93,6 +100,38 @@ impl<'p> Reader<'p> {
                 None
             }
         }
+    }
+
+    /// A list of texts, which may be empty.
+    pub(crate) fn texts(&mut self, node: &Node, at: &Pointer<'_>, hint: &str) -> Option<Spanned<Vec<Text>>> {
+        let items = self.list(node, at, hint)?;
+        let mut texts = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            texts.extend(self.text(item, &at.index(index), hint).map(|text| text.value));
+        }
+        (texts.len() == items.len()).then(|| Spanned::new(texts, node.span))
+    }
+
+    /// One of a few words.
+    pub(crate) fn choice<T: Copy>(
+        &mut self,
+        node: &Node,
+        at: &Pointer<'_>,
+        what: &str,
+        choices: &[(&str, T)],
+    ) -> Option<Spanned<T>> {
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let hint = format!("set {what} to one of {}", words.join(", "));
+        let text = self.text(node, at, &hint)?;
+        let choice = choices.iter().find(|(word, _)| **word == *text.value);
+        if choice.is_none() {
+            let hint = match self.similar(&text.value, words) {
+                Some(meant) => format!("{hint}; did you mean `{meant}`?"),
+                None => hint,
+            };
+            self.error(node.span, at, hint);
+        }
+        choice.map(|(_, value)| Spanned::new(*value, node.span))
     }
 
     pub(crate) fn list<'n>(&mut self, node: &'n Node, at: &Pointer<'_>, hint: &str) -> Option<&'n [Node]> {

@@ -31,14 +31,20 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Va
             continue;
         };
         if let Err(BadReference(text)) = Template::parse(&value.value) {
-            let text = quoted(&text);
-            let hint = format!("write {text} as `${{NAME}}`, or with `$$` for a dollar sign");
-            reader.error(value.span, &place, hint);
+            reader.error(value.span, &place, bad_reference(&text));
             continue;
         }
         variables.insert(entry.key.as_str().into(), Variable { value });
     }
     variables
+}
+
+/// What to do about a `${` that begins no reference.
+pub(super) fn bad_reference(text: &str) -> String {
+    format!(
+        "write {} as `${{NAME}}`, or with `$$` for a dollar sign",
+        quoted(text)
+    )
 }
 
 /// Reports a name that a variable or secret may not have.

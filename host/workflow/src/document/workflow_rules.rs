@@ -5,6 +5,7 @@ use crate::diagnostic::Pointer;
 use crate::yaml::Node;
 
 const RULES: &str = "set workflow.rules to a sequence of {if: ...} entries";
+const IF: &str = "set workflow.rules[].if to a non-empty string condition";
 
 pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) {
     let Some(entries) = reader.map(node, at, "set workflow to a mapping with the key rules") else {
@@ -40,11 +41,10 @@ fn read_rules(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) {
             let place = place.key(&entry.key);
             if entry.key == "if" {
                 has_if = true;
-                reader.filled_text(
-                    &entry.value,
-                    &place,
-                    "set workflow.rules[].if to a non-empty string condition",
-                );
+                let condition = reader.text_or(&entry.value, &place, IF);
+                if condition.is_some_and(|text| text.value.trim().is_empty()) {
+                    reader.error(entry.value.span, &place, IF);
+                }
             } else {
                 let hint = "remove unknown key; workflow rules only allow key if";
                 reader.unknown_key_with(entry, &place, hint, &["if"]);

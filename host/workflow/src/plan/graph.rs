@@ -1,11 +1,15 @@
 //! The order of jobs, and what they wait for.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
-use crate::diagnostic::{Pointer, Problems, quoted};
+use crate::diagnostic::{Pointer, Problems, chain, quoted};
 use crate::document::Need;
 use crate::resolve::Owners;
 use crate::workflow::{Job, Known, Workflow};
+
+/// How many needs a plan may have. Matrices that need each other multiply them.
+const MOST_NEEDS: usize = 1_000_000;
 
 /// The places of all jobs in stage order, then in the order of the file.
 pub(super) fn stage_order(workflow: &Workflow) -> Vec<usize> {
@@ -14,40 +18,63 @@ pub(super) fn stage_order(workflow: &Workflow) -> Vec<usize> {
     order
 }
 
-/// For each job of `order`, the needed jobs as places in `order`. Reports needs that cannot be met, and cycles.
-pub(super) fn needs(workflow: &Workflow, order: &[usize], problems: &mut Problems) -> Vec<Vec<usize>> {
+/// A job that another one needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Needed {
+    /// Its place in the plan.
+    pub(super) rank: usize,
+    /// Its artifacts are wanted.
+    pub(super) artifacts: bool,
+}
+
+/// For each job of `order`, the jobs that it needs. Reports needs that cannot be met, and cycles.
+pub(super) fn needs(workflow: &Workflow, order: &[usize], problems: &mut Problems) -> Vec<Vec<Needed>> {
     let mut ranks = vec![0; order.len()];
     for (rank, place) in order.iter().enumerate() {
         if let Some(slot) = ranks.get_mut(*place) {
             *slot = rank;
         }
     }
-    let needs: Vec<Vec<usize>> = order
+    let mut left = MOST_NEEDS;
+    let needs: Vec<Vec<Needed>> = order
         .iter()
         .filter_map(|place| workflow.jobs.get(*place))
         .map(|job| {
-            job.needs
-                .iter()
-                .filter_map(|need| find(workflow, job, need, problems))
-                .filter_map(|place| ranks.get(place).copied())
-                .collect()
+            let mut needed = Vec::new();
+            for need in job.definition.needs.iter().flat_map(|needs| needs.iter()) {
+                let places = find(workflow, job, need, problems);
+                if places.len() > left {
+                    let hint = format!(
+                        "need fewer jobs: with every job of a matrix, there are more than {MOST_NEEDS} needs"
+                    );
+                    problems.error(need.job.span, pointer(&workflow.owners, need), hint);
+                    continue;
+                }
+                left -= places.len();
+                let ranks = places.filter_map(|place| ranks.get(place).copied());
+                needed.extend(ranks.map(|rank| Needed {
+                    rank,
+                    artifacts: need.artifacts,
+                }));
+            }
+            needed
         })
         .collect();
     report_cycles(workflow, order, &needs, problems);
     needs
 }
 
-/// The place of a needed job; none where it is absent and may be, or where it cannot be needed.
-fn find(workflow: &Workflow, job: &Job, need: &Need, problems: &mut Problems) -> Option<usize> {
+/// The places of a needed job; none where it is absent and may be, or where it cannot be needed.
+fn find(workflow: &Workflow, job: &Job, need: &Need, problems: &mut Problems) -> Range<usize> {
     let name = quoted(&need.job.value);
     let hint = match workflow.known.get(&need.job.value) {
-        Some(Known::Job(place)) => {
-            let needed = workflow.jobs.get(*place)?;
-            let (Some(theirs), Some(ours)) = (needed.stage, job.stage) else {
-                return Some(*place);
+        Some(Known::Jobs(places)) => {
+            let needed = workflow.jobs.get(places.start).and_then(|needed| needed.stage);
+            let (Some(theirs), Some(ours)) = (needed, job.stage) else {
+                return places.clone();
             };
             if theirs <= ours {
-                return Some(*place);
+                return places.clone();
             }
             let stage = |place: usize| quoted(workflow.stages.get(place).map_or("", |stage| stage));
             format!(
@@ -57,17 +84,17 @@ fn find(workflow: &Workflow, job: &Job, need: &Need, problems: &mut Problems) ->
             )
         }
         Some(Known::Template) => format!("need a job instead of {name}: it is a template, which never runs"),
-        None if need.optional => return None,
+        None if need.optional => return 0..0,
         None => {
-            let jobs = workflow.jobs.iter().map(|job| &*job.name.value);
-            match problems.similar(&need.job.value, jobs) {
+            let names = workflow.jobs.iter().map(|job| &*job.definition.name.value);
+            match problems.similar(&need.job.value, names) {
                 Some(meant) => format!("define job {name}, or rename the need; did you mean `{meant}`?"),
                 None => format!("define job {name}, or remove the need of it"),
             }
         }
     };
     problems.error(need.job.span, pointer(&workflow.owners, need), hint);
-    None
+    0..0
 }
 
 fn pointer(owners: &Owners, need: &Need) -> String {
@@ -77,13 +104,13 @@ fn pointer(owners: &Owners, need: &Need) -> String {
 }
 
 /// Reports one cycle for each group of jobs that wait for each other.
-fn report_cycles(workflow: &Workflow, order: &[usize], needs: &[Vec<usize>], problems: &mut Problems) {
+fn report_cycles(workflow: &Workflow, order: &[usize], needs: &[Vec<Needed>], problems: &mut Problems) {
     // Jobs that can finish are taken away, one after the other; what remains waits for a cycle or is in one.
     let mut waiting: Vec<usize> = needs.iter().map(Vec::len).collect();
     let mut waiters = vec![Vec::new(); needs.len()];
     for (rank, needed) in needs.iter().enumerate() {
         for other in needed {
-            if let Some(list) = waiters.get_mut(*other) {
+            if let Some(list) = waiters.get_mut(other.rank) {
                 list.push(rank);
             }
         }
@@ -116,7 +143,7 @@ fn report_cycles(workflow: &Workflow, order: &[usize], needs: &[Vec<usize>], pro
                 .get(at)
                 .into_iter()
                 .flatten()
-                .copied()
+                .map(|need| need.rank)
                 .find(|rank| stuck(*rank));
             let Some(next) = next else { break };
             at = next;
@@ -146,15 +173,15 @@ fn report_cycle(workflow: &Workflow, order: &[usize], cycle: &[usize], problems:
         .iter()
         .filter_map(|rank| job(*rank))
         .chain([first])
-        .map(|job| &*job.name.value)
+        .map(|job| &*job.definition.name.value)
         .collect();
-    let Some(need) = first
-        .needs
-        .iter()
-        .find(|need| need.job.value == second.name.value)
+    let needs = first.definition.needs.iter().flat_map(|needs| needs.iter());
+    let Some(need) = needs
+        .into_iter()
+        .find(|need| need.job.value == second.definition.name.value)
     else {
         return;
     };
-    let hint = format!("resolve needs cycle by removing one need: {}", names.join(" -> "));
+    let hint = format!("resolve needs cycle by removing one need: {}", chain(&names));
     problems.error(need.job.span, pointer(&workflow.owners, need), hint);
 }

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use loom_contract::id::JobId;
+use loom_contract::graph_ir::Variable;
 
-use super::Template;
-use crate::diagnostic::{Pointer, Problems};
+use super::{Template, route};
+use crate::diagnostic::{Pointer, Problems, chain};
 use crate::document::Variables;
 use crate::resolve::Owners;
 use crate::source::Span;
@@ -16,21 +16,36 @@ const MOST_VALUE: usize = 128 * 1024;
 /// How many bytes the values of all jobs may take, so that references cannot blow up a small file.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 
+/// What a job's variables come to.
+pub(super) struct Resolved {
+    /// Its own, sorted by name.
+    pub(super) job: Vec<(String, Template)>,
+    /// Those of its services.
+    pub(super) services: Vec<Vec<Variable>>,
+}
+
 /// The predefined variables that are known before a run.
-pub(super) fn known(id: &JobId, stage: &str, job: &Job, provider: &str) -> HashMap<&'static str, Template> {
+fn predefined(job: &Job, stage: &str) -> HashMap<&'static str, Template> {
+    let definition = &*job.definition;
+    let target = definition.target.as_ref().map_or("", |target| &*target.value);
     let pairs = [
         ("CI", "true"),
         ("LOOM_CI", "true"),
-        ("LOOM_JOB_NAME", id.as_str()),
-        ("LOOM_JOB_ID", id.as_str()),
-        ("CI_JOB_NAME", id.as_str()),
+        ("LOOM_JOB_NAME", &*job.id),
+        ("LOOM_JOB_ID", &*job.id),
+        ("CI_JOB_NAME", &*job.id),
         ("LOOM_JOB_STAGE", stage),
         ("CI_JOB_STAGE", stage),
-        ("LOOM_JOB_TARGET", &*job.target),
-        ("LOOM_PROVIDER", provider),
+        ("LOOM_JOB_TARGET", target),
+        ("LOOM_PROVIDER", route::provider(definition)),
     ];
+    let image = route::image(definition).into_iter().flat_map(|image| {
+        let image: &str = image;
+        [("LOOM_JOB_IMAGE", image), ("CI_JOB_IMAGE", image)]
+    });
     pairs
         .into_iter()
+        .chain(image)
         .map(|(name, value)| (name, Template::literal(value)))
         .collect()
 }
@@ -49,17 +64,47 @@ impl<'p> Resolver<'p> {
         }
     }
 
-    /// The variables of `job`, sorted by name, with the references resolved that can be.
-    pub(super) fn resolve(
+    /// The variables of `job` and of its services, with the references resolved that can be.
+    pub(super) fn resolve(&mut self, job: &Job, stage: &str, owners: &Owners) -> Resolved {
+        let typed = job.variables();
+        let predefined = predefined(job, stage);
+        let values = self.resolve_all(&typed, &predefined, owners);
+        let services = job.definition.services.iter().flat_map(|services| &services.list);
+        let services = services
+            .map(|service| self.resolve_service(&service.variables, &typed, &values, &predefined, owners))
+            .collect();
+        let job = typed
+            .keys()
+            .map(|name| name.as_ref().to_owned())
+            .zip(values)
+            .collect();
+        Resolved { job, services }
+    }
+
+    /// The variables of a service, which may refer to those of its job.
+    fn resolve_service(
         &mut self,
-        job: &Job,
-        known: &HashMap<&'static str, Template>,
+        variables: &Variables,
+        typed: &Variables,
+        values: &[Template],
+        predefined: &HashMap<&'static str, Template>,
         owners: &Owners,
-    ) -> Vec<(String, Template)> {
-        self.resolve_all(&job.variables, known, owners)
-            .into_iter()
-            .zip(job.variables.keys())
-            .map(|(template, name)| (name.as_ref().to_owned(), template))
+    ) -> Vec<Variable> {
+        if variables.is_empty() {
+            return Vec::new();
+        }
+        let known: HashMap<&str, &Template> = typed.keys().map(|name| &**name).zip(values).collect();
+        let lookup = |name: &str| known.get(name).copied().or_else(|| predefined.get(name));
+        variables
+            .iter()
+            .map(|(name, variable)| {
+                let template = Template::parse(&variable.value.value).unwrap_or_default();
+                let value = self.fill(&template, lookup, variable.value.span, name, owners);
+                Variable {
+                    key: name.as_ref().to_owned(),
+                    value: value.to_string(),
+                }
+            })
             .collect()
     }
 
@@ -197,7 +242,7 @@ impl<'p> Resolver<'p> {
                 .collect();
             let hint = format!(
                 "resolve variable cycle by removing one reference: {}",
-                edges.join(" -> ")
+                chain(&edges)
             );
             let (name, span) = entries.get(at).copied().unwrap_or_default();
             self.problems.error(span, pointer(owners, span, name), hint);

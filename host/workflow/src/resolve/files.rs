@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::diagnostic::{Pointer, Problems, quoted};
-use crate::document::{Document, Job, Reader, Role, Text};
+use crate::document::{Document, Include, Job, Reader, Role, Text};
 use crate::loader::Loader;
 use crate::source::Sources;
 use crate::yaml;
@@ -53,10 +53,10 @@ struct Files<'a> {
 impl Files<'_> {
     /// Reads what `document` includes; `path` leads from the root file to it. At most [`MOST_DEPTH`] calls deep.
     fn include(&mut self, document: &Document, path: &mut Vec<Text>) {
-        for local in &document.include {
-            // Wrong entries are left out of the list, so the position in it is not the one in the file: the caret is.
+        for Include { local, index } in &document.include {
             let at = |problems: &mut Problems, hint: String| {
-                problems.error(local.span, Pointer::Root.key("include"), hint);
+                let root = Pointer::Root;
+                problems.error(local.span, root.key("include").index(*index).key("local"), hint);
             };
             if path.contains(&local.value) {
                 let mut cycle: Vec<&str> = path.iter().map(|path| &**path).collect();

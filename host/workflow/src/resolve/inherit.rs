@@ -90,13 +90,13 @@ impl Walk<'_> {
                 merged.given.join(Given::ALL);
                 continue;
             };
-            if !self.budget.spend(inherited.weight(), job, self.problems) {
+            if !self.budget.spend(inherited.weight, job, self.problems) {
                 break;
             }
             merged.merge(inherited);
         }
         self.path.pop();
-        let fits = self.budget.spend(job.weight(), job, self.problems);
+        let fits = self.budget.spend(job.weight, job, self.problems);
         merged.merge(job);
         self.set(
             place,

@@ -1,0 +1,284 @@
+//! `cache`: what is kept from run to run. One cache, a list of named ones, or none.
+
+use std::collections::HashSet;
+
+use loom_contract::graph_ir::{CachePolicy, When};
+
+use super::merge::replace;
+use super::paths;
+use super::value::{Reader, Text};
+use crate::diagnostic::{Pointer, quoted};
+use crate::source::{Span, Spanned};
+use crate::template::{BadReference, Template};
+use crate::yaml::{Kind, Meaning, Node};
+
+const KEYS: [&str; 7] = [
+    "name",
+    "disabled",
+    "paths",
+    "key",
+    "fallback_keys",
+    "policy",
+    "when",
+];
+const UNKNOWN: &str =
+    "remove unknown cache key; allowed keys are name, disabled, paths, key, fallback_keys, policy, when";
+const KEY_KEYS: [&str; 3] = ["prefix", "files", "template"];
+
+/// What was typed under `cache`.
+#[derive(Debug, Clone)]
+pub(crate) enum Cache {
+    /// `[]` or nothing: an inherited cache is turned off.
+    Off,
+    One(Box<Entry>),
+    /// Each has a name, no two the same.
+    List(Vec<Entry>),
+}
+
+/// One cache.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Entry {
+    pub(crate) span: Span,
+    pub(crate) name: Option<Spanned<Text>>,
+    pub(crate) disabled: Option<Spanned<bool>>,
+    pub(crate) paths: Option<Spanned<Vec<Text>>>,
+    pub(crate) key: Option<Key>,
+    pub(crate) fallback_keys: Option<Spanned<Vec<Text>>>,
+    pub(crate) policy: Option<Spanned<CachePolicy>>,
+    pub(crate) when: Option<Spanned<When>>,
+    given: Vec<&'static str>,
+}
+
+/// How a cache's key is made.
+#[derive(Debug, Clone)]
+pub(crate) enum Key {
+    Template(Spanned<Text>),
+    Spec(KeySpec),
+}
+
+/// The long form.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct KeySpec {
+    pub(crate) span: Span,
+    pub(crate) prefix: Option<Spanned<Text>>,
+    pub(crate) files: Option<Spanned<Vec<Text>>>,
+    pub(crate) template: Option<Spanned<Text>>,
+}
+
+impl Cache {
+    /// Puts `nearer` over this one. Of two lists, entries of one name are merged, and only those that `nearer` names stay.
+    pub(super) fn merge(&mut self, nearer: &Self) {
+        match (&mut *self, nearer) {
+            (Self::One(below), Self::One(nearer)) => below.merge(nearer),
+            (Self::List(below), Self::List(nearer)) => {
+                let merged = nearer.iter().map(|nearer| {
+                    let same = below.iter().find(|below| below.is_named_as(nearer)).cloned();
+                    let mut entry = same.unwrap_or_default();
+                    entry.merge(nearer);
+                    entry
+                });
+                *below = merged.collect();
+            }
+            (below, nearer) => below.clone_from(nearer),
+        }
+    }
+
+    /// The caches themselves.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        match self {
+            Self::Off => &[],
+            Self::One(entry) => std::slice::from_ref(entry),
+            Self::List(entries) => entries,
+        }
+    }
+
+    /// Reports what is missing once everything is inherited.
+    pub(crate) fn check(&self, owner: &str, reader: &mut Reader<'_>) {
+        let root = Pointer::Root;
+        let at = root.key(owner);
+        let at = at.key("cache");
+        for (index, entry) in self.entries().iter().enumerate() {
+            match self {
+                Self::List(_) => entry.check(&at.index(index), reader),
+                Self::Off | Self::One(_) => entry.check(&at, reader),
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn merge(&mut self, nearer: &Self) {
+        self.span = nearer.span;
+        self.given.extend(&nearer.given);
+        replace(&mut self.name, &nearer.name);
+        replace(&mut self.disabled, &nearer.disabled);
+        replace(&mut self.paths, &nearer.paths);
+        match (&mut self.key, &nearer.key) {
+            (Some(Key::Spec(below)), Some(Key::Spec(nearer))) => below.merge(nearer),
+            (below, nearer) => replace(below, nearer),
+        }
+        replace(&mut self.fallback_keys, &nearer.fallback_keys);
+        replace(&mut self.policy, &nearer.policy);
+        replace(&mut self.when, &nearer.when);
+    }
+
+    fn is_named_as(&self, other: &Self) -> bool {
+        match (&self.name, &other.name) {
+            (Some(ours), Some(theirs)) => ours.value == theirs.value,
+            _ => false,
+        }
+    }
+
+    pub(crate) fn is_disabled(&self) -> bool {
+        self.disabled.as_ref().is_some_and(|disabled| disabled.value)
+    }
+
+    fn check(&self, at: &Pointer<'_>, reader: &mut Reader<'_>) {
+        if !self.given.contains(&"paths") && !self.is_disabled() {
+            let hint = "add required key paths: a non-empty list of paths to keep";
+            reader.error(self.span, &at.key("paths"), hint);
+        }
+        if let Some(Key::Spec(key)) = &self.key
+            && key.template.is_some()
+            && (key.prefix.is_some() || key.files.is_some())
+        {
+            reader.error(
+                key.span,
+                &at.key("key"),
+                "give key either a template, or a prefix and files",
+            );
+        }
+    }
+}
+
+impl Key {
+    /// Where it was given.
+    pub(crate) fn span(&self) -> Span {
+        match self {
+            Self::Template(template) => template.span,
+            Self::Spec(spec) => spec.span,
+        }
+    }
+}
+
+impl KeySpec {
+    fn merge(&mut self, nearer: &Self) {
+        self.span = nearer.span;
+        replace(&mut self.prefix, &nearer.prefix);
+        replace(&mut self.files, &nearer.files);
+        replace(&mut self.template, &nearer.template);
+    }
+}
+
+pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Cache> {
+    let hint = "set cache to a mapping, to a list of named mappings, or to [] to turn it off";
+    let items = match &node.kind {
+        Kind::Scalar(scalar) if scalar.meaning() == Meaning::Null => return Some(Cache::Off),
+        Kind::Map(_) => return read_entry(node, at, reader).map(|entry| Cache::One(Box::new(entry))),
+        Kind::List(items) if items.is_empty() => return Some(Cache::Off),
+        Kind::List(items) => items,
+        Kind::Refused => return None,
+        Kind::Scalar(_) => {
+            reader.error(node.span, at, hint);
+            return None;
+        }
+    };
+    let mut entries = Vec::with_capacity(items.len());
+    let mut names = HashSet::new();
+    for (index, item) in items.iter().enumerate() {
+        let place = at.index(index);
+        let Some(entry) = read_entry(item, &place, reader) else {
+            continue;
+        };
+        match &entry.name {
+            Some(name) if names.insert(name.value.clone()) => entries.push(entry),
+            Some(name) => {
+                let hint = format!(
+                    "rename the second cache {}: each needs a name of its own",
+                    quoted(&name.value)
+                );
+                reader.error(name.span, &place.key("name"), hint);
+            }
+            None if entry.given.contains(&"name") => {}
+            None => reader.error(
+                item.span,
+                &place.key("name"),
+                "add required key name: caches in a list need one",
+            ),
+        }
+    }
+    (entries.len() == items.len()).then_some(Cache::List(entries))
+}
+
+fn read_entry(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Entry> {
+    let mut cache = Entry {
+        span: node.span,
+        ..Entry::default()
+    };
+    for entry in reader.map(node, at, "set each cache to a mapping with name, paths and key")? {
+        let place = &at.key(&entry.key);
+        let value = &entry.value;
+        cache.given.extend(KEYS.iter().find(|key| **key == entry.key));
+        match entry.key.as_str() {
+            "name" => cache.name = reader.filled_text(value, place, "set name to a text"),
+            "disabled" => cache.disabled = reader.flag(value, place, "set disabled to true or false"),
+            "paths" => cache.paths = paths::read(value, place, "paths", false, reader),
+            "key" => cache.key = read_key(value, place, reader),
+            "fallback_keys" => {
+                let keys = reader.texts(value, place, "set fallback_keys to a list of texts");
+                cache.fallback_keys = keys.filter(|keys| {
+                    keys.value
+                        .iter()
+                        .zip(0..)
+                        .all(|(key, at)| check_template(key, keys.span, &place.index(at), reader))
+                });
+            }
+            "policy" => {
+                let choices = [
+                    ("pull-push", CachePolicy::PullPush),
+                    ("pull", CachePolicy::Pull),
+                    ("push", CachePolicy::Push),
+                ];
+                cache.policy = reader.choice(value, place, "policy", &choices);
+            }
+            "when" => cache.when = reader.choice(value, place, "when", &super::WHEN),
+            _ => reader.unknown_key_with(entry, place, UNKNOWN, &KEYS),
+        }
+    }
+    Some(cache)
+}
+
+fn read_key(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Key> {
+    let hint = "set key to a text, or to a mapping of prefix and files";
+    if !matches!(node.kind, Kind::Map(_)) {
+        let text = reader.filled_text(node, at, hint)?;
+        return check_template(&text.value, text.span, at, reader).then_some(Key::Template(text));
+    }
+    let mut key = KeySpec {
+        span: node.span,
+        ..KeySpec::default()
+    };
+    for entry in reader.map(node, at, hint)? {
+        let place = &at.key(&entry.key);
+        let value = &entry.value;
+        match entry.key.as_str() {
+            "prefix" => key.prefix = reader.filled_text(value, place, "set prefix to a text"),
+            "files" => key.files = paths::read(value, place, "files", false, reader),
+            "template" => {
+                let template = reader.filled_text(value, place, "set template to a text");
+                key.template = template.filter(|text| check_template(&text.value, text.span, place, reader));
+            }
+            _ => reader.unknown_key(entry, place, "key", &KEY_KEYS),
+        }
+    }
+    Some(Key::Spec(key))
+}
+
+/// Whether `text` has only whole references; a broken one is reported.
+fn check_template(text: &str, span: Span, at: &Pointer<'_>, reader: &mut Reader<'_>) -> bool {
+    let Err(BadReference(bad)) = Template::parse(text) else {
+        return true;
+    };
+    reader.error(span, at, super::variables::bad_reference(&bad));
+    false
+}

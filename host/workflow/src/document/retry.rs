@@ -1,0 +1,104 @@
+//! `retry`: how often a failed job is run again.
+
+use loom_contract::graph_ir::RetryWhen;
+
+use super::merge::replace;
+use super::value::Reader;
+use crate::diagnostic::Pointer;
+use crate::source::{Span, Spanned};
+use crate::yaml::{Kind, Meaning, Node};
+
+/// The most runs after the first.
+const MOST: u32 = 10;
+const WHEN: [(&str, RetryWhen); 4] = [
+    ("always", RetryWhen::Always),
+    ("script_failure", RetryWhen::ScriptFailure),
+    ("provider_failure", RetryWhen::ProviderFailure),
+    ("timeout", RetryWhen::Timeout),
+];
+
+/// What was typed under `retry`.
+#[derive(Debug, Clone)]
+pub(crate) struct Retry {
+    pub(crate) span: Span,
+    pub(crate) max: Option<Spanned<u32>>,
+    pub(crate) when: Option<Spanned<Vec<RetryWhen>>>,
+    has_max: bool,
+}
+
+impl Retry {
+    pub(super) fn merge(&mut self, nearer: &Self) {
+        self.span = nearer.span;
+        self.has_max |= nearer.has_max;
+        replace(&mut self.max, &nearer.max);
+        replace(&mut self.when, &nearer.when);
+    }
+
+    /// Reports what is missing once everything is inherited.
+    pub(crate) fn check(&self, owner: &str, reader: &mut Reader<'_>) {
+        if !self.has_max {
+            let root = Pointer::Root;
+            let at = root.key(owner);
+            let at = at.key("retry");
+            reader.error(
+                self.span,
+                &at.key("max"),
+                "add required key max: how often a failed job is run again",
+            );
+        }
+    }
+}
+
+pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Retry> {
+    let mut retry = Retry {
+        span: node.span,
+        max: None,
+        when: None,
+        has_max: false,
+    };
+    for entry in reader.map(node, at, "set retry to a mapping, as in {max: 2}")? {
+        let place = &at.key(&entry.key);
+        match entry.key.as_str() {
+            "max" => {
+                retry.has_max = true;
+                retry.max = read_max(&entry.value, place, reader);
+            }
+            "when" => retry.when = read_when(&entry.value, place, reader),
+            _ => reader.unknown_key(entry, place, "retry", &["max", "when"]),
+        }
+    }
+    Some(retry)
+}
+
+fn read_max(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Spanned<u32>> {
+    let max = match &node.kind {
+        Kind::Scalar(scalar) if scalar.meaning() == Meaning::Number => scalar.text.parse().ok(),
+        Kind::Refused => return None,
+        _ => None,
+    };
+    let max = max.filter(|max| *max <= MOST);
+    if max.is_none() {
+        reader.error(node.span, at, format!("set max to a number from 0 to {MOST}"));
+    }
+    max.map(|max| Spanned::new(max, node.span))
+}
+
+fn read_when(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Spanned<Vec<RetryWhen>>> {
+    let Kind::List(items) = &node.kind else {
+        let one = reader.choice(node, at, "when", &WHEN)?;
+        return Some(Spanned::new(vec![one.value], node.span));
+    };
+    if items.is_empty() {
+        reader.error(node.span, at, "name at least one kind of failure, or remove when");
+        return None;
+    }
+    let mut when = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        when.extend(
+            reader
+                .choice(item, &at.index(index), "when", &WHEN)
+                .map(|choice| choice.value),
+        );
+    }
+    (when.len() == items.len()).then(|| Spanned::new(when, node.span))
+}

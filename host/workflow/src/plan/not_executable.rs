@@ -1,0 +1,69 @@
+//! What this version understands and cannot run yet. A keyword leaves this list when the engine runs it.
+
+use super::route;
+use crate::diagnostic::{Pointer, Problems};
+use crate::source::Span;
+use crate::workflow::{Job, Workflow};
+
+/// Everything of the kind in the jobs of `order`.
+pub(super) fn find(workflow: &Workflow, order: &[usize]) -> Problems {
+    let mut found = Problems::not_supported();
+    for job in order.iter().filter_map(|place| workflow.jobs.get(*place)) {
+        find_in(job, &mut found);
+    }
+    found
+}
+
+fn find_in(job: &Job, found: &mut Problems) {
+    let definition = &*job.definition;
+    let mut report = |span: Span, keyword: &str| {
+        let root = Pointer::Root;
+        let hint = format!(
+            "remove `{keyword}` from job `{}`: this version of Loom cannot run it yet",
+            job.id
+        );
+        found.error(
+            span,
+            root.key(&definition.name.value)
+                .key(keyword.split('.').next().unwrap_or(keyword)),
+            hint,
+        );
+    };
+    if let Some(image) = &definition.image
+        && route::image(definition).is_some()
+    {
+        report(image.span().unwrap_or(definition.name.span), "image");
+    }
+    if let Some(provider) = &definition.provider
+        && !matches!(&*provider.value, route::HOST | route::DOCKER)
+    {
+        report(provider.span, "provider");
+    }
+    if let Some(services) = &definition.services
+        && !services.list.is_empty()
+    {
+        report(services.span, "services");
+    }
+    if let Some(secret) = definition.secrets.values().next() {
+        report(secret.span, "secrets");
+    }
+    if let Some(entry) = definition
+        .cache
+        .iter()
+        .flat_map(|cache| cache.entries())
+        .find(|entry| !entry.is_disabled())
+    {
+        report(entry.span, "cache");
+    }
+    if let Some(artifacts) = &definition.artifacts {
+        report(artifacts.span, "artifacts");
+    }
+    if let Some(need) = definition
+        .needs
+        .iter()
+        .flat_map(|needs| needs.iter())
+        .find(|need| need.artifacts)
+    {
+        report(need.job.span, "needs.artifacts");
+    }
+}
