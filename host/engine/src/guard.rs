@@ -13,6 +13,8 @@ use crate::process;
 /// The hidden command of `loom` that runs the guard; its argument is the run's id.
 pub const COMMAND: &str = "__guard";
 
+/// This program, also where its file has been replaced since it was started.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 const DONE: &[u8] = b"done\n";
 /// How long the guard goes on killing processes that start others faster than it ends them.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -93,10 +93,11 @@ impl Job {
                 (Some(provider), outcome)
             }
             (provider, prepared) => {
-                let execution = Phase::Job(id.clone(), PhaseCode::JobExecution);
-                PhaseGuard::skip(&self.emitter, execution, SkipReason::ProviderFailed);
+                let cancelled = self.cancel.is_cancelled();
+                let reason = if cancelled { SkipReason::Cancelled } else { SkipReason::ProviderFailed };
+                PhaseGuard::skip(&self.emitter, self.phase(PhaseCode::JobExecution), reason);
                 let outcome = match prepared {
-                    Err(error) if !self.cancel.is_cancelled() => Outcome::failed(error),
+                    Err(error) if !cancelled => Outcome::failed(error),
                     _ => Outcome::cancelled(None),
                 };
                 (provider, outcome)

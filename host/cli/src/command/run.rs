@@ -82,9 +82,7 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
     // A run without its guard would be a run that a SIGKILL can leave behind: better none at all.
     let internal =
         |what: &str, error: std::io::Error| ErrorInfo::new(code::INTERNAL, format!("cannot {what}: {error}"));
-    let guard = std::env::current_exe()
-        .and_then(|loom| Guard::start(&loom, run_id.as_str()))
-        .map_err(|e| internal("start the guard process", e))?;
+    let guard = Guard::start(run_id.as_str()).map_err(|e| internal("start the guard process", e))?;
     process::become_subreaper().map_err(|e| internal("become the parent of orphaned processes", e))?;
     let (canceller, cancel) = cancel::channel();
     let runtime = tokio::runtime::Builder::new_multi_thread()
