@@ -8,6 +8,14 @@
 /// The host shell provider.
 pub const HOST: &[u8] = include_bytes!("../components/host.wasm");
 
+/// The bundled component of the plugin `name`.
+pub fn component(name: &str) -> Option<&'static [u8]> {
+    match name {
+        "host" => Some(HOST),
+        _ => None,
+    }
+}
+
 /// Components for tests: what a plugin may do wrong.
 pub mod guests {
     /// Does what its steps tell it to, from endless loops to programs that it was not granted.

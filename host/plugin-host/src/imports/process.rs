@@ -1,0 +1,266 @@
+//! `loom:exec/process`.
+
+use std::ffi::{OsStr, OsString};
+use std::sync::Arc;
+use std::time::Duration;
+
+use loom_contract::error::code;
+use loom_contract::event::Level;
+use loom_engine::process::{self, JOB_VARIABLE, Process, RUN_VARIABLE, Spawn};
+use serde_json::Map;
+use wasmtime::component::Resource;
+
+use crate::bindings::loom::exec::process::{Host, HostChild, HostCommand};
+use crate::bindings::loom::host::types::{Error, ErrorKind, Exit};
+use crate::guest::Guest;
+use crate::imports::types::{Sink, error};
+use crate::imports::workspace;
+
+/// A process that is to be started.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct Request {
+    program: String,
+    args: Vec<String>,
+    cwd: Option<String>,
+    inherits: bool,
+    env: Vec<(String, String)>,
+    stdout: Option<Result<loom_engine::output::OutputSink, Error>>,
+    stderr: Option<Result<loom_engine::output::OutputSink, Error>>,
+}
+
+/// A process that was started.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct Child {
+    process: Process,
+    program: String,
+    /// Whether its output was found to be held open, and said so.
+    told: bool,
+}
+
+impl Host for Guest {}
+
+impl HostCommand for Guest {
+    fn new(&mut self, program: String) -> wasmtime::Result<Resource<Request>> {
+        Ok(self.table.push(Request {
+            program,
+            args: Vec::new(),
+            cwd: None,
+            inherits: false,
+            env: Vec::new(),
+            stdout: None,
+            stderr: None,
+        })?)
+    }
+
+    fn args(&mut self, command: Resource<Request>, args: Vec<String>) -> wasmtime::Result<()> {
+        self.table.get_mut(&command)?.args.extend(args);
+        Ok(())
+    }
+
+    fn cwd(&mut self, command: Resource<Request>, path: String) -> wasmtime::Result<()> {
+        self.table.get_mut(&command)?.cwd = Some(path);
+        Ok(())
+    }
+
+    fn inherit_job_env(&mut self, command: Resource<Request>) -> wasmtime::Result<()> {
+        self.table.get_mut(&command)?.inherits = true;
+        Ok(())
+    }
+
+    fn env(&mut self, command: Resource<Request>, name: String, value: String) -> wasmtime::Result<()> {
+        self.table.get_mut(&command)?.env.push((name, value));
+        Ok(())
+    }
+
+    fn stdout(&mut self, command: Resource<Request>, sink: Resource<Sink>) -> wasmtime::Result<()> {
+        let sink = self.table.get(&sink)?.open(self);
+        self.table.get_mut(&command)?.stdout = Some(sink);
+        Ok(())
+    }
+
+    fn stderr(&mut self, command: Resource<Request>, sink: Resource<Sink>) -> wasmtime::Result<()> {
+        let sink = self.table.get(&sink)?.open(self);
+        self.table.get_mut(&command)?.stderr = Some(sink);
+        Ok(())
+    }
+
+    async fn spawn(
+        &mut self,
+        command: Resource<Request>,
+    ) -> wasmtime::Result<Result<Resource<Child>, Error>> {
+        let request = self.table.get(&command)?;
+        if let Err(error) = self.check(request) {
+            return Ok(Err(error));
+        }
+        let program = request.program.clone();
+        let args = request.args.iter().map(OsString::from).collect();
+        let cwd = request.cwd.clone();
+        let env = self.environment(request);
+        let (stdout, stderr) = match (
+            request.stdout.clone().transpose(),
+            request.stderr.clone().transpose(),
+        ) {
+            (Ok(stdout), Ok(stderr)) => (stdout, stderr),
+            (Err(error), _) | (_, Err(error)) => return Ok(Err(error)),
+        };
+        let job = Arc::clone(&self.job);
+        let spawned = tokio::task::spawn_blocking(move || {
+            let cwd = match cwd {
+                Some(path) => workspace::inside(&job.workspace, &path)?,
+                None => job.workspace.clone(),
+            };
+            let spawn = Spawn {
+                program: program.clone().into(),
+                args,
+                cwd,
+                env,
+                stdout,
+                stderr,
+            };
+            let process = job.processes.spawn(spawn).map_err(|e| not_started(&e))?;
+            Ok(Child {
+                process,
+                program,
+                told: false,
+            })
+        });
+        match spawned.await? {
+            Ok(child) => Ok(Ok(self.table.push(child)?)),
+            Err(error) => Ok(Err(error)),
+        }
+    }
+
+    fn drop(&mut self, command: Resource<Request>) -> wasmtime::Result<()> {
+        self.table.delete(command)?;
+        Ok(())
+    }
+}
+
+impl HostChild for Guest {
+    fn pid(&mut self, child: Resource<Child>) -> wasmtime::Result<u32> {
+        Ok(self.table.get(&child)?.process.pid())
+    }
+
+    async fn wait(&mut self, child: Resource<Child>) -> wasmtime::Result<Exit> {
+        let cancel = self.job.cancel.clone();
+        let exit = self.table.get_mut(&child)?.process.wait(&cancel).await;
+        self.tell_of_open_output(&child)?;
+        Ok(to_guest(exit))
+    }
+
+    async fn stop(&mut self, child: Resource<Child>, grace_ms: u32) -> wasmtime::Result<Exit> {
+        let grace = Duration::from_millis(grace_ms.into());
+        let exit = self.table.get_mut(&child)?.process.stop(grace).await;
+        self.tell_of_open_output(&child)?;
+        Ok(to_guest(exit))
+    }
+
+    fn drop(&mut self, child: Resource<Child>) -> wasmtime::Result<()> {
+        self.table.delete(child)?;
+        Ok(())
+    }
+}
+
+impl Guest {
+    fn check(&self, request: &Request) -> Result<(), Error> {
+        let grants = &self.manifest.capabilities.exec;
+        if !grants
+            .iter()
+            .any(|grant| grant.allows(&request.program, &request.args))
+        {
+            let asked = std::iter::once(&request.program).chain(&request.args);
+            let asked: Vec<String> = asked.map(|word| shortened(word)).collect();
+            let granted: Vec<String> = grants.iter().map(|grant| format!("`{grant}`")).collect();
+            let message = format!(
+                "the plugin `{}` may not start `{}`",
+                self.plugin.name,
+                asked.join(" ")
+            );
+            let hint = format!(
+                "its manifest grants under `capabilities.exec`: {}",
+                granted.join(", ")
+            );
+            return Err(Error {
+                hint: Some(hint),
+                ..error(ErrorKind::Denied, code::PLUGIN_DENIED, message)
+            });
+        }
+        match request
+            .env
+            .iter()
+            .find(|(name, _)| name == "PATH" || name.starts_with("LD_"))
+        {
+            None => Ok(()),
+            Some((name, _)) => {
+                let message = format!(
+                    "the plugin `{}` may not set `{name}` for a process",
+                    self.plugin.name
+                );
+                Err(error(ErrorKind::Denied, code::PLUGIN_DENIED, message))
+            }
+        }
+    }
+
+    /// The whole environment of a process: the job's, or what is needed to find programs and to know the process by.
+    fn environment(&self, request: &Request) -> Vec<(OsString, OsString)> {
+        let always = [
+            OsStr::new("PATH"),
+            OsStr::new(RUN_VARIABLE),
+            OsStr::new(JOB_VARIABLE),
+        ];
+        let own = |name: &OsStr| request.env.iter().any(|(n, _)| OsStr::new(n) == name);
+        let reserved = |name: &OsStr| always.contains(&name);
+        let base = self
+            .job
+            .env
+            .iter()
+            .filter(|(name, _)| reserved(name) || (request.inherits && !own(name)));
+        let set = request.env.iter().filter(|(name, _)| !reserved(OsStr::new(name)));
+        base.cloned()
+            .chain(set.map(|(name, value)| (name.into(), value.into())))
+            .collect()
+    }
+
+    /// A process that left another one behind which holds its output open: that one is heard until the job's cleanup.
+    fn tell_of_open_output(&mut self, child: &Resource<Child>) -> wasmtime::Result<()> {
+        let child = self.table.get_mut(child)?;
+        if !child.process.left_output_open() || std::mem::replace(&mut child.told, true) {
+            return Ok(());
+        }
+        let (pid, program) = (child.process.pid(), child.program.clone());
+        let text = format!(
+            "`{program}` (process {pid}) has ended, but something that it started still holds its output open; it may run \
+             on until the job is cleaned up"
+        );
+        let data = Map::from_iter([
+            ("code".to_owned(), "output_detached".into()),
+            ("pid".to_owned(), pid.into()),
+            ("program".to_owned(), program.into()),
+        ]);
+        self.say(Level::Warn, text, Some(data));
+        Ok(())
+    }
+}
+
+/// For an error: a step's command may be long.
+fn shortened(word: &str) -> String {
+    match word.char_indices().nth(60) {
+        Some((cut, _)) => format!("{}…", &word[..cut]),
+        None => word.to_owned(),
+    }
+}
+
+fn not_started(cause: &process::SpawnError) -> Error {
+    let kind = match cause.source.kind() {
+        std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+        _ => ErrorKind::Failed,
+    };
+    error(kind, code::SPAWN_FAILED, format!("{cause}: {}", cause.source))
+}
+
+fn to_guest(exit: process::Exit) -> Exit {
+    match exit {
+        process::Exit::Code(code) => Exit::Code(code),
+        process::Exit::Signal(signal) => Exit::Signal(signal),
+    }
+}

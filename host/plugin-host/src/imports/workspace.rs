@@ -1,0 +1,126 @@
+//! `loom:workspace/workspace`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use wasmtime::component::Resource;
+
+use crate::bindings::loom::host::types::{Error, ErrorKind};
+use crate::bindings::loom::workspace::workspace::{Host, HostWorkspace};
+use crate::guest::Guest;
+use crate::imports::job::JobHandle;
+use crate::imports::types::error;
+
+/// The workspace of the guest's own job: it has no other.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct WorkspaceHandle;
+
+impl Host for Guest {
+    fn of_job(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<Resource<WorkspaceHandle>> {
+        Ok(self.table.push(WorkspaceHandle)?)
+    }
+}
+
+impl HostWorkspace for Guest {
+    fn path(&mut self, _workspace: Resource<WorkspaceHandle>) -> wasmtime::Result<Result<String, Error>> {
+        let workspace = &self.job.workspace;
+        Ok(workspace.to_str().map(str::to_owned).ok_or_else(|| {
+            let message = format!("the workspace's path is not UTF-8: {}", workspace.display());
+            error(ErrorKind::Invalid, "PATH_NOT_UTF8", message)
+        }))
+    }
+
+    async fn exists(
+        &mut self,
+        _workspace: Resource<WorkspaceHandle>,
+        path: String,
+    ) -> wasmtime::Result<Result<bool, Error>> {
+        let workspace = self.job.workspace.clone();
+        let found = tokio::task::spawn_blocking(move || inside(&workspace, &path)).await?;
+        Ok(match found {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        })
+    }
+
+    fn drop(&mut self, workspace: Resource<WorkspaceHandle>) -> wasmtime::Result<()> {
+        self.table.delete(workspace)?;
+        Ok(())
+    }
+}
+
+/// Where `path` is: relative to `workspace`, and in it also after all symbolic links are followed.
+pub(crate) fn inside(workspace: &Path, path: &str) -> Result<PathBuf, Error> {
+    let failed = |at: &Path, source: &io::Error| {
+        let (kind, code) = match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => (ErrorKind::NotFound, "PATH_NOT_FOUND"),
+            _ => (ErrorKind::Failed, "PATH_UNREADABLE"),
+        };
+        error(kind, code, format!("{}: {source}", at.display()))
+    };
+    let workspace = workspace.canonicalize().map_err(|e| failed(workspace, &e))?;
+    let asked = workspace.join(path);
+    let real = match asked.canonicalize() {
+        Ok(real) => real,
+        // What is not there must not tell what is there outside.
+        Err(source) => {
+            let lexically_inside = asked.strip_prefix(&workspace).is_ok_and(|rest| {
+                rest.components()
+                    .all(|c| !matches!(c, std::path::Component::ParentDir))
+            });
+            return Err(if lexically_inside {
+                failed(&asked, &source)
+            } else {
+                outside(path)
+            });
+        }
+    };
+    if real.starts_with(&workspace) {
+        Ok(real)
+    } else {
+        Err(outside(path))
+    }
+}
+
+fn outside(path: &str) -> Error {
+    error(
+        ErrorKind::Denied,
+        "PLUGIN_DENIED",
+        format!("`{path}` leads out of the workspace"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_leads_out_of_the_workspace() {
+        let dir = tempfile::tempdir().unwrap();
+        let workspace = dir.path().join("work");
+        fs_err::create_dir_all(workspace.join("src")).unwrap();
+        fs_err::write(dir.path().join("outside"), "").unwrap();
+        fs_err::os::unix::fs::symlink("..", workspace.join("up")).unwrap();
+        fs_err::os::unix::fs::symlink("src", workspace.join("link")).unwrap();
+        let kind = |path: &str| inside(&workspace, path).map(|_| ()).map_err(|e| e.kind);
+        assert_eq!(kind("src"), Ok(()));
+        assert_eq!(kind("."), Ok(()));
+        assert_eq!(kind("src/../src"), Ok(()));
+        assert_eq!(kind("link"), Ok(()));
+        assert_eq!(kind(workspace.to_str().unwrap()), Ok(()));
+        assert_eq!(kind("no"), Err(ErrorKind::NotFound));
+        for path in [
+            "..",
+            "../outside",
+            "../absent",
+            "up",
+            "up/outside",
+            "/",
+            "/etc/passwd",
+            "/absent",
+        ] {
+            assert_eq!(kind(path), Err(ErrorKind::Denied), "{path}");
+        }
+    }
+}

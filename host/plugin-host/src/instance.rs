@@ -1,0 +1,228 @@
+//! One instance of a plugin for one job: its calls, what ends them, and what is then said.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use loom_contract::error::{ErrorInfo, code};
+use loom_engine::cancel::{Cancel, GRACE, Urgency};
+use loom_engine::port::JobContext;
+use wasmtime::component::{Resource, ResourceTableError};
+use wasmtime::{Store, Trap, UpdateDeadline};
+use wasmtime_wasi::I32Exit;
+
+use crate::bindings::ProviderPlugin;
+use crate::bindings::exports::loom::plugin::provider::Guest as Exports;
+use crate::bindings::loom::host::types::Error;
+use crate::guest::{Guest, Kept, Place};
+use crate::imports::job::JobHandle;
+use crate::limits::{CALL_BYTES, HANDLES, Limit};
+use crate::provider::Loaded;
+use crate::runtime::label;
+
+/// How long a call may go on after its processes had to end.
+const AFTERMATH: Duration = Duration::from_secs(2);
+/// How long a cleanup may take.
+const CLEANUP: Duration = Duration::from_secs(30);
+
+pub(crate) struct Instance {
+    pub(crate) store: Store<Guest>,
+    exports: ProviderPlugin,
+}
+
+/// What a call may wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// Work: for as long as the run is not cancelled.
+    Work,
+    /// Cleanup, also of a run that is cancelled: for a while.
+    Cleanup,
+}
+
+impl Instance {
+    pub(crate) async fn new(
+        plugin: &Loaded,
+        job: Arc<JobContext>,
+        kept: Arc<Kept>,
+    ) -> Result<Self, ErrorInfo> {
+        plugin.ticker.start()?;
+        let guest = Guest::new(plugin.reference.clone(), Arc::clone(&plugin.manifest), job, kept);
+        let meter = Arc::clone(&guest.meter);
+        let mut store = Store::new(plugin.pre.engine(), guest);
+        store.limiter(|guest| &mut guest.memory);
+        store.set_hostcall_fuel(CALL_BYTES);
+        store.set_max_component_handles(HANDLES * 4);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|context| {
+            let guest = context.data();
+            let ms = guest.manifest.limits.cpu_ms;
+            if guest.meter.used_ns() > u64::from(ms) * 1_000_000 {
+                return Err(Limit::Cpu { ms }.into());
+            }
+            Ok(UpdateDeadline::Yield(1))
+        });
+        match meter.measure(plugin.pre.instantiate_async(&mut store)).await {
+            Ok(exports) => Ok(Self { store, exports }),
+            Err(error) => Err(failure(&error, store.data())),
+        }
+    }
+
+    /// Calls into the guest. The instance is lost where this fails with an error of the host's: it takes `self`, and gives
+    /// it back only where the guest returned.
+    pub(crate) async fn call<T>(
+        mut self,
+        place: Place,
+        patience: Patience,
+        call: impl AsyncFnOnce(
+            &mut Store<Guest>,
+            &Exports,
+            Resource<JobHandle>,
+        ) -> wasmtime::Result<Result<T, Error>>,
+    ) -> (Option<Self>, Result<T, ErrorInfo>) {
+        let guest = self.store.data_mut();
+        guest.call += 1;
+        guest.place = Some(place);
+        let (meter, cancel, plugin) = (
+            Arc::clone(&guest.meter),
+            guest.job.cancel.clone(),
+            label(&guest.plugin),
+        );
+        let job = match guest.table.push(JobHandle) {
+            Ok(job) => job,
+            Err(error) => return (None, Err(failure(&error.into(), guest))),
+        };
+        let exports = self.exports.loom_plugin_provider();
+        let called = call(&mut self.store, exports, Resource::new_borrow(job.rep()));
+        let ended = tokio::select! {
+            ended = meter.measure(called) => ended,
+            why = run_out(patience, cancel) => {
+                let message = format!("{plugin} {why}");
+                return (None, Err(ErrorInfo::new(code::PLUGIN_TIMEOUT, message)));
+            }
+        };
+        let guest = self.store.data_mut();
+        guest.place = None;
+        match ended {
+            Ok(returned) => {
+                let _ = guest.table.delete(job);
+                (Some(self), returned.map_err(|error| told(error, &plugin)))
+            }
+            Err(error) => (None, Err(failure(&error, guest))),
+        }
+    }
+}
+
+/// Waits until a call has taken too long, and says what it did wrong.
+async fn run_out(patience: Patience, cancel: Cancel) -> &'static str {
+    let killed = async |mut cancel: Cancel| {
+        cancel.reached(Urgency::Kill).await;
+        tokio::time::sleep(AFTERMATH).await;
+    };
+    match patience {
+        Patience::Work => {
+            let asked = async |mut cancel: Cancel| {
+                cancel.reached(Urgency::Ask).await;
+                tokio::time::sleep(GRACE + AFTERMATH).await;
+            };
+            tokio::select! {
+                () = asked(cancel.clone()) => {}
+                () = killed(cancel) => {}
+            }
+            "did not stop when the run was cancelled"
+        }
+        Patience::Cleanup => {
+            tokio::select! {
+                () = tokio::time::sleep(CLEANUP) => {}
+                () = killed(cancel) => {}
+            }
+            "did not finish its cleanup in time"
+        }
+    }
+}
+
+/// An error that the guest returned.
+fn told(error: Error, plugin: &str) -> ErrorInfo {
+    // The host's own codes are the host's to give; a guest may only pass on that it was denied something.
+    let usable = |code: &str| {
+        !code.is_empty()
+            && code.len() <= 64
+            && code
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+            && (!code.starts_with("PLUGIN_") || code == code::PLUGIN_DENIED)
+    };
+    let code = if usable(&error.code) {
+        error.code
+    } else {
+        "FAILED".to_owned()
+    };
+    let message = if error.message.is_empty() {
+        format!("{plugin} failed")
+    } else {
+        limited(error.message)
+    };
+    ErrorInfo {
+        code: code.into(),
+        message,
+        hint: error.hint.map(limited),
+    }
+}
+
+/// Documents must stay small whatever a plugin says.
+fn limited(mut text: String) -> String {
+    const LIMIT: usize = 8 * 1024;
+    if text.len() > LIMIT {
+        text.truncate(text.floor_char_boundary(LIMIT));
+        text.push('…');
+    }
+    text
+}
+
+/// What is said of a guest that a trap has ended.
+fn failure(error: &wasmtime::Error, guest: &Guest) -> ErrorInfo {
+    let plugin = label(&guest.plugin);
+    if let Some(limit) = error.downcast_ref::<Limit>() {
+        let (code, hint) = match limit {
+            Limit::Cpu { .. } => (
+                code::PLUGIN_TIMEOUT,
+                Some("its manifest may ask for more with `limits.cpu_ms`"),
+            ),
+            Limit::Memory { .. } => (
+                code::PLUGIN_MEMORY,
+                Some("its manifest may ask for more with `limits.memory_mib`"),
+            ),
+            Limit::Tables => (code::PLUGIN_MEMORY, None),
+            Limit::Flood(_) => (code::PLUGIN_FLOODED, None),
+        };
+        let info = ErrorInfo::new(code, format!("{plugin} was stopped: {limit}"));
+        return match hint {
+            Some(hint) => info.with_hint(hint),
+            None => info,
+        };
+    }
+    if matches!(error.downcast_ref(), Some(ResourceTableError::Full)) {
+        let message =
+            format!("{plugin} was stopped: it holds more than {HANDLES} things of the host at once");
+        return ErrorInfo::new(code::PLUGIN_FLOODED, message);
+    }
+    let root = error.root_cause().to_string();
+    // The engine has no type for this.
+    if root.contains("fuel allocated for hostcalls has been exhausted") {
+        let limit = CALL_BYTES >> 20;
+        let message = format!("{plugin} was stopped: it handed the host more than {limit} MiB in one call");
+        return ErrorInfo::new(code::PLUGIN_FLOODED, message);
+    }
+    let what = if let Some(I32Exit(status)) = error.downcast_ref() {
+        format!("it called `exit({status})`")
+    } else if let Some(trap) = error.downcast_ref::<Trap>() {
+        trap.to_string()
+    } else {
+        root
+    };
+    let printed = guest.printed.text();
+    let message = if printed.is_empty() {
+        format!("{plugin} trapped: {what}")
+    } else {
+        format!("{plugin} trapped: {what}; the last that it printed:\n{printed}")
+    };
+    ErrorInfo::new(code::PLUGIN_TRAPPED, message)
+}

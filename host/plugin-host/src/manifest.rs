@@ -1,0 +1,176 @@
+//! What a plugin says of itself: `loom-plugin.toml`, in the component's custom section `loom-plugin`, so that one digest
+//! covers code and claims.
+
+use semver::Version;
+use serde::Deserialize;
+
+/// The custom section.
+pub(crate) const SECTION: &str = "loom-plugin";
+/// Bytes of a manifest that are read at most.
+pub(crate) const SIZE_LIMIT: usize = 64 * 1024;
+
+/// A plugin's manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Its name: a letter, then letters, digits and `-`, all in lower case, at most 64 of them.
+    pub name: String,
+    /// Its version.
+    pub version: Version,
+    /// What it offers.
+    pub kind: Kind,
+    /// What it is for, in a sentence.
+    pub description: String,
+    /// The oldest Loom that it works with.
+    pub loom: Version,
+    /// What it may use up.
+    #[serde(default)]
+    pub limits: Limits,
+    /// What it may do.
+    #[serde(default)]
+    pub capabilities: Capabilities,
+}
+
+/// What a plugin offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// It runs jobs.
+    Provider,
+}
+
+/// What a plugin asks to be allowed to use up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// MiB of memory, from 1; 128 where it does not say.
+    pub memory_mib: u32,
+    /// Milliseconds of CPU time for each call into it, from 1; 10 000 where it does not say.
+    pub cpu_ms: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_mib: 128,
+            cpu_ms: 10_000,
+        }
+    }
+}
+
+/// What a plugin may ask its host to do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Capabilities {
+    /// The programs that it may start.
+    pub exec: Vec<ExecGrant>,
+    /// Whether it may look at the job's workspace.
+    pub workspace: bool,
+}
+
+/// A program with the arguments that it may be given.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExecGrant {
+    /// The program, exactly as it is asked for.
+    pub program: String,
+    /// One pattern for each argument, in which `*` stands for any text; `...` at the end stands for any further
+    /// arguments. Without, it gets no arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+}
+
+/// A manifest that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ManifestError {
+    #[error("larger than {SIZE_LIMIT} bytes")]
+    TooLarge,
+    #[error("not UTF-8")]
+    NotText,
+    #[error("{}", .0.to_string().trim_end())]
+    Toml(#[from] toml::de::Error),
+    #[error(
+        "`name`: `{0}` is not a lower-case letter followed by up to 63 lower-case letters, digits and `-`"
+    )]
+    Name(String),
+    #[error("`limits.{0}` is 0")]
+    Zero(&'static str),
+}
+
+impl Manifest {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        if bytes.len() > SIZE_LIMIT {
+            return Err(ManifestError::TooLarge);
+        }
+        let text = str::from_utf8(bytes).map_err(|_| ManifestError::NotText)?;
+        let manifest: Self = toml::from_str(text)?;
+        if !is_name(&manifest.name) {
+            return Err(ManifestError::Name(manifest.name));
+        }
+        if manifest.limits.memory_mib == 0 {
+            return Err(ManifestError::Zero("memory_mib"));
+        }
+        if manifest.limits.cpu_ms == 0 {
+            return Err(ManifestError::Zero("cpu_ms"));
+        }
+        Ok(manifest)
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    name.len() <= 64
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALLEST: &str =
+        "name = \"x\"\nversion = \"1.0.0\"\nkind = \"provider\"\ndescription = \"\"\nloom = \"0.1.0\"\n";
+
+    #[test]
+    fn what_is_not_said_is_not_granted() {
+        let manifest = Manifest::parse(SMALLEST.as_bytes()).unwrap();
+        assert_eq!(
+            manifest.capabilities,
+            Capabilities {
+                exec: vec![],
+                workspace: false
+            }
+        );
+        assert_eq!(
+            manifest.limits,
+            Limits {
+                memory_mib: 128,
+                cpu_ms: 10_000
+            }
+        );
+    }
+
+    #[test]
+    fn a_mistake_is_named() {
+        let table = [
+            ("name = \"X\"", "`X` is not a lower-case letter"),
+            ("version = \"1\"", "version"),
+            ("kind = \"wrapper\"", "unknown variant `wrapper`"),
+            ("capabilities.docker = true", "unknown field `docker`"),
+            ("capabilities.exec = [\"sh\"]", "exec"),
+            ("limits.cpu_ms = 0", "`limits.cpu_ms` is 0"),
+            ("limits.memory_mib = -1", "memory_mib"),
+        ];
+        for (line, expected) in table {
+            let key = line.split_once(' ').unwrap().0;
+            let kept: Vec<_> = SMALLEST
+                .lines()
+                .filter(|l| !l.starts_with(&format!("{key} ")))
+                .collect();
+            let text = format!("{}\n{line}\n", kept.join("\n"));
+            let error = Manifest::parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{line}: {error}");
+        }
+    }
+}

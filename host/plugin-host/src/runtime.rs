@@ -1,0 +1,297 @@
+//! The one engine of a process, and what it takes to load a plugin with it.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use loom_contract::error::{ErrorInfo, code};
+use loom_contract::event::PluginRef;
+use semver::Version;
+use wasmtime::component::Linker;
+use wasmtime::{Config, Engine};
+
+use crate::bindings::ProviderPluginPre;
+use crate::compiled::CompiledCache;
+use crate::guest::Guest;
+use crate::imports;
+use crate::interface::{self, Interface};
+use crate::manifest::Manifest;
+use crate::provider::{Loaded, Plugin};
+
+/// How often a guest that runs is asked to let others run, and its CPU time is looked at.
+const TICK: Duration = Duration::from_millis(10);
+/// MiB of memory that a plugin may ask for at most.
+const MEMORY_CAP_MIB: u32 = 4096;
+/// Milliseconds of CPU time per call that a plugin may ask for at most.
+const CPU_CAP_MS: u32 = 600_000;
+
+/// Loads plugins. One per process.
+pub struct Runtime {
+    engine: Engine,
+    compiled: CompiledCache,
+    ticker: Arc<Ticker>,
+}
+
+/// Advances the engine's epoch from the first job on, for as long as the engine lives.
+pub(crate) struct Ticker {
+    engine: wasmtime::EngineWeak,
+    started: OnceLock<Result<(), String>>,
+}
+
+impl Ticker {
+    /// Starts it, if it does not run yet.
+    pub(crate) fn start(&self) -> Result<(), ErrorInfo> {
+        let started = self.started.get_or_init(|| {
+            let engine = self.engine.clone();
+            let tick = move || {
+                while let Some(engine) = engine.upgrade() {
+                    engine.increment_epoch();
+                    drop(engine);
+                    std::thread::sleep(TICK);
+                }
+            };
+            let thread = std::thread::Builder::new()
+                .name("plugin clock".into())
+                .spawn(tick);
+            thread.map(drop).map_err(|error| error.to_string())
+        });
+        started.clone().map_err(|error| {
+            ErrorInfo::new(
+                code::INTERNAL,
+                format!("cannot start the plugins' clock: {error}"),
+            )
+        })
+    }
+}
+
+impl Runtime {
+    /// A runtime that keeps machine code in the folder `cache_dir`, which is made where it does not exist. Without one, or
+    /// where it cannot be trusted, each plugin is compiled when it is loaded.
+    ///
+    /// # Errors
+    /// This machine cannot run components.
+    pub fn new(cache_dir: Option<PathBuf>) -> Result<Self, LoadError> {
+        let mut config = Config::new();
+        config.epoch_interruption(true).concurrency_support(false);
+        let engine = Engine::new(&config).map_err(LoadError::Engine)?;
+        let compiled = CompiledCache::open(cache_dir.as_deref(), &engine);
+        let ticker = Arc::new(Ticker {
+            engine: engine.weak(),
+            started: OnceLock::new(),
+        });
+        Ok(Self {
+            engine,
+            compiled,
+            ticker,
+        })
+    }
+
+    /// Loads the provider in `component`. Takes about a millisecond where its machine code is in the cache, else about one
+    /// for each KiB. Refuses, before anything is compiled, what imports more than its manifest declares.
+    ///
+    /// # Errors
+    /// `component` is not a provider, does not fit this Loom, or asks for what it does not get.
+    pub fn load_provider(&self, component: &[u8]) -> Result<Arc<Plugin>, LoadError> {
+        let interface =
+            Interface::read(component).map_err(|error| LoadError::NotAComponent(error.to_string()))?;
+        let manifest = match interface.manifests.as_slice() {
+            [] => return Err(LoadError::NoManifest),
+            [bytes] => Manifest::parse(bytes).map_err(|error| LoadError::Manifest(error.to_string()))?,
+            _ => return Err(LoadError::Manifest("there is more than one".into())),
+        };
+        let digest = blake3::hash(component);
+        let plugin = PluginRef {
+            name: manifest.name.clone(),
+            version: manifest.version.to_string(),
+            digest: digest.to_string(),
+        };
+        check(&plugin, &manifest, &interface)?;
+
+        let broken = |cause| LoadError::Broken {
+            plugin: label(&plugin),
+            cause,
+        };
+        let (component, origin) = self
+            .compiled
+            .component(&self.engine, component, digest)
+            .map_err(broken)?;
+        let mut linker: Linker<Guest> = Linker::new(&self.engine);
+        imports::link(&mut linker, &manifest.capabilities).map_err(broken)?;
+        let pre = linker
+            .instantiate_pre(&component)
+            .and_then(ProviderPluginPre::new)
+            .map_err(broken)?;
+        let (manifest, ticker) = (Arc::new(manifest), Arc::clone(&self.ticker));
+        Ok(Arc::new(Plugin(Arc::new(Loaded {
+            reference: plugin,
+            manifest,
+            pre,
+            origin,
+            ticker,
+        }))))
+    }
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").finish_non_exhaustive()
+    }
+}
+
+/// Everything that can be said against a plugin before it is compiled.
+fn check(plugin: &PluginRef, manifest: &Manifest, interface: &Interface) -> Result<(), LoadError> {
+    let this = Version::parse(env!("CARGO_PKG_VERSION"));
+    if this.as_ref().is_ok_and(|this| *this < manifest.loom) {
+        return Err(LoadError::NewerLoom {
+            plugin: label(plugin),
+            needs: manifest.loom.to_string(),
+        });
+    }
+    let caps = [
+        ("limits.memory_mib", manifest.limits.memory_mib, MEMORY_CAP_MIB),
+        ("limits.cpu_ms", manifest.limits.cpu_ms, CPU_CAP_MS),
+    ];
+    for (key, asked, cap) in caps {
+        if asked > cap {
+            return Err(LoadError::TooMuch {
+                plugin: label(plugin),
+                key,
+                asked,
+                cap,
+            });
+        }
+    }
+    let refused = interface.refused(&manifest.capabilities);
+    if !refused.is_empty() {
+        let incompatible = refused.iter().all(|refusal| {
+            matches!(
+                refusal,
+                interface::Refusal::OtherVersion { .. } | interface::Refusal::Unknown { .. }
+            )
+        });
+        let imports = refused
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ");
+        return Err(LoadError::Imports {
+            plugin: label(plugin),
+            imports,
+            incompatible,
+        });
+    }
+    if !interface
+        .exports
+        .iter()
+        .any(|export| export == interface::PROVIDER)
+    {
+        return Err(LoadError::NoProvider {
+            plugin: label(plugin),
+        });
+    }
+    Ok(())
+}
+
+/// A plugin as errors name it: name, version and the beginning of its digest.
+pub(crate) fn label(plugin: &PluginRef) -> String {
+    let digest = plugin.digest.get(..12).unwrap_or(&plugin.digest);
+    format!("plugin `{}` {} ({digest})", plugin.name, plugin.version)
+}
+
+/// A plugin cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// This machine cannot run components.
+    #[error("cannot start the engine for plugins: {0}")]
+    Engine(wasmtime::Error),
+    /// The bytes are no component.
+    #[error("the plugin is not a WebAssembly component: {0}")]
+    NotAComponent(String),
+    /// The component does not say what it is.
+    #[error("the plugin has no manifest: its component lacks the section `loom-plugin`")]
+    NoManifest,
+    /// What it says cannot be understood.
+    #[error("the plugin's manifest cannot be used: {0}")]
+    Manifest(String),
+    /// It was made for a later Loom.
+    #[error("{plugin} needs Loom {needs} or newer; this is {}", env!("CARGO_PKG_VERSION"))]
+    NewerLoom {
+        /// The plugin.
+        plugin: String,
+        /// The oldest Loom that it works with.
+        needs: String,
+    },
+    /// It asks for more than any plugin may use up.
+    #[error("{plugin} asks for `{key} = {asked}`; at most {cap} is granted")]
+    TooMuch {
+        /// The plugin.
+        plugin: String,
+        /// What it asks for.
+        key: &'static str,
+        /// How much.
+        asked: u32,
+        /// How much it could get.
+        cap: u32,
+    },
+    /// It imports what it does not get.
+    #[error("{plugin} imports {imports}")]
+    Imports {
+        /// The plugin.
+        plugin: String,
+        /// The imports, each with the reason.
+        imports: String,
+        /// Whether the reason is another version of the interface, not a missing right.
+        incompatible: bool,
+    },
+    /// It does not export what a provider exports.
+    #[error("{plugin} does not export `{}`", interface::PROVIDER)]
+    NoProvider {
+        /// The plugin.
+        plugin: String,
+    },
+    /// The engine does not take it.
+    #[error("{plugin} cannot be loaded: {cause:#}")]
+    Broken {
+        /// The plugin.
+        plugin: String,
+        /// Why.
+        cause: wasmtime::Error,
+    },
+}
+
+impl LoadError {
+    /// It as documents carry it.
+    pub fn to_info(&self) -> ErrorInfo {
+        let (code, hint) = match self {
+            Self::Engine(_) => (code::INTERNAL, None),
+            Self::Imports {
+                incompatible: false, ..
+            } => {
+                let hint = "a plugin gets what `[capabilities]` of its loom-plugin.toml declares, and never files, sockets or \
+                            the network of WASI";
+                (code::PLUGIN_DENIED, Some(hint))
+            }
+            Self::TooMuch { .. } => (code::PLUGIN_DENIED, None),
+            Self::NewerLoom { .. } => (
+                code::PLUGIN_INCOMPATIBLE,
+                Some("update Loom, or use an older version of the plugin"),
+            ),
+            Self::NoManifest => {
+                let hint = "its manifest, loom-plugin.toml, has to be embedded when it is built";
+                (code::PLUGIN_INCOMPATIBLE, Some(hint))
+            }
+            Self::NotAComponent(_)
+            | Self::Manifest(_)
+            | Self::Imports {
+                incompatible: true, ..
+            }
+            | Self::NoProvider { .. }
+            | Self::Broken { .. } => (code::PLUGIN_INCOMPATIBLE, None),
+        };
+        let info = ErrorInfo::new(code, self.to_string());
+        match hint {
+            Some(hint) => info.with_hint(hint),
+            None => info,
+        }
+    }
+}
