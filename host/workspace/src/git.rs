@@ -4,9 +4,12 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
+
+use rustix::io::Errno;
 
 use self::run::{Output, RunError, run_together};
 use crate::Error;
@@ -67,6 +70,8 @@ pub(crate) fn inspect(folder: &Path, cancel: &AtomicBool) -> Result<Option<WorkT
         Ok(outputs) => outputs,
         Err(RunError::Cancelled) => return Err(Error::Cancelled),
         Err(RunError::Io(source)) => {
+            // To the system a missing folder and a missing git are the same.
+            fs_err::metadata(folder).map_err(|_| Error::read(folder, Errno::NOENT))?;
             return match (marker(folder), source.kind()) {
                 (None, _) => Ok(None),
                 (Some(marker), std::io::ErrorKind::NotFound) => Err(Error::GitMissing { marker }),
@@ -189,7 +194,9 @@ fn git(folder: &Path) -> Command {
         reason = "git is asked what belongs to the repository before there is a run whose processes the engine keeps"
     )]
     let mut command = Command::new("git");
+    // A group of its own: an interrupt from the terminal reaches Loom, which ends git and says why.
     command
+        .process_group(0)
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -212,7 +219,8 @@ fn git(folder: &Path) -> Command {
     }
     // Reading must not write: no refreshed index, no daemon that outlives the question.
     command.env("GIT_OPTIONAL_LOCKS", "0");
-    command.args(["-c", "core.fsmonitor=false"]);
+    // Empty, because older gits take `false` for the name of a program.
+    command.args(["-c", "core.fsmonitor="]);
     command
 }
 

@@ -128,13 +128,22 @@ fn config(kept: &[(String, Vec<u8>)]) -> Vec<u8> {
     text.extend_from_slice(b"\tbare = false\n");
     // The files have the times of the originals, but not their inodes, which git would compare as well and then read
     // every file again. A daemon that watches files would outlive the run.
-    text.extend_from_slice(b"\tcheckStat = minimal\n\ttrustctime = false\n\tfsmonitor = false\n");
+    text.extend_from_slice(b"\tcheckStat = minimal\n\ttrustctime = false\n\tfsmonitor =\n");
     for (key, value) in kept {
-        let Some((section, name)) = key.split_once('.') else {
+        let (Some((section, _)), Some((middle, name))) = (key.split_once('.'), key.rsplit_once('.')) else {
             continue;
         };
-        text.extend_from_slice(format!("[{section}]\n\t{name} = ").as_bytes());
-        text.push(b'"');
+        let header = match middle
+            .strip_prefix(section)
+            .and_then(|rest| rest.strip_prefix('.'))
+        {
+            Some(quoted) => format!(
+                "{section} \"{}\"",
+                quoted.replace('\\', "\\\\").replace('"', "\\\"")
+            ),
+            None => section.to_owned(),
+        };
+        text.extend_from_slice(format!("[{header}]\n\t{name} = \"").as_bytes());
         for &byte in value {
             match byte {
                 b'\n' => text.extend_from_slice(b"\\n"),

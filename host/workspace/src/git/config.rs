@@ -49,15 +49,11 @@ fn read_plain(text: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
             return None;
         }
         if let Some(rest) = line.strip_prefix(b"[") {
-            let name = String::from_utf8_lossy(rest.strip_suffix(b"]")?).to_ascii_lowercase();
-            if name.starts_with("include") || (name.contains(']') && !name.contains('"')) {
-                return None;
-            }
-            section = Some(name);
+            section = Some(section_key(rest.strip_suffix(b"]")?)?);
             continue;
         }
         let section = section.as_deref()?;
-        if section != "core" && section != "extensions" {
+        if section != "core" && section != "extensions" && !section.starts_with("submodule.") {
             continue;
         }
         let equals = line.iter().position(|&byte| byte == b'=')?;
@@ -69,6 +65,20 @@ fn read_plain(text: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
         keep(&mut settings, key, value);
     }
     Some(settings)
+}
+
+/// What stands between the brackets, as the first part of a key: `core`, or `submodule.a/Name` for `submodule "a/Name"`.
+fn section_key(header: &[u8]) -> Option<String> {
+    let header = std::str::from_utf8(header).ok()?;
+    let (section, name) = match header.split_once(" \"") {
+        Some((section, name)) => (section, Some(name.strip_suffix('"')?)),
+        None => (header, None),
+    };
+    let section = section.to_ascii_lowercase();
+    if section.starts_with("include") || section.contains(']') || header.contains('\\') {
+        return None;
+    }
+    Some(name.map_or(section.clone(), |name| format!("{section}.{name}")))
 }
 
 /// Reads what `git config -z --list` writes: `<key>\n<value>\0`, where a key without a value means true.
@@ -86,7 +96,15 @@ fn read_list(text: &[u8]) -> Vec<(String, Vec<u8>)> {
 
 /// Of a key that stands twice the last counts.
 fn keep(settings: &mut Vec<(String, Vec<u8>)>, key: String, value: &[u8]) {
-    if KEPT.contains(&&*key) {
+    // To git a submodule is in use if it has a URL. The URL may hold a password, so this is said in the other way.
+    let (key, value) = match key
+        .strip_prefix("submodule.")
+        .and_then(|rest| rest.strip_suffix(".url"))
+    {
+        Some(name) => (format!("submodule.{name}.active"), &b"true"[..]),
+        None => (key, value),
+    };
+    if KEPT.contains(&&*key) || (key.starts_with("submodule.") && key.ends_with(".active")) {
         settings.retain(|(known, _)| *known != key);
         settings.push((key, value.to_vec()));
     }
@@ -114,11 +132,13 @@ mod tests {
     fn what_git_writes_is_read_without_git() {
         let text = "[core]\n\trepositoryformatversion = 0\n\tfileMode = true\n\tbare = false\n[remote \"origin\"]\n\
                     \turl = https://someone:secret@example.org/x.git\n# note\n[Core]\n  filemode=false\n\
+                    [submodule \"libs/X.y\"]\n\turl = https://someone:secret@example.org/y.git\n\
                     [branch \"a]b\"]\n\tmerge = refs/heads/x ; a note\n[extensions]\nobjectformat = sha256\n";
         assert_eq!(
             plain(text),
             Some(vec![
                 setting("core.filemode", "false"),
+                setting("submodule.libs/X.y.active", "true"),
                 setting("extensions.objectformat", "sha256")
             ])
         );

@@ -94,6 +94,17 @@ fn submodules_are_repositories_of_their_own_in_the_copy_too() {
     }
     let status = git(snapshot.path(), ["status", "--porcelain"]);
     assert_eq!(status, " M libs/middle\n");
+    let used = git(
+        snapshot.path(),
+        [
+            "submodule",
+            "foreach",
+            "--quiet",
+            "--recursive",
+            "echo $displaypath",
+        ],
+    );
+    assert_eq!(used, "libs/middle\nlibs/middle/deep/inner\n");
     assert_eq!(snapshot.borrowed_objects.len(), 3);
     assert_eq!(snapshot.files, 7);
 }
