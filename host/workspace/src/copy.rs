@@ -1,7 +1,6 @@
 //! Files of a tree, copied in parallel: folders first, then the files folder by folder.
 
 use std::cell::{Cell, RefCell};
-use std::cmp::Reverse;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -72,26 +71,14 @@ impl<'a> Copier<'a> {
     pub(crate) fn copy(&self, tree: &Tree<'_>, from: &Path, to: &Path) -> Result<Vec<PathBuf>, Error> {
         let source = dir::open_root(from).map_err(|errno| Error::read(from, errno))?;
         let target = dir::open_root(to).map_err(|errno| Error::write(to, errno))?;
-        let whole = Whole {
-            copier: self,
-            from,
-            to,
-            source,
-            target,
-            nested: Mutex::default(),
-        };
+        let whole = Whole { copier: self, from, to, source, target, nested: Mutex::default() };
         let devices = whole.make_folders(tree)?;
         let tasks: Vec<(&Folder<'_>, u64, &[&[u8]])> = tree
             .folders
             .iter()
             .zip(devices)
             .filter_map(|(folder, device)| Some((folder, device?)))
-            .flat_map(|(folder, device)| {
-                folder
-                    .names
-                    .chunks(CHUNK)
-                    .map(move |names| (folder, device, names))
-            })
+            .flat_map(|(folder, device)| folder.names.chunks(CHUNK).map(move |names| (folder, device, names)))
             .collect();
         if tree.len() < PARALLEL_FROM {
             tasks
@@ -121,10 +108,7 @@ impl<'a> Copier<'a> {
 
     /// Ends the copy: sets the modes that had to wait.
     pub(crate) fn finish(self) -> Result<Sum, Error> {
-        let mut late = self.late_modes.into_inner().unwrap_or_default();
-        // The deepest first: the one above may forbid to go on to it.
-        late.sort_by_key(|(path, _)| Reverse(path.as_os_str().len()));
-        for (path, mode) in late {
+        for (path, mode) in self.late_modes.into_inner().unwrap_or_default() {
             rustix::fs::chmod(&path, mode).map_err(|errno| Error::write(path, errno))?;
         }
         Ok(Sum {
@@ -135,17 +119,11 @@ impl<'a> Copier<'a> {
     }
 
     pub(crate) fn check_cancel(&self) -> Result<(), Error> {
-        if self.cancel.load(Ordering::Relaxed) {
-            Err(Error::Cancelled)
-        } else {
-            Ok(())
-        }
+        if self.cancel.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
     }
 
     fn may_share(&self, device: u64) -> bool {
-        self.unshared
-            .lock()
-            .is_ok_and(|unshared| !unshared.contains(&device))
+        self.unshared.lock().is_ok_and(|unshared| !unshared.contains(&device))
     }
 
     fn cannot_share(&self, device: u64) {
@@ -227,13 +205,7 @@ impl Whole<'_> {
         let (mut files, mut bytes, mut shared) = (0, 0, 0);
         for name in names {
             self.copier.check_cancel()?;
-            let file = File {
-                whole: self,
-                folder,
-                device,
-                share: &share,
-                name,
-            };
+            let file = File { whole: self, folder, device, share: &share, name };
             match file.copy(source.as_fd(), target.as_fd())? {
                 Copied::Nothing => {}
                 Copied::Symlink => files += 1,
@@ -282,10 +254,7 @@ impl File<'_> {
             FileType::RegularFile => {}
             FileType::Directory => {
                 if let Ok(mut nested) = self.whole.nested.lock() {
-                    nested.push(PathBuf::from(OsStr::from_bytes(&dir::join(
-                        self.folder.path,
-                        self.name,
-                    ))));
+                    nested.push(PathBuf::from(OsStr::from_bytes(&dir::join(self.folder.path, self.name))));
                 }
                 return Ok(Copied::Nothing);
             }
@@ -299,25 +268,15 @@ impl File<'_> {
         // The time last: writing sets it. Tools that compare times, git and make among them, then see what they would
         // see in the original.
         let times = Timestamps {
-            last_access: Timespec {
-                tv_sec: 0,
-                tv_nsec: UTIME_OMIT,
-            },
-            last_modification: Timespec {
-                tv_sec: stat.st_mtime as _,
-                tv_nsec: stat.st_mtime_nsec as _,
-            },
+            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_modification: Timespec { tv_sec: stat.st_mtime as _, tv_nsec: stat.st_mtime_nsec as _ },
         };
         if mode & (self.whole.copier.dropped | !0o777) != 0 {
             fchmod(&to, Mode::from_raw_mode(mode)).map_err(|errno| self.cannot_write(errno))?;
         }
         futimens(&to, &times).map_err(|errno| self.cannot_write(errno))?;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        Ok(if shared {
-            Copied::Shared(size)
-        } else {
-            Copied::Data(size)
-        })
+        Ok(if shared { Copied::Shared(size) } else { Copied::Data(size) })
     }
 
     fn copy_symlink(&self, source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<Copied, Error> {
@@ -431,17 +390,11 @@ impl File<'_> {
     }
 
     fn cannot_read(&self, errno: Errno) -> Error {
-        Error::read(
-            path_in(self.whole.from, &dir::join(self.folder.path, self.name)),
-            errno,
-        )
+        Error::read(path_in(self.whole.from, &dir::join(self.folder.path, self.name)), errno)
     }
 
     fn cannot_write(&self, errno: Errno) -> Error {
-        Error::write(
-            path_in(self.whole.to, &dir::join(self.folder.path, self.name)),
-            errno,
-        )
+        Error::write(path_in(self.whole.to, &dir::join(self.folder.path, self.name)), errno)
     }
 }
 

@@ -9,10 +9,8 @@ use rustix::io::Errno;
 /// Below the kernel's limit of 4096 bytes with its final NUL.
 const LONGEST_HOP: usize = 4000;
 
-const OPEN_DIR: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const OPEN_DIR: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Opens the folder at `path`, absolute or relative to the current folder; a symlink there is followed.
 pub(crate) fn open_root(path: &std::path::Path) -> Result<OwnedFd, Errno> {
@@ -24,9 +22,7 @@ pub(crate) fn open(root: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> 
     if path.is_empty() {
         return openat(root, c".", OPEN_DIR, Mode::empty());
     }
-    at(root, path, |folder, name| {
-        openat(folder, name, OPEN_DIR, Mode::empty())
-    })
+    at(root, path, |folder, name| openat(folder, name, OPEN_DIR, Mode::empty()))
 }
 
 /// Calls `act` with a folder and a short path that together mean `path` below `root`.

@@ -96,41 +96,26 @@ impl Error {
                 "free some space, or set XDG_CACHE_HOME to a folder on a larger file system".to_owned()
             }
             Self::Remove { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
-                format!(
-                    "`{}` belongs to another user, as files that a container wrote do",
-                    path.display()
-                )
+                format!("`{}` belongs to another user, as files that a container wrote do", path.display())
             }
             _ => return None,
         })
     }
 
     pub(crate) fn read(path: impl Into<PathBuf>, errno: Errno) -> Self {
-        Self::Read {
-            path: path.into(),
-            source: errno.into(),
-        }
+        Self::Read { path: path.into(), source: errno.into() }
     }
 
     pub(crate) fn write(path: impl Into<PathBuf>, errno: Errno) -> Self {
         let path = path.into();
         match errno {
-            Errno::NOSPC | Errno::DQUOT => Self::NoSpace {
-                path,
-                source: errno.into(),
-            },
-            _ => Self::Write {
-                path,
-                source: errno.into(),
-            },
+            Errno::NOSPC | Errno::DQUOT => Self::NoSpace { path, source: errno.into() },
+            _ => Self::Write { path, source: errno.into() },
         }
     }
 
     pub(crate) fn remove(path: impl Into<PathBuf>, errno: Errno) -> Self {
-        Self::Remove {
-            path: path.into(),
-            source: errno.into(),
-        }
+        Self::Remove { path: path.into(), source: errno.into() }
     }
 
     /// For what goes through the standard library: its errors do not name a path, as these do.
@@ -146,9 +131,6 @@ impl Error {
 
     /// The same for what is read.
     pub(crate) fn read_io(path: impl Into<PathBuf>, source: io::Error) -> Self {
-        Self::Read {
-            path: path.into(),
-            source,
-        }
+        Self::Read { path: path.into(), source }
     }
 }

@@ -48,21 +48,8 @@ const SEPARATOR: &str = "--loom-next";
 /// Asks git about the work tree that `folder` is in. `None`: it is in none.
 pub(crate) fn inspect(folder: &Path, cancel: &AtomicBool) -> Result<Option<WorkTree>, Error> {
     let mut facts = git(folder);
-    facts.args([
-        "rev-parse",
-        "--absolute-git-dir",
-        SEPARATOR,
-        "--git-common-dir",
-        SEPARATOR,
-    ]);
-    facts.args([
-        "--show-prefix",
-        SEPARATOR,
-        "--revs-only",
-        "HEAD",
-        "--symbolic-full-name",
-        "HEAD",
-    ]);
+    facts.args(["rev-parse", "--absolute-git-dir", SEPARATOR, "--git-common-dir", SEPARATOR]);
+    facts.args(["--show-prefix", SEPARATOR, "--revs-only", "HEAD", "--symbolic-full-name", "HEAD"]);
     let mut files = git(folder);
     files.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
 
@@ -75,10 +62,7 @@ pub(crate) fn inspect(folder: &Path, cancel: &AtomicBool) -> Result<Option<WorkT
             return match (marker(folder), source.kind()) {
                 (None, _) => Ok(None),
                 (Some(marker), std::io::ErrorKind::NotFound) => Err(Error::GitMissing { marker }),
-                (Some(_), _) => Err(Error::GitStart {
-                    root: folder.to_owned(),
-                    source,
-                }),
+                (Some(_), _) => Err(Error::GitStart { root: folder.to_owned(), source }),
             };
         }
     };
@@ -98,13 +82,10 @@ pub(crate) fn inspect(folder: &Path, cancel: &AtomicBool) -> Result<Option<WorkT
         return Err(failed(folder, "rev-parse", facts));
     };
     let head = match fields.commit {
-        Some((sha, name)) => Head::Commit {
-            sha,
-            branch: name.strip_prefix("refs/heads/").map(str::to_owned),
-        },
-        None => Head::Unborn {
-            name: unborn_name(folder, cancel)?,
-        },
+        Some((sha, name)) => {
+            Head::Commit { sha, branch: name.strip_prefix("refs/heads/").map(str::to_owned) }
+        }
+        None => Head::Unborn { name: unborn_name(folder, cancel)? },
     };
     let common_dir = folder.join(fields.common_dir);
     let [files, _] = <[Output; 2]>::try_from(outputs).unwrap_or_default();
@@ -125,10 +106,7 @@ pub(crate) fn top_level(folder: &Path) -> Option<PathBuf> {
     command.args(["rev-parse", "--show-toplevel"]);
     let outputs = run_together(&mut [command], &AtomicBool::new(false)).ok()?;
     let output = outputs.first().filter(|output| output.status.success())?;
-    let path = output
-        .stdout
-        .strip_suffix(b"\n")
-        .filter(|path| !path.is_empty())?;
+    let path = output.stdout.strip_suffix(b"\n").filter(|path| !path.is_empty())?;
     Some(PathBuf::from(OsStr::from_bytes(path)))
 }
 
@@ -159,16 +137,10 @@ pub(crate) fn skip_outside(top: &Path, prefix: &Path, cancel: &AtomicBool) -> Re
     if outside.is_empty() {
         return Ok(());
     }
-    let start_error = |source| Error::GitStart {
-        root: top.to_owned(),
-        source,
-    };
+    let start_error = |source| Error::GitStart { root: top.to_owned(), source };
     let mut command = git(top);
     command.args(["update-index", "-z", "--skip-worktree", "--stdin"]);
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(start_error)?;
     // It writes nothing before its input ends, so neither side can wait for the other. Where it ends early, its own
     // words say more than the broken pipe.
@@ -179,11 +151,7 @@ pub(crate) fn skip_outside(top: &Path, prefix: &Path, cancel: &AtomicBool) -> Re
     if output.status.success() {
         return Ok(());
     }
-    let output = Output {
-        status: output.status,
-        stdout: output.stdout,
-        stderr: output.stderr,
-    };
+    let output = Output { status: output.status, stdout: output.stdout, stderr: output.stderr };
     Err(failed(top, "update-index", &output))
 }
 
@@ -256,9 +224,7 @@ impl Fields {
         let separator = format!("{SEPARATOR}\n");
         let mut rest = text;
         let mut path = || {
-            let at = rest
-                .windows(separator.len())
-                .position(|window| window == separator.as_bytes())?;
+            let at = rest.windows(separator.len()).position(|window| window == separator.as_bytes())?;
             let field = rest[..at].strip_suffix(b"\n").unwrap_or(&rest[..at]);
             rest = &rest[at + separator.len()..];
             Some(PathBuf::from(OsStr::from_bytes(field)))
@@ -269,12 +235,7 @@ impl Fields {
             (Some(sha), name) => Some((sha.to_owned(), name.unwrap_or("HEAD").to_owned())),
             (None, _) => None,
         };
-        Some(Self {
-            git_dir,
-            common_dir,
-            prefix,
-            commit,
-        })
+        Some(Self { git_dir, common_dir, prefix, commit })
     }
 }
 
@@ -284,16 +245,8 @@ fn lines(text: &[u8]) -> Vec<String> {
 
 fn failed(folder: &Path, command: &'static str, output: &Output) -> Error {
     let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    let words = if words.is_empty() {
-        output.status.to_string()
-    } else {
-        words
-    };
-    Error::Git {
-        root: folder.to_owned(),
-        command,
-        words,
-    }
+    let words = if words.is_empty() { output.status.to_string() } else { words };
+    Error::Git { root: folder.to_owned(), command, words }
 }
 
 fn run_one(
@@ -304,10 +257,7 @@ fn run_one(
 ) -> Result<Vec<u8>, Error> {
     let outputs = run_together(&mut [command], cancel).map_err(|error| match error {
         RunError::Cancelled => Error::Cancelled,
-        RunError::Io(source) => Error::GitStart {
-            root: folder.to_owned(),
-            source,
-        },
+        RunError::Io(source) => Error::GitStart { root: folder.to_owned(), source },
     })?;
     match outputs.into_iter().next() {
         Some(output) if output.status.success() => Ok(output.stdout),

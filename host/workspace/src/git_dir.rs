@@ -22,16 +22,10 @@ pub(crate) fn create(
     let git_dir = top.join(".git");
     for name in ["objects/info", "objects/pack", "refs", "info"] {
         let path = git_dir.join(name);
-        DirBuilder::new()
-            .recursive(true)
-            .create(&path)
-            .map_err(|error| Error::write_io(path, error))?;
+        DirBuilder::new().recursive(true).create(&path).map_err(|error| Error::write_io(path, error))?;
     }
     let objects = original.common_dir.join("objects");
-    write(
-        git_dir.join("objects/info/alternates"),
-        &alternates_line(&objects),
-    )?;
+    write(git_dir.join("objects/info/alternates"), &alternates_line(&objects))?;
     write(git_dir.join("config"), &config(&original.config))?;
     let head = match &original.head {
         Head::Commit { sha, .. } => format!("{sha}\n"),
@@ -43,10 +37,7 @@ pub(crate) fn create(
         copy_if_there(&original.common_dir.join(name), &git_dir.join(name))?;
     }
     if original.common_dir.join("reftable").is_dir() {
-        write(
-            git_dir.join("packed-refs"),
-            &git::refs_as_packed(folder, copier.cancel)?,
-        )?;
+        write(git_dir.join("packed-refs"), &git::refs_as_packed(folder, copier.cancel)?)?;
     } else {
         // Loose refs first: git packs a ref before it deletes the loose one.
         let refs = original.common_dir.join("refs");
@@ -55,10 +46,7 @@ pub(crate) fn create(
         let refs_copier = Copier::new(copier.cancel, copier.dropped);
         refs_copier.copy(&Tree::of_listing(&listing, true), &refs, &git_dir.join("refs"))?;
         refs_copier.finish()?;
-        copy_if_there(
-            &original.common_dir.join("packed-refs"),
-            &git_dir.join("packed-refs"),
-        )?;
+        copy_if_there(&original.common_dir.join("packed-refs"), &git_dir.join("packed-refs"))?;
     }
     copy_index(&original.git_dir, &git_dir)?;
     Ok(objects)
@@ -120,11 +108,7 @@ fn alternates_line(objects: &Path) -> Vec<u8> {
 
 fn config(kept: &[(String, Vec<u8>)]) -> Vec<u8> {
     let has_extension = kept.iter().any(|(key, _)| key.starts_with("extensions."));
-    let mut text = format!(
-        "[core]\n\trepositoryformatversion = {}\n",
-        u8::from(has_extension)
-    )
-    .into_bytes();
+    let mut text = format!("[core]\n\trepositoryformatversion = {}\n", u8::from(has_extension)).into_bytes();
     text.extend_from_slice(b"\tbare = false\n");
     // The files have the times of the originals, but not their inodes, which git would compare as well and then read
     // every file again. A daemon that watches files would outlive the run.
@@ -133,14 +117,8 @@ fn config(kept: &[(String, Vec<u8>)]) -> Vec<u8> {
         let (Some((section, _)), Some((middle, name))) = (key.split_once('.'), key.rsplit_once('.')) else {
             continue;
         };
-        let header = match middle
-            .strip_prefix(section)
-            .and_then(|rest| rest.strip_prefix('.'))
-        {
-            Some(quoted) => format!(
-                "{section} \"{}\"",
-                quoted.replace('\\', "\\\\").replace('"', "\\\"")
-            ),
+        let header = match middle.strip_prefix(section).and_then(|rest| rest.strip_prefix('.')) {
+            Some(quoted) => format!("{section} \"{}\"", quoted.replace('\\', "\\\\").replace('"', "\\\"")),
             None => section.to_owned(),
         };
         text.extend_from_slice(format!("[{header}]\n\t{name} = \"").as_bytes());

@@ -8,9 +8,7 @@ use crate::git;
 /// The root of the repository that `from` belongs to: the nearest folder at or above it that holds `.loom/`, else the
 /// top level of its git work tree, else none.
 pub fn find_repo_root(from: &Path) -> Option<PathBuf> {
-    let from = fs_err::canonicalize(from)
-        .or_else(|_| std::path::absolute(from))
-        .ok()?;
+    let from = fs_err::canonicalize(from).or_else(|_| std::path::absolute(from)).ok()?;
     from.ancestors()
         .find(|folder| folder.join(LOOM_DIR).is_dir())
         .map(Path::to_owned)
@@ -26,13 +24,7 @@ pub fn repo_workspaces_dir(base: &Path, repo_root: &Path) -> PathBuf {
         .map_or(&b"root"[..], OsStrExt::as_bytes)
         .iter()
         .take(64)
-        .map(|&byte| {
-            if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) {
-                byte as char
-            } else {
-                '-'
-            }
-        })
+        .map(|&byte| if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) { byte as char } else { '-' })
         .collect();
     let hash = blake3::hash(root.as_os_str().as_bytes()).to_hex();
     base.join(format!("{name}-{}", &hash[..8]))

@@ -49,30 +49,22 @@ fn remove_folder(path: &Path) -> Result<(), Error> {
         }
         Err(errno) => return Err(Error::remove(path, errno)),
     };
-    let removal = Removal {
-        path,
-        root,
-        error: Mutex::default(),
-    };
+    let removal = Removal { path, root, error: Mutex::default() };
     // The folders of each level, the root's own first.
     let mut levels: Vec<Vec<Vec<u8>>> = vec![vec![Vec::new()]];
     while let Some(level) = levels.last().filter(|level| !level.is_empty()) {
         let below = if level.len() == 1 {
             removal.empty(&level[0])
         } else {
-            level
-                .par_iter()
-                .flat_map_iter(|folder| removal.empty(folder))
-                .collect()
+            level.par_iter().flat_map_iter(|folder| removal.empty(folder)).collect()
         };
         levels.push(below);
     }
     // The levels above were opened for it.
     for level in levels.iter().skip(1).rev() {
         level.par_iter().with_min_len(16).for_each(|folder| {
-            let done = dir::at(removal.root.as_fd(), folder, |at, name| {
-                unlinkat(at, name, AtFlags::REMOVEDIR)
-            });
+            let done =
+                dir::at(removal.root.as_fd(), folder, |at, name| unlinkat(at, name, AtFlags::REMOVEDIR));
             removal.note(folder, done);
         });
     }

@@ -75,19 +75,12 @@ pub fn create(repo_root: &Path, dest: &Path, cancel: &AtomicBool) -> Result<Snap
     let path = match &work_tree {
         Some(work_tree) if !work_tree.prefix.as_os_str().is_empty() => {
             let path = made.dest.join(&work_tree.prefix);
-            DirBuilder::new()
-                .recursive(true)
-                .create(&path)
-                .map_err(|error| Error::write_io(&path, error))?;
+            DirBuilder::new().recursive(true).create(&path).map_err(|error| Error::write_io(&path, error))?;
             path.components().collect()
         }
         _ => made.dest.clone(),
     };
-    let part = Part {
-        copier: &copier,
-        cancel,
-        notes: Mutex::default(),
-    };
+    let part = Part { copier: &copier, cancel, notes: Mutex::default() };
     part.copy(&root, &path, work_tree.as_ref())?;
     let notes = part.notes.into_inner().unwrap_or_default();
     let sum = copier.finish()?;
@@ -103,11 +96,7 @@ pub fn create(repo_root: &Path, dest: &Path, cancel: &AtomicBool) -> Result<Snap
         branch,
         files: sum.files,
         bytes: sum.bytes,
-        method: if sum.shared * 2 > sum.files {
-            Method::Reflink
-        } else {
-            Method::Copy
-        },
+        method: if sum.shared * 2 > sum.files { Method::Reflink } else { Method::Copy },
         borrowed_objects: notes.borrowed_objects.into_iter().collect(),
         warnings: notes.warnings.into_iter().collect(),
     })
@@ -151,14 +140,10 @@ impl Part<'_> {
             notes.borrowed_objects.insert(objects);
             notes.warnings.extend(work_tree.warnings.iter().cloned());
         }
-        let nested = self
-            .copier
-            .copy(&Tree::of_listing(&work_tree.listing, false), from, to)?;
+        let nested = self.copier.copy(&Tree::of_listing(&work_tree.listing, false), from, to)?;
         // Not even asked for nothing: the first use starts threads.
         if !nested.is_empty() {
-            nested
-                .par_iter()
-                .try_for_each(|path| self.copy_nested(&from.join(path), &to.join(path)))?;
+            nested.par_iter().try_for_each(|path| self.copy_nested(&from.join(path), &to.join(path)))?;
         }
         if levels > 0 {
             git::skip_outside(top, &work_tree.prefix, self.cancel)?;
@@ -170,10 +155,7 @@ impl Part<'_> {
     /// of these is a submodule that was never fetched, or stands where a tracked file was.
     fn copy_nested(&self, from: &Path, to: &Path) -> Result<(), Error> {
         self.copier.check_cancel()?;
-        DirBuilder::new()
-            .recursive(true)
-            .create(to)
-            .map_err(|error| Error::write_io(to, error))?;
+        DirBuilder::new().recursive(true).create(to).map_err(|error| Error::write_io(to, error))?;
         if fs_err::symlink_metadata(from.join(".git")).is_err() {
             return Ok(());
         }
@@ -192,19 +174,12 @@ impl Part<'_> {
 
 fn check_dest(root: &Path, dest: &Path) -> Result<(), Error> {
     if fs_err::symlink_metadata(dest).is_ok() {
-        return Err(Error::Exists {
-            path: dest.to_owned(),
-        });
+        return Err(Error::Exists { path: dest.to_owned() });
     }
     // The nearest folder above it that exists, without symlinks.
-    let above = dest
-        .ancestors()
-        .find_map(|folder| fs_err::canonicalize(folder).ok());
+    let above = dest.ancestors().find_map(|folder| fs_err::canonicalize(folder).ok());
     if above.is_some_and(|above| above.starts_with(root)) {
-        return Err(Error::InsideRepository {
-            root: root.to_owned(),
-            dest: dest.to_owned(),
-        });
+        return Err(Error::InsideRepository { root: root.to_owned(), dest: dest.to_owned() });
     }
     Ok(())
 }
@@ -219,16 +194,9 @@ struct Made {
 
 impl Made {
     fn create(dest: &Path) -> Result<Self, Error> {
-        let missing: Vec<&Path> = dest
-            .ancestors()
-            .skip(1)
-            .take_while(|folder| fs_err::symlink_metadata(folder).is_err())
-            .collect();
-        let mut made = Self {
-            dest: dest.to_owned(),
-            above: Vec::new(),
-            complete: false,
-        };
+        let missing: Vec<&Path> =
+            dest.ancestors().skip(1).take_while(|folder| fs_err::symlink_metadata(folder).is_err()).collect();
+        let mut made = Self { dest: dest.to_owned(), above: Vec::new(), complete: false };
         for folder in missing.into_iter().rev() {
             // What is in a repository concerns its user alone, wherever the copies are kept.
             match DirBuilder::new().mode(0o700).create(folder) {
@@ -242,9 +210,7 @@ impl Made {
             Ok(()) => Ok(made),
             Err(error) => {
                 let error = match error.kind() {
-                    ErrorKind::AlreadyExists => Error::Exists {
-                        path: dest.to_owned(),
-                    },
+                    ErrorKind::AlreadyExists => Error::Exists { path: dest.to_owned() },
                     _ => Error::write_io(dest, error),
                 };
                 made.remove_above();

@@ -32,19 +32,10 @@ impl<'a> Tree<'a> {
     /// Reads relative paths, each ended by a NUL, without those of Loom's runtime folder. A path that ends in `/` is a
     /// folder: with `descend` one of the tree, else a name like any other.
     pub(crate) fn of_listing(listing: &'a [u8], descend: bool) -> Self {
-        let mut tree = Self {
-            folders: vec![Folder {
-                path: b"",
-                parent: 0,
-                names: Vec::new(),
-            }],
-        };
+        let mut tree = Self { folders: vec![Folder { path: b"", parent: 0, names: Vec::new() }] };
         let mut known = HashMap::from([(&b""[..], 0)]);
         let mut last = 0;
-        for path in listing
-            .split(|&byte| byte == 0)
-            .filter(|path| !path.is_empty() && !is_runtime(path))
-        {
+        for path in listing.split(|&byte| byte == 0).filter(|path| !path.is_empty() && !is_runtime(path)) {
             let path = match path.strip_suffix(b"/") {
                 Some(folder) if descend => {
                     tree.folder(folder, &mut known);
@@ -83,11 +74,7 @@ impl<'a> Tree<'a> {
             at = split(at).0;
         };
         for path in missing.into_iter().rev() {
-            self.folders.push(Folder {
-                path,
-                parent: index,
-                names: Vec::new(),
-            });
+            self.folders.push(Folder { path, parent: index, names: Vec::new() });
             index = self.folders.len() - 1;
             known.insert(path, index);
         }
@@ -106,10 +93,7 @@ pub(crate) fn walk(root: &Path, cancel: &AtomicBool) -> Result<Vec<u8>, Error> {
         }
         let mut visit = |name: &[u8], kind| {
             let path = dir::join(&folder, name);
-            if !matches!(
-                kind,
-                FileType::RegularFile | FileType::Symlink | FileType::Directory
-            ) {
+            if !matches!(kind, FileType::RegularFile | FileType::Symlink | FileType::Directory) {
                 return Ok(());
             }
             if kind == FileType::Directory && is_runtime(&path) {
@@ -142,8 +126,7 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 }
 
 fn is_runtime(path: &[u8]) -> bool {
-    path.strip_prefix(RUNTIME_DIR.as_bytes())
-        .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    path.strip_prefix(RUNTIME_DIR.as_bytes()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 #[cfg(test)]
@@ -156,21 +139,13 @@ mod tests {
             .folders
             .iter()
             .map(|folder| {
-                (
-                    text(folder.path),
-                    folder.parent,
-                    folder.names.iter().map(|name| text(name)).collect(),
-                )
+                (text(folder.path), folder.parent, folder.names.iter().map(|name| text(name)).collect())
             })
             .collect()
     }
 
     fn row(path: &str, parent: usize, names: &[&str]) -> (String, usize, Vec<String>) {
-        (
-            path.to_owned(),
-            parent,
-            names.iter().map(|&name| name.to_owned()).collect(),
-        )
+        (path.to_owned(), parent, names.iter().map(|&name| name.to_owned()).collect())
     }
 
     #[test]
@@ -211,9 +186,6 @@ mod tests {
     #[test]
     fn a_listed_folder_is_a_name_or_part_of_the_tree() {
         assert_eq!(shown(b"a/b/\0", false), [row("", 0, &[]), row("a", 0, &["b"])]);
-        assert_eq!(
-            shown(b"a/b/\0", true),
-            [row("", 0, &[]), row("a", 0, &[]), row("a/b", 1, &[])]
-        );
+        assert_eq!(shown(b"a/b/\0", true), [row("", 0, &[]), row("a", 0, &[]), row("a/b", 1, &[])]);
     }
 }

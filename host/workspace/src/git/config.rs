@@ -97,10 +97,7 @@ fn read_list(text: &[u8]) -> Vec<(String, Vec<u8>)> {
 /// Of a key that stands twice the last counts.
 fn keep(settings: &mut Vec<(String, Vec<u8>)>, key: String, value: &[u8]) {
     // To git a submodule is in use if it has a URL. The URL may hold a password, so this is said in the other way.
-    let (key, value) = match key
-        .strip_prefix("submodule.")
-        .and_then(|rest| rest.strip_suffix(".url"))
-    {
+    let (key, value) = match key.strip_prefix("submodule.").and_then(|rest| rest.strip_suffix(".url")) {
         Some(name) => (format!("submodule.{name}.active"), &b"true"[..]),
         None => (key, value),
     };
@@ -116,12 +113,7 @@ mod tests {
 
     fn plain(text: &str) -> Option<Vec<(String, String)>> {
         let settings = read_plain(text.as_bytes())?;
-        Some(
-            settings
-                .into_iter()
-                .map(|(key, value)| (key, String::from_utf8(value).unwrap()))
-                .collect(),
-        )
+        Some(settings.into_iter().map(|(key, value)| (key, String::from_utf8(value).unwrap())).collect())
     }
 
     fn setting(key: &str, value: &str) -> (String, String) {

@@ -27,10 +27,7 @@ impl From<io::Error> for RunError {
 }
 
 /// How long to wait for git before looking at the cancel flag again.
-const POLL: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 50_000_000,
-};
+const POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// Starts all of `commands`, then collects what they write, in their order.
 pub(super) fn run_together(commands: &mut [Command], cancel: &AtomicBool) -> Result<Vec<Output>, RunError> {
@@ -43,11 +40,8 @@ pub(super) fn run_together(commands: &mut [Command], cancel: &AtomicBool) -> Res
         if cancel.load(Ordering::Relaxed) {
             return Err(RunError::Cancelled);
         }
-        let mut pipes: Vec<&mut Pipe> = running
-            .iter_mut()
-            .flat_map(|run| &mut run.pipes)
-            .filter(|pipe| pipe.from.is_some())
-            .collect();
+        let mut pipes: Vec<&mut Pipe> =
+            running.iter_mut().flat_map(|run| &mut run.pipes).filter(|pipe| pipe.from.is_some()).collect();
         if pipes.is_empty() {
             break;
         }
@@ -91,13 +85,7 @@ impl Running {
         let mut child = command.spawn()?;
         let stdout = child.stdout.take().map(|pipe| pipe.into());
         let stderr = child.stderr.take().map(|pipe| pipe.into());
-        Ok(Self {
-            child,
-            pipes: [stdout, stderr].map(|from| Pipe {
-                from,
-                bytes: Vec::new(),
-            }),
-        })
+        Ok(Self { child, pipes: [stdout, stderr].map(|from| Pipe { from, bytes: Vec::new() }) })
     }
 }
 

@@ -13,14 +13,7 @@ use crate::support::{Fixture, assert_same_to_git, files, set, write};
 
 #[test]
 fn tracked_modified_staged_and_untracked_files_come_ignored_and_deleted_ones_do_not() {
-    let repo = Fixture::with([
-        ".gitignore",
-        "same",
-        "modified",
-        "deleted",
-        "staged-deleted",
-        "old-name",
-    ]);
+    let repo = Fixture::with([".gitignore", "same", "modified", "deleted", "staged-deleted", "old-name"]);
     repo.write(".gitignore", "*.log\n/target/\n");
     repo.write("modified", "changed");
     repo.write("added", "added");
@@ -35,37 +28,14 @@ fn tracked_modified_staged_and_untracked_files_come_ignored_and_deleted_ones_do_
     let snapshot = repo.snapshot();
     assert_eq!(
         files(snapshot.path()),
-        set([
-            ".gitignore",
-            "same",
-            "modified",
-            "added",
-            "new-name",
-            "folder/",
-            "folder/untracked"
-        ])
+        set([".gitignore", "same", "modified", "added", "new-name", "folder/", "folder/untracked"])
     );
-    assert_eq!(
-        fs_err::read_to_string(snapshot.path().join("modified")).unwrap(),
-        "changed"
-    );
-    assert_eq!(
-        fs_err::read_to_string(snapshot.path().join("new-name")).unwrap(),
-        "old-name"
-    );
+    assert_eq!(fs_err::read_to_string(snapshot.path().join("modified")).unwrap(), "changed");
+    assert_eq!(fs_err::read_to_string(snapshot.path().join("new-name")).unwrap(), "old-name");
     assert_eq!(snapshot.files, 6);
     assert_eq!(
         snapshot.bytes,
-        [
-            "*.log\n/target/\n",
-            "same",
-            "changed",
-            "added",
-            "old-name",
-            "untracked"
-        ]
-        .concat()
-        .len() as u64
+        ["*.log\n/target/\n", "same", "changed", "added", "old-name", "untracked"].concat().len() as u64
     );
     assert_same_to_git(repo.root(), snapshot.path());
 }
@@ -92,10 +62,7 @@ fn a_tracked_file_comes_though_it_is_ignored() {
 
 #[test]
 fn the_runtime_folder_never_comes_even_if_git_does_not_ignore_it() {
-    for repo in [
-        Fixture::with([".loom/workflow.yml", ".loom/.runtime/tracked"]),
-        Fixture::plain(),
-    ] {
+    for repo in [Fixture::with([".loom/workflow.yml", ".loom/.runtime/tracked"]), Fixture::plain()] {
         repo.write(".loom/workflow.yml", "version: v1");
         repo.write(".loom/.runtime/receipts/r.json", "{}");
         let snapshot = repo.snapshot();
@@ -113,22 +80,15 @@ fn what_git_could_not_look_at_is_said() {
     symlink("../a", repo.root().join("folder/.gitignore")).unwrap();
     let snapshot = repo.snapshot();
     assert_eq!(snapshot.warnings.len(), 1);
-    assert!(
-        snapshot.warnings[0].contains("folder/.gitignore"),
-        "{:?}",
-        snapshot.warnings
-    );
+    assert!(snapshot.warnings[0].contains("folder/.gitignore"), "{:?}", snapshot.warnings);
 }
 
 #[test]
 fn symlinks_stay_symlinks() {
     let repo = Fixture::with(["real/file"]);
-    for (link, target) in [
-        ("to-file", "real/file"),
-        ("to-folder", "real"),
-        ("dangling", "nowhere"),
-        ("absolute", "/etc"),
-    ] {
+    for (link, target) in
+        [("to-file", "real/file"), ("to-folder", "real"), ("dangling", "nowhere"), ("absolute", "/etc")]
+    {
         symlink(target, repo.root().join(link)).unwrap();
     }
     repo.commit_all("links");
@@ -142,10 +102,7 @@ fn symlinks_stay_symlinks() {
         ("absolute", "/etc"),
         ("untracked-link", "real"),
     ] {
-        assert_eq!(
-            fs_err::read_link(snapshot.path().join(link)).unwrap(),
-            Path::new(target)
-        );
+        assert_eq!(fs_err::read_link(snapshot.path().join(link)).unwrap(), Path::new(target));
     }
     assert_same_to_git(repo.root(), snapshot.path());
 }
@@ -176,14 +133,7 @@ fn a_tracked_file_that_became_a_folder_and_the_other_way_round() {
 
 #[test]
 fn modes_are_kept_whatever_the_umask() {
-    let repo = Fixture::with([
-        "plain",
-        "run.sh",
-        "read-only",
-        "private",
-        "open/file",
-        "closed/file",
-    ]);
+    let repo = Fixture::with(["plain", "run.sh", "read-only", "private", "open/file", "closed/file"]);
     let modes = [
         ("plain", 0o644),
         ("run.sh", 0o775),
@@ -213,10 +163,7 @@ fn a_read_only_folder_is_filled_with_its_folders() {
             set_mode(&repo.root().join(folder), 0o555);
         }
         let snapshot = repo.snapshot();
-        assert_eq!(
-            fs_err::read_to_string(snapshot.path().join("a/b/c/file")).unwrap(),
-            "x"
-        );
+        assert_eq!(fs_err::read_to_string(snapshot.path().join("a/b/c/file")).unwrap(), "x");
         for folder in ["a", "a/b", "a/b/c"] {
             assert_eq!(mode_of(&snapshot.path().join(folder)), 0o555);
             set_mode(&repo.root().join(folder), 0o755);
@@ -230,10 +177,7 @@ fn a_read_only_folder_is_filled_with_its_folders() {
 fn files_keep_their_times() {
     let repo = Fixture::with(["old"]);
     let long_ago = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789);
-    let file = fs_err::OpenOptions::new()
-        .write(true)
-        .open(repo.root().join("old"))
-        .unwrap();
+    let file = fs_err::OpenOptions::new().write(true).open(repo.root().join("old")).unwrap();
     file.file().set_modified(long_ago).unwrap();
     let snapshot = repo.snapshot();
     let copied = fs_err::metadata(snapshot.path().join("old")).unwrap();
@@ -245,20 +189,8 @@ fn sockets_fifos_and_devices_stay_out() {
     for repo in [Fixture::with(["file"]), Fixture::plain()] {
         repo.write("file", "");
         let _listener = UnixListener::bind(repo.root().join("socket")).unwrap();
-        mknodat(
-            CWD,
-            repo.root().join("fifo"),
-            FileType::Fifo,
-            Mode::RUSR | Mode::WUSR,
-            0,
-        )
-        .unwrap();
-        assert!(
-            fs_err::metadata(repo.root().join("fifo"))
-                .unwrap()
-                .file_type()
-                .is_fifo()
-        );
+        mknodat(CWD, repo.root().join("fifo"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        assert!(fs_err::metadata(repo.root().join("fifo")).unwrap().file_type().is_fifo());
         assert_eq!(files(repo.snapshot().path()), set(["file"]));
     }
 }
@@ -269,14 +201,7 @@ fn a_tracked_file_that_became_a_fifo_is_left_out_and_not_waited_for() {
     for name in ["pipe", "socket"] {
         fs_err::remove_file(repo.root().join(name)).unwrap();
     }
-    mknodat(
-        CWD,
-        repo.root().join("pipe"),
-        FileType::Fifo,
-        Mode::RUSR | Mode::WUSR,
-        0,
-    )
-    .unwrap();
+    mknodat(CWD, repo.root().join("pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     let _listener = UnixListener::bind(repo.root().join("socket")).unwrap();
     assert_eq!(files(repo.snapshot().path()), set(["file"]));
 }
@@ -302,10 +227,7 @@ fn names_are_bytes() {
         }
         let snapshot = repo.snapshot();
         for name in names {
-            assert_eq!(
-                fs_err::read(snapshot.path().join(OsStr::from_bytes(name))).unwrap(),
-                name
-            );
+            assert_eq!(fs_err::read(snapshot.path().join(OsStr::from_bytes(name))).unwrap(), name);
         }
         assert_eq!(files(snapshot.path()), files(repo.root()));
         if is_git {
@@ -376,10 +298,7 @@ fn the_copy_is_independent_of_the_original() {
 fn five_thousand_files_in_many_folders_and_in_one() {
     let repo = Fixture::empty();
     for index in 0..2500 {
-        repo.write(
-            format!("many/{}/{}/{index}", index % 7, index % 113),
-            index.to_string(),
-        );
+        repo.write(format!("many/{}/{}/{index}", index % 7, index % 113), index.to_string());
         repo.write(format!("one/{index}"), index.to_string());
     }
     repo.commit_all("many");
@@ -403,10 +322,7 @@ fn deep_folders() {
     }
     repo.commit_all("deep");
     let snapshot = repo.snapshot();
-    assert_eq!(
-        fs_err::read_to_string(snapshot.path().join(format!("{deep}file"))).unwrap(),
-        "deep"
-    );
+    assert_eq!(fs_err::read_to_string(snapshot.path().join(format!("{deep}file"))).unwrap(), "deep");
     assert_eq!(snapshot.files, 4);
     assert_same_to_git(repo.root(), snapshot.path());
 }
@@ -437,10 +353,7 @@ fn a_plain_folder_comes_whole() {
     fs_err::create_dir_all(folder.root().join("empty/folder")).unwrap();
     let snapshot = folder.snapshot();
     assert_eq!(files(snapshot.path()), files(folder.root()));
-    assert_eq!(
-        (snapshot.head_sha.as_deref(), snapshot.branch.as_deref()),
-        (None, None)
-    );
+    assert_eq!((snapshot.head_sha.as_deref(), snapshot.branch.as_deref()), (None, None));
     assert!(!snapshot.path().join(".git").exists());
     assert_eq!(snapshot.files, 3);
     assert!(snapshot.borrowed_objects.is_empty());

@@ -13,12 +13,7 @@ fn head_is_detached_at_the_same_commit() {
     assert_eq!(snapshot.head_sha.as_deref(), Some(&*sha));
     assert_eq!(snapshot.branch.as_deref(), Some("feature/x"));
     assert_eq!(git(snapshot.path(), ["rev-parse", "HEAD"]).trim(), sha);
-    assert_eq!(
-        git_output(snapshot.path(), ["symbolic-ref", "HEAD"])
-            .status
-            .code(),
-        Some(128)
-    );
+    assert_eq!(git_output(snapshot.path(), ["symbolic-ref", "HEAD"]).status.code(), Some(128));
     assert_same_to_git(repo.root(), snapshot.path());
 }
 
@@ -38,14 +33,8 @@ fn a_repository_without_commits() {
     repo.write("untracked", "");
     repo.git(["add", "staged"]);
     let snapshot = repo.snapshot();
-    assert_eq!(
-        (snapshot.head_sha.as_deref(), snapshot.branch.as_deref()),
-        (None, Some("main"))
-    );
-    assert_eq!(
-        git(snapshot.path(), ["symbolic-ref", "HEAD"]),
-        "refs/heads/main\n"
-    );
+    assert_eq!((snapshot.head_sha.as_deref(), snapshot.branch.as_deref()), (None, Some("main")));
+    assert_eq!(git(snapshot.path(), ["symbolic-ref", "HEAD"]), "refs/heads/main\n");
     assert_eq!(snapshot.files, 2);
     assert_same_to_git(repo.root(), snapshot.path());
 }
@@ -60,9 +49,7 @@ fn a_repository_with_nothing_at_all() {
 
 #[test]
 fn every_state_of_a_file_is_the_same_to_git() {
-    let repo = Fixture::with([
-        "modified", "staged", "both", "deleted", "removed", "from", "mode", "intent",
-    ]);
+    let repo = Fixture::with(["modified", "staged", "both", "deleted", "removed", "from", "mode", "intent"]);
     for name in ["modified", "staged", "both"] {
         repo.write(name, "one");
     }
@@ -95,11 +82,7 @@ fn a_conflict_is_the_same_to_git() {
     assert!(!git_output(repo.root(), ["merge", "other"]).status.success());
     let snapshot = repo.snapshot();
     assert!(git(snapshot.path(), ["status", "--porcelain"]).contains("UU file"));
-    assert!(
-        fs_err::read_to_string(snapshot.path().join("file"))
-            .unwrap()
-            .contains("<<<<<<<")
-    );
+    assert!(fs_err::read_to_string(snapshot.path().join("file")).unwrap().contains("<<<<<<<"));
     assert_same_to_git(repo.root(), snapshot.path());
 }
 
@@ -121,13 +104,7 @@ fn a_change_within_the_second_of_the_commit_is_seen() {
 fn git_need_not_read_the_files_again() {
     let repo = Fixture::with(["file"]);
     let old = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
-    let set_old = |path| {
-        fs_err::File::open(path)
-            .unwrap()
-            .file()
-            .set_modified(old)
-            .unwrap()
-    };
+    let set_old = |path| fs_err::File::open(path).unwrap().file().set_modified(old).unwrap();
     set_old(repo.root().join("file"));
     repo.git(["update-index", "--refresh"]);
     let snapshot = repo.snapshot();
@@ -150,11 +127,9 @@ fn history_tags_and_branches_are_there() {
     repo.write("c", "");
     repo.commit_all("third");
     let snapshot = repo.snapshot();
-    for args in [
-        ["describe", "--long", "--always"],
-        ["merge-base", "packed", "HEAD"],
-        ["log", "--all", "--oneline"],
-    ] {
+    for args in
+        [["describe", "--long", "--always"], ["merge-base", "packed", "HEAD"], ["log", "--all", "--oneline"]]
+    {
         assert_eq!(git(snapshot.path(), args), repo.git(args));
     }
     assert_eq!(git(snapshot.path(), ["for-each-ref"]), repo.git(["for-each-ref"]));
@@ -179,17 +154,8 @@ fn objects_are_borrowed_and_the_original_cannot_be_written_to() {
 #[test]
 fn settings_that_hold_credentials_or_start_programs_stay_behind() {
     let repo = Fixture::with(["a"]);
-    repo.git([
-        "remote",
-        "add",
-        "origin",
-        "https://someone:s3cret@example.org/x.git",
-    ]);
-    repo.git([
-        "config",
-        "http.https://example.org/.extraheader",
-        "AUTHORIZATION: basic s3cret",
-    ]);
+    repo.git(["remote", "add", "origin", "https://someone:s3cret@example.org/x.git"]);
+    repo.git(["config", "http.https://example.org/.extraheader", "AUTHORIZATION: basic s3cret"]);
     repo.git(["config", "core.hooksPath", "s3cret-hooks"]);
     repo.git(["config", "core.fsmonitor", "s3cret-monitor"]);
     repo.write(".git/hooks/pre-commit", "#!/bin/sh\nexit 1\n");
@@ -224,12 +190,7 @@ fn settings_of_included_files_and_of_one_work_tree_come_along() {
     repo.git(["config", "include.path", "more"]);
     let snapshot = repo.snapshot();
     assert_eq!(git(snapshot.path(), ["config", "core.eol"]), "crlf\n");
-    assert_eq!(
-        git_output(snapshot.path(), ["config", "include.path"])
-            .status
-            .code(),
-        Some(1)
-    );
+    assert_eq!(git_output(snapshot.path(), ["config", "include.path"]).status.code(), Some(1));
     loom_workspace::remove(snapshot.dir()).unwrap();
 
     repo.git(["config", "--unset", "include.path"]);
@@ -268,10 +229,7 @@ fn a_shallow_clone() {
     repo.commit_all("second");
     let url = format!("file://{}", repo.root().display());
     let shallow = repo.beside("shallow");
-    git(
-        repo.base(),
-        ["clone", "-q", "--depth=1", &url, shallow.to_str().unwrap()],
-    );
+    git(repo.base(), ["clone", "-q", "--depth=1", &url, shallow.to_str().unwrap()]);
     let snapshot = repo.snapshot_of(&shallow);
     assert_eq!(git(snapshot.path(), ["log", "--format=%s"]), "second\n");
     assert_same_to_git(&shallow, snapshot.path());
@@ -281,16 +239,7 @@ fn a_shallow_clone() {
 fn a_clone_that_borrows_objects_itself() {
     let repo = Fixture::with(["a"]);
     let borrower = repo.beside("borrower");
-    git(
-        repo.base(),
-        [
-            "clone",
-            "-q",
-            "--shared",
-            repo.root().to_str().unwrap(),
-            borrower.to_str().unwrap(),
-        ],
-    );
+    git(repo.base(), ["clone", "-q", "--shared", repo.root().to_str().unwrap(), borrower.to_str().unwrap()]);
     let snapshot = repo.snapshot_of(&borrower);
     assert_same_to_git(&borrower, snapshot.path());
 }
@@ -303,9 +252,7 @@ fn a_split_index() {
     repo.git(["add", "b"]);
     let shared = fs_err::read_dir(repo.root().join(".git")).unwrap();
     assert!(
-        shared
-            .filter_map(Result::ok)
-            .any(|e| e.file_name().to_string_lossy().starts_with("sharedindex"))
+        shared.filter_map(Result::ok).any(|e| e.file_name().to_string_lossy().starts_with("sharedindex"))
     );
     let snapshot = repo.snapshot();
     assert_same_to_git(repo.root(), snapshot.path());

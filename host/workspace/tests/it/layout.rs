@@ -18,10 +18,7 @@ fn a_linked_work_tree() {
     let snapshot = repo.snapshot_of(&linked);
     assert_eq!(snapshot.branch.as_deref(), Some("side"));
     assert!(snapshot.path().join(".git").is_dir());
-    assert_eq!(
-        git(snapshot.path(), ["rev-parse", "main"]),
-        repo.git(["rev-parse", "main"])
-    );
+    assert_eq!(git(snapshot.path(), ["rev-parse", "main"]), repo.git(["rev-parse", "main"]));
     assert_same_to_git(&linked, snapshot.path());
 }
 
@@ -29,16 +26,7 @@ fn a_linked_work_tree() {
 fn a_linked_work_tree_of_a_bare_repository() {
     let repo = Fixture::with(["a"]);
     let bare = repo.beside("bare.git");
-    git(
-        repo.base(),
-        [
-            "clone",
-            "-q",
-            "--bare",
-            repo.root().to_str().unwrap(),
-            bare.to_str().unwrap(),
-        ],
-    );
+    git(repo.base(), ["clone", "-q", "--bare", repo.root().to_str().unwrap(), bare.to_str().unwrap()]);
     let linked = repo.beside("linked");
     git(&bare, ["worktree", "add", "-q", linked.to_str().unwrap(), "main"]);
     let snapshot = repo.snapshot_of(&linked);
@@ -61,22 +49,10 @@ fn a_git_folder_kept_elsewhere() {
 fn submodules_are_repositories_of_their_own_in_the_copy_too() {
     let inner = Fixture::with(["inner-file"]);
     let middle = Fixture::with(["middle-file"]);
-    middle.git([
-        "submodule",
-        "--quiet",
-        "add",
-        inner.root().to_str().unwrap(),
-        "deep/inner",
-    ]);
+    middle.git(["submodule", "--quiet", "add", inner.root().to_str().unwrap(), "deep/inner"]);
     middle.commit_all("with a submodule");
     let repo = Fixture::with(["a"]);
-    repo.git([
-        "submodule",
-        "--quiet",
-        "add",
-        middle.root().to_str().unwrap(),
-        "libs/middle",
-    ]);
+    repo.git(["submodule", "--quiet", "add", middle.root().to_str().unwrap(), "libs/middle"]);
     repo.git(["submodule", "--quiet", "update", "--init", "--recursive"]);
     repo.commit_all("with submodules");
     let middle_copy = repo.root().join("libs/middle");
@@ -94,16 +70,7 @@ fn submodules_are_repositories_of_their_own_in_the_copy_too() {
     }
     let status = git(snapshot.path(), ["status", "--porcelain"]);
     assert_eq!(status, " M libs/middle\n");
-    let used = git(
-        snapshot.path(),
-        [
-            "submodule",
-            "foreach",
-            "--quiet",
-            "--recursive",
-            "echo $displaypath",
-        ],
-    );
+    let used = git(snapshot.path(), ["submodule", "foreach", "--quiet", "--recursive", "echo $displaypath"]);
     assert_eq!(used, "libs/middle\nlibs/middle/deep/inner\n");
     assert_eq!(snapshot.borrowed_objects.len(), 3);
     assert_eq!(snapshot.files, 7);
@@ -113,24 +80,10 @@ fn submodules_are_repositories_of_their_own_in_the_copy_too() {
 fn a_submodule_that_was_never_fetched_is_an_empty_folder() {
     let inner = Fixture::with(["inner-file"]);
     let origin = Fixture::with(["a"]);
-    origin.git([
-        "submodule",
-        "--quiet",
-        "add",
-        inner.root().to_str().unwrap(),
-        "lib",
-    ]);
+    origin.git(["submodule", "--quiet", "add", inner.root().to_str().unwrap(), "lib"]);
     origin.commit_all("with a submodule");
     let clone = origin.beside("clone");
-    git(
-        origin.base(),
-        [
-            "clone",
-            "-q",
-            origin.root().to_str().unwrap(),
-            clone.to_str().unwrap(),
-        ],
-    );
+    git(origin.base(), ["clone", "-q", origin.root().to_str().unwrap(), clone.to_str().unwrap()]);
     let snapshot = origin.snapshot_of(&clone);
     assert_eq!(files(snapshot.path()), set(["a", ".gitmodules", "lib/"]));
     assert_same_to_git(&clone, snapshot.path());
@@ -140,13 +93,7 @@ fn a_submodule_that_was_never_fetched_is_an_empty_folder() {
 fn a_submodule_as_the_root() {
     let inner = Fixture::with(["inner-file"]);
     let repo = Fixture::with(["a"]);
-    repo.git([
-        "submodule",
-        "--quiet",
-        "add",
-        inner.root().to_str().unwrap(),
-        "lib",
-    ]);
+    repo.git(["submodule", "--quiet", "add", inner.root().to_str().unwrap(), "lib"]);
     let snapshot = repo.snapshot_of(&repo.root().join("lib"));
     assert_eq!(files(snapshot.path()), set(["inner-file"]));
     assert_same_to_git(&repo.root().join("lib"), snapshot.path());
@@ -165,13 +112,7 @@ fn an_untracked_repository_in_the_repository() {
     let snapshot = repo.snapshot();
     assert_eq!(
         files(snapshot.path()),
-        set([
-            "a",
-            "tools/",
-            "tools/nested/",
-            "tools/nested/b",
-            "tools/nested/.gitignore"
-        ])
+        set(["a", "tools/", "tools/nested/", "tools/nested/b", "tools/nested/.gitignore"])
     );
     assert_same_to_git(&nested, &snapshot.path().join("tools/nested"));
     assert_same_to_git(repo.root(), snapshot.path());
@@ -217,15 +158,9 @@ fn a_subfolder_as_the_root() {
         ])
     );
     write(&snapshot.path().join("by-a-job.log"), "");
-    assert_eq!(
-        git(snapshot.path(), ["status", "--porcelain"]),
-        repo.git(["status", "--porcelain"])
-    );
+    assert_eq!(git(snapshot.path(), ["status", "--porcelain"]), repo.git(["status", "--porcelain"]));
     assert_eq!(git(snapshot.path(), ["diff", "HEAD"]), repo.git(["diff", "HEAD"]));
-    assert_eq!(
-        git(snapshot.path(), ["rev-parse", "--show-prefix"]),
-        "apps/web/\n"
-    );
+    assert_eq!(git(snapshot.path(), ["rev-parse", "--show-prefix"]), "apps/web/\n");
     assert_eq!(snapshot.files, 3);
 }
 
@@ -260,10 +195,7 @@ fn a_folder_that_the_repository_around_it_ignores_is_no_part_of_it() {
     home.write("project/.loom/workflow.yml", "");
     home.write("project/file", "");
     let snapshot = home.snapshot_of(&home.root().join("project"));
-    assert_eq!(
-        files(snapshot.path()),
-        set([".loom/", ".loom/workflow.yml", "file"])
-    );
+    assert_eq!(files(snapshot.path()), set([".loom/", ".loom/workflow.yml", "file"]));
     assert_eq!(snapshot.path(), snapshot.dir());
     assert_eq!(snapshot.head_sha, None);
 }

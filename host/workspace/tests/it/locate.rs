@@ -8,25 +8,13 @@ use crate::support::Fixture;
 
 #[test]
 fn the_nearest_folder_with_loom_in_it_comes_before_the_git_top_level() {
-    let repo = Fixture::with([
-        "apps/web/.loom/workflow.yml",
-        "apps/web/src/deep/file",
-        "apps/api/file",
-    ]);
+    let repo = Fixture::with(["apps/web/.loom/workflow.yml", "apps/web/src/deep/file", "apps/api/file"]);
     let web = repo.root().join("apps/web");
     for from in ["apps/web", "apps/web/src/deep", "apps/web/.loom"] {
-        assert_eq!(
-            find_repo_root(&repo.root().join(from)).as_deref(),
-            Some(&*web),
-            "{from}"
-        );
+        assert_eq!(find_repo_root(&repo.root().join(from)).as_deref(), Some(&*web), "{from}");
     }
     for from in ["apps/api", "apps", ""] {
-        assert_eq!(
-            find_repo_root(&repo.root().join(from)).as_deref(),
-            Some(repo.root()),
-            "{from}"
-        );
+        assert_eq!(find_repo_root(&repo.root().join(from)).as_deref(), Some(repo.root()), "{from}");
     }
 }
 
@@ -42,10 +30,7 @@ fn the_nearer_of_two_wins() {
 #[test]
 fn a_file_named_loom_is_no_mark() {
     let repo = Fixture::with(["folder/.loom"]);
-    assert_eq!(
-        find_repo_root(&repo.root().join("folder")).as_deref(),
-        Some(repo.root())
-    );
+    assert_eq!(find_repo_root(&repo.root().join("folder")).as_deref(), Some(repo.root()));
 }
 
 #[test]
@@ -61,10 +46,7 @@ fn workspaces_are_named_after_the_repository() {
     assert_eq!(first.parent(), Some(Path::new("/cache")));
     let name = first.file_name().unwrap().to_str().unwrap();
     let hash = name.strip_prefix("project-").unwrap();
-    assert!(
-        hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        "{name}"
-    );
+    assert!(hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{name}");
     assert_eq!(first, dir("/home/one/project"));
     assert_ne!(first, dir("/home/two/project"));
 }

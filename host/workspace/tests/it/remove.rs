@@ -16,11 +16,7 @@ fn a_path_that_is_gone_is_fine() {
 #[test]
 fn read_only_and_closed_folders_go_too() {
     let folder = Fixture::plain();
-    for (path, mode) in [
-        ("read-only/a/file", 0o555),
-        ("closed/b/file", 0o000),
-        ("blind/c/file", 0o300),
-    ] {
+    for (path, mode) in [("read-only/a/file", 0o555), ("closed/b/file", 0o000), ("blind/c/file", 0o300)] {
         let file = folder.root().join(path);
         write(&file, "");
         let mode = std::fs::Permissions::from_mode(mode);
@@ -53,10 +49,7 @@ fn symlinks_are_removed_and_not_followed() {
 fn many_folders_and_files() {
     let folder = Fixture::plain();
     for index in 0..3000 {
-        folder.write(
-            format!("{}/{}/{}/{index}", index % 5, index % 31, index % 171),
-            "",
-        );
+        folder.write(format!("{}/{}/{}/{index}", index % 5, index % 31, index % 171), "");
     }
     remove(folder.root()).unwrap();
     assert!(!folder.root().exists());

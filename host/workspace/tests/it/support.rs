@@ -111,10 +111,7 @@ pub(crate) fn git_output<const N: usize>(folder: &Path, args: [&str; N]) -> Outp
 }
 
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "tests need git, and themselves in another environment"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "tests need git, and themselves in another environment")]
     Command::new(program)
 }
 
@@ -129,13 +126,8 @@ pub(crate) fn files(root: &Path) -> BTreeSet<String> {
                 continue;
             }
             let path = entry.path();
-            let mut shown = path
-                .strip_prefix(root)
-                .unwrap()
-                .as_os_str()
-                .as_bytes()
-                .escape_ascii()
-                .to_string();
+            let mut shown =
+                path.strip_prefix(root).unwrap().as_os_str().as_bytes().escape_ascii().to_string();
             if entry.file_type().unwrap().is_dir() {
                 shown.push('/');
                 folders.push(path);
@@ -166,10 +158,7 @@ pub(crate) fn assert_same_to_git(original: &Path, copy: &Path) {
                 .envs([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")])
                 .output()
                 .unwrap();
-            (
-                output.status.code(),
-                String::from_utf8_lossy(&output.stdout).into_owned(),
-            )
+            (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
         };
         assert_eq!(run(copy), run(original), "git {args:?}");
     }
