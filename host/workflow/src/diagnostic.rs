@@ -9,7 +9,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet}
 use loom_contract::error::code;
 use loom_contract::receipt::WorkflowError;
 
-use crate::source::{Sources, Span};
+use crate::source::{Cursor, Sources, Span};
 
 /// More problems than these are counted, not kept: nobody reads them, and a hostile file would fill the memory.
 const MOST_PROBLEMS: usize = 1000;
@@ -86,11 +86,7 @@ impl Diagnostics {
 
     /// Each with the line that it is about and a caret under the place; `color` adds ANSI sequences.
     pub fn render_excerpt(&self, color: bool) -> String {
-        let renderer = if color {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
-        };
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let mut text = String::new();
         for item in &self.items {
             text.push_str(&renderer.render(&[self.excerpt(item)]));
@@ -128,19 +124,14 @@ impl Diagnostics {
         let (line, range) = self.sources.line(item.span);
         let (shown, range) = shorten(line, range);
         let annotation = AnnotationKind::Primary.span(range).label(item.label.as_deref());
-        let snippet = Snippet::source(shown)
-            .line_start(item.line as usize)
-            .annotation(annotation);
-        let group = level
-            .primary_title(format!("{}: {}", item.pointer, item.hint))
-            .id(item.code);
+        let snippet = Snippet::source(shown).line_start(item.line as usize).annotation(annotation);
+        let group = level.primary_title(format!("{}: {}", item.pointer, item.hint)).id(item.code);
         if shown.len() == line.len() {
             return group.element(snippet.path(item.file.as_str()));
         }
         // The column in a piece of a line is not the column in the file.
-        let origin = Origin::path(item.file.as_str())
-            .line(item.line as usize)
-            .char_column(item.column as usize);
+        let origin =
+            Origin::path(item.file.as_str()).line(item.line as usize).char_column(item.column as usize);
         group.element(origin).element(snippet)
     }
 
@@ -162,15 +153,7 @@ impl<'a> IntoIterator for &'a Diagnostics {
 
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            code,
-            pointer,
-            hint,
-            file,
-            line,
-            column,
-            ..
-        } = self;
+        let Self { code, pointer, hint, file, line, column, .. } = self;
         let warning = match self.severity {
             Severity::Error => "",
             Severity::Warning => "warning: ",
@@ -301,10 +284,7 @@ impl Default for Problems {
 impl Problems {
     /// Collects what this version cannot run, under a code of its own.
     pub(crate) fn not_supported() -> Self {
-        Self {
-            code: code::WF_NOT_SUPPORTED,
-            ..Self::default()
-        }
+        Self { code: code::WF_NOT_SUPPORTED, ..Self::default() }
     }
 
     /// Notes a broken rule. The same one found twice, as by two jobs of one template, counts once.
@@ -360,13 +340,13 @@ impl Problems {
 
     pub(crate) fn into_diagnostics(mut self, sources: Arc<Sources>) -> Diagnostics {
         // Stable: what was found first at one place stays first.
-        self.found
-            .sort_by_key(|problem| (problem.span.file, problem.span.start));
+        self.found.sort_by_key(|problem| (problem.span.file, problem.span.start));
+        let mut cursor = Cursor::new(&sources);
         let items = self
             .found
             .into_iter()
             .map(|problem| {
-                let position = sources.position(problem.span);
+                let position = cursor.position(problem.span);
                 Diagnostic {
                     severity: problem.severity,
                     code: self.code,
@@ -380,11 +360,7 @@ impl Problems {
                 }
             })
             .collect();
-        Diagnostics {
-            items,
-            left_out: self.left_out,
-            sources,
-        }
+        Diagnostics { items, left_out: self.left_out, sources }
     }
 
     fn note(
@@ -408,12 +384,6 @@ impl Problems {
         if severity == Severity::Error {
             self.errors += 1;
         }
-        self.found.push(Problem {
-            severity,
-            span,
-            pointer: pointer.to_string(),
-            hint,
-            label,
-        });
+        self.found.push(Problem { severity, span, pointer: pointer.to_string(), hint, label });
     }
 }

@@ -48,11 +48,8 @@ use crate::source::{Span, Spanned};
 use crate::yaml::{Entry, Kind, Node};
 
 /// The words of every `when` that is about how a job ended.
-const WHEN: [(&str, When); 3] = [
-    ("on_success", When::OnSuccess),
-    ("on_failure", When::OnFailure),
-    ("always", When::Always),
-];
+const WHEN: [(&str, When); 3] =
+    [("on_success", When::OnSuccess), ("on_failure", When::OnFailure), ("always", When::Always)];
 
 /// The keys of a root file that are no jobs.
 const ROOT_KEYS: [&str; 6] = ["version", "stages", "include", "workflow", "variables", "default"];
@@ -165,10 +162,7 @@ fn read_job(entry: &Entry, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<
     let is_job = entry.key.starts_with('.')
         || matches!(&entry.value.kind, Kind::Map(entries) if entries.iter().any(|entry| runs(&entry.key)));
     if !is_job && let Some(meant) = reader.similar(&entry.key, ROOT_KEYS) {
-        let hint = format!(
-            "rename unknown key {}; did you mean `{meant}`?",
-            quoted(&entry.key)
-        );
+        let hint = format!("rename unknown key {}; did you mean `{meant}`?", quoted(&entry.key));
         reader.error(entry.key_span, at, hint);
         return None;
     }

@@ -54,8 +54,5 @@ pub fn load(file: &str, text: &str, loader: &dyn Loader) -> Loaded {
     let plan = workflow
         .map(|workflow| plan::plan(workflow, &sources, &mut problems))
         .filter(|_| !problems.has_errors());
-    Loaded {
-        plan,
-        diagnostics: problems.into_diagnostics(sources),
-    }
+    Loaded { plan, diagnostics: problems.into_diagnostics(sources) }
 }

@@ -20,9 +20,7 @@ pub struct LoadError {
 impl LoadError {
     /// An error that says `reason`.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-        }
+        Self { reason: reason.into() }
     }
 }
 

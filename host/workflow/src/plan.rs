@@ -40,6 +40,8 @@ pub struct Plan {
 pub struct PlanJob {
     /// Its id.
     pub id: JobId,
+    /// Its key in the workflow: the id, but for the jobs of a matrix, which share one.
+    pub name: String,
     /// Its place in [`Plan::stages`].
     pub stage: usize,
     /// The operating system that it wants: `linux`.
@@ -124,11 +126,7 @@ pub(crate) fn plan(workflow: Workflow, sources: &Arc<Sources>, problems: &mut Pr
         jobs.push(lower::job(job, id, place, variables, needs));
     }
     Plan {
-        stages: workflow
-            .stages
-            .iter()
-            .map(|stage| stage.as_ref().to_owned())
-            .collect(),
+        stages: workflow.stages.iter().map(|stage| stage.as_ref().to_owned()).collect(),
         jobs,
         not_executable,
         workflow: Arc::new(workflow),

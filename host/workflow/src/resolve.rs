@@ -30,11 +30,7 @@ pub(crate) fn resolve(
     let layers = Layers::merge(files);
     layers.check_stages(problems);
     if layers.jobs.iter().all(Job::is_template) && !problems.has_errors() {
-        problems.error(
-            layers.start,
-            Pointer::Root,
-            "add at least one job that is no template",
-        );
+        problems.error(layers.start, Pointer::Root, "add at least one job that is no template");
     }
     let mut budget = Budget { left: MOST_BYTES };
     let parents = inherit::parents(&layers.jobs, &mut budget, problems);
@@ -45,12 +41,8 @@ pub(crate) fn resolve(
     if let Some(default) = &layers.default {
         base.merge(default);
     }
-    let stages: HashMap<&str, usize> = layers
-        .stages
-        .iter()
-        .zip(0..)
-        .map(|(stage, place)| (&*stage.value, place))
-        .collect();
+    let stages: HashMap<&str, usize> =
+        layers.stages.iter().zip(0..).map(|(stage, place)| (&*stage.value, place)).collect();
     let mut jobs = Jobs::new(&layers.jobs);
     for (job, inherited) in layers.jobs.iter().zip(parents) {
         if job.is_template() {
@@ -66,10 +58,7 @@ pub(crate) fn resolve(
         merged.name = job.name.clone();
         merged.span = job.span;
         complete::check(&merged, &layers.owners, problems);
-        let stage = merged
-            .stage
-            .as_ref()
-            .and_then(|stage| stages.get(&*stage.value).copied());
+        let stage = merged.stage.as_ref().and_then(|stage| stages.get(&*stage.value).copied());
         jobs.add(merged, stage, &mut budget, problems)?;
     }
     Some(Workflow {
@@ -90,10 +79,7 @@ struct Jobs {
 
 impl Jobs {
     fn new(jobs: &[Job]) -> Self {
-        let plain = jobs
-            .iter()
-            .filter(|job| !job.is_template())
-            .map(|job| job.name.value.clone());
+        let plain = jobs.iter().filter(|job| !job.is_template()).map(|job| job.name.value.clone());
         Self {
             list: Vec::with_capacity(jobs.len()),
             known: HashMap::with_capacity(jobs.len()),
@@ -129,12 +115,7 @@ impl Jobs {
             }
             let id = matrix_id(&name, &matrix);
             self.check_id(&id, parallel.span, &definition, problems);
-            self.list.push(workflow::Job {
-                id,
-                stage,
-                matrix,
-                definition: Arc::clone(&definition),
-            });
+            self.list.push(workflow::Job { id, stage, matrix, definition: Arc::clone(&definition) });
         }
         self.known.insert(name, Known::Jobs(from..self.list.len()));
         Some(())
@@ -147,10 +128,7 @@ impl Jobs {
                 quoted(id)
             )
         } else if !self.ids.insert(id.clone()) {
-            format!(
-                "change a value or a job's name: two jobs would be called {}",
-                quoted(id)
-            )
+            format!("change a value or a job's name: two jobs would be called {}", quoted(id))
         } else {
             return;
         };
@@ -165,11 +143,7 @@ fn matrix_id(job: &str, matrix: &BTreeMap<Text, Text>) -> Text {
         .values()
         .map(|value| {
             let plain = |char: char| {
-                if char.is_ascii_alphanumeric() {
-                    char.to_ascii_lowercase()
-                } else {
-                    '_'
-                }
+                if char.is_ascii_alphanumeric() { char.to_ascii_lowercase() } else { '_' }
             };
             value.chars().flat_map(char::to_lowercase).map(plain).collect()
         })

@@ -13,11 +13,7 @@ pub(crate) struct Span {
 impl Span {
     pub(crate) fn new(file: u32, range: Range<usize>) -> Self {
         let at = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
-        Self {
-            file,
-            start: at(range.start),
-            end: at(range.end.max(range.start)),
-        }
+        Self { file, start: at(range.start), end: at(range.end.max(range.start)) }
     }
 
     /// How many bytes it covers.
@@ -27,10 +23,7 @@ impl Span {
 
     /// From the start of this span to the end of `other`, which follows it.
     pub(crate) fn to(self, other: Self) -> Self {
-        Self {
-            end: other.end.max(self.end),
-            ..self
-        }
+        Self { end: other.end.max(self.end), ..self }
     }
 }
 
@@ -73,80 +66,72 @@ impl Sources {
     pub(crate) fn add(&mut self, name: &str, text: &str) -> u32 {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut lines = vec![0];
-        lines.extend(
-            text.bytes()
-                .zip(1u32..)
-                .filter_map(|(byte, next)| (byte == b'\n').then_some(next)),
-        );
-        self.files.push(Source {
-            name: name.to_owned(),
-            text: text.to_owned(),
-            lines,
-        });
+        lines.extend(text.bytes().zip(1u32..).filter_map(|(byte, next)| (byte == b'\n').then_some(next)));
+        self.files.push(Source { name: name.to_owned(), text: text.to_owned(), lines });
         u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn name(&self, file: u32) -> &str {
-        self.files
-            .get(file as usize)
-            .map_or("", |source| source.name.as_str())
+        self.files.get(file as usize).map_or("", |source| source.name.as_str())
     }
 
     pub(crate) fn text(&self, file: u32) -> &str {
-        self.files
-            .get(file as usize)
-            .map_or("", |source| source.text.as_str())
+        self.files.get(file as usize).map_or("", |source| source.text.as_str())
     }
 
+    /// The number of the line in which `span` starts, from 1.
+    pub(crate) fn line_number(&self, span: Span) -> u32 {
+        let lines = self.files.get(span.file as usize).map_or(&[][..], |source| &source.lines);
+        u32::try_from(lines.partition_point(|start| *start <= span.start).max(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Where `span` starts.
     pub(crate) fn position(&self, span: Span) -> Position {
-        let (line, before) = self.line_until(span);
-        let column = u32::try_from(before.chars().count())
-            .unwrap_or(u32::MAX)
-            .saturating_add(1);
-        Position { line, column }
+        Cursor::new(self).position(span)
     }
 
     /// The whole line in which `span` starts, without its end, and the part of `span` on it as bytes of that line.
     pub(crate) fn line(&self, span: Span) -> (&str, Range<usize>) {
-        let (number, before) = self.line_until(span);
-        let rest = self
-            .files
-            .get(span.file as usize)
-            .and_then(|source| {
-                source
-                    .text
-                    .get(*source.lines.get(number as usize - 1)? as usize..)
-            })
-            .unwrap_or("");
-        let line = rest.split(['\n', '\r']).next().unwrap_or("");
-        let start = before.len().min(line.len());
-        let end = (start + (span.end - span.start) as usize).min(line.len());
-        // A span can end in the middle of a character only where it was cut by the line's end above.
-        let end = (end..=line.len())
-            .find(|at| line.is_char_boundary(*at))
-            .unwrap_or(line.len());
-        (line, start..end)
+        let Some(source) = self.files.get(span.file as usize) else { return ("", 0..0) };
+        let number = self.line_number(span) as usize;
+        let start = source.lines.get(number - 1).map_or(0, |start| *start as usize);
+        let end = source.lines.get(number).map_or(source.text.len(), |next| *next as usize);
+        let line = source.text.get(start..end).unwrap_or("").trim_end_matches(['\n', '\r']);
+        let at = |offset: u32| {
+            let offset = (offset as usize).saturating_sub(start).min(line.len());
+            (offset..=line.len()).find(|at| line.is_char_boundary(*at)).unwrap_or(line.len())
+        };
+        (line, at(span.start)..at(span.end.max(span.start)))
+    }
+}
+
+/// Finds positions one after the other. Where they come in the order of the text, no part of a line is counted twice:
+/// a hostile file is one line with a thousand errors.
+pub(crate) struct Cursor<'a> {
+    sources: &'a Sources,
+    last: Span,
+    column: u32,
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn new(sources: &'a Sources) -> Self {
+        Self { sources, last: Span { file: u32::MAX, ..Span::default() }, column: 1 }
     }
 
-    /// The number of the line in which `span` starts, and that line's text before it.
-    fn line_until(&self, span: Span) -> (u32, &str) {
-        let Some(source) = self.files.get(span.file as usize) else {
-            return (1, "");
-        };
-        let index = source
-            .lines
-            .partition_point(|start| *start <= span.start)
-            .saturating_sub(1);
-        let start = source.lines.get(index).copied().unwrap_or(0) as usize;
-        let end = (span.start as usize).min(source.text.len());
-        let end = (start..=end)
-            .rev()
-            .find(|at| source.text.is_char_boundary(*at))
-            .unwrap_or(start);
-        (
-            u32::try_from(index + 1).unwrap_or(u32::MAX),
-            source.text.get(start..end).unwrap_or(""),
-        )
+    pub(crate) fn position(&mut self, span: Span) -> Position {
+        let line = self.sources.line_number(span);
+        let source = self.sources.files.get(span.file as usize);
+        let line_start = source.and_then(|source| source.lines.get(line as usize - 1)).copied().unwrap_or(0);
+        let goes_on = self.last.file == span.file && (line_start..=span.start).contains(&self.last.start);
+        let (from, column) = if goes_on { (self.last.start, self.column) } else { (line_start, 1) };
+        let text = source.map_or("", |source| source.text.as_str());
+        let end = (span.start as usize).min(text.len());
+        let between = text.as_bytes().get(from as usize..end).unwrap_or_default();
+        // Every character but its first byte is a continuation byte: this counts characters, and cannot miss a boundary.
+        let characters = between.iter().filter(|byte| (**byte & 0xc0) != 0x80).count();
+        self.last = span;
+        self.column = column.saturating_add(u32::try_from(characters).unwrap_or(u32::MAX));
+        Position { line, column: self.column }
     }
 }
 

@@ -37,27 +37,18 @@ impl Template {
                 rest = after;
             } else if let Some(braced) = after.strip_prefix('{') {
                 let name = &braced[..name_len(braced)];
-                let Some(after) = braced[name.len()..]
-                    .strip_prefix('}')
-                    .filter(|_| !name.is_empty())
-                else {
+                let Some(after) = braced[name.len()..].strip_prefix('}').filter(|_| !name.is_empty()) else {
                     let end = dollar.find('}').map_or(dollar.len(), |at| at + 1);
                     return Err(BadReference(dollar[..end].to_owned()));
                 };
-                template.parts.push(Part::Reference {
-                    name: name.to_owned(),
-                    braced: true,
-                });
+                template.parts.push(Part::Reference { name: name.to_owned(), braced: true });
                 rest = after;
             } else {
                 let (name, after) = after.split_at(name_len(after));
                 if name.is_empty() {
                     template.push_text("$");
                 } else {
-                    template.parts.push(Part::Reference {
-                        name: name.to_owned(),
-                        braced: false,
-                    });
+                    template.parts.push(Part::Reference { name: name.to_owned(), braced: false });
                 }
                 rest = after;
             }
@@ -142,11 +133,7 @@ impl Template {
 /// Writes it so that reading it again gives the same: a dollar sign is doubled only where it would read as a reference.
 impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (part, next) in self
-            .parts
-            .iter()
-            .zip(self.parts.iter().skip(1).map(Some).chain([None]))
-        {
+        for (part, next) in self.parts.iter().zip(self.parts.iter().skip(1).map(Some).chain([None])) {
             let first_of_next = match next {
                 None => None,
                 Some(Part::Text(text)) => text.chars().next(),
@@ -200,15 +187,11 @@ mod tests {
 
     #[test]
     fn reading_what_was_written_gives_the_same() {
-        for text in [
-            "", "a", "$A", "${A}b", "$A-b", "$$A", "$$$A", "5 $", "$ 5", "a$.b", "$$${A}", "$$$$", "ä$Aä",
-        ] {
+        for text in
+            ["", "a", "$A", "${A}b", "$A-b", "$$A", "$$$A", "5 $", "$ 5", "a$.b", "$$${A}", "$$$$", "ä$Aä"]
+        {
             let template = Template::parse(text).unwrap();
-            assert_eq!(
-                Template::parse(&template.to_string()).unwrap(),
-                template,
-                "{text}"
-            );
+            assert_eq!(Template::parse(&template.to_string()).unwrap(), template, "{text}");
         }
         assert_eq!(shown("100$$"), "100$");
         assert_eq!(shown("$$ 5"), "$ 5");
@@ -229,13 +212,9 @@ mod tests {
 
     #[test]
     fn a_brace_without_a_name_is_no_reference() {
-        for (text, bad) in [
-            ("x${A:-b}y", "${A:-b}"),
-            ("${", "${"),
-            ("a${}", "${}"),
-            ("${1}", "${1}"),
-            ("${A", "${A"),
-        ] {
+        for (text, bad) in
+            [("x${A:-b}y", "${A:-b}"), ("${", "${"), ("a${}", "${}"), ("${1}", "${1}"), ("${A", "${A")]
+        {
             assert_eq!(Template::parse(text), Err(BadReference(bad.to_owned())), "{text}");
         }
     }

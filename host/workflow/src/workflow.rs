@@ -44,12 +44,7 @@ impl Job {
     /// Its variables as typed. Those of the matrix are nearest.
     pub(crate) fn variables(&self) -> Variables {
         let mut variables = self.definition.variables.clone();
-        let span = self
-            .definition
-            .parallel
-            .as_ref()
-            .map(|parallel| parallel.span)
-            .unwrap_or_default();
+        let span = self.definition.parallel.as_ref().map(|parallel| parallel.span).unwrap_or_default();
         for (name, value) in &self.matrix {
             let value = Spanned::new(value.clone(), span);
             variables.insert(name.clone(), document::Variable { value });

@@ -114,10 +114,7 @@ pub(crate) fn parse(sources: &Sources, file: u32, problems: &mut Problems) -> Op
     let text = sources.text(file);
     let whole = Span::new(file, 0..0);
     if text.len() > MOST_BYTES {
-        let hint = format!(
-            "split the file: it has {} bytes, and at most {MOST_BYTES} are read",
-            text.len()
-        );
+        let hint = format!("split the file: it has {} bytes, and at most {MOST_BYTES} are read", text.len());
         problems.error(whole, Pointer::Root, hint);
         return None;
     }
@@ -134,14 +131,7 @@ pub(crate) fn parse(sources: &Sources, file: u32, problems: &mut Problems) -> Op
         flow_nesting_limit: MOST_DEPTH,
         block_nesting_limit: MOST_DEPTH,
     };
-    let mut builder = Builder {
-        sources,
-        file,
-        problems,
-        open: Vec::new(),
-        root: None,
-        documents: 0,
-    };
+    let mut builder = Builder { sources, file, problems, open: Vec::new(), root: None, documents: 0 };
     for event in Parser::new_from_str_with_options(text, options) {
         let flow = match event {
             Ok((event, span)) => {
@@ -172,8 +162,7 @@ fn first_unprintable(text: &str) -> Option<(usize, char)> {
     if !text.bytes().any(suspicious) {
         return None;
     }
-    text.char_indices()
-        .find(|(_, char)| char.is_control() && !matches!(char, '\t' | '\n' | '\r' | '\u{85}'))
+    text.char_indices().find(|(_, char)| char.is_control() && !matches!(char, '\t' | '\n' | '\r' | '\u{85}'))
 }
 
 enum Flow {
@@ -223,9 +212,7 @@ impl Builder<'_> {
     fn span(&self, range: std::ops::Range<usize>, tag: Option<granit_parser::Span>) -> EventSpan {
         EventSpan {
             node: Span::new(self.file, range),
-            tag: tag
-                .and_then(|tag| tag.byte_range())
-                .map(|range| Span::new(self.file, range)),
+            tag: tag.and_then(|tag| tag.byte_range()).map(|range| Span::new(self.file, range)),
         }
     }
 
@@ -246,33 +233,20 @@ impl Builder<'_> {
                 }
             }
             Event::Anchor(_, name) => {
-                let hint = format!(
-                    "remove the anchor {}; {EXTENDS_INSTEAD}",
-                    quoted(&format!("&{name}"))
-                );
+                let hint = format!("remove the anchor {}; {EXTENDS_INSTEAD}", quoted(&format!("&{name}")));
                 let pointer = self.pointer();
                 self.problems.error(span, pointer, hint);
             }
             // What a refused key would have been given is not worth a second message.
             Event::Alias(_) | Event::UnresolvedAlias(_) if self.after_refused_key() => {
-                self.put(Node {
-                    span,
-                    kind: Kind::Refused,
-                });
+                self.put(Node { span, kind: Kind::Refused });
             }
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
                 let (line, range) = self.sources.line(span);
                 let alias = quoted(line.get(range).unwrap_or("*"));
                 let pointer = self.pointer();
-                self.problems.error(
-                    span,
-                    pointer,
-                    format!("remove the alias {alias}; {EXTENDS_INSTEAD}"),
-                );
-                self.put(Node {
-                    span,
-                    kind: Kind::Refused,
-                });
+                self.problems.error(span, pointer, format!("remove the alias {alias}; {EXTENDS_INSTEAD}"));
+                self.put(Node { span, kind: Kind::Refused });
             }
             Event::Scalar(text, style, ..) => {
                 let style = match style {
@@ -281,52 +255,25 @@ impl Builder<'_> {
                     ScalarStyle::Literal => Style::Literal,
                     ScalarStyle::Folded => Style::Folded,
                 };
-                self.put_scalar(
-                    Scalar {
-                        text: text.into_owned(),
-                        style,
-                    },
-                    span,
-                );
+                self.put_scalar(Scalar { text: text.into_owned(), style }, span);
             }
             Event::SequenceStart(..) => {
-                return self.enter(
-                    Open::List {
-                        start: span,
-                        items: Vec::new(),
-                    },
-                    span,
-                );
+                return self.enter(Open::List { start: span, items: Vec::new() }, span);
             }
             Event::MappingStart(..) => {
-                let map = OpenMap {
-                    start: span,
-                    entries: Vec::new(),
-                    key: None,
-                    index: HashMap::new(),
-                };
+                let map = OpenMap { start: span, entries: Vec::new(), key: None, index: HashMap::new() };
                 return self.enter(Open::Map(map), span);
             }
             Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
                 Some(Open::List { start, items }) => {
-                    let end = items.last().map_or(span, |item| item.span);
-                    self.put(Node {
-                        span: start.to(end),
-                        kind: Kind::List(items),
-                    });
+                    let last = items.last().map(|item| item.span);
+                    self.put(Node { span: start.to(end_of(span, last)), kind: Kind::List(items) });
                 }
                 Some(Open::Map(map)) => {
-                    let end = map.entries.last().map_or(span, |entry| entry.value.span);
-                    let start = map.entries.first().map_or(map.start, |entry| entry.key_span);
-                    let start = if map.start.start < start.start {
-                        map.start
-                    } else {
-                        start
-                    };
-                    self.put(Node {
-                        span: start.to(end),
-                        kind: Kind::Map(map.entries),
-                    });
+                    let last = map.entries.last().map(|entry| entry.value.span);
+                    let first = map.entries.first().map_or(map.start, |entry| entry.key_span);
+                    let start = map.start.min(first);
+                    self.put(Node { span: start.to(end_of(span, last)), kind: Kind::Map(map.entries) });
                 }
                 None => {}
             },
@@ -336,13 +283,7 @@ impl Builder<'_> {
     }
 
     fn after_refused_key(&self) -> bool {
-        matches!(
-            self.open.last(),
-            Some(Open::Map(OpenMap {
-                key: Some(Key::Refused),
-                ..
-            }))
-        )
+        matches!(self.open.last(), Some(Open::Map(OpenMap { key: Some(Key::Refused), .. })))
     }
 
     fn enter(&mut self, open: Open, span: Span) -> Flow {
@@ -361,27 +302,17 @@ impl Builder<'_> {
 
     fn put_scalar(&mut self, scalar: Scalar, span: Span) {
         if !matches!(self.open.last(), Some(Open::Map(OpenMap { key: None, .. }))) {
-            return self.put(Node {
-                span,
-                kind: Kind::Scalar(scalar),
-            });
+            return self.put(Node { span, kind: Kind::Scalar(scalar) });
         }
         let problem = self.key_problem(&scalar);
         if let Some(hint) = &problem {
             let at = self.pointer();
             let at = if at == "/" { String::new() } else { at };
-            self.problems.error(
-                span,
-                format_args!("{at}{}", Pointer::Root.key(&scalar.text)),
-                hint.as_str(),
-            );
+            self.problems.error(span, format_args!("{at}{}", Pointer::Root.key(&scalar.text)), hint.as_str());
         }
         if let Some(Open::Map(map)) = self.open.last_mut() {
             map.key = Some(match problem {
-                None => Key::Given {
-                    text: scalar.text,
-                    span,
-                },
+                None => Key::Given { text: scalar.text, span },
                 Some(_) => Key::Refused,
             });
         }
@@ -396,11 +327,8 @@ impl Builder<'_> {
             return None;
         };
         let first = map.find(&scalar.text)?;
-        let line = self.sources.position(map.entries.get(first)?.key_span).line;
-        Some(format!(
-            "remove duplicate key {}; it stands in line {line} already",
-            quoted(&scalar.text)
-        ))
+        let line = self.sources.line_number(map.entries.get(first)?.key_span);
+        Some(format!("remove duplicate key {}; it stands in line {line} already", quoted(&scalar.text)))
     }
 
     /// Adds a finished value to what it belongs to.
@@ -411,16 +339,8 @@ impl Builder<'_> {
             Some(Open::Map(map)) => match map.key.take() {
                 Some(Key::Given { text, span }) => {
                     // A value that is not there has no place of its own.
-                    let node = if node.span.start == node.span.end {
-                        Node { span, ..node }
-                    } else {
-                        node
-                    };
-                    map.push(Entry {
-                        key: text,
-                        key_span: span,
-                        value: node,
-                    });
+                    let node = if node.span.start == node.span.end { Node { span, ..node } } else { node };
+                    map.push(Entry { key: text, key_span: span, value: node });
                 }
                 Some(Key::Refused) => {}
                 None => {
@@ -445,10 +365,7 @@ impl Builder<'_> {
         for open in &self.open {
             match open {
                 Open::List { items, .. } => text.push_str(&Pointer::Root.index(items.len()).to_string()),
-                Open::Map(OpenMap {
-                    key: Some(Key::Given { text: key, .. }),
-                    ..
-                }) => {
+                Open::Map(OpenMap { key: Some(Key::Given { text: key, .. }), .. }) => {
                     text.push_str(&Pointer::Root.key(key).to_string());
                 }
                 Open::Map(_) => {}
@@ -471,17 +388,21 @@ impl Builder<'_> {
             | ErrorKind::TabNotAllowed
             | ErrorKind::TabInPlainScalar
             | ErrorKind::TabAtBlockScalarStart => {
-                self.problems.error(
-                    span,
-                    self.pointer(),
-                    "indent with spaces: YAML allows no tab here",
-                );
+                self.problems.error(span, self.pointer(), "indent with spaces: YAML allows no tab here");
             }
             _ => {
                 let hint = format!("correct the YAML: {}", error.info());
                 self.problems.error(span, self.pointer(), hint);
             }
         }
+    }
+}
+
+/// Where a list or mapping ends: at its bracket, or with its last value where it has none.
+fn end_of(bracket: Span, last: Option<Span>) -> Span {
+    match last {
+        Some(last) if bracket.len() == 0 => last,
+        _ => bracket,
     }
 }
 
@@ -503,12 +424,7 @@ impl OpenMap {
         }
         self.entries.push(entry);
         if self.entries.len() == Self::INDEXED_FROM {
-            self.index = self
-                .entries
-                .iter()
-                .zip(0..)
-                .map(|(entry, at)| (entry.key.clone(), at))
-                .collect();
+            self.index = self.entries.iter().zip(0..).map(|(entry, at)| (entry.key.clone(), at)).collect();
         }
     }
 }
@@ -519,14 +435,10 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_the_core_schema() {
-        for number in [
-            "0", "-12", "+3", "0o17", "0xFf", "1.", ".5", "1.5e-3", "1e9", "-.inf", ".NaN",
-        ] {
+        for number in ["0", "-12", "+3", "0o17", "0xFf", "1.", ".5", "1.5e-3", "1e9", "-.inf", ".NaN"] {
             assert!(is_number(number), "{number}");
         }
-        for text in [
-            "", "-", ".", "1.2.3", "0o8", "0x", "1e", "e1", "1_000", "+.nan", "16a", "-e", "1:30",
-        ] {
+        for text in ["", "-", ".", "1.2.3", "0o8", "0x", "1e", "e1", "1_000", "+.nan", "16a", "-e", "1:30"] {
             assert!(!is_number(text), "{text}");
         }
     }

@@ -45,10 +45,7 @@ impl Artifacts {
 }
 
 pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Artifacts> {
-    let mut artifacts = Artifacts {
-        span: node.span,
-        ..Artifacts::default()
-    };
+    let mut artifacts = Artifacts { span: node.span, ..Artifacts::default() };
     for entry in reader.map(node, at, "set artifacts to a mapping with paths")? {
         let place = &at.key(&entry.key);
         let value = &entry.value;

@@ -12,15 +12,7 @@ use crate::source::{Span, Spanned};
 use crate::template::{BadReference, Template};
 use crate::yaml::{Kind, Meaning, Node};
 
-const KEYS: [&str; 7] = [
-    "name",
-    "disabled",
-    "paths",
-    "key",
-    "fallback_keys",
-    "policy",
-    "when",
-];
+const KEYS: [&str; 7] = ["name", "disabled", "paths", "key", "fallback_keys", "policy", "when"];
 const UNKNOWN: &str =
     "remove unknown cache key; allowed keys are name, disabled, paths, key, fallback_keys, policy, when";
 const KEY_KEYS: [&str; 3] = ["prefix", "files", "template"];
@@ -142,11 +134,7 @@ impl Entry {
             && key.template.is_some()
             && (key.prefix.is_some() || key.files.is_some())
         {
-            reader.error(
-                key.span,
-                &at.key("key"),
-                "give key either a template, or a prefix and files",
-            );
+            reader.error(key.span, &at.key("key"), "give key either a template, or a prefix and files");
         }
     }
 }
@@ -193,10 +181,8 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
         match &entry.name {
             Some(name) if names.insert(name.value.clone()) => entries.push(entry),
             Some(name) => {
-                let hint = format!(
-                    "rename the second cache {}: each needs a name of its own",
-                    quoted(&name.value)
-                );
+                let hint =
+                    format!("rename the second cache {}: each needs a name of its own", quoted(&name.value));
                 reader.error(name.span, &place.key("name"), hint);
             }
             None if entry.given.contains(&"name") => {}
@@ -211,10 +197,7 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
 }
 
 fn read_entry(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Entry> {
-    let mut cache = Entry {
-        span: node.span,
-        ..Entry::default()
-    };
+    let mut cache = Entry { span: node.span, ..Entry::default() };
     for entry in reader.map(node, at, "set each cache to a mapping with name, paths and key")? {
         let place = &at.key(&entry.key);
         let value = &entry.value;
@@ -254,10 +237,7 @@ fn read_key(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Ke
         let text = reader.filled_text(node, at, hint)?;
         return check_template(&text.value, text.span, at, reader).then_some(Key::Template(text));
     }
-    let mut key = KeySpec {
-        span: node.span,
-        ..KeySpec::default()
-    };
+    let mut key = KeySpec { span: node.span, ..KeySpec::default() };
     for entry in reader.map(node, at, hint)? {
         let place = &at.key(&entry.key);
         let value = &entry.value;

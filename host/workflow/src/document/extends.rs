@@ -22,10 +22,7 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
     let mut parents: Vec<Parent> = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
         if let Some(name) = reader.filled_text(item, &at.index(index), hint) {
-            parents.push(Parent {
-                name,
-                index: Some(index),
-            });
+            parents.push(Parent { name, index: Some(index) });
         }
     }
     (parents.len() == items.len()).then_some(parents)

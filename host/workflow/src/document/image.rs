@@ -88,20 +88,8 @@ impl ImageSpec {
         );
         if let Some(build) = &self.build {
             let at = at.key("build");
-            require(
-                &build.given,
-                "context",
-                build.span,
-                &at,
-                "a folder, relative to the repository's root",
-            );
-            require(
-                &build.given,
-                "dockerfile",
-                build.span,
-                &at,
-                "a file, relative to the repository's root",
-            );
+            require(&build.given, "context", build.span, &at, "a folder, relative to the repository's root");
+            require(&build.given, "dockerfile", build.span, &at, "a file, relative to the repository's root");
         }
     }
 
@@ -127,12 +115,7 @@ impl Build {
         self.given.extend(&nearer.given);
         replace(&mut self.context, &nearer.context);
         replace(&mut self.dockerfile, &nearer.dockerfile);
-        self.args.extend(
-            nearer
-                .args
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone())),
-        );
+        self.args.extend(nearer.args.iter().map(|(name, value)| (name.clone(), value.clone())));
         replace(&mut self.target, &nearer.target);
     }
 }
@@ -159,10 +142,7 @@ pub(super) fn read_name(
         reader.error(name.span, at, "write the image's name out: it takes no variables");
         return None;
     }
-    if name
-        .value
-        .contains(|char: char| char.is_whitespace() || char.is_control())
-    {
+    if name.value.contains(|char: char| char.is_whitespace() || char.is_control()) {
         reader.error(name.span, at, hint);
         return None;
     }
@@ -170,22 +150,15 @@ pub(super) fn read_name(
 }
 
 fn read_spec(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<ImageSpec> {
-    let mut spec = ImageSpec {
-        span: node.span,
-        ..ImageSpec::default()
-    };
+    let mut spec = ImageSpec { span: node.span, ..ImageSpec::default() };
     for entry in reader.map(node, at, NAME)? {
         let place = &at.key(&entry.key);
         let value = &entry.value;
         spec.given.extend(KEYS.iter().find(|key| **key == entry.key));
         match entry.key.as_str() {
             "name" => {
-                spec.name = read_name(
-                    value,
-                    place,
-                    "set name to an image's name, as in `alpine:3.20`",
-                    reader,
-                )
+                spec.name =
+                    read_name(value, place, "set name to an image's name, as in `alpine:3.20`", reader)
             }
             "build" => spec.build = read_build(value, place, reader),
             "entrypoint" => spec.entrypoint = reader.texts(value, place, "set entrypoint to a list of words"),
@@ -213,16 +186,11 @@ fn read_spec(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<I
 
 fn read_build(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Build> {
     let hint = "set build to a mapping with context and dockerfile";
-    let mut build = Build {
-        span: node.span,
-        ..Build::default()
-    };
+    let mut build = Build { span: node.span, ..Build::default() };
     for entry in reader.map(node, at, hint)? {
         let place = &at.key(&entry.key);
         let value = &entry.value;
-        build
-            .given
-            .extend(BUILD_KEYS.iter().find(|key| **key == entry.key));
+        build.given.extend(BUILD_KEYS.iter().find(|key| **key == entry.key));
         match entry.key.as_str() {
             "context" => build.context = paths::read_one(value, place, "context", reader),
             "dockerfile" => build.dockerfile = paths::read_one(value, place, "dockerfile", reader),

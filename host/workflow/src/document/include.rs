@@ -73,18 +73,9 @@ mod tests {
         for good in ["a.yml", "b/c.yaml", "a..b.yml", "ä ö.yml"] {
             assert!(is_template_path(&format!(".loom/templates/{good}")), "{good}");
         }
-        for bad in [
-            "",
-            ".yml",
-            "a",
-            "a.json",
-            "../a.yml",
-            "b/../a.yml",
-            "b//a.yml",
-            "./a.yml",
-            "b/.yml",
-            "b\\a.yml",
-        ] {
+        for bad in
+            ["", ".yml", "a", "a.json", "../a.yml", "b/../a.yml", "b//a.yml", "./a.yml", "b/.yml", "b\\a.yml"]
+        {
             assert!(!is_template_path(&format!(".loom/templates/{bad}")), "{bad}");
         }
         assert!(!is_template_path("a.yml"));

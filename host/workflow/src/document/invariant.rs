@@ -50,11 +50,7 @@ fn merge(below: &mut BTreeMap<String, Data>, nearer: &BTreeMap<String, Data>) {
 }
 
 fn object(data: &BTreeMap<String, Data>) -> Value {
-    Value::Object(
-        data.iter()
-            .map(|(key, value)| (key.clone(), json(value)))
-            .collect(),
-    )
+    Value::Object(data.iter().map(|(key, value)| (key.clone(), json(value))).collect())
 }
 
 fn json(data: &Data) -> Value {
@@ -67,17 +63,11 @@ fn json(data: &Data) -> Value {
 
 pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Invariant> {
     let entries = reader.map(node, at, "set invariant to a mapping")?;
-    Some(Invariant {
-        span: node.span,
-        data: map(entries),
-    })
+    Some(Invariant { span: node.span, data: map(entries) })
 }
 
 fn map(entries: &[Entry]) -> BTreeMap<String, Data> {
-    entries
-        .iter()
-        .map(|entry| (entry.key.clone(), data(&entry.value)))
-        .collect()
+    entries.iter().map(|entry| (entry.key.clone(), data(&entry.value))).collect()
 }
 
 fn data(node: &Node) -> Data {
@@ -100,11 +90,7 @@ fn plain(scalar: &Scalar) -> Value {
             let radix = unsigned
                 .strip_prefix("0x")
                 .map(|hex| u64::from_str_radix(hex, 16))
-                .or_else(|| {
-                    unsigned
-                        .strip_prefix("0o")
-                        .map(|octal| u64::from_str_radix(octal, 8))
-                });
+                .or_else(|| unsigned.strip_prefix("0o").map(|octal| u64::from_str_radix(octal, 8)));
             let number = match radix {
                 Some(number) => number.ok().map(Value::from),
                 None => unsigned
@@ -113,11 +99,7 @@ fn plain(scalar: &Scalar) -> Value {
                     .or_else(|_| unsigned.parse::<u64>().map(Value::from))
                     .ok()
                     .or_else(|| {
-                        unsigned
-                            .parse::<f64>()
-                            .ok()
-                            .filter(|number| number.is_finite())
-                            .map(Value::from)
+                        unsigned.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::from)
                     }),
             };
             number.unwrap_or_else(|| text.into())

@@ -35,16 +35,8 @@ const KEYWORDS: [&str; 18] = [
     "provider",
 ];
 /// Those that `default` may hold.
-const DEFAULT_KEYWORDS: [&str; 8] = [
-    "image",
-    "services",
-    "cache",
-    "variables",
-    "target",
-    "artifacts",
-    "timeout",
-    "retry",
-];
+const DEFAULT_KEYWORDS: [&str; 8] =
+    ["image", "services", "cache", "variables", "target", "artifacts", "timeout", "retry"];
 /// The most characters of a job's name, without a template's dot.
 const MOST_NAME: usize = 64;
 
@@ -99,10 +91,7 @@ impl Given {
     }
 
     fn bit(keyword: &str) -> u32 {
-        KEYWORDS
-            .iter()
-            .position(|known| *known == keyword)
-            .map_or(0, |index| 1 << index)
+        KEYWORDS.iter().position(|known| *known == keyword).map_or(0, |index| 1 << index)
     }
 }
 
@@ -149,10 +138,7 @@ impl Job {
     pub(super) fn read(entry: &Entry, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         let bare = entry.key.strip_prefix('.').unwrap_or(&entry.key);
         if !is_name(bare, MOST_NAME) {
-            let hint = format!(
-                "rename job {} to match ^\\.?[a-z][a-z0-9_-]{{0,63}}$",
-                quoted(&entry.key)
-            );
+            let hint = format!("rename job {} to match ^\\.?[a-z][a-z0-9_-]{{0,63}}$", quoted(&entry.key));
             reader.error(entry.key_span, at, hint);
         }
         let hint = format!("set job {} to a mapping of job keywords", quoted(&entry.key));
@@ -301,11 +287,7 @@ fn read_provider(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Opti
     let provider = reader.filled_text(node, at, hint)?;
     if !is_name(&provider.value, MOST_NAME) {
         let name = quoted(&provider.value);
-        reader.error(
-            provider.span,
-            at,
-            format!("rename provider {name} to match ^[a-z][a-z0-9_-]{{0,63}}$"),
-        );
+        reader.error(provider.span, at, format!("rename provider {name} to match ^[a-z][a-z0-9_-]{{0,63}}$"));
         return None;
     }
     Some(provider)

@@ -19,11 +19,7 @@ pub(crate) struct Need {
 }
 
 pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Vec<Need>> {
-    let items = reader.list(
-        node,
-        at,
-        "set needs to a list of job names or {job: <name>} entries",
-    )?;
+    let items = reader.list(node, at, "set needs to a list of job names or {job: <name>} entries")?;
     let mut needs = Vec::with_capacity(items.len());
     let mut seen = HashSet::new();
     for (index, item) in items.iter().enumerate() {
@@ -34,11 +30,7 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
         if seen.insert(need.job.value.clone()) {
             needs.push(need);
         } else {
-            reader.error(
-                item.span,
-                &place,
-                format!("remove the second need of {}", quoted(&need.job.value)),
-            );
+            reader.error(item.span, &place, format!("remove the second need of {}", quoted(&need.job.value)));
         }
     }
     Some(needs)
@@ -48,12 +40,7 @@ fn read_need(node: &Node, index: usize, at: &Pointer<'_>, reader: &mut Reader<'_
     let hint = "set each need to a job name or to {job: <name>}";
     if !matches!(node.kind, Kind::Map(_)) {
         let job = reader.filled_text(node, at, hint)?;
-        return Some(Need {
-            job,
-            index,
-            optional: false,
-            artifacts: false,
-        });
+        return Some(Need { job, index, optional: false, artifacts: false });
     }
     let mut job = None;
     let mut has_job = false;
@@ -79,16 +66,7 @@ fn read_need(node: &Node, index: usize, at: &Pointer<'_>, reader: &mut Reader<'_
         }
     }
     if !has_job {
-        reader.error(
-            node.span,
-            &at.key("job"),
-            "add required key job: the name of the job to wait for",
-        );
+        reader.error(node.span, &at.key("job"), "add required key job: the name of the job to wait for");
     }
-    Some(Need {
-        job: job?,
-        index,
-        optional,
-        artifacts,
-    })
+    Some(Need { job: job?, index, optional, artifacts })
 }

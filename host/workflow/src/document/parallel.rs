@@ -65,10 +65,7 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
             "add required key matrix: a list of {NAME: [<value>, ...]} entries",
         );
     }
-    Some(Parallel {
-        span: node.span,
-        matrix: matrix?,
-    })
+    Some(Parallel { span: node.span, matrix: matrix? })
 }
 
 fn read_matrix(
@@ -137,11 +134,7 @@ fn read_values(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option
             continue;
         };
         if values.contains(&value.value) {
-            reader.error(
-                item.span,
-                &place,
-                format!("remove the second value {}", quoted(&value.value)),
-            );
+            reader.error(item.span, &place, format!("remove the second value {}", quoted(&value.value)));
         }
         values.push(value.value);
     }

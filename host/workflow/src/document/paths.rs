@@ -37,11 +37,8 @@ pub(super) fn read_one(
     what: &str,
     reader: &mut Reader<'_>,
 ) -> Option<Spanned<Text>> {
-    let path = reader.filled_text(
-        node,
-        at,
-        &format!("set {what} to a path relative to the repository's root"),
-    )?;
+    let path =
+        reader.filled_text(node, at, &format!("set {what} to a path relative to the repository's root"))?;
     let problem = if path.value.starts_with(['/', '~']) {
         "write it relative to the repository's root"
     } else if path.value.split('/').any(|part| part == "..") {
@@ -49,10 +46,6 @@ pub(super) fn read_one(
     } else {
         return Some(path);
     };
-    reader.error(
-        path.span,
-        at,
-        format!("correct the path {}: {problem}", quoted(&path.value)),
-    );
+    reader.error(path.span, at, format!("correct the path {}: {problem}", quoted(&path.value)));
     None
 }

@@ -50,12 +50,7 @@ impl Retry {
 }
 
 pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Retry> {
-    let mut retry = Retry {
-        span: node.span,
-        max: None,
-        when: None,
-        has_max: false,
-    };
+    let mut retry = Retry { span: node.span, max: None, when: None, has_max: false };
     for entry in reader.map(node, at, "set retry to a mapping, as in {max: 2}")? {
         let place = &at.key(&entry.key);
         match entry.key.as_str() {
@@ -94,11 +89,7 @@ fn read_when(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<S
     }
     let mut when = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
-        when.extend(
-            reader
-                .choice(item, &at.index(index), "when", &WHEN)
-                .map(|choice| choice.value),
-        );
+        when.extend(reader.choice(item, &at.index(index), "when", &WHEN).map(|choice| choice.value));
     }
     (when.len() == items.len()).then(|| Spanned::new(when, node.span))
 }

@@ -32,11 +32,7 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
             // The break at a block's end is no part of the command.
             let command = text.value.trim_end_matches('\n');
             let multi_line = command.lines().filter(|line| !line.trim().is_empty()).count() > 1;
-            steps.push(Step {
-                command: command.into(),
-                multi_line,
-                span: item.span,
-            });
+            steps.push(Step { command: command.into(), multi_line, span: item.span });
         }
     }
     (steps.len() == items.len()).then_some(steps)

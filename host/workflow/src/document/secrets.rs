@@ -96,11 +96,8 @@ fn check_reference(reference: &str) -> Result<(), &'static str> {
     match scheme {
         "env" => {
             let fits = place.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
-                && place
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-            fits.then_some(())
-                .ok_or("env://<VAR>, the name of an environment variable")
+                && place.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            fits.then_some(()).ok_or("env://<VAR>, the name of an environment variable")
         }
         "keepass" => {
             let parts = place.split_once('#').and_then(|(alias, rest)| {
@@ -117,8 +114,7 @@ fn check_reference(reference: &str) -> Result<(), &'static str> {
             let fits = !place.contains(['?', '#'])
                 && parts.clone().count() >= 3
                 && parts.clone().all(|part| !part.is_empty());
-            fits.then_some(())
-                .ok_or("op://<vault>/<item>/<field>, without `?` or `#`")
+            fits.then_some(()).ok_or("op://<vault>/<item>/<field>, without `?` or `#`")
         }
         _ => Ok(()),
     }

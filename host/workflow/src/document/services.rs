@@ -38,33 +38,19 @@ pub(crate) struct Services {
 }
 
 pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Services> {
-    let items = reader.list(
-        node,
-        at,
-        "set services to a list of images or {name: <image>} entries",
-    )?;
+    let items = reader.list(node, at, "set services to a list of images or {name: <image>} entries")?;
     let mut list = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
         list.extend(read_service(item, &at.index(index), reader));
     }
-    (list.len() == items.len()).then_some(Services {
-        span: node.span,
-        list,
-    })
+    (list.len() == items.len()).then_some(Services { span: node.span, list })
 }
 
 fn read_service(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Service> {
     if !matches!(node.kind, Kind::Map(_)) {
         let name = image::read_name(node, at, NAME, reader)?.value;
         let variables = Variables::new();
-        return Some(Service {
-            name,
-            alias: None,
-            variables,
-            entrypoint: None,
-            command: None,
-            ready: None,
-        });
+        return Some(Service { name, alias: None, variables, entrypoint: None, command: None, ready: None });
     }
     let mut name = None;
     let mut has_name = false;
@@ -95,11 +81,7 @@ fn read_service(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Optio
         }
     }
     if !has_name {
-        reader.error(
-            node.span,
-            &at.key("name"),
-            "add required key name: the service's image",
-        );
+        reader.error(node.span, &at.key("name"), "add required key name: the service's image");
     }
     Some(Service {
         name: name?.value,
@@ -117,9 +99,7 @@ fn read_alias(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<
     let Spanned { value, span } = reader.filled_text(node, at, hint)?;
     let fits = value.len() <= 63
         && value.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && value
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
     if !fits {
         reader.error(span, at, format!("{hint}; {} is none", quoted(&value)));
         return None;
@@ -129,11 +109,7 @@ fn read_alias(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<
 
 fn read_ready(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Ready> {
     let hint = "set ready to {command: <command>} or {port: <number>}, with a timeout if you like";
-    let mut ready = Ready {
-        command: None,
-        port: None,
-        timeout_ms: None,
-    };
+    let mut ready = Ready { command: None, port: None, timeout_ms: None };
     let mut ways = 0;
     for entry in reader.map(node, at, hint)? {
         let place = &at.key(&entry.key);

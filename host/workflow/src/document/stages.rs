@@ -28,20 +28,13 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
             continue;
         };
         if !is_name(&name.value, MOST_NAME) {
-            let hint = format!(
-                "rename stage {} to match ^[a-z][a-z0-9_-]{{0,31}}$",
-                quoted(&name.value)
-            );
+            let hint = format!("rename stage {} to match ^[a-z][a-z0-9_-]{{0,31}}$", quoted(&name.value));
             reader.error(item.span, &place, hint);
         }
         if seen.insert(name.value.clone()) {
             stages.push(name);
         } else {
-            reader.error(
-                item.span,
-                &place,
-                format!("remove the second stage {}", quoted(&name.value)),
-            );
+            reader.error(item.span, &place, format!("remove the second stage {}", quoted(&name.value)));
         }
     }
     whole.then_some(stages)

@@ -34,23 +34,14 @@ impl Timeout {
 }
 
 pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Timeout> {
-    let mut timeout = Timeout {
-        span: node.span,
-        job: None,
-        step: None,
-        is_mapping: false,
-    };
+    let mut timeout = Timeout { span: node.span, job: None, step: None, is_mapping: false };
     let Kind::Map(entries) = &node.kind else {
         timeout.job = Some(read_duration(node, at, "timeout", reader)?);
         return Some(timeout);
     };
     timeout.is_mapping = true;
     if entries.is_empty() {
-        reader.error(
-            node.span,
-            at,
-            "set timeout to a duration, or to {job: <duration>, step: <duration>}",
-        );
+        reader.error(node.span, at, "set timeout to a duration, or to {job: <duration>, step: <duration>}");
         return None;
     }
     for entry in entries {
@@ -82,11 +73,7 @@ pub(super) fn read_duration(
         }
     };
     match parse(text) {
-        Some(0) => reader.error(
-            node.span,
-            at,
-            format!("{hint}; {} is no time at all", quoted(text)),
-        ),
+        Some(0) => reader.error(node.span, at, format!("{hint}; {} is no time at all", quoted(text))),
         Some(ms) if ms <= MOST_MS => return Some(Spanned::new(ms, node.span)),
         Some(_) => reader.error(node.span, at, format!("set {what} to at most 720h")),
         None => reader.error(node.span, at, hint),
@@ -131,18 +118,7 @@ mod tests {
         ] {
             assert_eq!(parse(text), Some(ms), "{text}");
         }
-        for text in [
-            "",
-            "10",
-            "m",
-            "1.5h",
-            "-1s",
-            "5s1m",
-            "1m1m",
-            "10 m",
-            "1d",
-            "99999999999999999999s",
-        ] {
+        for text in ["", "10", "m", "1.5h", "-1s", "5s1m", "1m1m", "10 m", "1d", "99999999999999999999s"] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

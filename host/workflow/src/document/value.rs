@@ -53,11 +53,7 @@ impl<'p> Reader<'p> {
         match &node.kind {
             Kind::Scalar(scalar) => match scalar.meaning() {
                 Meaning::Text if scalar.text.contains('\0') => {
-                    self.error(
-                        node.span,
-                        at,
-                        "remove the NUL character: no program can be given one",
-                    );
+                    self.error(node.span, at, "remove the NUL character: no program can be given one");
                     None
                 }
                 Meaning::Text => Some(Spanned::new(scalar.text.as_str().into(), node.span)),
@@ -168,9 +164,8 @@ impl<'p> Reader<'p> {
 
     /// Reports a key with a hint that is fixed to the letter; a similar key is named beside the caret.
     pub(crate) fn unknown_key_with(&mut self, entry: &Entry, at: &Pointer<'_>, hint: &str, allowed: &[&str]) {
-        let label = self
-            .similar(&entry.key, allowed.iter().copied())
-            .map(|meant| format!("did you mean `{meant}`?"));
+        let label =
+            self.similar(&entry.key, allowed.iter().copied()).map(|meant| format!("did you mean `{meant}`?"));
         self.problems.error_labelled(entry.key_span, at, hint, label);
     }
 }

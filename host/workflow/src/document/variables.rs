@@ -41,10 +41,7 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Va
 
 /// What to do about a `${` that begins no reference.
 pub(super) fn bad_reference(text: &str) -> String {
-    format!(
-        "write {} as `${{NAME}}`, or with `$$` for a dollar sign",
-        quoted(text)
-    )
+    format!("write {} as `${{NAME}}`, or with `$$` for a dollar sign", quoted(text))
 }
 
 /// Reports a name that a variable or secret may not have.
@@ -56,14 +53,8 @@ pub(super) fn check_name(
     reader: &mut Reader<'_>,
 ) {
     let fits = name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_')
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+        && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
     if !fits {
-        reader.error(
-            span,
-            at,
-            format!("rename {what} {} to match ^[A-Z_][A-Z0-9_]*$", quoted(name)),
-        );
+        reader.error(span, at, format!("rename {what} {} to match ^[A-Z_][A-Z0-9_]*$", quoted(name)));
     }
 }

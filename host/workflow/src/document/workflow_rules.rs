@@ -51,11 +51,7 @@ fn read_rules(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) {
             }
         }
         if !has_if {
-            reader.error(
-                rule.span,
-                &place.key("if"),
-                "add required key if to workflow rule",
-            );
+            reader.error(rule.span, &place.key("if"), "add required key if to workflow rule");
         }
     }
 }

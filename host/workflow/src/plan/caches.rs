@@ -16,10 +16,7 @@ pub(super) fn warn_of_shared_paths(
     needs: &[Vec<Needed>],
     problems: &mut Problems,
 ) {
-    let jobs: Vec<&Job> = order
-        .iter()
-        .filter_map(|place| workflow.jobs.get(*place))
-        .collect();
+    let jobs: Vec<&Job> = order.iter().filter_map(|place| workflow.jobs.get(*place)).collect();
     let mut keepers: HashMap<(Option<usize>, &str), Keeper<'_>> = HashMap::new();
     for (rank, job) in jobs.iter().enumerate() {
         if route::provider(&job.definition) != route::HOST {
@@ -66,11 +63,7 @@ impl<'a> Keeper<'a> {
             None => vec![],
             Some(CacheKey::Template(template)) => vec![&*template.value],
             Some(CacheKey::Spec(spec)) => {
-                let files = spec
-                    .files
-                    .iter()
-                    .flat_map(|files| &files.value)
-                    .map(|file| &**file);
+                let files = spec.files.iter().flat_map(|files| &files.value).map(|file| &**file);
                 let prefix = spec.prefix.iter().chain(&spec.template).map(|text| &*text.value);
                 prefix.chain(["\0"]).chain(files).collect()
             }

@@ -34,12 +34,7 @@ impl Plan {
             None => jobs.iter().find(|known| &*known.definition.name.value == job)?,
         };
         let spans = spans(job);
-        Some(
-            spans
-                .into_iter()
-                .map(|(key, span)| self.origin(key, span))
-                .collect(),
-        )
+        Some(spans.into_iter().map(|(key, span)| self.origin(key, span)).collect())
     }
 
     fn origin(&self, key: String, span: Span) -> Origin {
@@ -79,18 +74,9 @@ fn spans(job: &Job) -> Vec<(String, Span)> {
         found.add(format!("variables.{name}"), Some(variable.value.span));
     }
     for (name, secret) in &job.secrets {
-        found.add(
-            format!("secrets.{name}.ref"),
-            secret.reference.as_ref().map(|value| value.span),
-        );
-        found.add(
-            format!("secrets.{name}.file"),
-            secret.file.as_ref().map(|value| value.span),
-        );
-        found.add(
-            format!("secrets.{name}.required"),
-            secret.required.as_ref().map(|value| value.span),
-        );
+        found.add(format!("secrets.{name}.ref"), secret.reference.as_ref().map(|value| value.span));
+        found.add(format!("secrets.{name}.file"), secret.file.as_ref().map(|value| value.span));
+        found.add(format!("secrets.{name}.required"), secret.required.as_ref().map(|value| value.span));
     }
     found.add("services", job.services.as_ref().map(|services| services.span));
     for entry in job.cache.iter().flat_map(|cache| cache.entries()) {
@@ -101,22 +87,13 @@ fn spans(job: &Job) -> Vec<(String, Span)> {
         found.add(at("disabled"), entry.disabled.as_ref().map(|value| value.span));
         found.add(at("paths"), entry.paths.as_ref().map(|value| value.span));
         found.add(at("key"), entry.key.as_ref().map(crate::document::CacheKey::span));
-        found.add(
-            at("fallback_keys"),
-            entry.fallback_keys.as_ref().map(|value| value.span),
-        );
+        found.add(at("fallback_keys"), entry.fallback_keys.as_ref().map(|value| value.span));
         found.add(at("policy"), entry.policy.as_ref().map(|value| value.span));
         found.add(at("when"), entry.when.as_ref().map(|value| value.span));
     }
     if let Some(artifacts) = &job.artifacts {
-        found.add(
-            "artifacts.paths",
-            artifacts.paths.as_ref().map(|value| value.span),
-        );
-        found.add(
-            "artifacts.exclude",
-            artifacts.exclude.as_ref().map(|value| value.span),
-        );
+        found.add("artifacts.paths", artifacts.paths.as_ref().map(|value| value.span));
+        found.add("artifacts.exclude", artifacts.exclude.as_ref().map(|value| value.span));
         found.add("artifacts.name", artifacts.name.as_ref().map(|value| value.span));
         found.add("artifacts.when", artifacts.when.as_ref().map(|value| value.span));
     }
@@ -130,10 +107,7 @@ fn spans(job: &Job) -> Vec<(String, Span)> {
         found.add("retry.max", retry.max.as_ref().map(|value| value.span));
         found.add("retry.when", retry.when.as_ref().map(|value| value.span));
     }
-    found.add(
-        "allow_failure",
-        job.allow_failure.as_ref().map(|value| value.span),
-    );
+    found.add("allow_failure", job.allow_failure.as_ref().map(|value| value.span));
     found.add("parallel", job.parallel.as_ref().map(|parallel| parallel.span));
     found.spans
 }
@@ -156,31 +130,16 @@ impl Found {
         };
         self.add("image.name", spec.name.as_ref().map(|name| name.span));
         if let Some(build) = &spec.build {
-            self.add(
-                "image.build.context",
-                build.context.as_ref().map(|value| value.span),
-            );
-            self.add(
-                "image.build.dockerfile",
-                build.dockerfile.as_ref().map(|value| value.span),
-            );
+            self.add("image.build.context", build.context.as_ref().map(|value| value.span));
+            self.add("image.build.dockerfile", build.dockerfile.as_ref().map(|value| value.span));
             for (name, value) in &build.args {
                 let name: &Text = name;
                 self.add(format!("image.build.args.{name}"), Some(value.span));
             }
-            self.add(
-                "image.build.target",
-                build.target.as_ref().map(|value| value.span),
-            );
+            self.add("image.build.target", build.target.as_ref().map(|value| value.span));
         }
-        self.add(
-            "image.entrypoint",
-            spec.entrypoint.as_ref().map(|value| value.span),
-        );
-        self.add(
-            "image.pull_policy",
-            spec.pull_policy.as_ref().map(|value| value.span),
-        );
+        self.add("image.entrypoint", spec.entrypoint.as_ref().map(|value| value.span));
+        self.add("image.pull_policy", spec.pull_policy.as_ref().map(|value| value.span));
         self.add("image.user", spec.user.as_ref().map(|value| value.span));
         self.add("image.platform", spec.platform.as_ref().map(|value| value.span));
     }

@@ -52,10 +52,7 @@ pub(super) fn needs(workflow: &Workflow, order: &[usize], problems: &mut Problem
                 }
                 left -= places.len();
                 let ranks = places.filter_map(|place| ranks.get(place).copied());
-                needed.extend(ranks.map(|rank| Needed {
-                    rank,
-                    artifacts: need.artifacts,
-                }));
+                needed.extend(ranks.map(|rank| Needed { rank, artifacts: need.artifacts }));
             }
             needed
         })
@@ -115,12 +112,8 @@ fn report_cycles(workflow: &Workflow, order: &[usize], needs: &[Vec<Needed>], pr
             }
         }
     }
-    let mut ready: Vec<usize> = waiting
-        .iter()
-        .enumerate()
-        .filter(|(_, count)| **count == 0)
-        .map(|(rank, _)| rank)
-        .collect();
+    let mut ready: Vec<usize> =
+        waiting.iter().enumerate().filter(|(_, count)| **count == 0).map(|(rank, _)| rank).collect();
     while let Some(rank) = ready.pop() {
         for waiter in waiters.get(rank).into_iter().flatten() {
             if let Some(count) = waiting.get_mut(*waiter) {
@@ -139,12 +132,7 @@ fn report_cycles(workflow: &Workflow, order: &[usize], needs: &[Vec<Needed>], pr
         let mut at = start;
         while stuck(at) && seen.insert(at) {
             path.push(at);
-            let next = needs
-                .get(at)
-                .into_iter()
-                .flatten()
-                .map(|need| need.rank)
-                .find(|rank| stuck(*rank));
+            let next = needs.get(at).into_iter().flatten().map(|need| need.rank).find(|rank| stuck(*rank));
             let Some(next) = next else { break };
             at = next;
         }
@@ -159,11 +147,7 @@ fn report_cycle(workflow: &Workflow, order: &[usize], cycle: &[usize], problems:
     let job = |rank: usize| order.get(rank).and_then(|place| workflow.jobs.get(*place));
     let mut cycle = cycle.to_vec();
     // It is told from the job that comes first in the file, whichever way it was found.
-    let first = cycle
-        .iter()
-        .enumerate()
-        .min_by_key(|(_, rank)| order.get(**rank))
-        .map_or(0, |(at, _)| at);
+    let first = cycle.iter().enumerate().min_by_key(|(_, rank)| order.get(**rank)).map_or(0, |(at, _)| at);
     cycle.rotate_left(first);
     let Some(first) = cycle.first().copied().and_then(job) else {
         return;
@@ -176,10 +160,7 @@ fn report_cycle(workflow: &Workflow, order: &[usize], cycle: &[usize], problems:
         .map(|job| &*job.definition.name.value)
         .collect();
     let needs = first.definition.needs.iter().flat_map(|needs| needs.iter());
-    let Some(need) = needs
-        .into_iter()
-        .find(|need| need.job.value == second.definition.name.value)
-    else {
+    let Some(need) = needs.into_iter().find(|need| need.job.value == second.definition.name.value) else {
         return;
     };
     let hint = format!("resolve needs cycle by removing one need: {}", chain(&names));

@@ -41,10 +41,7 @@ impl Plan {
             variables: job
                 .variables
                 .iter()
-                .map(|(key, value)| Variable {
-                    key: key.clone(),
-                    value: value.to_string(),
-                })
+                .map(|(key, value)| Variable { key: key.clone(), value: value.to_string() })
                 .collect(),
             secrets: job.secrets.clone(),
             services: job.services.clone(),

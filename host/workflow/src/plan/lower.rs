@@ -23,23 +23,15 @@ pub(super) fn job(job: &Job, id: JobId, place: usize, variables: Resolved, needs
     };
     PlanJob {
         id,
+        name: definition.name.value.as_ref().to_owned(),
         stage: job.stage.unwrap_or_default(),
         target: definition.target.as_ref().map(text).unwrap_or_default(),
         provider: route::provider(definition).to_owned(),
         image: route::image(definition).map(|name| name.as_ref().to_owned()),
         image_build: spec.and_then(image_build),
         image_options: spec.map(image_options).unwrap_or_default(),
-        script: definition
-            .script
-            .iter()
-            .flat_map(|steps| steps.iter())
-            .map(step)
-            .collect(),
-        secrets: definition
-            .secrets
-            .iter()
-            .map(|(name, value)| secret(name, value))
-            .collect(),
+        script: definition.script.iter().flat_map(|steps| steps.iter()).map(step).collect(),
+        secrets: definition.secrets.iter().map(|(name, value)| secret(name, value)).collect(),
         services: definition
             .services
             .iter()
@@ -60,11 +52,7 @@ pub(super) fn job(job: &Job, id: JobId, place: usize, variables: Resolved, needs
             .iter()
             .map(|(name, value)| (name.as_ref().to_owned(), value.as_ref().to_owned()))
             .collect(),
-        artifacts_from: needs
-            .iter()
-            .filter(|need| need.artifacts)
-            .map(|need| need.rank)
-            .collect(),
+        artifacts_from: needs.iter().filter(|need| need.artifacts).map(|need| need.rank).collect(),
         needs: needs.iter().map(|need| need.rank).collect(),
         place,
     }
@@ -79,17 +67,11 @@ fn texts(values: &[Text]) -> Vec<String> {
 }
 
 fn listed(values: &Option<Spanned<Vec<Text>>>) -> Vec<String> {
-    values
-        .as_ref()
-        .map(|values| texts(&values.value))
-        .unwrap_or_default()
+    values.as_ref().map(|values| texts(&values.value)).unwrap_or_default()
 }
 
 fn step(step: &document::Step) -> Step {
-    Step {
-        command: step.command.as_ref().to_owned(),
-        multi_line: step.multi_line,
-    }
+    Step { command: step.command.as_ref().to_owned(), multi_line: step.multi_line }
 }
 
 fn image_build(spec: &ImageSpec) -> Option<ImageBuild> {
@@ -100,10 +82,7 @@ fn image_build(spec: &ImageSpec) -> Option<ImageBuild> {
         args: build
             .args
             .iter()
-            .map(|(name, value)| Variable {
-                key: name.as_ref().to_owned(),
-                value: text(value),
-            })
+            .map(|(name, value)| Variable { key: name.as_ref().to_owned(), value: text(value) })
             .collect(),
         target: build.target.as_ref().map(text),
     })
@@ -164,10 +143,7 @@ fn cache_entry(entry: &document::CacheEntry) -> CacheEntry {
             }),
         }),
         fallback_keys: listed(&entry.fallback_keys),
-        policy: entry
-            .policy
-            .as_ref()
-            .map_or(CachePolicy::PullPush, |policy| policy.value),
+        policy: entry.policy.as_ref().map_or(CachePolicy::PullPush, |policy| policy.value),
         when: entry.when.as_ref().map_or(When::OnSuccess, |when| when.value),
     }
 }
@@ -191,9 +167,6 @@ fn timeout(timeout: &document::Timeout) -> Timeout {
 fn retry(retry: &document::Retry) -> Retry {
     Retry {
         max: retry.max.as_ref().map_or(0, |max| max.value),
-        when: retry
-            .when
-            .as_ref()
-            .map_or_else(|| vec![RetryWhen::Always], |when| when.value.clone()),
+        when: retry.when.as_ref().map_or_else(|| vec![RetryWhen::Always], |when| when.value.clone()),
     }
 }

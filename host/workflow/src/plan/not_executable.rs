@@ -18,14 +18,11 @@ fn find_in(job: &Job, found: &mut Problems) {
     let definition = &*job.definition;
     let mut report = |span: Span, keyword: &str| {
         let root = Pointer::Root;
-        let hint = format!(
-            "remove `{keyword}` from job `{}`: this version of Loom cannot run it yet",
-            job.id
-        );
+        let hint =
+            format!("remove `{keyword}` from job `{}`: this version of Loom cannot run it yet", job.id);
         found.error(
             span,
-            root.key(&definition.name.value)
-                .key(keyword.split('.').next().unwrap_or(keyword)),
+            root.key(&definition.name.value).key(keyword.split('.').next().unwrap_or(keyword)),
             hint,
         );
     };
@@ -47,23 +44,15 @@ fn find_in(job: &Job, found: &mut Problems) {
     if let Some(secret) = definition.secrets.values().next() {
         report(secret.span, "secrets");
     }
-    if let Some(entry) = definition
-        .cache
-        .iter()
-        .flat_map(|cache| cache.entries())
-        .find(|entry| !entry.is_disabled())
+    if let Some(entry) =
+        definition.cache.iter().flat_map(|cache| cache.entries()).find(|entry| !entry.is_disabled())
     {
         report(entry.span, "cache");
     }
     if let Some(artifacts) = &definition.artifacts {
         report(artifacts.span, "artifacts");
     }
-    if let Some(need) = definition
-        .needs
-        .iter()
-        .flat_map(|needs| needs.iter())
-        .find(|need| need.artifacts)
-    {
+    if let Some(need) = definition.needs.iter().flat_map(|needs| needs.iter()).find(|need| need.artifacts) {
         report(need.job.span, "needs.artifacts");
     }
 }

@@ -43,11 +43,7 @@ fn predefined(job: &Job, stage: &str) -> HashMap<&'static str, Template> {
         let image: &str = image;
         [("LOOM_JOB_IMAGE", image), ("CI_JOB_IMAGE", image)]
     });
-    pairs
-        .into_iter()
-        .chain(image)
-        .map(|(name, value)| (name, Template::literal(value)))
-        .collect()
+    pairs.into_iter().chain(image).map(|(name, value)| (name, Template::literal(value))).collect()
 }
 
 /// Resolves the variables of one job after the other.
@@ -58,10 +54,7 @@ pub(super) struct Resolver<'p> {
 
 impl<'p> Resolver<'p> {
     pub(super) fn new(problems: &'p mut Problems) -> Self {
-        Self {
-            problems,
-            bytes_left: MOST_BYTES,
-        }
+        Self { problems, bytes_left: MOST_BYTES }
     }
 
     /// The variables of `job` and of its services, with the references resolved that can be.
@@ -73,11 +66,7 @@ impl<'p> Resolver<'p> {
         let services = services
             .map(|service| self.resolve_service(&service.variables, &typed, &values, &predefined, owners))
             .collect();
-        let job = typed
-            .keys()
-            .map(|name| name.as_ref().to_owned())
-            .zip(values)
-            .collect();
+        let job = typed.keys().map(|name| name.as_ref().to_owned()).zip(values).collect();
         Resolved { job, services }
     }
 
@@ -100,10 +89,7 @@ impl<'p> Resolver<'p> {
             .map(|(name, variable)| {
                 let template = Template::parse(&variable.value.value).unwrap_or_default();
                 let value = self.fill(&template, lookup, variable.value.span, name, owners);
-                Variable {
-                    key: name.as_ref().to_owned(),
-                    value: value.to_string(),
-                }
+                Variable { key: name.as_ref().to_owned(), value: value.to_string() }
             })
             .collect()
     }
@@ -123,10 +109,8 @@ impl<'p> Resolver<'p> {
         if raw.iter().all(|template| template.refs().next().is_none()) {
             return raw;
         }
-        let entries: Vec<(&str, Span)> = variables
-            .iter()
-            .map(|(name, variable)| (&**name, variable.value.span))
-            .collect();
+        let entries: Vec<(&str, Span)> =
+            variables.iter().map(|(name, variable)| (&**name, variable.value.span)).collect();
         let places: HashMap<&str, usize> = variables.keys().map(|name| &**name).zip(0..).collect();
         let mut waiting: Vec<usize> = Vec::with_capacity(raw.len());
         let mut waiters = vec![Vec::new(); raw.len()];
@@ -141,12 +125,8 @@ impl<'p> Resolver<'p> {
             }
             waiting.push(count);
         }
-        let mut ready: Vec<usize> = waiting
-            .iter()
-            .enumerate()
-            .filter(|(_, count)| **count == 0)
-            .map(|(place, _)| place)
-            .collect();
+        let mut ready: Vec<usize> =
+            waiting.iter().enumerate().filter(|(_, count)| **count == 0).map(|(place, _)| place).collect();
         let mut done: Vec<Option<Template>> = vec![None; raw.len()];
         while let Some(place) = ready.pop() {
             let Some(template) = raw.get(place) else { continue };
@@ -184,11 +164,7 @@ impl<'p> Resolver<'p> {
         owners: &Owners,
     ) -> Template {
         let size = template.len()
-            + template
-                .refs()
-                .filter_map(&lookup)
-                .map(Template::len)
-                .fold(0, usize::saturating_add);
+            + template.refs().filter_map(&lookup).map(Template::len).fold(0, usize::saturating_add);
         let hint = if size > MOST_VALUE {
             format!("shorten the value: with its references filled in it has more than {MOST_VALUE} bytes")
         } else if size > self.bytes_left {
@@ -214,18 +190,10 @@ impl<'p> Resolver<'p> {
         for start in 0..raw.len() {
             let mut path: Vec<usize> = Vec::new();
             let mut at = start;
-            while stuck(at)
-                && seen
-                    .get_mut(at)
-                    .is_some_and(|seen| !std::mem::replace(seen, true))
-            {
+            while stuck(at) && seen.get_mut(at).is_some_and(|seen| !std::mem::replace(seen, true)) {
                 path.push(at);
                 let next = raw.get(at).and_then(|template| {
-                    template
-                        .refs()
-                        .filter_map(|name| places.get(name))
-                        .copied()
-                        .find(|at| stuck(*at))
+                    template.refs().filter_map(|name| places.get(name)).copied().find(|at| stuck(*at))
                 });
                 let Some(next) = next else { break };
                 at = next;
@@ -240,10 +208,7 @@ impl<'p> Resolver<'p> {
                 .filter_map(|place| entries.get(*place))
                 .map(|(name, _)| *name)
                 .collect();
-            let hint = format!(
-                "resolve variable cycle by removing one reference: {}",
-                chain(&edges)
-            );
+            let hint = format!("resolve variable cycle by removing one reference: {}", chain(&edges));
             let (name, span) = entries.get(at).copied().unwrap_or_default();
             self.problems.error(span, pointer(owners, span, name), hint);
         }

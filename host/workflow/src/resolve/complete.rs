@@ -16,11 +16,7 @@ pub(super) fn check(job: &Job, owners: &Owners, problems: &mut Problems) {
     ];
     for (keyword, what) in required {
         if !job.given.contains(keyword) {
-            problems.error(
-                job.name.span,
-                name.key(keyword),
-                format!("add required key {keyword}: {what}"),
-            );
+            problems.error(job.name.span, name.key(keyword), format!("add required key {keyword}: {what}"));
         }
     }
     check_parts(job, owners, &mut Reader::new(problems));
@@ -48,23 +44,15 @@ fn check_parts(job: &Job, owners: &Owners, reader: &mut Reader<'_>) {
 }
 
 fn check_secrets(job: &Job, owners: &Owners, problems: &mut Problems) {
-    let in_matrix = |name| {
-        job.parallel
-            .iter()
-            .flat_map(|parallel| &parallel.matrix)
-            .any(|row| row.contains_key(name))
-    };
+    let in_matrix =
+        |name| job.parallel.iter().flat_map(|parallel| &parallel.matrix).any(|row| row.contains_key(name));
     for (name, secret) in &job.secrets {
         let root = Pointer::Root;
         let owner = root.key(owners.of(secret.span).map_or("", |name| name));
         let secrets = owner.key("secrets");
         let at = secrets.key(name);
         if !secret.has_reference {
-            problems.error(
-                secret.span,
-                at.key("ref"),
-                "add required key ref: <scheme>://<place>",
-            );
+            problems.error(secret.span, at.key("ref"), "add required key ref: <scheme>://<place>");
         }
         if job.variables.contains_key(name) {
             let hint =

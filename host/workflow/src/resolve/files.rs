@@ -18,13 +18,7 @@ pub(super) fn read(
     problems: &mut Problems,
 ) -> Option<Vec<Document>> {
     let root = parse(sources, 0, Role::Root, problems)?;
-    let mut files = Files {
-        sources,
-        loader,
-        problems,
-        seen: HashSet::new(),
-        done: Vec::new(),
-    };
+    let mut files = Files { sources, loader, problems, seen: HashSet::new(), done: Vec::new() };
     files.include(&root, &mut Vec::new());
     let mut done = files.done;
     done.push(root);
@@ -63,10 +57,7 @@ impl Files<'_> {
                 cycle.push(&local.value);
                 let from = cycle.iter().position(|path| *path == &*local.value).unwrap_or(0);
                 let edges = cycle.get(from..).unwrap_or_default().join(" -> ");
-                at(
-                    self.problems,
-                    format!("resolve include cycle by removing one include: {edges}"),
-                );
+                at(self.problems, format!("resolve include cycle by removing one include: {edges}"));
                 continue;
             }
             if path.len() >= MOST_DEPTH {
@@ -83,10 +74,7 @@ impl Files<'_> {
                 Ok(text) => text,
                 Err(error) => {
                     let name = quoted(&local.value);
-                    at(
-                        self.problems,
-                        format!("create the file {name}, or correct the path: {error}"),
-                    );
+                    at(self.problems, format!("create the file {name}, or correct the path: {error}"));
                     continue;
                 }
             };

@@ -11,19 +11,10 @@ const MOST_DEPTH: usize = 64;
 
 /// Every job of `jobs` merged over its parents. `None` where the copies would have cost too much.
 pub(super) fn parents(jobs: &[Job], budget: &mut Budget, problems: &mut Problems) -> Vec<Option<Job>> {
-    let places: HashMap<&str, usize> = jobs
-        .iter()
-        .zip(0..)
-        .map(|(job, place)| (&*job.name.value, place))
-        .collect();
-    let mut walk = Walk {
-        jobs,
-        places,
-        states: vec![State::New; jobs.len()],
-        path: Vec::new(),
-        budget,
-        problems,
-    };
+    let places: HashMap<&str, usize> =
+        jobs.iter().zip(0..).map(|(job, place)| (&*job.name.value, place)).collect();
+    let mut walk =
+        Walk { jobs, places, states: vec![State::New; jobs.len()], path: Vec::new(), budget, problems };
     for place in 0..jobs.len() {
         walk.visit(place);
     }
@@ -79,14 +70,8 @@ impl Walk<'_> {
                     continue;
                 }
             }
-            let found = self
-                .places
-                .get(&*parent.name.value)
-                .and_then(|place| self.states.get(*place));
-            let Some(State::Done {
-                job: Some(inherited), ..
-            }) = found
-            else {
+            let found = self.places.get(&*parent.name.value).and_then(|place| self.states.get(*place));
+            let Some(State::Done { job: Some(inherited), .. }) = found else {
                 merged.given.join(Given::ALL);
                 continue;
             };
@@ -98,13 +83,7 @@ impl Walk<'_> {
         self.path.pop();
         let fits = self.budget.spend(job.weight, job, self.problems);
         merged.merge(job);
-        self.set(
-            place,
-            State::Done {
-                job: fits.then(|| Box::new(merged)),
-                depth,
-            },
-        );
+        self.set(place, State::Done { job: fits.then(|| Box::new(merged)), depth });
     }
 
     /// Visits a parent of the job at `place`, and gives how deep its own parents go.
@@ -129,11 +108,7 @@ impl Walk<'_> {
         match self.states.get(above) {
             Some(State::Done { depth, .. }) if *depth < MOST_DEPTH => Ok(*depth),
             _ => {
-                self.error(
-                    place,
-                    parent,
-                    format!("shorten the chain of extends to at most {MOST_DEPTH}"),
-                );
+                self.error(place, parent, format!("shorten the chain of extends to at most {MOST_DEPTH}"));
                 Err(())
             }
         }
@@ -143,33 +118,22 @@ impl Walk<'_> {
     fn report_cycle(&mut self, start: usize) {
         let from = self.path.iter().position(|place| *place == start).unwrap_or(0);
         let mut cycle = self.path.get(from..).unwrap_or_default().to_vec();
-        let first = cycle
-            .iter()
-            .enumerate()
-            .min_by_key(|(_, place)| **place)
-            .map_or(0, |(index, _)| index);
+        let first = cycle.iter().enumerate().min_by_key(|(_, place)| **place).map_or(0, |(index, _)| index);
         cycle.rotate_left(first);
         let Some(&place) = cycle.first() else { return };
         let next = cycle.get(1).copied().unwrap_or(place);
         let name = |place: &usize| self.jobs.get(*place).map_or("", |job| &*job.name.value);
         let names: Vec<&str> = cycle.iter().chain([&place]).map(name).collect();
-        let hint = format!(
-            "resolve extends cycle by removing one extends edge: {}",
-            names.join(" -> ")
-        );
+        let hint = format!("resolve extends cycle by removing one extends edge: {}", names.join(" -> "));
         let next = name(&next).to_owned();
-        let edge = self.jobs.get(place).and_then(|job| {
-            job.extends
-                .iter()
-                .flatten()
-                .find(|parent| *parent.name.value == *next)
-        });
+        let edge = self
+            .jobs
+            .get(place)
+            .and_then(|job| job.extends.iter().flatten().find(|parent| *parent.name.value == *next));
         if let Some(edge) = edge {
             // The pointer names the keyword also where it is a list, as the message is about the whole edge.
-            let pointer = Pointer::Root
-                .key(names.first().copied().unwrap_or_default())
-                .key("extends")
-                .to_string();
+            let pointer =
+                Pointer::Root.key(names.first().copied().unwrap_or_default()).key("extends").to_string();
             self.problems.error(edge.name.span, pointer, hint);
         }
     }

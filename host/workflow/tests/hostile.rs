@@ -1,0 +1,381 @@
+//! Texts that were made to hurt: each is answered in bounded time, with an error where it breaks a rule.
+
+#![expect(clippy::print_stdout, reason = "the times are for whoever asks with --nocapture")]
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use loom_workflow::{LoadError, Loaded, Loader, NoFiles, load};
+
+const MIB: usize = 1024 * 1024;
+const HEAD: &str = "version: v1\nstages: [ci]\ndefault: {target: linux}\n";
+const JOB: &str = "job: {stage: ci, target: linux, script: [x]}\n";
+
+/// The size of most texts: the largest that is read, less in an unoptimised build, which is slower by far.
+const FULL: usize = if cfg!(debug_assertions) { MIB / 2 } else { 4 * MIB };
+/// What counts is that nothing grows out of all measure: the machine may be busy.
+const BOUND: Duration = Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 5 });
+
+fn read(what: &str, text: &str) -> Loaded {
+    read_with(what, text, &NoFiles)
+}
+
+fn read_with(what: &str, text: &str, loader: &dyn Loader) -> Loaded {
+    let start = Instant::now();
+    let loaded = load("w.yml", text, loader);
+    let short = loaded.diagnostics.render_short();
+    let excerpt = loaded.diagnostics.render_excerpt(true);
+    let took = start.elapsed();
+    println!("{what}: {} bytes, {took:?}, {} bytes of messages", text.len(), short.len() + excerpt.len());
+    assert!(took < BOUND, "{what} took {took:?}");
+    assert!(
+        short.len() < 2 * MIB && excerpt.len() < 4 * MIB,
+        "{what} says {} + {} bytes",
+        short.len(),
+        excerpt.len()
+    );
+    loaded
+}
+
+/// Reads a text that must be refused, with `hint` among the messages.
+fn refused(what: &str, text: &str, hint: &str) {
+    let loaded = read(what, text);
+    let short = loaded.diagnostics.render_short();
+    assert!(loaded.plan.is_none(), "{what} was accepted");
+    assert!(short.contains(hint), "{what}: {}", short.lines().take(3).collect::<Vec<_>>().join("\n"));
+}
+
+/// `head`, and `piece` as often as it fits after it.
+fn filled(head: &str, piece: &str) -> String {
+    format!("{head}{}", piece.repeat((FULL - head.len()) / piece.len()))
+}
+
+/// As many numbered lines as fit between `head` and `tail`.
+fn numbered(head: &str, tail: &str, line: impl Fn(usize) -> String) -> String {
+    let mut text = head.to_owned();
+    for number in 0.. {
+        let line = line(number);
+        if text.len() + line.len() + tail.len() > FULL {
+            break;
+        }
+        text.push_str(&line);
+    }
+    text.push_str(tail);
+    text
+}
+
+#[test]
+fn size_and_depth() {
+    refused("too large", &"#".repeat(4 * MIB + 1), "split the file");
+    assert!(read("all comment", &filled(&format!("{HEAD}{JOB}"), "# comment\n")).plan.is_some());
+    refused("open lists", &filled("a: ", "["), "64 deep");
+    refused("open mappings", &filled("a: ", "{a: "), "64 deep");
+    refused("open mappings without keys", &filled("a: ", "{"), "64 deep");
+    refused("dashes", &filled("a:\n", "- "), "64 deep");
+    refused("question marks", &filled("", "? "), "64 deep");
+    refused("closed lists", &filled("a: ", "]"), "correct the YAML");
+    refused(
+        "indentation",
+        &(0..2000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect::<String>(),
+        "64 deep",
+    );
+    refused("blanks", &filled("a:", " "), "WF_SCHEMA_V1");
+    refused("line breaks", &filled("", "\n"), "the file is empty");
+    refused("unclosed quote", &filled("a: \"", "x "), "correct the YAML");
+    refused("unclosed quote over lines", &filled("a: '", "x\n "), "correct the YAML");
+    refused("colons", &filled("a", ":"), "WF_SCHEMA_V1");
+    refused("tabs", &filled("a:\n", "\t"), "WF_SCHEMA_V1");
+    refused("carriage returns", &filled("a: b", "\r"), "WF_SCHEMA_V1");
+    refused("NUL", &filled("a: b", "\0"), "control character");
+    refused("directives", &filled("", "%TAG !a! x\n"), "WF_SCHEMA_V1");
+    refused("reserved directives", &filled("", "%A b\n"), "WF_SCHEMA_V1");
+    refused("documents", &filled("", "---\n"), "one document");
+    refused("byte order marks", &filled("", "\u{feff}"), "WF_SCHEMA_V1");
+    refused("one long key", &format!("{}: x\n", "k".repeat(FULL - 10)), "WF_SCHEMA_V1");
+    refused("one long explicit key", &format!("? {}\n: x\n", "k".repeat(FULL - 10)), "WF_SCHEMA_V1");
+    refused("one long word", &"k".repeat(FULL), "write a mapping");
+}
+
+#[test]
+fn anchors_aliases_and_tags() {
+    refused("anchors", &filled(&format!("{HEAD}{JOB}x:\n"), "- &a b\n"), "remove the anchor");
+    refused("aliases", &filled(&format!("{HEAD}{JOB}x:\n- &a b\n"), "- *a\n"), "remove the alias");
+    refused("unknown aliases", &filled(&format!("{HEAD}{JOB}x:\n"), "- *a\n"), "remove the alias");
+    refused("tags", &filled(&format!("{HEAD}{JOB}x:\n"), "- !a b\n"), "remove the tag");
+    refused(
+        "merge keys",
+        &numbered(HEAD, JOB, |number| format!("j{number}: {{<<: *a}}\n")),
+        "remove the merge key",
+    );
+    let mut laughs = format!("{HEAD}{JOB}a0: &a0 [lol]\n");
+    for number in 1..30 {
+        let _ =
+            writeln!(laughs, "a{number}: &a{number} [{}]", vec![format!("*a{}", number - 1); 10].join(", "));
+    }
+    refused("a billion laughs", &laughs, "remove the alias");
+}
+
+#[test]
+fn many_keys() {
+    refused("one key again and again", &filled(&format!("{HEAD}{JOB}"), "a: b\n"), "remove duplicate key");
+    refused("one key again in a flow mapping", &filled("x: {", "a: b,"), "WF_SCHEMA_V1");
+    refused("many broken jobs", &numbered(HEAD, JOB, |number| format!("j{number}:\n")), "set job");
+    refused(
+        "many keys without value",
+        &format!("{{{}}}", numbered("", "z", |number| format!("j{number},"))),
+        "set job",
+    );
+    refused(
+        "many unknown keywords",
+        &numbered(&format!("{HEAD}job:\n"), "", |number| format!("  scrip{number}: x\n")),
+        "unknown key",
+    );
+    refused(
+        "many variables of wrong type",
+        &numbered("variables:\n", JOB, |number| format!("  A{number}: 1\n")),
+        "quote it",
+    );
+    refused(
+        "many stages",
+        &numbered("version: v1\nstages:\n", JOB, |number| format!("- s{number}\n")),
+        "add `ci` to stages",
+    );
+    refused(
+        "long line of errors",
+        &numbered(&format!("{HEAD}job: {{script: ["), "]}\n", |_| "5,".to_owned()),
+        "quote it",
+    );
+    let plan = read(
+        "many variables",
+        &numbered(&format!("{HEAD}{JOB}variables:\n"), "", |number| format!("  A{number}: x\n")),
+    )
+    .plan;
+    assert!(plan.is_some_and(|plan| plan.jobs[0].variables.len() > FULL / 20));
+}
+
+#[test]
+fn many_jobs_and_needs() {
+    let plain = |number| format!("j{number}: {{stage: ci, script: [x]}}\n");
+    assert!(read("many jobs", &numbered(HEAD, "", plain)).plan.is_some());
+    let chain = numbered(HEAD, "", |number| match number {
+        0 => plain(0),
+        _ => format!("j{number}: {{stage: ci, script: [x], needs: [j{}]}}\n", number - 1),
+    });
+    assert!(read("a chain of needs", &chain).plan.is_some());
+    let cycle = numbered(HEAD, "", |number| {
+        format!("j{number}: {{stage: ci, script: [x], needs: [j{}]}}\n", number + 1)
+    });
+    refused("a chain that ends nowhere", &cycle, "define job");
+    let count = cycle.lines().count() - 4;
+    refused(
+        "a long cycle",
+        &cycle.replace(&format!("needs: [j{}]", count + 1), "needs: [j0]"),
+        "resolve needs cycle",
+    );
+    let unknown =
+        numbered(HEAD, "", |number| format!("j{number}: {{stage: ci, script: [x], needs: [h{number}]}}\n"));
+    refused("unknown needs", &unknown, "define job");
+    let all: Vec<String> = (0..2000).map(|number| format!("j{number}")).collect();
+    let dense = all.iter().map(|name| format!("{name}: {{stage: ci, script: [x]}}\n")).collect::<String>();
+    let needs = all.join(", ");
+    let dense = format!(
+        "{HEAD}{dense}{}",
+        (0..250).map(|n| format!("k{n}: {{stage: ci, script: [x], needs: [{needs}]}}\n")).collect::<String>()
+    );
+    assert!(read("dense needs", &dense).plan.is_some());
+    let values: Vec<String> = (0..256).map(|number| format!("'{number}'")).collect();
+    let matrix = format!("parallel: {{matrix: [{{A: [{}]}}]}}", values.join(","));
+    let dense = (0..60).map(|n| {
+        let needs: Vec<String> = (0..n).map(|m| format!("m{m}")).collect();
+        format!("m{n}: {{stage: ci, script: [x], {matrix}, needs: [{}]}}\n", needs.join(","))
+    });
+    refused(
+        "matrices that need each other",
+        &format!("{HEAD}{}", dense.collect::<String>()),
+        "need fewer jobs",
+    );
+    let shared = numbered(HEAD, "", |number| {
+        format!("j{number}: {{stage: ci, script: [x], cache: {{key: k{number}, paths: [p]}}}}\n")
+    });
+    read("one path in many caches", &shared);
+}
+
+#[test]
+fn inheritance_and_references_do_not_explode() {
+    let long = "x".repeat(FULL / 4);
+    let heavy = numbered(&format!("{HEAD}.t: {{stage: ci, script: ['{long}']}}\n"), "", |number| {
+        format!("j{number}: {{extends: .t}}\n")
+    });
+    refused("a heavy template", &heavy, "inherit less");
+    let default = numbered(&format!("variables: {{A: '{long}'}}\n{HEAD}"), "", |number| {
+        format!("j{number}: {{stage: ci, script: [x]}}\n")
+    });
+    refused("heavy variables", &default, "inherit less");
+    let chain = numbered(HEAD, JOB, |number| match number {
+        0 => ".t0: {variables: {A0: x}}\n".to_owned(),
+        _ => format!(".t{number}: {{extends: .t{}, variables: {{A{number}: x}}}}\n", number - 1),
+    });
+    refused("a long chain of extends", &chain, "shorten the chain");
+    let backwards = numbered(HEAD, JOB, |number| format!(".t{number}: {{extends: .t{}}}\n", number + 1));
+    refused("a long chain backwards", &backwards, "shorten the chain");
+    let wide = numbered(&format!("{HEAD}{JOB}.t: {{}}\n.u: {{extends: ["), "]}\n", |_| ".t,".to_owned());
+    assert!(read("one parent many times", &wide).plan.is_some());
+    let mut doubling = format!("{HEAD}{JOB}variables:\n  A0: xx\n");
+    for number in 1..5000 {
+        let _ = writeln!(doubling, "  A{number}: $A{0}$A{0}", number - 1);
+    }
+    refused("references that double", &doubling, "shorten the value");
+    let value = "x".repeat(100_000);
+    let fan = numbered(&format!("{HEAD}{JOB}variables:\n  A: {value}\n"), "", |number| {
+        format!("  B{number}: $A\n")
+    });
+    refused("references that fan out", &fan, "refer to less");
+    let chain = numbered(&format!("{HEAD}{JOB}variables:\n"), "", |number| {
+        format!("  A{number}: $A{}\n", number + 1)
+    });
+    assert!(read("a long chain of references", &chain).plan.is_some());
+    let count = chain.lines().count() - 5;
+    let cycle = chain.replace(&format!("$A{}\n", count), "$A0\n");
+    refused("a long cycle of references", &cycle, "resolve variable cycle");
+    let dollars = format!("{HEAD}{JOB}variables:\n  A: \"{}\"\n", "$".repeat(FULL / 2));
+    read("dollars", &dollars);
+    let matrix = numbered(HEAD, "", |number| {
+        format!(
+            "m{number}: {{stage: ci, script: [x], parallel: {{matrix: [{{A: [a,b,c,d,e,f,g,h], B: [a,b,c,d,e,f,g,h], C: [a,b,c,d]}}]}}}}\n"
+        )
+    });
+    refused("many matrices", &matrix, "inherit less");
+    let keys: String = (0..1000).map(|number| format!("A{number}: [a, b], ")).collect();
+    refused(
+        "a matrix of all combinations",
+        &format!("{HEAD}m: {{stage: ci, script: [x], parallel: {{matrix: [{{{keys}}}]}}}}\n"),
+        "list fewer values",
+    );
+}
+
+#[test]
+fn wrong_types_everywhere() {
+    let values = [
+        "",
+        "~",
+        "true",
+        "1",
+        "-1",
+        "1.5",
+        ".inf",
+        "\"\"",
+        "\" \"",
+        "text",
+        "[]",
+        "[[]]",
+        "[{}]",
+        "[~]",
+        "[1, x]",
+        "{}",
+        "{a: b}",
+        "{a: {b: [c]}}",
+        "{~: ~}",
+        "[{a: b}, [c], d]",
+        "\"\\0\"",
+        "\"\\n\"",
+        "|\n        a\n        b",
+        "'$'",
+        "'${'",
+        "2026-01-01",
+    ];
+    let keys = [
+        "version",
+        "stages",
+        "include",
+        "workflow",
+        "variables",
+        "default",
+        "stage",
+        "target",
+        "script",
+        "extends",
+        "needs",
+        "image",
+        "services",
+        "secrets",
+        "cache",
+        "artifacts",
+        "runner_pool",
+        "invariant",
+        "timeout",
+        "retry",
+        "allow_failure",
+        "parallel",
+        "provider",
+    ];
+    let inner = [
+        "local",
+        "rules",
+        "if",
+        "A",
+        "job",
+        "optional",
+        "name",
+        "build",
+        "context",
+        "args",
+        "entrypoint",
+        "pull_policy",
+        "alias",
+        "ready",
+        "port",
+        "command",
+        "ref",
+        "file",
+        "paths",
+        "key",
+        "prefix",
+        "files",
+        "template",
+        "fallback_keys",
+        "policy",
+        "when",
+        "max",
+        "matrix",
+        "step",
+    ];
+    for value in values {
+        for key in keys {
+            for text in [
+                format!("{key}: {value}\n"),
+                format!("{HEAD}job:\n  stage: ci\n  script: [x]\n  {key}: {value}\n"),
+                format!("default:\n  {key}: {value}\n"),
+            ] {
+                let loaded = load("w.yml", &text, &NoFiles);
+                assert_eq!(loaded.plan.is_none(), loaded.diagnostics.has_errors(), "{text}");
+                let _ = loaded.diagnostics.render_excerpt(true);
+            }
+            for inner in inner {
+                for text in [
+                    format!("{HEAD}job:\n  stage: ci\n  script: [x]\n  {key}:\n    {inner}: {value}\n"),
+                    format!("{HEAD}job:\n  stage: ci\n  script: [x]\n  {key}:\n    - {inner}: {value}\n"),
+                ] {
+                    let loaded = load("w.yml", &text, &NoFiles);
+                    assert_eq!(loaded.plan.is_none(), loaded.diagnostics.has_errors(), "{text}");
+                }
+            }
+        }
+    }
+}
+
+struct Endless;
+
+impl Loader for Endless {
+    /// Every file includes two others that nobody has seen yet.
+    fn load(&self, path: &str) -> Result<String, LoadError> {
+        let stem = path.trim_end_matches(".yml");
+        Ok(format!("include: [{{local: {stem}a.yml}}, {{local: {stem}b.yml}}]\n.t{}: {{}}\n", stem.len()))
+    }
+}
+
+#[test]
+fn includes_without_end() {
+    let text = format!("{HEAD}{JOB}include: [{{local: .loom/templates/x.yml}}]\n");
+    let loaded = read_with("includes without end", &text, &Endless);
+    assert!(loaded.plan.is_none());
+}
