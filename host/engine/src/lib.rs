@@ -16,6 +16,8 @@ pub mod cancel;
 pub mod clock;
 pub mod emit;
 mod environment;
+#[cfg(feature = "fake")]
+pub mod fake;
 pub mod guard;
 mod job;
 pub mod output;

@@ -1,0 +1,91 @@
+//! A job without a run, for tests of what fills [`crate::port`].
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use loom_contract::event::{EventBody, Phase, Stream};
+use loom_contract::id::{JobId, StepIndex};
+use tokio::sync::mpsc;
+
+use crate::cancel::{self, Canceller};
+use crate::clock::Clock;
+use crate::emit::{self, Envelope};
+use crate::output::{OutputSink, Route};
+use crate::port::{JobContext, Step};
+use crate::process::{JOB_VARIABLE, JobProcesses, LeftBehind, RUN_VARIABLE};
+
+/// A job of its own, and what it has caused.
+pub struct FakeJob {
+    /// The job, as a provider is given it.
+    pub context: Arc<JobContext>,
+    /// Cancels it.
+    pub canceller: Canceller,
+    route: Arc<Route>,
+    events: mpsc::UnboundedReceiver<Envelope>,
+}
+
+impl std::fmt::Debug for FakeJob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FakeJob").field("context", &self.context).finish_non_exhaustive()
+    }
+}
+
+impl FakeJob {
+    /// The job `id` in the folder `workspace`. `env` is the environment of its processes.
+    pub fn new(
+        id: JobId,
+        workspace: PathBuf,
+        variables: Vec<(String, String)>,
+        env: Vec<(OsString, OsString)>,
+    ) -> Self {
+        let run_id = format!("fake-run-{}", std::process::id());
+        let (emitter, events) = emit::channel(Clock::start());
+        let (canceller, cancel) = cancel::channel();
+        let cookies =
+            [(RUN_VARIABLE.into(), run_id.clone().into()), (JOB_VARIABLE.into(), id.as_str().into())];
+        let context = JobContext {
+            processes: JobProcesses::new(&run_id, id.as_str()),
+            id,
+            stage: "test".to_owned(),
+            image: None,
+            variables,
+            env: env.into_iter().chain(cookies).collect(),
+            workspace,
+            debug_trace: false,
+            cancel,
+            emitter: emitter.clone(),
+        };
+        Self { context: Arc::new(context), canceller, route: Route::new(emitter), events }
+    }
+
+    /// A step that runs from now on, until [`FakeJob::end_step`].
+    pub fn step(&self, position: usize, command: &str) -> Step {
+        let index = StepIndex::at(position);
+        self.route.open(Phase::Step(self.context.id.clone(), index));
+        Step {
+            index,
+            command: command.to_owned(),
+            multi_line: command.contains('\n'),
+            stdout: OutputSink::new(&self.route, Stream::Stdout),
+            stderr: OutputSink::new(&self.route, Stream::Stderr),
+        }
+    }
+
+    /// The step is over: nobody takes output.
+    pub fn end_step(&self) {
+        self.route.close();
+    }
+
+    /// Ends what the job left running and says what that was, as the engine does after cleanup. Blocks the thread.
+    pub fn sweep(&self) -> Vec<LeftBehind> {
+        self.context.processes.sweep(true)
+    }
+
+    /// What was caused since this was asked last.
+    pub fn events(&mut self) -> Vec<EventBody> {
+        std::iter::from_fn(|| self.events.try_recv().ok())
+            .map(|envelope| envelope.event.body.clone())
+            .collect()
+    }
+}
