@@ -74,8 +74,11 @@ fn what_is_behind_a_door_stays_there() {
             if path.contains("/tests/") || path.contains("/benches/") || path.contains("/examples/") {
                 return;
             }
-            let code: Vec<&str> =
-                text.lines().take_while(|line| *line != "#[cfg(test)]").filter(|line| !line.trim().starts_with("//")).collect();
+            let code: Vec<&str> = text
+                .lines()
+                .take_while(|line| *line != "#[cfg(test)]")
+                .filter(|line| !line.trim().starts_with("//"))
+                .collect();
             for (word, doors) in DOORS {
                 let inside = doors.iter().any(|door| path.starts_with(door));
                 if !inside && code.iter().any(|line| line.contains(word)) {

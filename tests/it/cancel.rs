@@ -27,7 +27,10 @@ fn start(env: &TestEnv) -> Child {
 
 fn workspaces(env: &TestEnv) -> Vec<std::path::PathBuf> {
     let repos = std::fs::read_dir(env.home().join(".cache/loom/workspaces")).into_iter().flatten().flatten();
-    repos.flat_map(|repo| std::fs::read_dir(repo.path()).into_iter().flatten().flatten()).map(|e| e.path()).collect()
+    repos
+        .flat_map(|repo| std::fs::read_dir(repo.path()).into_iter().flatten().flatten())
+        .map(|e| e.path())
+        .collect()
 }
 
 fn send(child: &Child, signal: Signal) {
@@ -50,7 +53,10 @@ fn one_signal_asks_and_everything_is_written() {
         assert_eq!(run.exit_code, code, "{}", run.stderr);
         assert!(run.stderr.ends_with(&format!("loom run: cancelled by {name}\n")), "{}", run.stderr);
         let statuses = run.run.statuses();
-        assert_eq!([&statuses["running"], &statuses["waiting"], &statuses["after"]], ["cancelled", "skipped", "skipped"]);
+        assert_eq!(
+            [&statuses["running"], &statuses["waiting"], &statuses["after"]],
+            ["cancelled", "skipped", "skipped"]
+        );
         let steps = run.run.job("running").steps;
         assert_eq!((steps[0].status, steps[0].exit_code), (Status::Cancelled, Some(143)));
         assert_eq!(steps[1].status, Status::Skipped);
@@ -85,7 +91,10 @@ fn a_step_that_ignores_the_request_is_killed_after_ten_seconds() {
 
 #[test]
 fn a_step_may_clean_up_when_it_is_asked_to_end() {
-    let env = env_of_steps(&["trap 'echo tidied; exit 0' TERM; echo > started; while :; do sleep 0.1; done", "echo never"]);
+    let env = env_of_steps(&[
+        "trap 'echo tidied; exit 0' TERM; echo > started; while :; do sleep 0.1; done",
+        "echo never",
+    ]);
     let child = start(&env);
     send(&child, Signal::INT);
     let run = end(&env, child);
@@ -123,12 +132,17 @@ fn a_killed_loom_leaves_readable_files_and_its_guard_ends_the_rest() {
     let dir = &env.run_dirs()[0];
     for stream in ["events.jsonl", "jobs/job/user/execution/events.jsonl"] {
         let events = loom_record::read::events(&dir.join(stream)).unwrap();
-        assert!(!events.is_empty() && events.iter().enumerate().all(|(at, event)| event.seq == at as u64 + 1));
+        assert!(
+            !events.is_empty() && events.iter().enumerate().all(|(at, event)| event.seq == at as u64 + 1)
+        );
     }
 
     // The next run cleans up.
     assert_eq!(workspaces(&env).len(), 1);
-    env.write(".loom/workflow.yml", "version: v1\nstages: [ci]\njob: {stage: ci, target: linux, script: ['true']}\n");
+    env.write(
+        ".loom/workflow.yml",
+        "version: v1\nstages: [ci]\njob: {stage: ci, target: linux, script: ['true']}\n",
+    );
     assert_eq!(env.run(&[]).exit_code, 0);
     assert!(workspaces(&env).is_empty());
     assert!(env.receipts().iter().all(|r| r.extension().is_some_and(|e| e == "json")));
@@ -141,12 +155,18 @@ fn the_next_run_ends_what_a_killed_loom_and_a_killed_guard_left() {
     let env = env_of_steps(&["echo > started; sleep 1000"]);
     let mut child = start(&env);
     let run_id = env.run_dirs()[0].file_name().unwrap().to_string_lossy().into_owned();
-    let guard = std::process::Command::new("pkill").args(["-KILL", "-f", &format!("__guard {run_id}")]).status().unwrap();
+    let guard = std::process::Command::new("pkill")
+        .args(["-KILL", "-f", &format!("__guard {run_id}")])
+        .status()
+        .unwrap();
     assert!(guard.success());
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(marked(&run_id) >= 1);
-    env.write(".loom/workflow.yml", "version: v1\nstages: [ci]\njob: {stage: ci, target: linux, script: ['true']}\n");
+    env.write(
+        ".loom/workflow.yml",
+        "version: v1\nstages: [ci]\njob: {stage: ci, target: linux, script: ['true']}\n",
+    );
     assert_eq!(env.run(&[]).exit_code, 0);
     assert_eq!(marked(&run_id), 0);
 }
@@ -156,7 +176,9 @@ fn a_run_that_lives_is_not_cleaned_up_by_another() {
     let env = env_of_steps(&["echo > started; while ! test -e finish; do sleep 0.05; done"]);
     let mut first = start(&env);
     let second = env.loom(&["run", "--local"]).spawn();
-    wait_for("the second run's step", || workspaces(&env).iter().filter(|w| w.join("started").exists()).count() == 2);
+    wait_for("the second run's step", || {
+        workspaces(&env).iter().filter(|w| w.join("started").exists()).count() == 2
+    });
     for workspace in workspaces(&env) {
         std::fs::write(workspace.join("finish"), "").unwrap();
     }

@@ -24,7 +24,13 @@ fn a_run_without_local_says_what_to_type() {
 #[test]
 fn a_wrong_command_line_is_two() {
     let env = env_of_steps(&["true"]);
-    for args in [&["run", "--lokal"][..], &["brew"], &["run", "--local", "--jobs", "0"], &["run", "--local", "-q", "-v"], &[]] {
+    for args in [
+        &["run", "--lokal"][..],
+        &["brew"],
+        &["run", "--local", "--jobs", "0"],
+        &["run", "--local", "-q", "-v"],
+        &[],
+    ] {
         let output = env.loom(args).output();
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(output.stdout.is_empty() && !output.stderr.is_empty(), "{args:?}");
@@ -45,9 +51,15 @@ fn the_version_goes_to_stdout() {
 fn quiet_default_verbose_and_stream() {
     let env = env_of_steps(&["echo out; echo err >&2", "printf tail"]);
     let quiet = env.run(&["--quiet"]);
-    assert_eq!(quiet.plain_stderr(), "loom run passed\nreceipt: [REPO]/.loom/.runtime/receipts/loom-run-local-[STAMP].json\n");
+    assert_eq!(
+        quiet.plain_stderr(),
+        "loom run passed\nreceipt: [REPO]/.loom/.runtime/receipts/loom-run-local-[STAMP].json\n"
+    );
     let default = env.run(&[]);
-    assert_eq!(default.plain_stderr().lines().take(2).collect::<Vec<_>>(), ["started job", "passed  job ([TIME])"]);
+    assert_eq!(
+        default.plain_stderr().lines().take(2).collect::<Vec<_>>(),
+        ["started job", "passed  job ([TIME])"]
+    );
     let stream = env.run(&["--stream"]);
     for line in ["job | out", "job | err", "job | tail"] {
         assert!(stream.stderr.lines().any(|l| l == line), "{}", stream.stderr);
@@ -94,7 +106,10 @@ fn a_check_leaves_a_receipt() {
     let receipt: CheckReceipt = loom_record::read::document(path.as_ref()).unwrap();
     assert!(receipt.workflow_schema_v1.valid && receipt.workflow_schema_v1.errors.is_empty());
 
-    env.write(".loom/workflow.yml", "version: v1\nstages: [ci]\njob: {stage: cj, target: linux, script: ['true'], needz: []}\n");
+    env.write(
+        ".loom/workflow.yml",
+        "version: v1\nstages: [ci]\njob: {stage: cj, target: linux, script: ['true'], needz: []}\n",
+    );
     let output = env.loom(&["check"]).output();
     let stderr = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
@@ -136,7 +151,11 @@ fn a_run_of_a_broken_workflow_leaves_its_record() {
     assert_eq!(run.exit_code, 1);
     assert!(run.stderr.contains("/job/script/0: "), "{}", run.stderr);
     let last: Vec<&str> = run.stderr.lines().rev().take(2).collect();
-    assert!(last[0].starts_with("loom run: the workflow is not valid: .loom/workflow.yml:2:"), "{}", run.stderr);
+    assert!(
+        last[0].starts_with("loom run: the workflow is not valid: .loom/workflow.yml:2:"),
+        "{}",
+        run.stderr
+    );
     assert!(last[1].starts_with("receipt: "), "{}", run.stderr);
     assert!(run.run.receipt.error.as_ref().unwrap().contains("/job/script/0"));
     assert!(run.run.pipeline().jobs.is_empty());
@@ -144,7 +163,8 @@ fn a_run_of_a_broken_workflow_leaves_its_record() {
 
 #[test]
 fn what_cannot_be_run_yet_is_refused_by_name() {
-    let env = env("version: v1\nstages: [ci]\njob: {stage: ci, target: linux, image: alpine, script: ['true']}\n");
+    let env =
+        env("version: v1\nstages: [ci]\njob: {stage: ci, target: linux, image: alpine, script: ['true']}\n");
     let run = env.run(&[]);
     assert_eq!(run.exit_code, 1);
     assert!(run.stderr.contains("/job/image"), "{}", run.stderr);
@@ -165,7 +185,10 @@ fn a_missing_workflow_or_repository_is_told() {
 #[test]
 fn another_workflow_and_another_folder() {
     let env = env_of_steps(&["false"]);
-    env.write("ci/other.yml", "version: v1\nstages: [ci]\nother: {stage: ci, target: linux, script: [echo $LOOM_WORKFLOW_PATH]}\n");
+    env.write(
+        "ci/other.yml",
+        "version: v1\nstages: [ci]\nother: {stage: ci, target: linux, script: [echo $LOOM_WORKFLOW_PATH]}\n",
+    );
     let mut loom = env.loom(&["run", "--local", "--workflow", "other.yml"]);
     loom.command.current_dir(env.repo().join("ci"));
     let run = loom.run();
@@ -218,7 +241,13 @@ fn screen(raw: &str) -> Vec<String> {
                 match &rest[end..=end] {
                     "A" => row = row.saturating_sub(number),
                     "B" => row = (row + number).min(lines.len() - 1),
-                    "K" => lines[row] = if &rest[1..end] == "2" { String::new() } else { lines[row].chars().take(column).collect() },
+                    "K" => {
+                        lines[row] = if &rest[1..end] == "2" {
+                            String::new()
+                        } else {
+                            lines[row].chars().take(column).collect()
+                        }
+                    }
                     "J" => {
                         lines[row] = lines[row].chars().take(column).collect();
                         lines.truncate(row + 1);

@@ -29,7 +29,8 @@ fn dag() {
     let env = TestEnv::of_example(LOOM, &top().join("examples/dag"));
     let run = env.run(&["--jobs", "2"]);
     assert_eq!(run.exit_code, 0, "{}", run.stderr);
-    let order: Vec<&str> = run.stderr.lines().filter_map(|line| line.strip_prefix("passed  ")?.split(' ').next()).collect();
+    let order: Vec<&str> =
+        run.stderr.lines().filter_map(|line| line.strip_prefix("passed  ")?.split(' ').next()).collect();
     assert_eq!(order, ["fetch", "unit", "package", "lint", "report"]);
 }
 
@@ -41,5 +42,8 @@ fn failing() {
     let events = loom_record::read::events(&run.run.diagnose()).unwrap();
     let lines: Vec<_> = events.into_iter().filter_map(|event| event.line).collect();
     assert_eq!(lines, ["checking the answer", "assertion failed: 6 * 9 is not 42"]);
-    assert_eq!(run.run.statuses().into_iter().map(|(_, status)| status).collect::<Vec<_>>(), ["success", "skipped", "failed"]);
+    assert_eq!(
+        run.run.statuses().into_iter().map(|(_, status)| status).collect::<Vec<_>>(),
+        ["success", "skipped", "failed"]
+    );
 }

@@ -40,8 +40,12 @@ fn too_large() {
 
 #[test]
 fn duplicates_and_wrong_types() {
-    refused("duplicate job", "version: v1\nstages: [ci]\na: {stage: ci, target: linux, script: [x]}\na: {stage: ci, target: linux, script: [y]}\n");
-    for value in ["1", "null", "true", "text", "[]", "{}", "[1, [2]]", "{a: {b: c}}", "!!str x", "&x y", "*x"] {
+    refused(
+        "duplicate job",
+        "version: v1\nstages: [ci]\na: {stage: ci, target: linux, script: [x]}\na: {stage: ci, target: linux, script: [y]}\n",
+    );
+    for value in ["1", "null", "true", "text", "[]", "{}", "[1, [2]]", "{a: {b: c}}", "!!str x", "&x y", "*x"]
+    {
         for key in ["version", "stages", "default", "variables", "include", "workflow", "job"] {
             let wanted = match key {
                 "version" => "v1",

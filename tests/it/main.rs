@@ -25,7 +25,8 @@ fn env(workflow: &str) -> TestEnv {
 
 /// A repository with one job `job` whose steps are `steps`, YAML texts.
 fn env_of_steps(steps: &[&str]) -> TestEnv {
-    let steps: String = steps.iter().map(|step| format!("    - {}\n", serde_json::to_string(step).unwrap())).collect();
+    let steps: String =
+        steps.iter().map(|step| format!("    - {}\n", serde_json::to_string(step).unwrap())).collect();
     env(&format!("version: v1\nstages: [ci]\njob:\n  stage: ci\n  target: linux\n  script:\n{steps}"))
 }
 

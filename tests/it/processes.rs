@@ -38,7 +38,8 @@ fn daemons_do_not_escape() {
 
 #[test]
 fn one_that_ignores_the_request_to_end_is_killed() {
-    let run = run_steps(&["sh -c 'trap \"\" TERM; while :; do sleep 0.05; done' >/dev/null 2>&1 & sleep 0.1"]);
+    let run =
+        run_steps(&["sh -c 'trap \"\" TERM; while :; do sleep 0.05; done' >/dev/null 2>&1 & sleep 0.1"]);
     assert_eq!(run.exit_code, 0, "{}", run.stderr);
     assert!(!ended(&run).is_empty());
 }

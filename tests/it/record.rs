@@ -67,7 +67,10 @@ fn a_read_only_place_ends_the_run_before_any_job() {
     let output = env.loom(&["run", "--local"]).output();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr.starts_with("loom run: cannot make the folder ") && stderr.contains(".runtime"), "{stderr}");
+    assert!(
+        stderr.starts_with("loom run: cannot make the folder ") && stderr.contains(".runtime"),
+        "{stderr}"
+    );
     assert!(!env.home().join("ran").exists());
 }
 
@@ -91,6 +94,7 @@ fn a_git_status_does_not_show_what_a_run_leaves() {
     let env = env_of_steps(&["true"]);
     env.commit_all();
     assert_eq!(env.run(&[]).exit_code, 0);
-    let status = Command::new("git").args(["status", "--porcelain"]).current_dir(env.repo()).output().unwrap();
+    let status =
+        Command::new("git").args(["status", "--porcelain"]).current_dir(env.repo()).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&status.stdout), "");
 }

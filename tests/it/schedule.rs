@@ -49,7 +49,10 @@ later: {stage: two, script: ['true']}
     assert_eq!(reason("needs-that"), Some(SkipReason::UpstreamSkipped));
     assert_eq!(reason("later"), Some(SkipReason::UpstreamFailed));
     let statuses = run.run.statuses();
-    assert_eq!([&statuses["bad"], &statuses["good"], &statuses["needs-good"]], ["failed", "success", "success"]);
+    assert_eq!(
+        [&statuses["bad"], &statuses["good"], &statuses["needs-good"]],
+        ["failed", "success", "success"]
+    );
     let cleanup = run.run.events("jobs/later/events.jsonl");
     assert_eq!(cleanup.len(), 2, "a job that never runs still closes its cleanup: {cleanup:?}");
     assert_eq!(cleanup[1].skip_reason, Some(SkipReason::UpstreamFailed));
@@ -64,14 +67,22 @@ slow: {stage: ci, script: [sleep 0.3; exit 4]}
 fast: {stage: ci, script: [exit 5]}
 ");
     let run = env.run(&["--jobs", "2"]);
-    assert!(run.stderr.ends_with("loom run: job \"fast\" failed (exit code 5), and 1 more\n"), "{}", run.stderr);
+    assert!(
+        run.stderr.ends_with("loom run: job \"fast\" failed (exit code 5), and 1 more\n"),
+        "{}",
+        run.stderr
+    );
     assert_eq!(run.run.pipeline().failing_job_id.map(|id| id.to_string()).as_deref(), Some("fast"));
 }
 
 #[test]
 fn no_more_jobs_run_at_once_than_allowed() {
     let jobs: String = (0..6)
-        .map(|n| format!("j{n}: {{stage: ci, script: ['touch run-{n}; ls run-* | wc -l; sleep 0.1; rm run-{n}']}}\n"))
+        .map(|n| {
+            format!(
+                "j{n}: {{stage: ci, script: ['touch run-{n}; ls run-* | wc -l; sleep 0.1; rm run-{n}']}}\n"
+            )
+        })
         .collect();
     let env = env(&format!("version: v1\nstages: [ci]\ndefault: {{target: linux}}\n{jobs}"));
     let run = env.run(&["--jobs", "2"]);

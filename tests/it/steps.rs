@@ -16,7 +16,10 @@ fn both_streams_are_recorded_apart_and_in_order() {
 
 #[test]
 fn no_shell_state_passes_from_step_to_step_but_files_do() {
-    let run = run_steps(&["x=1; cd /; echo kept > \"$LOOM_PROJECT_DIR/file\"", "echo \"x=$x $(cat file)\"; test \"$PWD\" = \"$CI_PROJECT_DIR\""]);
+    let run = run_steps(&[
+        "x=1; cd /; echo kept > \"$LOOM_PROJECT_DIR/file\"",
+        "echo \"x=$x $(cat file)\"; test \"$PWD\" = \"$CI_PROJECT_DIR\"",
+    ]);
     assert_eq!(run.exit_code, 0, "{}", run.stderr);
     assert_eq!(run.run.output("job", "02"), ["x= kept"]);
 }
@@ -85,7 +88,8 @@ job:
     - 'test \"$LOOM_RUN_ID\" = \"loom-run-local-${LOOM_PIPELINE_ID#loom-local-}\" && test $LOOM_JOB_ID = $CI_JOB_NAME'
 ",
     );
-    let run = env.loom(&["run", "--local"]).env("OUTER", "outside").env("LOOM_JOB_IMAGE", "of an outer run").run();
+    let run =
+        env.loom(&["run", "--local"]).env("OUTER", "outside").env("LOOM_JOB_IMAGE", "of an outer run").run();
     assert_eq!(run.exit_code, 0, "{}", run.stderr);
     assert_eq!(run.run.output("job", "01"), ["root default template template and root"]);
     assert_eq!(run.run.output("job", "02"), ["template and root of ci/job, $HOME is outside."]);
@@ -95,7 +99,11 @@ job:
 
 #[test]
 fn git_is_told_and_works_in_the_workspace() {
-    let env = env_of_steps(&["git status --porcelain", "test \"$(git rev-parse HEAD)\" = \"$LOOM_COMMIT_SHA\"", "echo $CI_COMMIT_BRANCH $CI_COMMIT_REF_NAME ${#CI_COMMIT_SHORT_SHA}"]);
+    let env = env_of_steps(&[
+        "git status --porcelain",
+        "test \"$(git rev-parse HEAD)\" = \"$LOOM_COMMIT_SHA\"",
+        "echo $CI_COMMIT_BRANCH $CI_COMMIT_REF_NAME ${#CI_COMMIT_SHORT_SHA}",
+    ]);
     env.write("tracked", "1");
     env.commit_all();
     env.write("tracked", "2");
@@ -113,7 +121,10 @@ fn a_multi_line_step_ends_at_its_first_failing_line() {
     assert_eq!(run.exit_code, 1);
     assert_eq!(run.run.output("job", "01"), ["before"]);
     let manifest = run.run.job("job");
-    assert_eq!(manifest.steps.iter().map(|s| s.status).collect::<Vec<_>>(), [Status::Failed, Status::Skipped]);
+    assert_eq!(
+        manifest.steps.iter().map(|s| s.status).collect::<Vec<_>>(),
+        [Status::Failed, Status::Skipped]
+    );
     assert_eq!(manifest.failing_step.map(|s| s.number()), Some(1));
     assert!(run.stderr.ends_with("loom run: job \"job\" failed (exit code 1)\n"), "{}", run.stderr);
 }
@@ -136,7 +147,7 @@ fn tracing_shows_each_command() {
 #[test]
 fn bytes_of_every_kind_are_kept() {
     let run = run_steps(&[
-        r"printf 'a\377b\n\000\033[31m\t\\ \"\r\n'",
+        r#"printf 'a\377b\n\000\033[31m\t\\ "\r\n'"#,
         "printf 'no end'",
         r"printf 'half \303'; sleep 0.05; printf '\244\n'",
         "true",

@@ -175,8 +175,7 @@ impl RunOutput {
     /// What `output`, of a `loom run`, left behind. The receipt is the one that it names.
     pub fn of(env: &TestEnv, output: &Output) -> Self {
         let stderr = String::from_utf8(output.stderr.clone()).expect("stderr is UTF-8");
-        let exit_code =
-            output.status.code().or(output.status.signal().map(|signal| 128 + signal)).unwrap();
+        let exit_code = output.status.code().or(output.status.signal().map(|signal| 128 + signal)).unwrap();
         let receipt = stderr.lines().find_map(|line| line.strip_prefix("receipt: "));
         let receipt = PathBuf::from(receipt.unwrap_or_else(|| panic!("no receipt in: {stderr}")));
         let run = Run::open(&receipt);

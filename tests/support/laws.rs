@@ -54,7 +54,7 @@ impl Run {
 
     /// A job's manifest.
     pub fn job(&self, job: &str) -> JobManifest {
-        self.document(&layout::job_manifest(&JobId::new(job).unwrap()))
+        self.document(&layout::job(&JobId::new(job).unwrap()).manifest())
     }
 
     /// Each job's status, by name.
@@ -73,7 +73,8 @@ impl Run {
         let receipt: RunReceipt = document(&self.receipt_path);
         let dir = PathBuf::from(receipt.logs_dir);
         let pipeline: PipelineManifest = document(&dir.join(layout::PIPELINE_MANIFEST));
-        let job: JobManifest = document(&dir.join(pipeline.failing_job_manifest_path.expect("a failing job")));
+        let job: JobManifest =
+            document(&dir.join(pipeline.failing_job_manifest_path.expect("a failing job")));
         let path = job.failing_step_events_path.unwrap_or_else(|| {
             let section = job.failing_section.expect("a failing step or section");
             let entry = job.system_sections.into_iter().find(|entry| entry.section == section);
@@ -113,14 +114,16 @@ impl Run {
             assert!(!path.starts_with('/') && !path.contains(".."), "`{path}` is relative to the run");
         };
         let summary: RunSummary = self.document(layout::RUN_SUMMARY);
-        for path in [&summary.phase_report_path, &summary.pipeline_summary_path, &summary.pipeline_manifest_path] {
+        for path in
+            [&summary.phase_report_path, &summary.pipeline_summary_path, &summary.pipeline_manifest_path]
+        {
             resolves(path);
         }
         for path in [&self.receipt.events_jsonl_path, &self.receipt.phase_report_path] {
             assert!(Path::new(path).is_absolute() && Path::new(path).is_file(), "`{path}` points to nothing");
         }
         let pipeline = self.pipeline();
-        let first_failed = pipeline.jobs.iter().any(|job| job.status == Status::Failed);
+        let first_failed = pipeline.jobs.iter().any(|job| job.status == Status::Failed && !job.allow_failure);
         assert_eq!(pipeline.failing_job_id.is_some(), first_failed, "a failed job is named");
         for job in &pipeline.jobs {
             resolves(&job.summary_path);
@@ -130,6 +133,17 @@ impl Run {
             assert_eq!((job_summary.status, job_summary.exit_code), (job.status, job.exit_code));
             assert_eq!((manifest.status, manifest.exit_code), (job.status, job.exit_code));
             assert_eq!(job.status == Status::Skipped, manifest.skip_reason.is_some(), "{manifest:#?}");
+            for attempt in &manifest.attempts {
+                resolves(&attempt.summary_path);
+                let earlier: JobManifest = self.document(&attempt.manifest_path);
+                assert_eq!(earlier.status, Status::Failed);
+                earlier
+                    .steps
+                    .iter()
+                    .filter_map(|step| step.events_path.as_ref())
+                    .for_each(|path| resolves(path));
+                earlier.system_sections.iter().for_each(|section| resolves(&section.events_path));
+            }
             for step in &manifest.steps {
                 assert_eq!(step.summary_path.is_none(), step.status == Status::Skipped, "{step:?}");
                 step.summary_path.iter().chain(&step.events_path).for_each(|path| resolves(path));
@@ -141,7 +155,10 @@ impl Run {
             manifest.failing_step_events_path.iter().for_each(|path| resolves(path));
             manifest.execution_events_path.iter().for_each(|path| resolves(path));
             if job.status == Status::Failed {
-                assert!(manifest.failing_step.is_some() || manifest.failing_section.is_some(), "{manifest:#?}");
+                assert!(
+                    manifest.failing_step.is_some() || manifest.failing_section.is_some(),
+                    "{manifest:#?}"
+                );
             }
         }
     }
@@ -162,7 +179,13 @@ impl Run {
                 let (Some(events), Some(summary)) = (step.events_path, step.summary_path) else { continue };
                 let mut events = self.events(&events);
                 events.iter_mut().for_each(|event| event.seq = 0);
-                assert_eq!(Some(&events), mirrored.get(&step.step.to_string()), "step {} of {}", step.step, job.job_id);
+                assert_eq!(
+                    Some(&events),
+                    mirrored.get(&step.step.to_string()),
+                    "step {} of {}",
+                    step.step,
+                    job.job_id
+                );
                 let summary: StepSummary = self.document(&summary);
                 let lines = events.iter().filter(|e| e.kind == EventType::Output && !e.partial).count();
                 assert_eq!(summary.output_lines, lines as u64);
@@ -182,7 +205,8 @@ impl Run {
             let mut last = None;
             for (index, line) in text.lines().enumerate() {
                 let at = format!("{}:{}", path.display(), index + 1);
-                let event: EventLine = serde_json::from_str(line).unwrap_or_else(|error| panic!("{at}: {error}: {line}"));
+                let event: EventLine =
+                    serde_json::from_str(line).unwrap_or_else(|error| panic!("{at}: {error}: {line}"));
                 // Output is nearly all of it, and the type has just checked it.
                 if event.kind != EventType::Output || index < 100 {
                     let value = serde_json::from_str(line).unwrap();
@@ -210,7 +234,11 @@ impl Run {
         let mut seen = 0;
         for path in self.files() {
             let relative = path.strip_prefix(&self.dir).unwrap().to_str().unwrap().to_owned();
-            let parts: Vec<&str> = relative.split('/').collect();
+            let mut parts: Vec<&str> = relative.split('/').collect();
+            if parts.len() > 4 && parts[2] == "attempts" {
+                // An earlier attempt is a whole job's record.
+                parts.drain(2..4);
+            }
             let format = match parts.as_slice() {
                 ["summary.json"] => Format::RunSummary,
                 ["phase-report.json"] => Format::PhaseReport,

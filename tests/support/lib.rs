@@ -2,7 +2,10 @@
 //!
 //! The tests themselves stand in `tests/it/`; they are built with the `loom` command, in whose package they are listed.
 
-#![expect(clippy::disallowed_methods, reason = "tests start the program under test, and look at the real environment")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests start the program under test, and look at the real environment"
+)]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a harness reports by panicking")]
 
 mod env;

@@ -7,12 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 /// Runs a repository's checks on your own machine, and leaves documents that lead to what failed.
 #[derive(Debug, Parser)]
-#[command(
-    name = "loom",
-    version,
-    propagate_version = false,
-    disable_help_subcommand = true
-)]
+#[command(name = "loom", version, propagate_version = false, disable_help_subcommand = true)]
 pub(crate) struct Args {
     /// When to use colour
     #[arg(long, value_enum, value_name = "WHEN", default_value_t = Color::Auto, global = true)]
@@ -65,6 +60,18 @@ pub(crate) struct Run {
     /// Jobs that may run at once [default: the number of processors]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
+    /// Run this job and what it needs; may be given more than once
+    #[arg(long = "job", value_name = "NAME")]
+    pub(crate) job: Vec<String>,
+    /// Run the jobs that failed or never ran in the last run, and what they need
+    #[arg(long, conflicts_with = "job")]
+    pub(crate) rerun_failed: bool,
+    /// Start no further job once one has failed
+    #[arg(long)]
+    pub(crate) fail_fast: bool,
+    /// Print what would run, and run nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, clap::Args)]

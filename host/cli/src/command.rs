@@ -46,7 +46,5 @@ fn print(text: &[u8]) -> i32 {
 
 /// The command line, word by word.
 fn command_line() -> Vec<String> {
-    std::env::args_os()
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect()
+    std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
 }

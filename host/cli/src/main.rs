@@ -17,11 +17,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => {
             // Help and version go to stdout with code 0; a wrong command line to stderr with code 2.
-            let code = if error.use_stderr() {
-                exit::USAGE
-            } else {
-                exit::SUCCESS
-            };
+            let code = if error.use_stderr() { exit::USAGE } else { exit::SUCCESS };
             let _ = error.print();
             return exit_code(code);
         }

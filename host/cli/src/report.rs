@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use loom_contract::event::{Event, EventBody, JobFinish, Level, Message, Output, Phase, PlannedJob};
 use loom_contract::id::{JobId, RunId, StepIndex};
-use loom_contract::layout;
+use loom_contract::layout::{self, JobLayout};
 use loom_contract::status::Status;
 
 use crate::report::live::Live;
@@ -45,10 +45,7 @@ impl Verbosity {
     }
 
     fn streams(self) -> bool {
-        matches!(
-            self,
-            Self::Default { stream: true } | Self::Verbose { stream: true }
-        )
+        matches!(self, Self::Default { stream: true } | Self::Verbose { stream: true })
     }
 }
 
@@ -65,8 +62,21 @@ pub(crate) struct Report {
     run_dir: PathBuf,
     roster: Arc<[PlannedJob]>,
     tails: HashMap<JobId, Tail>,
+    /// Attempts of jobs that were retried.
+    attempts: HashMap<JobId, u32>,
     /// The first job to fail, and how many did.
     failures: Option<(String, usize)>,
+}
+
+/// What a failure of a job means for the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// The run fails.
+    Counts,
+    /// Nothing.
+    AllowedToFail,
+    /// The job is tried again.
+    Retried,
 }
 
 /// What the running step of a job said last.
@@ -87,6 +97,7 @@ impl Report {
             run_dir: PathBuf::new(),
             roster: Arc::from([]),
             tails: HashMap::new(),
+            attempts: HashMap::new(),
             failures: None,
         }
     }
@@ -111,7 +122,12 @@ impl Report {
             EventBody::PhaseFinish(..) => {}
             EventBody::Message(phase, message) => self.message(phase, message),
             EventBody::Output(output) => self.output(output),
-            EventBody::JobFinish(job_id, end) => self.job_finished(job_id, end),
+            EventBody::JobRetry(job_id, end) => self.job_ended(job_id, end, Ending::Retried),
+            EventBody::JobFinish(job_id, end) => {
+                let planned = self.roster.iter().find(|job| job.job_id == *job_id);
+                let allowed = planned.is_some_and(|job| job.allow_failure);
+                self.job_ended(job_id, end, if allowed { Ending::AllowedToFail } else { Ending::Counts });
+            }
         }
     }
 
@@ -140,10 +156,7 @@ impl Report {
             }
             Phase::Step(job_id, step) => {
                 let tail = self.tails.entry(job_id.clone()).or_default();
-                *tail = Tail {
-                    step: Some(*step),
-                    ..Tail::default()
-                };
+                *tail = Tail { step: Some(*step), ..Tail::default() };
                 let planned = self.roster.iter().find(|job| job.job_id == *job_id);
                 let command = planned.and_then(|job| job.commands.get(step.position()));
                 self.live.step(job_id, *step, command.map_or("", String::as_str));
@@ -162,16 +175,8 @@ impl Report {
             return;
         };
         let style = self.style();
-        let word = if message.level >= Level::Warn {
-            style.warning("warning: ")
-        } else {
-            String::new()
-        };
-        let mut text = format!(
-            "{word}{} {}",
-            style.job(job_id),
-            line::shown(message.message.as_bytes())
-        );
+        let word = if message.level >= Level::Warn { style.warning("warning: ") } else { String::new() };
+        let mut text = format!("{word}{} {}", style.job(job_id), line::shown(message.message.as_bytes()));
         if let (Verbosity::Verbose { .. }, Some(data)) = (self.verbosity, &message.data) {
             for (key, value) in data {
                 let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -206,7 +211,7 @@ impl Report {
         }
     }
 
-    fn job_finished(&mut self, job_id: &JobId, end: &JobFinish) {
+    fn job_ended(&mut self, job_id: &JobId, end: &JobFinish, ending: Ending) {
         let tail = self.tails.remove(job_id).unwrap_or_default();
         self.live.finished(job_id);
         let why = match (end.exit_code, &end.error) {
@@ -214,10 +219,9 @@ impl Report {
             (None, Some(error)) => error.to_string(),
             (None, None) => "no exit code".to_owned(),
         };
-        if end.status == Status::Failed {
-            let failures = self
-                .failures
-                .get_or_insert_with(|| (format!("job \"{job_id}\" failed ({why})"), 0));
+        if end.status == Status::Failed && ending == Ending::Counts {
+            let failures =
+                self.failures.get_or_insert_with(|| (format!("job \"{job_id}\" failed ({why})"), 0));
             failures.1 += 1;
         }
         if self.verbosity == Verbosity::Quiet {
@@ -229,37 +233,43 @@ impl Report {
             Status::Success => format!("{} {job_id} ({duration})", style.passed("passed ")),
             Status::Cancelled => format!("{} {job_id} ({duration})", style.failed("cancelled")),
             Status::Skipped => {
-                let reason = end
-                    .skip_reason
-                    .map(|reason| format!(" ({reason})"))
-                    .unwrap_or_default();
+                let reason = end.skip_reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
                 format!("{} {job_id}{reason}", style.skipped("skipped"))
             }
-            Status::Failed => format!("{} {job_id} ({duration}): {why}", style.failed("failed ")),
+            Status::Failed => {
+                let note = match ending {
+                    Ending::Counts => "",
+                    Ending::AllowedToFail => " (allowed to fail)",
+                    Ending::Retried => "; trying again",
+                };
+                format!("{} {job_id} ({duration}): {why}{note}", style.failed("failed "))
+            }
         };
         if end.status == Status::Failed {
-            self.add_failure(&mut text, job_id, end, &tail);
+            let mut record = layout::job(job_id);
+            if ending == Ending::Retried {
+                let attempt = self.attempts.entry(job_id.clone()).or_default();
+                *attempt += 1;
+                record = record.attempt(*attempt);
+            }
+            self.add_failure(&mut text, &record, end, &tail);
         }
         self.say(text);
     }
 
     /// The last lines of the step that failed, and where to read on.
-    fn add_failure(&self, text: &mut String, job_id: &JobId, end: &JobFinish, tail: &Tail) {
+    fn add_failure(&self, text: &mut String, record: &JobLayout, end: &JobFinish, tail: &Tail) {
         let style = self.style();
         let pointer = match tail.step.filter(|_| tail.failed) {
             Some(step) => {
-                let bytes: Vec<u8> = tail
-                    .chunks
-                    .iter()
-                    .flat_map(|chunk| chunk.iter().copied())
-                    .collect();
+                let bytes: Vec<u8> = tail.chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect();
                 let lines: Vec<_> = line::lines(&bytes).collect();
                 for bytes in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
                     text.push_str(&format!("\n  {} {}", style.skipped("|"), line::shown(bytes)));
                 }
-                layout::step_events(job_id, step)
+                record.step_events(step)
             }
-            None => layout::job_manifest(job_id),
+            None => record.manifest(),
         };
         if let Some(hint) = end.error.as_ref().and_then(|error| error.hint.as_ref()) {
             text.push_str(&format!("\n  hint: {hint}"));

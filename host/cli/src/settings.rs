@@ -8,21 +8,14 @@
 //!
 //! The whole environment is passed on to jobs on the host.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this is the module that reads the environment"
-)]
+#![expect(clippy::disallowed_methods, reason = "this is the module that reads the environment")]
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// The folder for what can be made again, `<user's cache>/loom`; `None` where the user has no home.
 pub(crate) fn cache_dir() -> Option<PathBuf> {
-    let absolute = |name| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
     base.map(|base| base.join("loom"))
 }

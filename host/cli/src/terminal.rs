@@ -28,11 +28,7 @@ impl Terminal {
 
     /// Writes `text`, whole lines, to stderr. A reader that has gone away does not end a run.
     pub(crate) fn say(self, text: &str) {
-        let choice = if self.color {
-            ColorChoice::AlwaysAnsi
-        } else {
-            ColorChoice::Never
-        };
+        let choice = if self.color { ColorChoice::AlwaysAnsi } else { ColorChoice::Never };
         let _ = anstream::AutoStream::new(std::io::stderr().lock(), choice).write_all(text.as_bytes());
     }
 }

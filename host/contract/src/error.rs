@@ -21,11 +21,7 @@ pub struct ErrorInfo {
 impl ErrorInfo {
     /// An error without a hint.
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
-        Self {
-            code: code.into(),
-            message: message.into(),
-            hint: None,
-        }
+        Self { code: code.into(), message: message.into(), hint: None }
     }
 
     /// Adds what to do about it.
@@ -58,6 +54,10 @@ pub mod code {
     pub const STEP_EXIT_NONZERO: &str = "STEP_EXIT_NONZERO";
     /// A step's process was ended by a signal.
     pub const STEP_SIGNALLED: &str = "STEP_SIGNALLED";
+    /// A step took longer than it may.
+    pub const STEP_TIMEOUT: &str = "STEP_TIMEOUT";
+    /// A job took longer than it may.
+    pub const JOB_TIMEOUT: &str = "JOB_TIMEOUT";
     /// A process could not be started.
     pub const SPAWN_FAILED: &str = "SPAWN_FAILED";
     /// Something happened that Loom's authors thought impossible.

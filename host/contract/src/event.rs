@@ -4,6 +4,7 @@
 //! ([`EventLine`]); the terminal's reporter reads the same events. Nothing else travels between them.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -39,6 +40,8 @@ pub enum EventBody {
     Message(Phase, Message),
     /// A process wrote something.
     Output(Output),
+    /// An attempt of a job failed and another one follows; what was recorded of it is set aside. Never written as a line.
+    JobRetry(JobId, JobFinish),
     /// A job's last phase is over; its documents can be written. Never written as a line.
     JobFinish(JobId, JobFinish),
 }
@@ -54,6 +57,10 @@ pub struct PlannedJob {
     pub provider: String,
     /// The steps' commands, in order.
     pub commands: Vec<String>,
+    /// Whether its failure leaves the run as it is.
+    pub allow_failure: bool,
+    /// The values that make it one of the jobs of a matrix.
+    pub matrix: BTreeMap<String, String>,
 }
 
 /// How a job ended.
@@ -154,18 +161,12 @@ impl Finish {
 
     /// Left out, for `reason`.
     pub fn skipped(reason: SkipReason) -> Self {
-        Self {
-            skip_reason: Some(reason),
-            ..Self::new(Status::Skipped)
-        }
+        Self { skip_reason: Some(reason), ..Self::new(Status::Skipped) }
     }
 
     /// Failed with `error`.
     pub fn failed(error: ErrorInfo) -> Self {
-        Self {
-            error: Some(error),
-            ..Self::new(Status::Failed)
-        }
+        Self { error: Some(error), ..Self::new(Status::Failed) }
     }
 }
 
@@ -355,16 +356,8 @@ impl EventLine {
             run_id: Some(run_id.clone()),
             pipeline_id: Some(pipeline_id.clone()),
             job_id: phase.job_id().cloned(),
-            section: if let Phase::Section(_, section) = phase {
-                Some(*section)
-            } else {
-                None
-            },
-            step: if let Phase::Step(_, step) = phase {
-                Some(*step)
-            } else {
-                None
-            },
+            section: if let Phase::Section(_, section) = phase { Some(*section) } else { None },
+            step: if let Phase::Step(_, step) = phase { Some(*step) } else { None },
             stream: None,
             line: None,
             partial: false,

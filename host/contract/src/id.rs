@@ -204,17 +204,7 @@ mod tests {
         for good in ["a", "build", "unit-test_2", &"a".repeat(64)] {
             assert!(JobId::new(good).is_ok(), "{good}");
         }
-        for bad in [
-            "",
-            "A",
-            ".template",
-            "a/b",
-            "..",
-            "1a",
-            "a b",
-            "ä",
-            &"a".repeat(65),
-        ] {
+        for bad in ["", "A", ".template", "a/b", "..", "1a", "a b", "ä", &"a".repeat(65)] {
             assert!(JobId::new(bad).is_err(), "{bad}");
         }
     }
@@ -232,12 +222,7 @@ mod tests {
         assert_eq!(StepIndex::at(0).to_string(), "01");
         assert_eq!(StepIndex::at(11).to_string(), "12");
         assert_eq!(StepIndex::at(122).to_string(), "123");
-        assert_eq!(
-            serde_json::from_str::<StepIndex>("\"07\"")
-                .map(StepIndex::position)
-                .ok(),
-            Some(6)
-        );
+        assert_eq!(serde_json::from_str::<StepIndex>("\"07\"").map(StepIndex::position).ok(), Some(6));
         assert!(serde_json::from_str::<StepIndex>("\"7\"").is_err());
         assert!(serde_json::from_str::<StepIndex>("\"00\"").is_err());
     }

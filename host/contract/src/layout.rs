@@ -39,9 +39,7 @@ pub struct RuntimeDir {
 impl RuntimeDir {
     /// The runtime folder of the repository at `repo_root`.
     pub fn of_repo(repo_root: &Path) -> Self {
-        Self {
-            root: repo_root.join(RUNTIME_DIR),
-        }
+        Self { root: repo_root.join(RUNTIME_DIR) }
     }
 
     /// The folder itself.
@@ -80,49 +78,73 @@ impl RuntimeDir {
     }
 }
 
-/// A job's folder.
-pub fn job_dir(job_id: &JobId) -> String {
-    format!("jobs/{job_id}")
+/// Where the record of one job stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobLayout {
+    root: String,
 }
 
-/// A job's summary.
-pub fn job_summary(job_id: &JobId) -> String {
-    format!("jobs/{job_id}/summary.json")
+/// The record of the job `job_id`: of its last attempt, where it was tried more than once.
+pub fn job(job_id: &JobId) -> JobLayout {
+    JobLayout { root: format!("jobs/{job_id}") }
 }
 
-/// A job's manifest.
-pub fn job_manifest(job_id: &JobId) -> String {
-    format!("jobs/{job_id}/manifest.json")
-}
+impl JobLayout {
+    /// The folder of earlier attempts.
+    pub fn attempts(&self) -> String {
+        format!("{}/attempts", self.root)
+    }
 
-/// A job's own events.
-pub fn job_events(job_id: &JobId) -> String {
-    format!("jobs/{job_id}/events.jsonl")
-}
+    /// The record of the attempt number `attempt`, from 1, which was not the last one.
+    #[must_use]
+    pub fn attempt(&self, attempt: u32) -> Self {
+        Self { root: format!("{}/attempts/{attempt}", self.root) }
+    }
 
-/// The events of all of a job's steps, in order.
-pub fn execution_events(job_id: &JobId) -> String {
-    format!("jobs/{job_id}/user/execution/events.jsonl")
-}
+    /// The folder itself.
+    pub fn folder(&self) -> &str {
+        &self.root
+    }
 
-/// A step's events.
-pub fn step_events(job_id: &JobId, step: StepIndex) -> String {
-    format!("jobs/{job_id}/user/execution/script/{step}/events.jsonl")
-}
+    /// The job's summary.
+    pub fn summary(&self) -> String {
+        format!("{}/summary.json", self.root)
+    }
 
-/// A step's summary.
-pub fn step_summary(job_id: &JobId, step: StepIndex) -> String {
-    format!("jobs/{job_id}/user/execution/script/{step}/summary.json")
-}
+    /// The job's manifest.
+    pub fn manifest(&self) -> String {
+        format!("{}/manifest.json", self.root)
+    }
 
-/// A section's events.
-pub fn section_events(job_id: &JobId, section: Section) -> String {
-    format!("jobs/{job_id}/system/{section}/events.jsonl")
-}
+    /// The job's own events.
+    pub fn events(&self) -> String {
+        format!("{}/events.jsonl", self.root)
+    }
 
-/// A section's summary.
-pub fn section_summary(job_id: &JobId, section: Section) -> String {
-    format!("jobs/{job_id}/system/{section}/summary.json")
+    /// The events of all of the job's steps, in order.
+    pub fn execution_events(&self) -> String {
+        format!("{}/user/execution/events.jsonl", self.root)
+    }
+
+    /// A step's events.
+    pub fn step_events(&self, step: StepIndex) -> String {
+        format!("{}/user/execution/script/{step}/events.jsonl", self.root)
+    }
+
+    /// A step's summary.
+    pub fn step_summary(&self, step: StepIndex) -> String {
+        format!("{}/user/execution/script/{step}/summary.json", self.root)
+    }
+
+    /// A section's events.
+    pub fn section_events(&self, section: Section) -> String {
+        format!("{}/system/{section}/events.jsonl", self.root)
+    }
+
+    /// A section's summary.
+    pub fn section_summary(&self, section: Section) -> String {
+        format!("{}/system/{section}/summary.json", self.root)
+    }
 }
 
 /// The streams that an event of `phase` is written to: its own, and the mirror of a job's execution.
@@ -130,9 +152,15 @@ pub fn streams(phase: &Phase) -> (String, Option<String>) {
     match phase {
         Phase::Run(PhaseCode::PipelineExecute) => (PIPELINE_EVENTS.to_owned(), None),
         Phase::Run(_) => (RUN_EVENTS.to_owned(), None),
-        Phase::Job(job_id, PhaseCode::JobExecution) => (job_events(job_id), Some(execution_events(job_id))),
-        Phase::Job(job_id, _) => (job_events(job_id), None),
-        Phase::Section(job_id, section) => (section_events(job_id, *section), None),
-        Phase::Step(job_id, step) => (step_events(job_id, *step), Some(execution_events(job_id))),
+        Phase::Job(job_id, PhaseCode::JobExecution) => {
+            let job = job(job_id);
+            (job.events(), Some(job.execution_events()))
+        }
+        Phase::Job(job_id, _) => (job(job_id).events(), None),
+        Phase::Section(job_id, section) => (job(job_id).section_events(*section), None),
+        Phase::Step(job_id, step) => {
+            let job = job(job_id);
+            (job.step_events(*step), Some(job.execution_events()))
+        }
     }
 }

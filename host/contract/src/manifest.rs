@@ -1,6 +1,7 @@
 //! Manifests: the pointers that lead from a run to what failed. They hold no output and no graph, and stay small.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,7 @@ pub struct PipelineManifest {
     pub pipeline_id: PipelineId,
     /// Every job, in the order of the plan.
     pub jobs: Vec<JobEntry>,
-    /// The first job to fail.
+    /// The first job to fail that was not allowed to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_job_id: Option<JobId>,
     /// Its manifest.
@@ -42,6 +43,12 @@ pub struct JobEntry {
     pub stage: String,
     /// The provider that ran it.
     pub provider: String,
+    /// The values that make it one of the jobs of a matrix.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub matrix: BTreeMap<String, String>,
+    /// Its failure leaves the run as it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_failure: bool,
     /// How it ended.
     pub status: Status,
     /// The exit code of the step that decided it.
@@ -69,6 +76,12 @@ pub struct JobManifest {
     pub stage: String,
     /// The provider that ran it.
     pub provider: String,
+    /// The values that make it one of the jobs of a matrix.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub matrix: BTreeMap<String, String>,
+    /// Its failure leaves the run as it is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_failure: bool,
     /// How it ended.
     pub status: Status,
     /// The exit code of the step that decided it.
@@ -101,6 +114,30 @@ pub struct JobManifest {
     /// What was extracted from the job's workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub artifacts: Option<Artifacts>,
+    /// The attempts before this one, the first one first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<AttemptEntry>,
+}
+
+/// An earlier attempt of a job that was retried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AttemptEntry {
+    /// Its number, from 1.
+    #[schemars(range(min = 1))]
+    pub attempt: u32,
+    /// How it ended.
+    pub status: Status,
+    /// The exit code of the step that decided it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorInfo>,
+    /// Its summary.
+    pub summary_path: String,
+    /// Its manifest.
+    pub manifest_path: String,
 }
 
 /// A step in a job's roster.

@@ -121,9 +121,7 @@ pub fn check(run_id: &RunId, pipeline_id: &PipelineId, jobs: &[JobId], marks: &[
         report.jobs.push(job);
     }
     for job_id in by_job.into_keys() {
-        report
-            .order_violations
-            .push(format!("{job_id}: not a job of the plan"));
+        report.order_violations.push(format!("{job_id}: not a job of the plan"));
     }
     report.valid = report.missing.is_empty() && report.order_violations.is_empty();
     report
@@ -170,26 +168,17 @@ fn check_run(marks: &[PhaseMark], report: &mut PhaseReport) {
         if !finished {
             report.missing.push(format!("{code} finish"));
         }
-        report.required.push(RequiredPhase {
-            scope: code.scope(),
-            phase_code: code,
-            started,
-            finished,
-        });
+        report.required.push(RequiredPhase { scope: code.scope(), phase_code: code, started, finished });
     }
     let mut last = None;
     for ((code, finish), at) in expected.iter().zip(&positions) {
         let edge = if *finish { "finish" } else { "start" };
         if at.len() > 1 {
-            report
-                .order_violations
-                .push(format!("{code} {edge} was emitted {} times", at.len()));
+            report.order_violations.push(format!("{code} {edge} was emitted {} times", at.len()));
         }
         if let Some(first) = at.first() {
             if last.is_some_and(|last| first < last) {
-                report
-                    .order_violations
-                    .push(format!("{code} {edge} came too early"));
+                report.order_violations.push(format!("{code} {edge} came too early"));
             }
             last = Some(first);
         }
@@ -200,10 +189,7 @@ fn check_run(marks: &[PhaseMark], report: &mut PhaseReport) {
     if let Some((_, mark)) = outside {
         report.order_violations.push(format!(
             "{}{} was emitted outside {}",
-            mark.phase
-                .job_id()
-                .map(|id| format!("{id}: "))
-                .unwrap_or_default(),
+            mark.phase.job_id().map(|id| format!("{id}: ")).unwrap_or_default(),
             mark.phase.code(),
             PhaseCode::PipelineExecute
         ));
@@ -225,11 +211,7 @@ fn check_job(job_id: &JobId, marks: &[&PhaseMark], report: &mut PhaseReport) -> 
         match mark.finish {
             None => {
                 let parent = open.last().map(|index| phases[*index].phase_code);
-                let wanted = if step.is_some() {
-                    Some(PhaseCode::JobExecution)
-                } else {
-                    None
-                };
+                let wanted = if step.is_some() { Some(PhaseCode::JobExecution) } else { None };
                 if parent != wanted {
                     report.order_violations.push(format!(
                         "{job_id}: {name} started inside {}",
@@ -242,9 +224,7 @@ fn check_job(job_id: &JobId, marks: &[&PhaseMark], report: &mut PhaseReport) -> 
                         _ => last.phase_code < code,
                     };
                     if !in_order {
-                        report
-                            .order_violations
-                            .push(format!("{job_id}: {name} started too late"));
+                        report.order_violations.push(format!("{job_id}: {name} started too late"));
                     }
                 }
                 open.push(phases.len());
@@ -262,39 +242,27 @@ fn check_job(job_id: &JobId, marks: &[&PhaseMark], report: &mut PhaseReport) -> 
                     phases[index].status = Some(status);
                 }
                 other => {
-                    report.order_violations.push(format!(
-                        "{job_id}: {name} finished without being the last to start"
-                    ));
+                    report
+                        .order_violations
+                        .push(format!("{job_id}: {name} finished without being the last to start"));
                     open.extend(other);
                 }
             },
         }
     }
     for index in open {
-        report
-            .missing
-            .push(format!("{job_id}: {} finish", phases[index].phase_code));
+        report.missing.push(format!("{job_id}: {} finish", phases[index].phase_code));
     }
     let closed = |code| phases.iter().any(|p| p.phase_code == code && p.finished);
-    let started = phases
-        .iter()
-        .any(|p| p.phase_code == PhaseCode::JobProviderPrepare);
+    let started = phases.iter().any(|p| p.phase_code == PhaseCode::JobProviderPrepare);
     if started && !closed(PhaseCode::JobExecution) {
-        report
-            .missing
-            .push(format!("{job_id}: {} finish", PhaseCode::JobExecution));
+        report.missing.push(format!("{job_id}: {} finish", PhaseCode::JobExecution));
     }
     if !closed(PhaseCode::JobCleanup) {
-        report
-            .missing
-            .push(format!("{job_id}: {} finish", PhaseCode::JobCleanup));
+        report.missing.push(format!("{job_id}: {} finish", PhaseCode::JobCleanup));
     }
     let valid = report.missing.len() + report.order_violations.len() == before;
-    JobPhases {
-        job_id: job_id.clone(),
-        phases,
-        valid,
-    }
+    JobPhases { job_id: job_id.clone(), phases, valid }
 }
 
 #[cfg(test)]
@@ -311,10 +279,7 @@ mod tests {
     }
 
     fn finish(phase: Phase) -> PhaseMark {
-        PhaseMark {
-            phase,
-            finish: Some(Status::Success),
-        }
+        PhaseMark { phase, finish: Some(Status::Success) }
     }
 
     fn good() -> Vec<PhaseMark> {
@@ -373,12 +338,7 @@ mod tests {
         for index in 1..good().len() {
             let mut marks = good();
             marks.swap(index - 1, index);
-            assert!(
-                !judge(&marks).valid,
-                "{:?} before {:?}",
-                marks[index - 1],
-                marks[index]
-            );
+            assert!(!judge(&marks).valid, "{:?} before {:?}", marks[index - 1], marks[index]);
         }
     }
 }

@@ -48,11 +48,7 @@ pub enum RunStatus {
 impl RunStatus {
     /// The status that belongs to an exit code.
     pub fn of_exit_code(exit_code: i32) -> Self {
-        if exit_code == 0 {
-            Self::Success
-        } else {
-            Self::Failure
-        }
+        if exit_code == 0 { Self::Success } else { Self::Failure }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Summaries: how the run, the pipeline, a job, a step or a section ended.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -98,6 +99,9 @@ pub struct JobSummary {
     pub stage: String,
     /// The provider that ran it.
     pub provider: String,
+    /// The values that make it one of the jobs of a matrix.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub matrix: BTreeMap<String, String>,
     /// How it ended.
     pub status: Status,
     /// The exit code of the step that decided it; absent where no step ended.

@@ -23,9 +23,12 @@ pub enum Urgency {
 #[derive(Debug, Clone)]
 pub struct Canceller(watch::Sender<State>);
 
-/// The side that is cancelled.
+/// The side that is cancelled: by its own canceller, or by that of what it is part of.
 #[derive(Debug, Clone)]
-pub struct Cancel(watch::Receiver<State>);
+pub struct Cancel {
+    own: watch::Receiver<State>,
+    whole: Option<Box<Cancel>>,
+}
 
 #[derive(Debug, Clone, Copy, Default)]
 struct State {
@@ -36,7 +39,7 @@ struct State {
 /// A pair of both.
 pub fn channel() -> (Canceller, Cancel) {
     let (sender, receiver) = watch::channel(State::default());
-    (Canceller(sender), Cancel(receiver))
+    (Canceller(sender), Cancel { own: receiver, whole: None })
 }
 
 impl Canceller {
@@ -60,25 +63,41 @@ impl Canceller {
 }
 
 impl Cancel {
+    /// A pair for a part of what this cancels: the part can be cancelled alone, and is whenever the whole is.
+    pub fn part(&self) -> (Canceller, Self) {
+        let (canceller, own) = channel();
+        (canceller, Self { whole: Some(Box::new(self.clone())), ..own })
+    }
+
     /// The urgency now.
     pub fn urgency(&self) -> Urgency {
-        self.0.borrow().urgency
+        let whole = self.whole.as_ref().map_or(Urgency::None, |whole| whole.urgency());
+        self.own.borrow().urgency.max(whole)
     }
 
     /// The signal that Loom got.
     pub fn signal(&self) -> Option<i32> {
-        self.0.borrow().signal
+        self.own.borrow().signal.or_else(|| self.whole.as_ref()?.signal())
     }
 
-    /// Whether the run is to end.
+    /// Whether the work is to end.
     pub fn is_cancelled(&self) -> bool {
         self.urgency() > Urgency::None
     }
 
     /// Waits until the urgency is at least `urgency`; for ever where nobody can raise it any more.
     pub async fn reached(&mut self, urgency: Urgency) {
-        if self.0.wait_for(|now| now.urgency >= urgency).await.is_err() {
-            std::future::pending::<()>().await;
+        let own = async {
+            if self.own.wait_for(|now| now.urgency >= urgency).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        match &mut self.whole {
+            Some(whole) => tokio::select! {
+                () = own => {}
+                () = Box::pin(whole.reached(urgency)) => {}
+            },
+            None => own.await,
         }
     }
 }

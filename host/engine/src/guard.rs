@@ -26,14 +26,13 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Starts the guard of the run `run_id`; `loom` is the path of this program.
+    /// Starts the guard of the run `run_id`, as another process of this program.
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(loom: &Path, run_id: &str) -> std::io::Result<Self> {
-        Ok(Self {
-            pipe: process::spawn_attendant(loom, &[COMMAND, run_id])?,
-        })
+    pub fn start(run_id: &str) -> std::io::Result<Self> {
+        let pipe = process::spawn_attendant(Path::new(THIS_PROGRAM), &[COMMAND, run_id])?;
+        Ok(Self { pipe })
     }
 
     /// The run has ended everything itself.

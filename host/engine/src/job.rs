@@ -2,17 +2,20 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::event::{EventBody, Finish, JobFinish, Level, Phase, Stream};
+use loom_contract::graph_ir::RetryWhen;
 use loom_contract::id::StepIndex;
 use loom_contract::phase::PhaseCode;
 use loom_contract::section::Section;
 use loom_contract::status::{SkipReason, Status};
 use loom_workflow::PlanJob;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
-use crate::cancel::{Cancel, Urgency};
+use crate::cancel::{Cancel, Canceller, Urgency};
 use crate::emit::Emitter;
 use crate::environment;
 use crate::output::{OutputSink, Route};
@@ -37,55 +40,98 @@ struct Outcome {
     status: Status,
     exit_code: Option<i32>,
     error: Option<ErrorInfo>,
+    /// What kind of failure it is; for a failure only.
+    kind: RetryWhen,
 }
 
 impl Outcome {
     fn success() -> Self {
-        Self {
-            status: Status::Success,
-            exit_code: Some(0),
-            error: None,
-        }
+        Self { status: Status::Success, exit_code: Some(0), error: None, kind: RetryWhen::Always }
     }
 
-    fn failed(error: ErrorInfo) -> Self {
-        Self {
-            status: Status::Failed,
-            exit_code: None,
-            error: Some(error),
-        }
+    fn failed(kind: RetryWhen, error: ErrorInfo) -> Self {
+        Self { status: Status::Failed, exit_code: None, error: Some(error), kind }
     }
 
     fn cancelled(exit_code: Option<i32>) -> Self {
         let error = ErrorInfo::new(code::CANCELLED, "the run was cancelled");
-        Self {
-            status: Status::Cancelled,
-            exit_code,
-            error: Some(error),
-        }
+        Self { status: Status::Cancelled, exit_code, error: Some(error), kind: RetryWhen::Always }
     }
 }
 
+/// One attempt at a job.
+struct Attempt<'a> {
+    job: &'a Job,
+    emitter: &'a Emitter,
+    context: Arc<JobContext>,
+    /// Cancels this attempt alone: a job that takes too long.
+    canceller: Canceller,
+    /// When the job has taken too long.
+    deadline: Option<Instant>,
+}
+
 impl Job {
-    /// Runs it to its end and says how it came out.
+    /// Runs it to its end, as often as it is to be retried, and says how it came out.
     pub(crate) async fn run(self) -> Status {
+        let mut retries = 0;
+        loop {
+            let (outcome, finish) = self.attempt().await;
+            let id = self.plan.id.clone();
+            let again = outcome.status == Status::Failed
+                && !self.cancel.is_cancelled()
+                && self.plan.retry.as_ref().is_some_and(|retry| {
+                    let when = |when: &RetryWhen| *when == RetryWhen::Always || *when == outcome.kind;
+                    retries < retry.max && retry.when.iter().any(when)
+                });
+            if !again {
+                self.emitter.emit(EventBody::JobFinish(id, finish));
+                return outcome.status;
+            }
+            retries += 1;
+            self.emitter.emit(EventBody::JobRetry(id, finish));
+        }
+    }
+
+    async fn attempt(&self) -> (Outcome, JobFinish) {
         let started_at = self.emitter.clock().now();
         let id = self.plan.id.clone();
         let environment = environment::of_job(&self.run, &self.stage, &self.plan, &self.workspace);
-        let context = Arc::new(JobContext {
-            id: id.clone(),
-            stage: self.stage.clone(),
-            image: None,
-            variables: environment.variables,
-            env: environment.host,
-            workspace: self.workspace.clone(),
-            debug_trace: environment.debug_trace,
-            cancel: self.cancel.clone(),
-            processes: JobProcesses::new(self.run.ids.run_id.as_str(), id.as_str()),
-            emitter: self.emitter.clone(),
-        });
+        let (canceller, cancel) = self.cancel.part();
+        let attempt = Attempt {
+            job: self,
+            emitter: &self.emitter,
+            context: Arc::new(JobContext {
+                id: id.clone(),
+                stage: self.stage.clone(),
+                image: self.plan.image.clone(),
+                variables: environment.variables,
+                env: environment.host,
+                workspace: self.workspace.clone(),
+                debug_trace: environment.debug_trace,
+                cancel,
+                processes: JobProcesses::new(self.run.ids.run_id.as_str(), id.as_str()),
+                emitter: self.emitter.clone(),
+            }),
+            canceller,
+            deadline: self.plan.timeout.job_ms.map(|ms| Instant::now() + Duration::from_millis(ms)),
+        };
+        let outcome = attempt.run(&environment.unset).await;
+        let finish = JobFinish {
+            status: outcome.status,
+            exit_code: outcome.exit_code,
+            error: outcome.error.clone(),
+            skip_reason: None,
+            plugins: vec![self.provider.plugin()],
+            started_at: Some(started_at),
+            duration_ms: self.emitter.clock().now().millis_since(started_at),
+        };
+        (outcome, finish)
+    }
+}
 
-        let (provider, prepared) = self.prepare(&context, &environment.unset).await;
+impl Attempt<'_> {
+    async fn run(&self, unset: &[String]) -> Outcome {
+        let (provider, prepared) = self.prepare(unset).await;
         let route = Route::new(self.emitter.clone());
         let (mut provider, mut outcome) = match (provider, prepared) {
             (Some(mut provider), Ok(())) => {
@@ -93,74 +139,43 @@ impl Job {
                 (Some(provider), outcome)
             }
             (provider, prepared) => {
-                let cancelled = self.cancel.is_cancelled();
+                let cancelled = self.job.cancel.is_cancelled();
                 let reason = if cancelled { SkipReason::Cancelled } else { SkipReason::ProviderFailed };
-                PhaseGuard::skip(&self.emitter, self.phase(PhaseCode::JobExecution), reason);
+                PhaseGuard::skip(self.emitter, self.phase(PhaseCode::JobExecution), reason);
                 let outcome = match prepared {
-                    Err(error) if !cancelled => Outcome::failed(error),
+                    Err(error) if !cancelled => Outcome::failed(RetryWhen::ProviderFailure, error),
                     _ => Outcome::cancelled(None),
                 };
                 (provider, outcome)
             }
         };
-        if let Err(error) = self
-            .clean_up(provider.as_deref_mut(), &context, &route, outcome.status)
-            .await
+        let cleaned = self.clean_up(provider.as_deref_mut(), &route, outcome.status).await;
+        if let Err(error) = cleaned
             && outcome.status == Status::Success
         {
-            outcome = Outcome::failed(error);
+            outcome = Outcome::failed(RetryWhen::ProviderFailure, error);
         }
-        let duration_ms = self.emitter.clock().now().millis_since(started_at);
-        self.emitter.emit(EventBody::JobFinish(
-            id,
-            JobFinish {
-                status: outcome.status,
-                exit_code: outcome.exit_code,
-                error: outcome.error,
-                skip_reason: None,
-                plugins: vec![self.provider.plugin()],
-                started_at: Some(started_at),
-                duration_ms,
-            },
-        ));
-        outcome.status
+        outcome
     }
 
-    async fn prepare(
-        &self,
-        context: &Arc<JobContext>,
-        unset: &[String],
-    ) -> (Option<Box<dyn JobProvider>>, Result<(), ErrorInfo>) {
-        let phase = PhaseGuard::start(&self.emitter, self.phase(PhaseCode::JobProviderPrepare));
-        let section = PhaseGuard::start(&self.emitter, self.section(Section::Provider));
-        let plugin = self.provider.plugin();
-        let message = format!("provider `{}`: the job has no image", self.plan.provider);
-        let data = object(json!({
-            "provider": self.plan.provider,
-            "reason": "the job has no image",
-            "workspace": self.workspace.to_string_lossy(),
-            "plugin": plugin,
-        }));
-        context.message(Section::Provider, Level::Info, message, data);
-        for name in unset {
-            let message = format!("variable `{name}` is referred to but not set; it is taken as empty");
-            context.message(
-                Section::Provider,
-                Level::Warn,
-                message,
-                object(json!({ "variable": name })),
-            );
-        }
-        let (provider, result) = match self.provider.open(Arc::clone(context)).await {
-            Ok(mut provider) => {
-                let result = provider.prepare().await;
-                (Some(provider), result)
+    async fn prepare(&self, unset: &[String]) -> (Option<Box<dyn JobProvider>>, Result<(), ErrorInfo>) {
+        let phase = PhaseGuard::start(self.emitter, self.phase(PhaseCode::JobProviderPrepare));
+        let section = PhaseGuard::start(self.emitter, self.section(Section::Provider));
+        self.say_provider(unset);
+        let open = async {
+            match self.job.provider.open(Arc::clone(&self.context)).await {
+                Ok(mut provider) => {
+                    let result = provider.prepare().await;
+                    (Some(provider), result)
+                }
+                Err(error) => (None, Err(error)),
             }
-            Err(error) => (None, Err(error)),
         };
+        let ((provider, result), late) = self.within(None, open).await;
+        let result = late.map_or(result, Err);
         let finish = match &result {
             Ok(()) => Finish::new(Status::Success),
-            Err(_) if self.cancel.is_cancelled() => Finish::new(Status::Cancelled),
+            Err(_) if self.job.cancel.is_cancelled() => Finish::new(Status::Cancelled),
             Err(error) => Finish::failed(error.clone()),
         };
         section.finish(finish.clone());
@@ -168,29 +183,46 @@ impl Job {
         (provider, result)
     }
 
+    /// Which provider was chosen, why, and what it is given.
+    fn say_provider(&self, unset: &[String]) {
+        let name = &self.job.plan.provider;
+        let reason = "the job has no image";
+        let data = object(json!({
+            "provider": name,
+            "reason": reason,
+            "workspace": self.job.workspace.to_string_lossy(),
+            "plugin": self.job.provider.plugin(),
+        }));
+        let say = |level, message, data| self.context.message(Section::Provider, level, message, data);
+        say(Level::Info, format!("provider `{name}`: {reason}"), data);
+        for name in unset {
+            let message = format!("variable `{name}` is referred to but not set; it is taken as empty");
+            say(Level::Warn, message, object(json!({ "variable": name })));
+        }
+    }
+
     async fn execute(&self, provider: &mut dyn JobProvider, route: &Arc<Route>) -> Outcome {
-        let phase = PhaseGuard::start(&self.emitter, self.phase(PhaseCode::JobExecution));
+        let phase = PhaseGuard::start(self.emitter, self.phase(PhaseCode::JobExecution));
         let mut outcome = Outcome::success();
-        for (position, step) in self.plan.script.iter().enumerate() {
-            if self.cancel.is_cancelled() {
+        for (position, step) in self.job.plan.script.iter().enumerate() {
+            if self.job.cancel.is_cancelled() {
                 outcome = Outcome::cancelled(None);
                 break;
             }
             let index = StepIndex::at(position);
-            let step_phase = Phase::Step(self.plan.id.clone(), index);
-            let guard = PhaseGuard::start(&self.emitter, step_phase.clone());
+            let step_phase = Phase::Step(self.context.id.clone(), index);
+            let guard = PhaseGuard::start(self.emitter, step_phase.clone());
             route.open(step_phase);
-            let result = provider
-                .run_step(Step {
-                    index,
-                    command: step.command.clone(),
-                    multi_line: step.multi_line,
-                    stdout: OutputSink::new(route, Stream::Stdout),
-                    stderr: OutputSink::new(route, Stream::Stderr),
-                })
-                .await;
+            let run = provider.run_step(Step {
+                index,
+                command: step.command.clone(),
+                multi_line: step.multi_line,
+                stdout: OutputSink::new(route, Stream::Stdout),
+                stderr: OutputSink::new(route, Stream::Stderr),
+            });
+            let (result, late) = self.within(self.job.plan.timeout.step_ms, run).await;
             route.close();
-            outcome = self.judge(&result);
+            outcome = self.judge(&result, late);
             guard.finish(Finish {
                 exit_code: outcome.exit_code,
                 signal: result.ok().and_then(|end| end.signal),
@@ -209,45 +241,59 @@ impl Job {
         outcome
     }
 
-    fn judge(&self, result: &Result<StepEnd, ErrorInfo>) -> Outcome {
-        match result {
-            _ if self.cancel.is_cancelled() => {
-                Outcome::cancelled(result.as_ref().ok().map(|end| end.exit_code))
+    /// Does `work`. When that takes longer than `step_ms`, or beyond the job's own deadline, the attempt is cancelled and
+    /// the error returned beside what the work comes to.
+    async fn within<T>(&self, step_ms: Option<u64>, work: impl Future<Output = T>) -> (T, Option<ErrorInfo>) {
+        let step =
+            step_ms.map(|ms| (Instant::now() + Duration::from_millis(ms), ms, "step", code::STEP_TIMEOUT));
+        let job_ms = self.job.plan.timeout.job_ms.unwrap_or_default();
+        let job = self.deadline.map(|at| (at, job_ms, "job", code::JOB_TIMEOUT));
+        let Some((deadline, ms, what, code)) = step.into_iter().chain(job).min_by_key(|(at, ..)| *at) else {
+            return (work.await, None);
+        };
+        let mut work = std::pin::pin!(work);
+        tokio::select! {
+            biased;
+            done = &mut work => (done, None),
+            () = tokio::time::sleep_until(deadline) => {
+                self.canceller.raise(Urgency::Ask, None);
+                let seconds = Duration::from_millis(ms).as_secs_f64();
+                let message = format!("the {what} took longer than its timeout of {seconds} s");
+                (work.await, Some(ErrorInfo::new(code, message)))
             }
-            Ok(StepEnd {
-                exit_code: 0,
-                signal: None,
-            }) => Outcome::success(),
-            Ok(end) => {
-                let error = match end.signal {
-                    Some(signal) => ErrorInfo::new(
-                        code::STEP_SIGNALLED,
-                        format!("the step was ended by signal {signal}"),
-                    ),
-                    None => ErrorInfo::new(
-                        code::STEP_EXIT_NONZERO,
-                        format!("the step's exit code was {}", end.exit_code),
-                    ),
-                };
-                Outcome {
-                    exit_code: Some(end.exit_code),
-                    ..Outcome::failed(error)
-                }
-            }
-            Err(error) => Outcome::failed(error.clone()),
         }
+    }
+
+    fn judge(&self, result: &Result<StepEnd, ErrorInfo>, late: Option<ErrorInfo>) -> Outcome {
+        let exit_code = result.as_ref().ok().map(|end| end.exit_code);
+        if self.job.cancel.is_cancelled() {
+            return Outcome::cancelled(exit_code);
+        }
+        if let Some(error) = late {
+            return Outcome { exit_code, ..Outcome::failed(RetryWhen::Timeout, error) };
+        }
+        let error = match result {
+            Ok(StepEnd { exit_code: 0, signal: None }) => return Outcome::success(),
+            Ok(StepEnd { signal: Some(signal), .. }) => {
+                ErrorInfo::new(code::STEP_SIGNALLED, format!("the step was ended by signal {signal}"))
+            }
+            Ok(StepEnd { exit_code, signal: None }) => {
+                ErrorInfo::new(code::STEP_EXIT_NONZERO, format!("the step's exit code was {exit_code}"))
+            }
+            Err(error) => return Outcome::failed(RetryWhen::ProviderFailure, error.clone()),
+        };
+        Outcome { exit_code, ..Outcome::failed(RetryWhen::ScriptFailure, error) }
     }
 
     async fn clean_up(
         &self,
         provider: Option<&mut (dyn JobProvider + '_)>,
-        context: &Arc<JobContext>,
         route: &Route,
         status: Status,
     ) -> Result<(), ErrorInfo> {
-        let phase = PhaseGuard::start(&self.emitter, self.phase(PhaseCode::JobCleanup));
+        let phase = PhaseGuard::start(self.emitter, self.phase(PhaseCode::JobCleanup));
         let section_phase = self.section(Section::Cleanup);
-        let section = PhaseGuard::start(&self.emitter, section_phase.clone());
+        let section = PhaseGuard::start(self.emitter, section_phase.clone());
         // What detached processes say from now on is heard here.
         route.open(section_phase);
         let result = match provider {
@@ -261,21 +307,14 @@ impl Job {
             }
             None => Ok(()),
         };
-        let ledger = Arc::clone(context);
-        let grace = self.cancel.urgency() < Urgency::Kill;
-        let left = tokio::task::spawn_blocking(move || ledger.processes.sweep(grace))
-            .await
-            .unwrap_or_default();
-        for process in left {
-            context.message(
-                Section::Cleanup,
-                Level::Warn,
-                format!(
-                    "ended process {} that the job left behind: {}",
-                    process.pid, process.command
-                ),
-                object(json!({ "pid": process.pid, "command": process.command })),
-            );
+        let ledger = Arc::clone(&self.context);
+        let grace = self.job.cancel.urgency() < Urgency::Kill;
+        let sweep = tokio::task::spawn_blocking(move || ledger.processes.sweep(grace));
+        for process in sweep.await.unwrap_or_default() {
+            let message =
+                format!("ended process {} that the job left behind: {}", process.pid, process.command);
+            let data = object(json!({ "pid": process.pid, "command": process.command }));
+            self.context.message(Section::Cleanup, Level::Warn, message, data);
         }
         route.close();
         let finish = match &result {
@@ -288,18 +327,14 @@ impl Job {
     }
 
     fn phase(&self, code: PhaseCode) -> Phase {
-        Phase::Job(self.plan.id.clone(), code)
+        Phase::Job(self.context.id.clone(), code)
     }
 
     fn section(&self, section: Section) -> Phase {
-        Phase::Section(self.plan.id.clone(), section)
+        Phase::Section(self.context.id.clone(), section)
     }
 }
 
 fn object(value: Value) -> Option<Map<String, Value>> {
-    if let Value::Object(map) = value {
-        Some(map)
-    } else {
-        None
-    }
+    if let Value::Object(map) = value { Some(map) } else { None }
 }

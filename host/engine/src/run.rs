@@ -34,6 +34,8 @@ pub struct Settings {
     pub clock: Clock,
     /// Jobs that may run at once; at least 1.
     pub jobs_at_once: usize,
+    /// Whether the first failure keeps jobs of the same stage from starting.
+    pub fail_fast: bool,
     /// The environment of `loom` itself.
     pub env: Vec<(OsString, OsString)>,
 }
@@ -42,6 +44,8 @@ pub struct Settings {
 pub struct Prepared {
     /// What to run.
     pub plan: Plan,
+    /// Which of its jobs, by position; one that is not selected holds up nothing.
+    pub selected: Vec<bool>,
     /// The workflow's path, as jobs are told.
     pub workflow_path: String,
     /// Where jobs run.
@@ -84,11 +88,7 @@ pub async fn run(
     on_event: impl FnMut(&Event) -> Result<(), ErrorInfo>,
 ) -> RunEnd {
     let (emitter, events) = emit::channel(settings.clock);
-    let mut dispatcher = Dispatcher {
-        events,
-        on_event,
-        failure: None,
-    };
+    let mut dispatcher = Dispatcher { events, on_event, failure: None };
 
     let phase = PhaseGuard::start(&emitter, Phase::Run(PhaseCode::RunBootstrap));
     dispatcher.drain();
@@ -109,10 +109,8 @@ pub async fn run(
             let error = prepared.err().filter(|_| !cancel.is_cancelled());
             let end = dispatcher.judge(false, error, &cancel);
             phase.finish(end.finish());
-            let skipped = || Finish {
-                exit_code: Some(end.exit_code),
-                ..Finish::skipped(SkipReason::RunNotStarted)
-            };
+            let skipped =
+                || Finish { exit_code: Some(end.exit_code), ..Finish::skipped(SkipReason::RunNotStarted) };
             let run_phase = PhaseGuard::start(&emitter, Phase::Run(PhaseCode::RunPipelineExecute));
             PhaseGuard::start(&emitter, Phase::Run(PhaseCode::PipelineExecute)).finish(skipped());
             run_phase.finish(skipped());
@@ -124,10 +122,7 @@ pub async fn run(
     if pipeline.error.is_none()
         && let Some(error) = dispatcher.failure
     {
-        return RunEnd {
-            exit_code: exit::FAILURE,
-            error: Some(error),
-        };
+        return RunEnd { exit_code: exit::FAILURE, error: Some(error) };
     }
     pipeline
 }
@@ -139,11 +134,7 @@ impl RunEnd {
             exit::INTERRUPTED | exit::TERMINATED => Status::Cancelled,
             _ => Status::Failed,
         };
-        Finish {
-            exit_code: Some(self.exit_code),
-            error: self.error.clone(),
-            ..Finish::new(status)
-        }
+        Finish { exit_code: Some(self.exit_code), error: self.error.clone(), ..Finish::new(status) }
     }
 }
 
@@ -156,6 +147,8 @@ fn planned(prepared: &Prepared) -> Arc<[PlannedJob]> {
             stage: plan.stages[job.stage].clone(),
             provider: job.provider.clone(),
             commands: job.script.iter().map(|step| step.command.clone()).collect(),
+            allow_failure: job.allow_failure,
+            matrix: job.matrix.clone(),
         })
         .collect()
 }
@@ -188,14 +181,12 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
         let (inner, inner_cancel) = crate::cancel::channel();
         let mut outer = cancel.clone();
         let mut urgency = Urgency::None;
-        let shapes = plan
-            .jobs
-            .iter()
-            .map(|j| JobShape {
-                stage: j.stage,
-                needs: j.needs.clone(),
-            })
-            .collect();
+        let shape = |(at, job): (usize, &PlanJob)| JobShape {
+            stage: job.stage,
+            needs: job.needs.clone(),
+            selected: prepared.selected.get(at).copied().unwrap_or(true),
+        };
+        let shapes = plan.jobs.iter().enumerate().map(shape).collect();
         let mut schedule = Schedule::new(shapes);
         let mut running: JoinSet<(usize, Status)> = JoinSet::new();
         let mut ids: HashMap<tokio::task::Id, usize> = HashMap::new();
@@ -246,8 +237,16 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
                             (at, Status::Failed)
                         }
                     };
-                    all_passed &= status == Status::Success;
-                    schedule.finished(at, if status == Status::Success { Verdict::Passed } else { Verdict::Blocks });
+                    let passed = match status {
+                        Status::Success => true,
+                        Status::Failed => plan.jobs[at].allow_failure,
+                        Status::Skipped | Status::Cancelled => false,
+                    };
+                    all_passed &= passed;
+                    schedule.finished(at, if passed { Verdict::Passed } else { Verdict::Blocks });
+                    if !passed && settings.fail_fast {
+                        schedule.stop();
+                    }
                 }
                 Some(envelope) = self.events.recv() => {
                     self.hand_on(&envelope);
@@ -267,21 +266,12 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
     fn judge(&self, all_passed: bool, error: Option<ErrorInfo>, cancel: &Cancel) -> RunEnd {
         let error = error.or_else(|| self.failure.clone());
         match cancel.signal() {
-            _ if error.is_some() => RunEnd {
-                exit_code: exit::FAILURE,
-                error,
-            },
+            _ if error.is_some() => RunEnd { exit_code: exit::FAILURE, error },
             Some(signal) => RunEnd {
                 exit_code: exit::of_signal(signal),
-                error: Some(ErrorInfo::new(
-                    code::CANCELLED,
-                    format!("cancelled by signal {signal}"),
-                )),
+                error: Some(ErrorInfo::new(code::CANCELLED, format!("cancelled by signal {signal}"))),
             },
-            None => RunEnd {
-                exit_code: if all_passed { exit::SUCCESS } else { exit::FAILURE },
-                error: None,
-            },
+            None => RunEnd { exit_code: if all_passed { exit::SUCCESS } else { exit::FAILURE }, error: None },
         }
     }
 
@@ -301,11 +291,7 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
 }
 
 fn next(urgency: Urgency) -> Urgency {
-    if urgency == Urgency::None {
-        Urgency::Ask
-    } else {
-        Urgency::Kill
-    }
+    if urgency == Urgency::None { Urgency::Ask } else { Urgency::Kill }
 }
 
 /// A job that never runs still closes its `job.cleanup`.
@@ -327,10 +313,8 @@ fn skip_job(emitter: &Emitter, job: &PlanJob, reason: SkipReason) {
 
 /// A job whose task panicked: its phases have closed as failed, its documents are still owed.
 fn broken_job(emitter: &Emitter, job: &PlanJob, panic: &tokio::task::JoinError) {
-    let error = ErrorInfo::new(
-        code::INTERNAL,
-        format!("the job's task failed; this is a bug in Loom: {panic}"),
-    );
+    let error =
+        ErrorInfo::new(code::INTERNAL, format!("the job's task failed; this is a bug in Loom: {panic}"));
     let cleanup = PhaseGuard::start(emitter, Phase::Job(job.id.clone(), PhaseCode::JobCleanup));
     let section = PhaseGuard::start(emitter, Phase::Section(job.id.clone(), Section::Cleanup));
     section.finish(Finish::failed(error.clone()));

@@ -15,6 +15,8 @@ pub struct JobShape {
     pub stage: usize,
     /// The positions of the jobs that it needs, each before the end of the list.
     pub needs: Vec<usize>,
+    /// Whether it is to run at all. One that is not holds up nothing.
+    pub selected: bool,
 }
 
 /// What is to happen to a job.
@@ -100,6 +102,13 @@ impl Schedule {
         };
         schedule.open = schedule.shapes.len();
         schedule.open_stage();
+        for job in 0..schedule.shapes.len() {
+            if !schedule.shapes[job].selected {
+                schedule.ready.remove(&job);
+                schedule.skips.push((job, SkipReason::NotSelected));
+                schedule.close(job, State::Passed);
+            }
+        }
         schedule
     }
 
@@ -131,12 +140,17 @@ impl Schedule {
         }
     }
 
-    /// Nothing starts any more.
+    /// Nothing starts any more, because the run is cancelled.
     pub fn cancel(&mut self) {
         if !self.cancelled {
             self.cancelled = true;
             self.skip_waiting(0, SkipReason::Cancelled);
         }
+    }
+
+    /// Nothing starts any more, because a job failed and the first failure is enough.
+    pub fn stop(&mut self) {
+        self.skip_waiting(0, SkipReason::UpstreamFailed);
     }
 
     /// Whether every job is over, and told so.
@@ -200,11 +214,7 @@ impl Schedule {
 
     fn open_stage(&mut self) {
         // Stages without jobs are passed over.
-        while self
-            .stages
-            .get(self.stage)
-            .is_some_and(|(jobs, _)| jobs.is_empty())
-        {
+        while self.stages.get(self.stage).is_some_and(|(jobs, _)| jobs.is_empty()) {
             self.stage += 1;
         }
         if let Some((jobs, _)) = self.stages.get(self.stage) {
@@ -215,7 +225,8 @@ impl Schedule {
     }
 
     fn offer(&mut self, job: usize) {
-        if self.states[job] == State::Waiting
+        if self.shapes[job].selected
+            && self.states[job] == State::Waiting
             && self.shapes[job].stage <= self.stage
             && self.open_needs[job] == 0
         {
@@ -231,10 +242,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn shape(stage: usize, needs: &[usize]) -> JobShape {
-        JobShape {
-            stage,
-            needs: needs.to_vec(),
-        }
+        JobShape { stage, needs: needs.to_vec(), selected: true }
     }
 
     use Decision::{Skip, Start};
@@ -273,10 +281,7 @@ mod tests {
         ]);
         assert_eq!(s.decide(1), [Start(0)]);
         s.finished(0, Blocks);
-        assert_eq!(
-            s.decide(1),
-            [Skip(2, UpstreamFailed), Skip(3, UpstreamSkipped), Start(1)]
-        );
+        assert_eq!(s.decide(1), [Skip(2, UpstreamFailed), Skip(3, UpstreamSkipped), Start(1)]);
         s.finished(1, Passed);
         assert_eq!(s.decide(1), [Skip(4, UpstreamFailed), Skip(5, UpstreamFailed)]);
         assert!(s.is_done());
@@ -294,6 +299,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_selected_is_skipped_and_holds_up_nothing() {
+        let mut s =
+            Schedule::new(vec![shape(0, &[]), JobShape { selected: false, ..shape(0, &[]) }, shape(1, &[0])]);
+        assert_eq!(s.decide(8), [Skip(1, SkipReason::NotSelected), Start(0)]);
+        s.finished(0, Passed);
+        assert_eq!(s.decide(8), [Start(2)]);
+        let unselected = || JobShape { selected: false, ..shape(0, &[]) };
+        let mut s = Schedule::new(vec![unselected(), unselected(), shape(1, &[])]);
+        let skip = |job| Skip(job, SkipReason::NotSelected);
+        assert_eq!(s.decide(8), [skip(0), skip(1), Start(2)]);
+    }
+
+    #[test]
+    fn a_first_failure_that_is_enough_stops_eligible_siblings() {
+        let mut s = Schedule::new(vec![shape(0, &[]), shape(0, &[]), shape(0, &[])]);
+        assert_eq!(s.decide(2), [Start(0), Start(1)]);
+        s.finished(0, Blocks);
+        s.stop();
+        assert_eq!(s.decide(2), [Skip(2, UpstreamFailed)]);
+        assert!(!s.is_done());
+        s.finished(1, Passed);
+        assert!(s.is_done());
+    }
+
+    #[test]
     fn slots_bound_what_runs_and_order_is_the_files() {
         let mut s = Schedule::new((0..5).map(|_| shape(0, &[])).collect());
         assert_eq!(s.decide(2), [Start(0), Start(1)]);
@@ -303,33 +333,21 @@ mod tests {
     }
 
     fn any_graph() -> impl Strategy<Value = Vec<JobShape>> {
-        prop::collection::vec(
-            (
-                0usize..4,
-                prop::collection::vec(any::<prop::sample::Index>(), 0..4),
-            ),
-            1..30,
-        )
-        .prop_map(|jobs| {
-            let mut stages: Vec<_> = jobs.iter().map(|j| j.0).collect();
-            stages.sort_unstable();
-            jobs.iter()
-                .enumerate()
-                .map(|(at, (_, needs))| {
-                    let mut needs: Vec<_> = if at == 0 {
-                        Vec::new()
-                    } else {
-                        needs.iter().map(|n| n.index(at)).collect()
-                    };
-                    needs.sort_unstable();
-                    needs.dedup();
-                    JobShape {
-                        stage: stages[at],
-                        needs,
-                    }
-                })
-                .collect()
-        })
+        prop::collection::vec((0usize..4, prop::collection::vec(any::<prop::sample::Index>(), 0..4)), 1..30)
+            .prop_map(|jobs| {
+                let mut stages: Vec<_> = jobs.iter().map(|j| j.0).collect();
+                stages.sort_unstable();
+                jobs.iter()
+                    .enumerate()
+                    .map(|(at, (_, needs))| {
+                        let mut needs: Vec<_> =
+                            if at == 0 { Vec::new() } else { needs.iter().map(|n| n.index(at)).collect() };
+                        needs.sort_unstable();
+                        needs.dedup();
+                        JobShape { stage: stages[at], needs, selected: true }
+                    })
+                    .collect()
+            })
     }
 
     proptest! {

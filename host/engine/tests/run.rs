@@ -1,5 +1,7 @@
 //! The engine with a provider that is no plugin: what happens when providers misbehave.
 
+#![expect(clippy::unwrap_used, reason = "a test reports by panicking")]
+
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -115,12 +117,17 @@ job: {stage: ci, script: [echo hello, sleep 0.1]}
 next: {stage: later, script: ['true']}
 ";
 
-async fn run(fault: Fault, mut on_event: impl FnMut(&Event) -> Result<(), ErrorInfo>, cancel: cancel::Cancel) -> Outcome {
+async fn run(
+    fault: Fault,
+    mut on_event: impl FnMut(&Event) -> Result<(), ErrorInfo>,
+    cancel: cancel::Cancel,
+) -> Outcome {
     let path = OsString::from("/usr/local/bin:/usr/bin:/bin");
     let settings = Settings {
         ids: RunIds::from_stamp(7),
         clock: Clock::start(),
         jobs_at_once: 2,
+        fail_fast: false,
         env: vec![("PATH".into(), path)],
     };
     let bootstrap = || {
@@ -128,6 +135,7 @@ async fn run(fault: Fault, mut on_event: impl FnMut(&Event) -> Result<(), ErrorI
         let provider: Arc<dyn Provider> = Arc::new(Shell(fault));
         Ok(Prepared {
             plan: loaded.plan.unwrap(),
+            selected: Vec::new(),
             workflow_path: "workflow.yml".to_owned(),
             workspace: std::env::temp_dir(),
             head_sha: None,
@@ -196,6 +204,7 @@ async fn a_run_cancelled_before_it_starts_runs_nothing() {
         ids: RunIds::from_stamp(7),
         clock: Clock::start(),
         jobs_at_once: 1,
+        fail_fast: false,
         env: Vec::new(),
     };
     let mut phases = Vec::new();

@@ -1,5 +1,7 @@
 //! How fast a step's output reaches its two files. Run on a memory file system: `TMPDIR=/dev/shm cargo bench -p loom-record`.
 
+#![expect(clippy::expect_used, reason = "a benchmark that cannot run reports by panicking")]
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -50,6 +52,8 @@ fn record(repo: &Path, chunk: &Arc<[u8]>) {
         stage: String::new(),
         provider: String::new(),
         commands: vec![String::new()],
+        allow_failure: false,
+        matrix: Default::default(),
     }];
     let write = |body| record.write(&Event { at, body }).expect("a written event");
     write(EventBody::Planned(Arc::from(roster)));
@@ -64,6 +68,9 @@ fn record(repo: &Path, chunk: &Arc<[u8]>) {
         };
         write(EventBody::Output(output));
     }
-    phases.iter().rev().for_each(|phase| write(EventBody::PhaseFinish(phase.clone(), Finish::new(Status::Success))));
+    phases
+        .iter()
+        .rev()
+        .for_each(|phase| write(EventBody::PhaseFinish(phase.clone(), Finish::new(Status::Success))));
     record.finish(Ended::default(), at).expect("a finished record");
 }

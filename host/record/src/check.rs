@@ -24,10 +24,7 @@ pub fn write_check_receipt(
     make_folder(&runtime.receipts_dir())?;
     ignore_in_git(&runtime)?;
     let path = runtime.check_receipt(&now.basic_iso(), std::process::id());
-    let name = path
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     place(&runtime.receipts_dir(), vec![(name, pretty(receipt))]).write(Durability::Rename)?;
     Ok(path)
 }

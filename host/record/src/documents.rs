@@ -7,8 +7,10 @@ use std::sync::Arc;
 use loom_contract::event::{Finish, JobFinish, PlannedJob};
 use loom_contract::exit;
 use loom_contract::id::{JobId, RunIds, StepIndex};
-use loom_contract::layout;
-use loom_contract::manifest::{JobEntry, JobManifest, PipelineManifest, SectionEntry, StepEntry};
+use loom_contract::layout::{self, JobLayout};
+use loom_contract::manifest::{
+    AttemptEntry, JobEntry, JobManifest, PipelineManifest, SectionEntry, StepEntry,
+};
 use loom_contract::receipt::JobReceipt;
 use loom_contract::section::Section;
 use loom_contract::status::{RunStatus, Status};
@@ -35,6 +37,7 @@ struct JobFold {
     sections: Vec<SectionEntry>,
     started: bool,
     end: Option<JobFinish>,
+    attempts: Vec<AttemptEntry>,
 }
 
 #[derive(Debug, Default)]
@@ -58,11 +61,7 @@ impl Fold {
     }
 
     pub(crate) fn planned(&mut self, roster: &Arc<[PlannedJob]>) {
-        self.positions = roster
-            .iter()
-            .enumerate()
-            .map(|(at, job)| (job.job_id.clone(), at))
-            .collect();
+        self.positions = roster.iter().enumerate().map(|(at, job)| (job.job_id.clone(), at)).collect();
         self.roster = Arc::clone(roster);
     }
 
@@ -72,13 +71,7 @@ impl Fold {
     }
 
     pub(crate) fn output(&mut self, job_id: &JobId, step: StepIndex, lines: u64, bytes: usize) {
-        let step = self
-            .jobs
-            .entry(job_id.clone())
-            .or_default()
-            .steps
-            .entry(step)
-            .or_default();
+        let step = self.jobs.entry(job_id.clone()).or_default().steps.entry(step).or_default();
         step.lines += lines;
         step.bytes += bytes as u64;
     }
@@ -88,13 +81,7 @@ impl Fold {
     }
 
     pub(crate) fn step_finished(&mut self, job_id: &JobId, index: StepIndex, finish: &Finish) -> StepSummary {
-        let step = self
-            .jobs
-            .entry(job_id.clone())
-            .or_default()
-            .steps
-            .entry(index)
-            .or_default();
+        let step = self.jobs.entry(job_id.clone()).or_default().steps.entry(index).or_default();
         step.status = Some(finish.status);
         step.exit_code = finish.exit_code;
         let (output_lines, output_bytes) = (step.lines, step.bytes);
@@ -127,8 +114,9 @@ impl Fold {
             status: finish.status,
             skip_reason: finish.skip_reason,
             metrics: finish.metrics.clone(),
-            summary_path: layout::section_summary(job_id, section),
-            events_path: layout::section_events(job_id, section),
+            // Where it stands is known when the attempt that it belongs to is over.
+            summary_path: String::new(),
+            events_path: String::new(),
         };
         self.jobs.entry(job_id.clone()).or_default().sections.push(entry);
         SectionSummary {
@@ -146,56 +134,92 @@ impl Fold {
         }
     }
 
+    /// The attempt of `job_id` that just failed is set aside; what follows is the next one. Returns where its record is
+    /// to stand, and its documents.
+    pub(crate) fn job_retried(
+        &mut self,
+        job_id: &JobId,
+        end: &JobFinish,
+    ) -> (JobLayout, JobSummary, JobManifest) {
+        let attempts = self.jobs.get(job_id).map_or(0, |job| job.attempts.len());
+        let attempt = u32::try_from(attempts + 1).unwrap_or(u32::MAX);
+        let place = layout::job(job_id).attempt(attempt);
+        let (summary, manifest) = self.documents(job_id, end, &place, Vec::new());
+        let mut job = self.jobs.remove(job_id).unwrap_or_default();
+        job.attempts.push(AttemptEntry {
+            attempt,
+            status: end.status,
+            exit_code: end.exit_code,
+            error: end.error.clone(),
+            summary_path: place.summary(),
+            manifest_path: place.manifest(),
+        });
+        self.jobs.insert(job_id.clone(), JobFold { attempts: job.attempts, ..JobFold::default() });
+        (place, summary, manifest)
+    }
+
     pub(crate) fn job_finished(&mut self, job_id: &JobId, end: &JobFinish) -> (JobSummary, JobManifest) {
-        if end.status == Status::Failed && self.first_to_fail.is_none() {
+        let allowed = self.planned_job(job_id).is_some_and(|job| job.allow_failure);
+        if end.status == Status::Failed && !allowed && self.first_to_fail.is_none() {
             self.first_to_fail = Some(job_id.clone());
         }
-        let commands = self
-            .planned_job(job_id)
-            .map(|job| job.commands.clone())
-            .unwrap_or_default();
-        let (stage, provider) = self
-            .planned_job(job_id)
-            .map(|j| (j.stage.clone(), j.provider.clone()))
-            .unwrap_or_default();
         let job = self.jobs.entry(job_id.clone()).or_default();
         job.end = Some(end.clone());
+        let attempts = job.attempts.clone();
+        self.documents(job_id, end, &layout::job(job_id), attempts)
+    }
 
-        let steps: Vec<StepEntry> = commands
-            .into_iter()
-            .enumerate()
+    fn documents(
+        &self,
+        job_id: &JobId,
+        end: &JobFinish,
+        place: &JobLayout,
+        attempts: Vec<AttemptEntry>,
+    ) -> (JobSummary, JobManifest) {
+        let nothing = JobFold::default();
+        let job = self.jobs.get(job_id).unwrap_or(&nothing);
+        let planned = self.planned_job(job_id);
+        let steps: Vec<StepEntry> = planned
+            .iter()
+            .flat_map(|planned| planned.commands.iter().enumerate())
             .map(|(position, command)| {
                 let step = StepIndex::at(position);
                 let ran = job.steps.get(&step);
                 StepEntry {
                     step,
-                    command,
+                    command: command.clone(),
                     status: ran.and_then(|s| s.status).unwrap_or(Status::Skipped),
                     exit_code: ran.and_then(|s| s.exit_code),
-                    summary_path: ran.map(|_| layout::step_summary(job_id, step)),
-                    events_path: ran.map(|_| layout::step_events(job_id, step)),
+                    summary_path: ran.map(|_| place.step_summary(step)),
+                    events_path: ran.map(|_| place.step_events(step)),
                 }
+            })
+            .collect();
+        let system_sections: Vec<SectionEntry> = job
+            .sections
+            .iter()
+            .map(|entry| SectionEntry {
+                summary_path: place.section_summary(entry.section),
+                events_path: place.section_events(entry.section),
+                ..entry.clone()
             })
             .collect();
         let failing_step = steps.iter().find(|s| s.status == Status::Failed);
         let failing_section = if failing_step.is_some() {
             None
         } else {
-            job.sections
-                .iter()
-                .find(|s| s.status == Status::Failed)
-                .map(|s| s.section)
+            system_sections.iter().find(|s| s.status == Status::Failed).map(|s| s.section)
         };
-        let (failing_step, failing_step_events_path) = failing_step
-            .map(|s| (Some(s.step), s.events_path.clone()))
-            .unwrap_or_default();
+        let (failing_step, failing_step_events_path) =
+            failing_step.map(|s| (Some(s.step), s.events_path.clone())).unwrap_or_default();
         let summary = JobSummary {
             schema_version: Cow::Borrowed(version::LOGS),
             run_id: self.ids.run_id.clone(),
             pipeline_id: self.ids.pipeline_id.clone(),
             job_id: job_id.clone(),
-            stage,
-            provider,
+            stage: planned.map(|job| job.stage.clone()).unwrap_or_default(),
+            provider: planned.map(|job| job.provider.clone()).unwrap_or_default(),
+            matrix: planned.map(|job| job.matrix.clone()).unwrap_or_default(),
             status: end.status,
             exit_code: end.exit_code,
             duration_ms: end.duration_ms,
@@ -209,18 +233,21 @@ impl Fold {
             job_id: job_id.clone(),
             stage: summary.stage.clone(),
             provider: summary.provider.clone(),
+            matrix: summary.matrix.clone(),
+            allow_failure: planned.is_some_and(|job| job.allow_failure),
             status: end.status,
             exit_code: end.exit_code,
             duration_ms: end.duration_ms,
             error: end.error.clone(),
             skip_reason: end.skip_reason,
             steps,
-            system_sections: job.sections.clone(),
+            system_sections,
             failing_section,
             failing_step,
             failing_step_events_path,
-            execution_events_path: job.started.then(|| layout::execution_events(job_id)),
+            execution_events_path: job.started.then(|| place.execution_events()),
             artifacts: None,
+            attempts,
         };
         (summary, manifest)
     }
@@ -228,10 +255,7 @@ impl Fold {
     pub(crate) fn pipeline_finished(&mut self, finish: &Finish) -> (PipelineSummary, PipelineManifest) {
         let exit_code = finish.exit_code.unwrap_or(exit::FAILURE);
         self.exit_code = Some(exit_code);
-        let mut counts = JobCounts {
-            total: self.roster.len(),
-            ..JobCounts::default()
-        };
+        let mut counts = JobCounts { total: self.roster.len(), ..JobCounts::default() };
         let jobs: Vec<JobEntry> = self
             .roster
             .iter()
@@ -250,8 +274,10 @@ impl Fold {
                     provider: planned.provider.clone(),
                     status,
                     exit_code: end.and_then(|end| end.exit_code),
-                    summary_path: layout::job_summary(&planned.job_id),
-                    manifest_path: layout::job_manifest(&planned.job_id),
+                    matrix: planned.matrix.clone(),
+                    allow_failure: planned.allow_failure,
+                    summary_path: layout::job(&planned.job_id).summary(),
+                    manifest_path: layout::job(&planned.job_id).manifest(),
                 }
             })
             .collect();
@@ -271,7 +297,7 @@ impl Fold {
             pipeline_id: self.ids.pipeline_id.clone(),
             jobs,
             failing_job_id: self.first_to_fail.clone(),
-            failing_job_manifest_path: self.first_to_fail.as_ref().map(layout::job_manifest),
+            failing_job_manifest_path: self.first_to_fail.as_ref().map(|id| layout::job(id).manifest()),
         };
         (summary, manifest)
     }
@@ -314,9 +340,7 @@ impl Fold {
     }
 
     fn command(&self, job_id: &JobId, step: StepIndex) -> String {
-        let command = self
-            .planned_job(job_id)
-            .and_then(|job| job.commands.get(step.position()));
+        let command = self.planned_job(job_id).and_then(|job| job.commands.get(step.position()));
         command.cloned().unwrap_or_default()
     }
 }

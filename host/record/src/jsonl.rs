@@ -32,26 +32,12 @@ impl EventStream {
         }
         let file = fs::OpenOptions::new().append(true).create(true).open(&path);
         let file = file.map_err(|e| RecordError::new("create", &path, e))?;
-        Ok(Self {
-            path,
-            file: Some(file),
-            written: 0,
-            seq: 0,
-            buffer: Vec::new(),
-            broken: false,
-        })
+        Ok(Self { path, file: Some(file), written: 0, seq: 0, buffer: Vec::new(), broken: false })
     }
 
     /// A stream whose file could not be made: it swallows what it is given.
     pub(crate) fn broken(path: PathBuf) -> Self {
-        Self {
-            path,
-            file: None,
-            written: 0,
-            seq: 0,
-            buffer: Vec::new(),
-            broken: true,
-        }
+        Self { path, file: None, written: 0, seq: 0, buffer: Vec::new(), broken: true }
     }
 
     pub(crate) fn is_dirty(&self) -> bool {
@@ -138,9 +124,7 @@ pub(crate) fn push_output(
 fn push_seq(stream: &mut EventStream) {
     stream.seq += 1;
     stream.buffer.extend_from_slice(b"{\"seq\":");
-    stream
-        .buffer
-        .extend_from_slice(itoa::Buffer::new().format(stream.seq).as_bytes());
+    stream.buffer.extend_from_slice(itoa::Buffer::new().format(stream.seq).as_bytes());
 }
 
 /// Adds `line` as the inside of a JSON string; what is no UTF-8 becomes U+FFFD. Says whether that happened.
@@ -196,28 +180,13 @@ mod tests {
 
     fn encode(bytes: &[u8], open: bool) -> (Vec<EventLine>, Vec<EventLine>, u64) {
         let phase = Phase::Step(JobId::new("a").expect("a job id"), StepIndex::at(0));
-        let output = Output {
-            phase,
-            stream: Stream::Stderr,
-            bytes: Arc::from(bytes),
-            open,
-        };
-        let (mut own, mut mirror) = (
-            EventStream::broken("own".into()),
-            EventStream::broken("mirror".into()),
-        );
+        let output = Output { phase, stream: Stream::Stderr, bytes: Arc::from(bytes), open };
+        let (mut own, mut mirror) = (EventStream::broken("own".into()), EventStream::broken("mirror".into()));
         mirror.seq = 41;
-        let lines = push_output(
-            &output,
-            Timestamp::from_unix_nanos(1),
-            &mut own,
-            Some(&mut mirror),
-        );
+        let lines = push_output(&output, Timestamp::from_unix_nanos(1), &mut own, Some(&mut mirror));
         let parse = |stream: &EventStream| -> Vec<EventLine> {
             let text = std::str::from_utf8(&stream.buffer).expect("UTF-8");
-            text.lines()
-                .map(|line| serde_json::from_str(line).expect("an event line"))
-                .collect()
+            text.lines().map(|line| serde_json::from_str(line).expect("an event line")).collect()
         };
         (parse(&own), parse(&mirror), lines)
     }
@@ -225,12 +194,8 @@ mod tests {
     #[test]
     fn an_output_line_has_its_keys_in_order() {
         let phase = Phase::Step(JobId::new("a").expect("a job id"), StepIndex::at(0));
-        let output = Output {
-            phase,
-            stream: Stream::Stdout,
-            bytes: Arc::from(&b"a\"\\\x1b\t\n"[..]),
-            open: false,
-        };
+        let output =
+            Output { phase, stream: Stream::Stdout, bytes: Arc::from(&b"a\"\\\x1b\t\n"[..]), open: false };
         let mut own = EventStream::broken("own".into());
         push_output(&output, Timestamp::from_unix_nanos(0), &mut own, None);
         assert_eq!(

@@ -45,11 +45,7 @@ impl RecordError {
         path: impl Into<PathBuf>,
         source: impl Into<std::io::Error>,
     ) -> Self {
-        Self {
-            action,
-            path: path.into(),
-            source: source.into(),
-        }
+        Self { action, path: path.into(), source: source.into() }
     }
 
     /// The error as documents carry it; for a full disk with what is left on it.

@@ -102,39 +102,17 @@ impl Record {
             })?
         };
         let (events, received) = mpsc::sync_channel(QUEUE);
-        let writer = Writer::new(
-            dir.clone(),
-            ids.clone(),
-            facts.started_at,
-            durable,
-            errors.clone(),
-            ballast.clone(),
-        );
+        let writer =
+            Writer::new(dir.clone(), ids.clone(), facts.started_at, durable, errors.clone(), ballast.clone());
         let writer = spawn("record", move || writer.run(&received))?;
-        let record = Self {
-            runtime,
-            ids,
-            facts,
-            dir,
-            _lock: lock,
-            events,
-            writer,
-            documents,
-            errors,
-            ballast,
-        };
-        let interrupted = Ended {
-            exit_code: exit::FAILURE,
-            error: Some("interrupted".to_owned()),
-            ..Ended::default()
-        };
+        let record =
+            Self { runtime, ids, facts, dir, _lock: lock, events, writer, documents, errors, ballast };
+        let interrupted =
+            Ended { exit_code: exit::FAILURE, error: Some("interrupted".to_owned()), ..Ended::default() };
         let receipt = record.receipt(
             &interrupted,
             record.facts.started_at,
-            ExecutorReceipt {
-                loom_version: record.facts.loom_version.clone(),
-                jobs: Default::default(),
-            },
+            ExecutorReceipt { loom_version: record.facts.loom_version.clone(), jobs: Default::default() },
         );
         let name = format!("{}.json{}", record.ids.run_id, layout::PARTIAL_SUFFIX);
         place(&record.runtime.receipts_dir(), vec![(name, pretty(&receipt))]).write(Durability::Rename)?;
@@ -162,10 +140,7 @@ impl Record {
     /// Something could not be written, now or before.
     pub fn write(&self, event: &Event) -> Result<(), ErrorInfo> {
         if self.events.send(event.clone()).is_err() {
-            return Err(ErrorInfo::new(
-                code::RECORD_FAILED,
-                "the thread that writes the record has ended",
-            ));
+            return Err(ErrorInfo::new(code::RECORD_FAILED, "the thread that writes the record has ended"));
         }
         self.errors.get().map_or(Ok(()), |error| Err(error.to_info()))
     }
@@ -176,33 +151,15 @@ impl Record {
     /// Something could not be written, now or before. The receipt is written all the same where it can be, and then says
     /// so.
     pub fn finish(self, ended: Ended, now: Timestamp) -> Result<PhaseReport, ErrorInfo> {
-        let Self {
-            runtime,
-            ids,
-            facts,
-            dir,
-            _lock,
-            events,
-            writer,
-            documents,
-            errors,
-            ballast,
-        } = self;
+        let Self { runtime, ids, facts, dir, _lock, events, writer, documents, errors, ballast } = self;
         drop(events);
         let written = writer.join().map_err(|_| {
-            ErrorInfo::new(
-                code::INTERNAL,
-                "the thread that writes the record failed; this is a bug in Loom",
-            )
+            ErrorInfo::new(code::INTERNAL, "the thread that writes the record failed; this is a bug in Loom")
         })?;
         // The writer held the other end of its channel.
         let _ = documents.join();
-        let report = phase_report::check(
-            &ids.run_id,
-            &ids.pipeline_id,
-            &written.fold.job_ids(),
-            &written.marks,
-        );
+        let report =
+            phase_report::check(&ids.run_id, &ids.pipeline_id, &written.fold.job_ids(), &written.marks);
         let report_file = place(&dir, vec![(layout::PHASE_REPORT.to_owned(), pretty(&report))]);
         errors.note(ballast.write(&report_file, Durability::Sync));
 
@@ -213,15 +170,11 @@ impl Record {
             ended.exit_code = exit::FAILURE;
             ended.error = Some(error.to_string());
         }
-        let executor = ExecutorReceipt {
-            loom_version: facts.loom_version.clone(),
-            jobs: written.fold.job_receipts(),
-        };
+        let executor =
+            ExecutorReceipt { loom_version: facts.loom_version.clone(), jobs: written.fold.job_receipts() };
         let receipt = receipt(&runtime, &ids, &facts, &ended, now, executor);
-        let receipt_file = place(
-            &runtime.receipts_dir(),
-            vec![(format!("{}.json", ids.run_id), pretty(&receipt))],
-        );
+        let receipt_file =
+            place(&runtime.receipts_dir(), vec![(format!("{}.json", ids.run_id), pretty(&receipt))]);
         let receipt_result = ballast.write(&receipt_file, Durability::Sync);
         if receipt_result.is_ok() {
             let _ = fs::remove_file(runtime.partial_receipt(&ids.run_id));

@@ -15,12 +15,8 @@ use crate::RecordError;
 pub fn events(path: &Path) -> Result<Vec<EventLine>, RecordError> {
     let bytes = fs::read(path).map_err(|e| RecordError::new("read", path, e))?;
     let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |end| end + 1);
-    let lines = bytes[..whole]
-        .split(|b| *b == b'\n')
-        .filter(|line| !line.is_empty());
-    lines
-        .map(|line| serde_json::from_slice(line).map_err(|e| RecordError::new("read", path, e)))
-        .collect()
+    let lines = bytes[..whole].split(|b| *b == b'\n').filter(|line| !line.is_empty());
+    lines.map(|line| serde_json::from_slice(line).map_err(|e| RecordError::new("read", path, e))).collect()
 }
 
 /// A document.

@@ -31,11 +31,7 @@ pub fn recover(repo_root: &Path, mut clean: impl FnMut(&DeadRun)) -> Result<Vec<
     let mut dead = Vec::new();
     let mut result = Ok(());
     // No folder of receipts: no run has ever been here.
-    for entry in fs::read_dir(runtime.receipts_dir())
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
+    for entry in fs::read_dir(runtime.receipts_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(run_id) = name
             .to_str()
@@ -44,10 +40,7 @@ pub fn recover(repo_root: &Path, mut clean: impl FnMut(&DeadRun)) -> Result<Vec<
         else {
             continue;
         };
-        let run = DeadRun {
-            dir: runtime.run_dir(&run_id),
-            run_id,
-        };
+        let run = DeadRun { dir: runtime.run_dir(&run_id), run_id };
         // Held until the receipt is closed, so that two recoveries do not meet.
         let lock = match fs::File::open(&run.dir) {
             Ok(folder) => match flock(&folder, FlockOperation::NonBlockingLockExclusive) {

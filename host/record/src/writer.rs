@@ -15,7 +15,7 @@ use loom_contract::time::Timestamp;
 use serde::Serialize;
 
 use crate::RecordError;
-use crate::atomic::{Documents, Durability, pretty};
+use crate::atomic::{Documents, Durability, make_folder, pretty};
 use crate::documents::Fold;
 use crate::jsonl::{EventStream, push_output};
 
@@ -29,10 +29,7 @@ pub(crate) struct FirstError(Arc<Mutex<Option<Arc<RecordError>>>>);
 impl FirstError {
     pub(crate) fn note(&self, result: Result<(), RecordError>) {
         if let Err(error) = result {
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get_or_insert_with(|| Arc::new(error));
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| Arc::new(error));
         }
     }
 
@@ -111,10 +108,7 @@ impl Writer {
             }
         }
         self.flush();
-        Written {
-            fold: self.fold,
-            marks: self.marks,
-        }
+        Written { fold: self.fold, marks: self.marks }
     }
 
     fn write(&mut self, event: Event) {
@@ -123,10 +117,7 @@ impl Writer {
             EventBody::Planned(roster) => self.fold.planned(&roster),
             EventBody::PhaseStart(phase) => {
                 if !matches!(phase, Phase::Section(..)) {
-                    self.marks.push(PhaseMark {
-                        phase: phase.clone(),
-                        finish: None,
-                    });
+                    self.marks.push(PhaseMark { phase: phase.clone(), finish: None });
                 }
                 if let Phase::Job(job_id, PhaseCode::JobExecution) = &phase {
                     self.fold.execution_started(job_id);
@@ -167,23 +158,31 @@ impl Writer {
                     self.fold.output(job_id, *step, lines, output.bytes.len());
                 }
             }
-            EventBody::JobFinish(job_id, end) => {
-                self.close(&layout::job_events(&job_id));
-                let (summary, manifest) = self.fold.job_finished(&job_id, &end);
+            EventBody::JobRetry(job_id, end) => {
+                let place = layout::job(&job_id);
+                self.close(&place.events());
+                // The report judges the attempt that counts.
+                self.marks.retain(|mark| mark.phase.job_id() != Some(&job_id));
+                let (attempt, summary, manifest) = self.fold.job_retried(&job_id, &end);
+                let moved = set_aside(&self.dir.join(place.folder()), &self.dir.join(attempt.folder()));
+                self.errors.note(moved);
                 self.durable(&[
-                    (layout::job_summary(&job_id), pretty(&summary)),
-                    (layout::job_manifest(&job_id), pretty(&manifest)),
+                    (attempt.summary(), pretty(&summary)),
+                    (attempt.manifest(), pretty(&manifest)),
                 ]);
+            }
+            EventBody::JobFinish(job_id, end) => {
+                let place = layout::job(&job_id);
+                self.close(&place.events());
+                let (summary, manifest) = self.fold.job_finished(&job_id, &end);
+                self.durable(&[(place.summary(), pretty(&summary)), (place.manifest(), pretty(&manifest))]);
             }
         }
     }
 
     fn phase_finished(&mut self, phase: Phase, finish: &Finish, at: Timestamp) {
         if !matches!(phase, Phase::Section(..)) {
-            self.marks.push(PhaseMark {
-                phase: phase.clone(),
-                finish: Some(finish.status),
-            });
+            self.marks.push(PhaseMark { phase: phase.clone(), finish: Some(finish.status) });
         }
         let mut line = self.line(EventType::PhaseFinish, &phase, at);
         line.status = Some(finish.status);
@@ -196,16 +195,20 @@ impl Writer {
         self.push(&phase, &mut line);
         match &phase {
             Phase::Step(job_id, step) => {
-                self.close(&layout::step_events(job_id, *step));
+                let place = layout::job(job_id);
+                self.close(&place.step_events(*step));
                 let summary = self.fold.step_finished(job_id, *step, finish);
-                self.document(&layout::step_summary(job_id, *step), &summary);
+                self.document(&place.step_summary(*step), &summary);
             }
             Phase::Section(job_id, section) => {
-                self.close(&layout::section_events(job_id, *section));
+                let place = layout::job(job_id);
+                self.close(&place.section_events(*section));
                 let summary = self.fold.section_finished(job_id, *section, finish);
-                self.document(&layout::section_summary(job_id, *section), &summary);
+                self.document(&place.section_summary(*section), &summary);
             }
-            Phase::Job(job_id, PhaseCode::JobExecution) => self.close(&layout::execution_events(job_id)),
+            Phase::Job(job_id, PhaseCode::JobExecution) => {
+                self.close(&layout::job(job_id).execution_events())
+            }
             Phase::Run(PhaseCode::PipelineExecute) => {
                 let (summary, manifest) = self.fold.pipeline_finished(finish);
                 self.durable(&[
@@ -219,10 +222,7 @@ impl Writer {
     }
 
     fn line(&self, kind: EventType, phase: &Phase, at: Timestamp) -> EventLine {
-        EventLine {
-            ts: at,
-            ..EventLine::of_phase(kind, phase, &self.ids.run_id, &self.ids.pipeline_id)
-        }
+        EventLine { ts: at, ..EventLine::of_phase(kind, phase, &self.ids.run_id, &self.ids.pipeline_id) }
     }
 
     fn push(&mut self, phase: &Phase, line: &mut EventLine) {
@@ -269,8 +269,7 @@ impl Writer {
     /// Writes a document that the documents which are synced point to.
     fn document(&self, path: &str, document: &impl Serialize) {
         let documents = place(&self.dir, vec![(path.to_owned(), pretty(document))]);
-        self.errors
-            .note(self.ballast.write(&documents, Durability::Rename));
+        self.errors.note(self.ballast.write(&documents, Durability::Rename));
     }
 
     fn durable(&self, files: &[(String, Vec<u8>)]) {
@@ -279,21 +278,23 @@ impl Writer {
     }
 }
 
+/// Moves all that is in `job`, earlier attempts left out, to `attempt`, a folder below it.
+fn set_aside(job: &Path, attempt: &Path) -> Result<(), RecordError> {
+    make_folder(attempt)?;
+    let entries = fs_err::read_dir(job).map_err(|e| RecordError::new("read", job, e))?;
+    for entry in entries.flatten().filter(|entry| !attempt.starts_with(entry.path())) {
+        let to = attempt.join(entry.file_name());
+        fs_err::rename(entry.path(), &to).map_err(|e| RecordError::new("move aside to", to, e))?;
+    }
+    Ok(())
+}
+
 /// Documents of one folder, from paths relative to `dir`.
 pub(crate) fn place(dir: &Path, files: Vec<(String, Vec<u8>)>) -> Documents {
-    let folder = files
-        .first()
-        .and_then(|(path, _)| Path::new(path).parent())
-        .unwrap_or(Path::new(""));
+    let folder = files.first().and_then(|(path, _)| Path::new(path).parent()).unwrap_or(Path::new(""));
     let folder = dir.join(folder);
     let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
-    Documents {
-        folder,
-        files: files
-            .into_iter()
-            .map(|(path, bytes)| (name(&path), bytes))
-            .collect(),
-    }
+    Documents { folder, files: files.into_iter().map(|(path, bytes)| (name(&path), bytes)).collect() }
 }
 
 /// Space on the disk that is given back when it is full, so that the last documents still fit.

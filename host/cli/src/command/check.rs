@@ -39,11 +39,7 @@ pub(crate) fn check(args: &Workflow, terminal: Terminal) -> i32 {
             }]
         }
     };
-    let exit_code = if errors.is_empty() {
-        exit::SUCCESS
-    } else {
-        exit::FAILURE
-    };
+    let exit_code = if errors.is_empty() { exit::SUCCESS } else { exit::FAILURE };
     let receipt = CheckReceipt {
         schema_version: Cow::Borrowed(version::V1),
         kind: Cow::Borrowed(version::KIND_CHECK_RECEIPT),
@@ -68,10 +64,8 @@ pub(crate) fn check(args: &Workflow, terminal: Terminal) -> i32 {
     if exit_code == exit::SUCCESS {
         terminal.say(&format!("loom check passed\nreceipt: {}\n", receipt.display()));
     } else {
-        terminal.say(&format!(
-            "\nreceipt: {}\nloom check failed (exit code {exit_code})\n",
-            receipt.display()
-        ));
+        terminal
+            .say(&format!("\nreceipt: {}\nloom check failed (exit code {exit_code})\n", receipt.display()));
     }
     exit_code
 }

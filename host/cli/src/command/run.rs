@@ -1,5 +1,7 @@
 //! `loom run --local`: wires workflow, workspace, plugins, engine, record and report together.
 
+mod selection;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use loom_workspace::Snapshot;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Run;
+use crate::command::run::selection::Wanted;
 use crate::command::source::{self, Source};
 use crate::report::{Report, Verbosity};
 use crate::terminal::Terminal;
@@ -35,13 +38,30 @@ pub(crate) fn run(args: &Run, terminal: Terminal) -> i32 {
         terminal.say("loom run: only local execution exists: run `loom run --local`\n");
         return exit::FAILURE;
     }
-    match execute(args, terminal, clock) {
+    let result = if args.dry_run { dry_run(args, terminal) } else { execute(args, terminal, clock) };
+    match result {
         Ok(code) => code,
         Err(error) => {
             terminal.say(&format!("loom run: {}\n", failure::words(&error)));
             exit::FAILURE
         }
     }
+}
+
+/// Prints what would run.
+fn dry_run(args: &Run, terminal: Terminal) -> Result<i32, ErrorInfo> {
+    let source = Source::find(&args.workflow)?;
+    let wanted = wanted(args, &source)?;
+    let plan = load_plan(&source, terminal)?;
+    let selected = selection::select(&plan, &wanted)?;
+    Ok(super::print(selection::table(&plan, &selected).as_bytes()))
+}
+
+fn wanted(args: &Run, source: &Source) -> Result<Wanted, ErrorInfo> {
+    if args.rerun_failed {
+        return Ok(Wanted::Jobs(selection::failed_last_time(&source.repo_root, &source.workflow_path)?));
+    }
+    Ok(if args.job.is_empty() { Wanted::All } else { Wanted::Jobs(args.job.clone()) })
 }
 
 /// What is known of a run when it ends; filled by its bootstrap.
@@ -55,6 +75,11 @@ struct Known {
 /// Errors here are those of a run that could not even begin its record.
 fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInfo> {
     let source = Source::find(&args.workflow)?;
+    let wanted = wanted(args, &source)?;
+    if matches!(&wanted, Wanted::Jobs(jobs) if jobs.is_empty()) {
+        terminal.say("loom run: every job of the last run passed; nothing to run again\n");
+        return Ok(exit::SUCCESS);
+    }
     let cache_dir = settings::cache_dir().ok_or_else(|| {
         ErrorInfo::new(
             code::WORKSPACE_FAILED,
@@ -98,12 +123,12 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
         let run_settings = Settings {
             ids: record.ids().clone(),
             clock,
-            jobs_at_once: args
-                .jobs
-                .map_or_else(settings::default_jobs, std::num::NonZeroUsize::get),
+            jobs_at_once: args.jobs.map_or_else(settings::default_jobs, std::num::NonZeroUsize::get),
+            fail_fast: args.fail_fast,
             env: settings::environment(),
         };
-        let bootstrap = || bootstrap(&source, &cache_dir, &workspace, &stop_copy, &mut known, terminal);
+        let bootstrap =
+            || bootstrap(&source, &wanted, &cache_dir, &workspace, &stop_copy, &mut known, terminal);
         let on_event = |event: &_| {
             let recorded = record.write(event);
             report.event(event);
@@ -115,11 +140,7 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
     });
     report.finish();
 
-    let failed = end
-        .error
-        .as_ref()
-        .map(|error| error.message.clone())
-        .or_else(|| report.failure());
+    let failed = end.error.as_ref().map(|error| error.message.clone()).or_else(|| report.failure());
     let ended = Ended {
         exit_code: end.exit_code,
         error: failed.clone(),
@@ -139,20 +160,13 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
     prune(&source.repo_root, &workspaces);
     guard.done();
     runtime.shutdown_background();
-    Ok(say_end(
-        &finished,
-        end.exit_code,
-        end.error.as_ref(),
-        failed.as_deref(),
-        &cancel,
-        &receipt,
-        terminal,
-    ))
+    Ok(say_end(&finished, end.exit_code, end.error.as_ref(), failed.as_deref(), &cancel, &receipt, terminal))
 }
 
 /// Reads the workflow, then loads the plugins that it needs while the repository is copied.
 fn bootstrap(
     source: &Source,
+    wanted: &Wanted,
     cache_dir: &Path,
     workspace: &Path,
     stop_copy: &AtomicBool,
@@ -160,6 +174,7 @@ fn bootstrap(
     terminal: Terminal,
 ) -> Result<Prepared, ErrorInfo> {
     let plan = load_plan(source, terminal)?;
+    let selected = selection::select(&plan, wanted)?;
     known.graph_ir = Some(plan.graph_ir());
     let (providers, snapshot) = std::thread::scope(|scope| {
         let providers = scope.spawn(|| load_providers(&plan, cache_dir));
@@ -171,22 +186,20 @@ fn bootstrap(
             }
         });
         let providers = providers.join().unwrap_or_else(|_| {
-            Err(ErrorInfo::new(
-                code::INTERNAL,
-                "loading the plugins failed; this is a bug in Loom",
-            ))
+            Err(ErrorInfo::new(code::INTERNAL, "loading the plugins failed; this is a bug in Loom"))
         });
         (providers, snapshot)
     });
     let snapshot: Snapshot = snapshot?;
     known.snapshot_path = Some(snapshot.path().to_owned());
-    known.head_sha = snapshot.head_sha().map(str::to_owned);
+    known.head_sha = snapshot.head_sha.clone();
     Ok(Prepared {
+        selected,
         plan,
         workflow_path: source.in_repo(),
         workspace: snapshot.path().to_owned(),
-        head_sha: snapshot.head_sha().map(str::to_owned),
-        branch: snapshot.branch().map(str::to_owned),
+        head_sha: snapshot.head_sha.clone(),
+        branch: snapshot.branch.clone(),
         providers: providers?,
     })
 }
@@ -197,10 +210,7 @@ fn load_plan(source: &Source, terminal: Terminal) -> Result<Plan, ErrorInfo> {
     let Some(plan) = loaded.plan else {
         let errors = loaded.diagnostics.to_contract();
         let first = errors.first().map_or_else(String::new, |e| {
-            format!(
-                "{}:{}:{}: {} {}: {}",
-                e.file, e.line, e.column, e.code, e.pointer, e.hint
-            )
+            format!("{}:{}:{}: {} {}: {}", e.file, e.line, e.column, e.code, e.pointer, e.hint)
         });
         let message = match errors.len() {
             0 | 1 => format!("the workflow is not valid: {first}"),
@@ -211,10 +221,8 @@ fn load_plan(source: &Source, terminal: Terminal) -> Result<Plan, ErrorInfo> {
     let refused = plan.not_executable();
     if let Some(first) = refused.iter().next() {
         source::show(refused, terminal);
-        let message = format!(
-            "{}:{}:{}: {}: {}",
-            first.file, first.line, first.column, first.pointer, first.hint
-        );
+        let message =
+            format!("{}:{}:{}: {}: {}", first.file, first.line, first.column, first.pointer, first.hint);
         return Err(ErrorInfo::new(code::WF_NOT_SUPPORTED, message));
     }
     Ok(plan)
@@ -229,10 +237,8 @@ fn load_providers(plan: &Plan, cache_dir: &Path) -> Result<HashMap<String, Arc<d
             continue;
         }
         let Some(component) = loom_plugin_bundle::component(&job.provider) else {
-            let message = format!(
-                "job `{}` needs the provider `{}`, which is not bundled",
-                job.id, job.provider
-            );
+            let message =
+                format!("job `{}` needs the provider `{}`, which is not bundled", job.id, job.provider);
             return Err(ErrorInfo::new(code::PLUGIN_INCOMPATIBLE, message));
         };
         let provider = runtime.load_provider(component).map_err(|e| e.to_info())?;
@@ -243,11 +249,7 @@ fn load_providers(plan: &Plan, cache_dir: &Path) -> Result<HashMap<String, Arc<d
 
 /// The first signal asks the run to end, the second one ends it.
 async fn listen(canceller: Canceller, stop_copy: Arc<AtomicBool>) {
-    let kinds = [
-        SignalKind::interrupt(),
-        SignalKind::terminate(),
-        SignalKind::hangup(),
-    ];
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
     let mut signals = Vec::new();
     for kind in kinds {
         match signal(kind) {
@@ -265,11 +267,7 @@ async fn listen(canceller: Canceller, stop_copy: Arc<AtomicBool>) {
             _ = hangup.recv() => kinds[2],
         };
         stop_copy.store(true, Ordering::Relaxed);
-        let urgency = if canceller.urgency() == Urgency::None {
-            Urgency::Ask
-        } else {
-            Urgency::Kill
-        };
+        let urgency = if canceller.urgency() == Urgency::None { Urgency::Ask } else { Urgency::Kill };
         canceller.raise(urgency, Some(got.as_raw_value()));
     }
 }

@@ -27,14 +27,9 @@ impl Source {
     /// # Errors
     /// There is none, or the current folder is gone.
     pub(crate) fn find(args: &Workflow) -> Result<Self, ErrorInfo> {
-        let cwd = std::env::current_dir()
-            .and_then(fs::canonicalize)
-            .map_err(|error| {
-                ErrorInfo::new(
-                    code::WORKFLOW_UNREADABLE,
-                    format!("cannot find the current folder: {error}"),
-                )
-            })?;
+        let cwd = std::env::current_dir().and_then(fs::canonicalize).map_err(|error| {
+            ErrorInfo::new(code::WORKFLOW_UNREADABLE, format!("cannot find the current folder: {error}"))
+        })?;
         let found = loom_workspace::find_repo_root(&cwd);
         let (repo_root, workflow_path) = match (&args.workflow, found) {
             (Some(path), root) => (root.unwrap_or_else(|| cwd.clone()), normal(&cwd.join(path))),
@@ -43,33 +38,19 @@ impl Source {
                 (root, path)
             }
             (None, None) => {
-                let message = format!(
-                    "no repository at {} or above it: no `.loom` folder and no git",
-                    cwd.display()
-                );
+                let message =
+                    format!("no repository at {} or above it: no `.loom` folder and no git", cwd.display());
                 let hint = format!("write {} at the root of the repository", layout::DEFAULT_WORKFLOW);
                 return Err(ErrorInfo::new(code::WORKFLOW_UNREADABLE, message).with_hint(hint));
             }
         };
-        let shown = workflow_path
-            .strip_prefix(&cwd)
-            .unwrap_or(&workflow_path)
-            .display()
-            .to_string();
-        Ok(Self {
-            repo_root,
-            workflow_path,
-            shown,
-        })
+        let shown = workflow_path.strip_prefix(&cwd).unwrap_or(&workflow_path).display().to_string();
+        Ok(Self { repo_root, workflow_path, shown })
     }
 
     /// The workflow's path as jobs are told: relative to the repository where it is in it.
     pub(crate) fn in_repo(&self) -> String {
-        self.workflow_path
-            .strip_prefix(&self.repo_root)
-            .unwrap_or(&self.workflow_path)
-            .display()
-            .to_string()
+        self.workflow_path.strip_prefix(&self.repo_root).unwrap_or(&self.workflow_path).display().to_string()
     }
 
     /// Reads and judges the workflow.
@@ -78,23 +59,15 @@ impl Source {
     /// The file cannot be read. What is wrong inside it is in the result.
     pub(crate) fn load(&self) -> Result<Loaded, ErrorInfo> {
         let text = read_text(&self.workflow_path).map_err(|error| {
-            let info = ErrorInfo::new(
-                code::WORKFLOW_UNREADABLE,
-                format!("cannot read {}: {error}", self.shown),
-            );
+            let info =
+                ErrorInfo::new(code::WORKFLOW_UNREADABLE, format!("cannot read {}: {error}", self.shown));
             if error.kind() == std::io::ErrorKind::NotFound {
                 info.with_hint("write it, or name another one with --workflow")
             } else {
                 info
             }
         })?;
-        Ok(loom_workflow::load(
-            &self.shown,
-            &text,
-            &Files {
-                root: &self.repo_root,
-            },
-        ))
+        Ok(loom_workflow::load(&self.shown, &text, &Files { root: &self.repo_root }))
     }
 }
 
@@ -127,10 +100,7 @@ fn read_text(path: &Path) -> std::io::Result<String> {
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
-        std::io::Error::new(
-            std::io::ErrorKind::InvalidData,
-            format!("line {line} is not UTF-8"),
-        )
+        std::io::Error::new(std::io::ErrorKind::InvalidData, format!("line {line} is not UTF-8"))
     })
 }
 

@@ -20,11 +20,7 @@ impl Live {
     pub(super) fn new(on: bool) -> Self {
         let view = on.then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(RATE)));
         let style = ProgressStyle::with_template("{spinner} {prefix}  {wide_msg} {elapsed}");
-        Self {
-            view,
-            jobs: HashMap::new(),
-            style: style.unwrap_or_else(|_| ProgressStyle::default_spinner()),
-        }
+        Self { view, jobs: HashMap::new(), style: style.unwrap_or_else(|_| ProgressStyle::default_spinner()) }
     }
 
     pub(super) fn started(&mut self, job_id: &JobId) {

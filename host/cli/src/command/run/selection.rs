@@ -1,0 +1,112 @@
+//! Which jobs of a plan are to run.
+
+use std::path::Path;
+
+use fs_err as fs;
+use loom_contract::error::{ErrorInfo, code};
+use loom_contract::layout::{self, RuntimeDir};
+use loom_contract::manifest::PipelineManifest;
+use loom_contract::receipt::RunReceipt;
+use loom_contract::status::Status;
+use loom_workflow::{Plan, PlanJob};
+
+/// What the user asked for.
+#[derive(Debug, Clone)]
+pub(super) enum Wanted {
+    /// Every job.
+    All,
+    /// These, by id or, for all jobs of a matrix, by name; and what they need.
+    Jobs(Vec<String>),
+}
+
+/// The jobs that failed, were cancelled or never ran in the repository's last run of the workflow at `workflow_path`.
+///
+/// # Errors
+/// There is no such run, or its record cannot be read.
+pub(super) fn failed_last_time(repo_root: &Path, workflow_path: &Path) -> Result<Vec<String>, ErrorInfo> {
+    let none = || ErrorInfo::new(code::WORKFLOW_UNREADABLE, "no earlier run of this workflow to go by");
+    let runtime = RuntimeDir::of_repo(repo_root);
+    let mut receipts: Vec<_> = fs::read_dir(runtime.receipts_dir())
+        .map_err(|_| none())?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("loom-run-local-") && name.ends_with(".json")
+        })
+        .collect();
+    // Names are stamps of one length: their order is that of time.
+    receipts.sort_unstable();
+    let receipt = receipts
+        .iter()
+        .rev()
+        .filter_map(|path| loom_record::read::document::<RunReceipt>(path).ok())
+        .find(|receipt| Path::new(&receipt.workflow_path) == workflow_path)
+        .ok_or_else(none)?;
+    let manifest = Path::new(&receipt.logs_dir).join(layout::PIPELINE_MANIFEST);
+    let manifest: PipelineManifest = loom_record::read::document(&manifest).map_err(|e| e.to_info())?;
+    let again = manifest.jobs.into_iter().filter(|job| job.status != Status::Success);
+    Ok(again.map(|job| job.job_id.to_string()).collect())
+}
+
+/// For each job of `plan`, whether it is to run.
+///
+/// # Errors
+/// A name stands for no job.
+pub(super) fn select(plan: &Plan, wanted: &Wanted) -> Result<Vec<bool>, ErrorInfo> {
+    let Wanted::Jobs(names) = wanted else { return Ok(vec![true; plan.jobs.len()]) };
+    let mut selected = vec![false; plan.jobs.len()];
+    let mut open = Vec::new();
+    for name in names {
+        let before = open.len();
+        open.extend((0..plan.jobs.len()).filter(|at| is_named(&plan.jobs[*at], name)));
+        if open.len() == before {
+            return Err(unknown(plan, name));
+        }
+    }
+    while let Some(at) = open.pop() {
+        if !selected[at] {
+            selected[at] = true;
+            open.extend(&plan.jobs[at].needs);
+        }
+    }
+    Ok(selected)
+}
+
+fn is_named(job: &PlanJob, name: &str) -> bool {
+    job.id.as_str() == name || (!job.matrix.is_empty() && job.name == name)
+}
+
+fn unknown(plan: &Plan, name: &str) -> ErrorInfo {
+    let error = ErrorInfo::new(code::WORKFLOW_UNREADABLE, format!("no job is named `{name}`"));
+    let near = plan.jobs.iter().map(|job| (strsim::jaro_winkler(job.id.as_str(), name), &job.id));
+    match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((score, id)) if score > 0.8 => error.with_hint(format!("did you mean `{id}`?")),
+        _ => error.with_hint("`loom run --local --dry-run` lists the jobs"),
+    }
+}
+
+/// The selected jobs of `plan` as lines: stage, job, provider, what it waits for.
+pub(super) fn table(plan: &Plan, selected: &[bool]) -> String {
+    let mut text = String::new();
+    let width = plan.jobs.iter().map(|job| job.id.as_str().len()).max().unwrap_or(0);
+    let mut stage = None;
+    for (job, _) in plan.jobs.iter().zip(selected).filter(|(_, selected)| **selected) {
+        if stage != Some(job.stage) {
+            text.push_str(&format!("stage {}\n", plan.stages[job.stage]));
+            stage = Some(job.stage);
+        }
+        text.push_str(&format!("  {:width$}  {}", job.id, job.provider));
+        if !job.needs.is_empty() {
+            let needs: Vec<&str> = job.needs.iter().map(|need| plan.jobs[*need].id.as_str()).collect();
+            text.push_str(&format!("  after {}", needs.join(", ")));
+        }
+        text.push('\n');
+        for step in &job.script {
+            let mut lines = step.command.lines();
+            text.push_str(&format!("    $ {}", lines.next().unwrap_or_default()));
+            text.push_str(if lines.next().is_some() { " …\n" } else { "\n" });
+        }
+    }
+    text
+}
