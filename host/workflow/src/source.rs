@@ -49,6 +49,8 @@ pub(crate) struct Sources {
 #[derive(Debug, Clone)]
 struct Source {
     name: String,
+    /// How many bytes it has. Of one that is too large, nothing else is kept.
+    size: usize,
     text: String,
     /// The offset of each line's first byte.
     lines: Vec<u32>,
@@ -62,17 +64,26 @@ pub(crate) struct Position {
 }
 
 impl Sources {
+    /// The largest file that is read, in bytes.
+    pub(crate) const MOST_BYTES: usize = 4 * 1024 * 1024;
+
     /// Adds a file and gives its number. A byte order mark at the start is dropped: it takes no column.
     pub(crate) fn add(&mut self, name: &str, text: &str) -> u32 {
+        let size = text.len();
+        let text = if size > Self::MOST_BYTES { "" } else { text };
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut lines = vec![0];
         lines.extend(text.bytes().zip(1u32..).filter_map(|(byte, next)| (byte == b'\n').then_some(next)));
-        self.files.push(Source { name: name.to_owned(), text: text.to_owned(), lines });
+        self.files.push(Source { name: name.to_owned(), size, text: text.to_owned(), lines });
         u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX)
     }
 
     pub(crate) fn name(&self, file: u32) -> &str {
         self.files.get(file as usize).map_or("", |source| source.name.as_str())
+    }
+
+    pub(crate) fn size(&self, file: u32) -> usize {
+        self.files.get(file as usize).map_or(0, |source| source.size)
     }
 
     pub(crate) fn text(&self, file: u32) -> &str {

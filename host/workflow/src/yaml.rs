@@ -10,8 +10,6 @@ use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, options};
 use crate::diagnostic::{Pointer, Problems, quoted};
 use crate::source::{Sources, Span};
 
-/// The largest file that is read, in bytes.
-pub(crate) const MOST_BYTES: usize = 4 * 1024 * 1024;
 /// How many lists and mappings may stand inside each other.
 const MOST_DEPTH: usize = 64;
 
@@ -113,8 +111,9 @@ fn is_number(text: &str) -> bool {
 pub(crate) fn parse(sources: &Sources, file: u32, problems: &mut Problems) -> Option<Node> {
     let text = sources.text(file);
     let whole = Span::new(file, 0..0);
-    if text.len() > MOST_BYTES {
-        let hint = format!("split the file: it has {} bytes, and at most {MOST_BYTES} are read", text.len());
+    let (size, most) = (sources.size(file), Sources::MOST_BYTES);
+    if size > most {
+        let hint = format!("split the file: it has {size} bytes, and at most {most} are read");
         problems.error(whole, Pointer::Root, hint);
         return None;
     }

@@ -379,3 +379,21 @@ fn includes_without_end() {
     let loaded = read_with("includes without end", &text, &Endless);
     assert!(loaded.plan.is_none());
 }
+
+struct Heavy;
+
+impl Loader for Heavy {
+    /// Every file is as large as it may be and includes another.
+    fn load(&self, path: &str) -> Result<String, LoadError> {
+        let stem = path.trim_end_matches(".yml");
+        let include = format!("include: [{{local: {stem}a.yml}}, {{local: {stem}b.yml}}]\n");
+        Ok(filled(&include, "# comment\n"))
+    }
+}
+
+#[test]
+fn heavy_includes() {
+    let text = format!("{HEAD}{JOB}include: [{{local: .loom/templates/x.yml}}]\n");
+    let loaded = read_with("heavy includes", &text, &Heavy);
+    assert!(loaded.diagnostics.render_short().contains("include less"));
+}

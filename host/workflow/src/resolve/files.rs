@@ -10,6 +10,8 @@ use crate::yaml;
 
 /// How many files may include each other in a row.
 const MOST_DEPTH: usize = 16;
+/// How many bytes all included files may have together.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
 
 /// The files in the order in which they are merged. `None` where the root file cannot be read at all.
 pub(super) fn read(
@@ -18,7 +20,7 @@ pub(super) fn read(
     problems: &mut Problems,
 ) -> Option<Vec<Document>> {
     let root = parse(sources, 0, Role::Root, problems)?;
-    let mut files = Files { sources, loader, problems, seen: HashSet::new(), done: Vec::new() };
+    let mut files = Files { sources, loader, problems, seen: HashSet::new(), done: Vec::new(), bytes: 0 };
     files.include(&root, &mut Vec::new());
     let mut done = files.done;
     done.push(root);
@@ -42,6 +44,7 @@ struct Files<'a> {
     problems: &'a mut Problems,
     seen: HashSet<Text>,
     done: Vec<Document>,
+    bytes: usize,
 }
 
 impl Files<'_> {
@@ -78,6 +81,14 @@ impl Files<'_> {
                     continue;
                 }
             };
+            self.bytes = self.bytes.saturating_add(text.len());
+            if self.bytes > MOST_BYTES {
+                at(
+                    self.problems,
+                    format!("include less: the included files have more than {MOST_BYTES} bytes together"),
+                );
+                return;
+            }
             let file = self.sources.add(&local.value, &text);
             let Some(included) = parse(self.sources, file, Role::Included, self.problems) else {
                 continue;
