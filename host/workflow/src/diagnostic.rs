@@ -311,6 +311,11 @@ impl Problems {
         self.errors > 0
     }
 
+    /// How many errors were noted so far.
+    pub(crate) fn errors(&self) -> usize {
+        self.errors
+    }
+
     /// The candidate that `name` was probably meant to be.
     pub(crate) fn similar<'c>(
         &mut self,
@@ -373,6 +378,7 @@ impl Problems {
     ) {
         if self.found.len() >= MOST_PROBLEMS {
             self.left_out += 1;
+            self.errors += usize::from(severity == Severity::Error && self.errors > 0);
             // Warnings that filled the list must not hide that there is an error.
             if severity == Severity::Warning || self.errors > 0 {
                 return;

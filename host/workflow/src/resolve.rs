@@ -26,14 +26,14 @@ pub(crate) fn resolve(
     loader: &dyn Loader,
     problems: &mut Problems,
 ) -> Option<Workflow> {
-    let files = files::read(sources, loader, problems)?;
+    let files::Read { files, complete } = files::read(sources, loader, problems)?;
     let layers = Layers::merge(files);
     layers.check_stages(problems);
     if layers.jobs.iter().all(Job::is_template) && !problems.has_errors() {
         problems.error(layers.start, Pointer::Root, "add at least one job that is no template");
     }
     let mut budget = Budget { left: MOST_BYTES };
-    let parents = inherit::parents(&layers.jobs, &mut budget, problems);
+    let parents = inherit::parents(&layers.jobs, complete, &mut budget, problems);
 
     let mut base = Job::empty(Spanned::new("default".into(), Span::default()));
     base.weight = layers.variables_weight;
@@ -65,6 +65,7 @@ pub(crate) fn resolve(
         stages: layers.stages.iter().map(|stage| stage.value.clone()).collect(),
         jobs: jobs.list,
         known: jobs.known,
+        complete,
         owners: layers.owners,
     })
 }

@@ -17,6 +17,8 @@ pub(crate) struct Workflow {
     pub(crate) jobs: Vec<Job>,
     /// Every name that a `needs` may hold.
     pub(crate) known: HashMap<Text, Known>,
+    /// No file is missing. Where one is, unknown names may stand in it.
+    pub(crate) complete: bool,
     pub(crate) owners: Owners,
 }
 

@@ -81,7 +81,7 @@ fn find(workflow: &Workflow, job: &Job, need: &Need, problems: &mut Problems) ->
             )
         }
         Some(Known::Template) => format!("need a job instead of {name}: it is a template, which never runs"),
-        None if need.optional => return 0..0,
+        None if need.optional || !workflow.complete => return 0..0,
         None => {
             let names = workflow.jobs.iter().map(|job| &*job.definition.name.value);
             match problems.similar(&need.job.value, names) {

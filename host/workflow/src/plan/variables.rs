@@ -60,10 +60,17 @@ impl<'p> Resolver<'p> {
     /// The variables of `job` and of its services, with the references resolved that can be.
     pub(super) fn resolve(&mut self, job: &Job, stage: &str, owners: &Owners) -> Resolved {
         let typed = job.variables();
-        let predefined = predefined(job, stage);
+        let services = || job.definition.services.iter().flat_map(|services| &services.list);
+        // Most jobs refer to nothing.
+        let refers =
+            |variables: &Variables| variables.values().any(|variable| variable.value.value.contains('$'));
+        let predefined = if refers(&typed) || services().any(|service| refers(&service.variables)) {
+            predefined(job, stage)
+        } else {
+            HashMap::new()
+        };
         let values = self.resolve_all(&typed, &predefined, owners);
-        let services = job.definition.services.iter().flat_map(|services| &services.list);
-        let services = services
+        let services = services()
             .map(|service| self.resolve_service(&service.variables, &typed, &values, &predefined, owners))
             .collect();
         let job = typed.keys().map(|name| name.as_ref().to_owned()).zip(values).collect();

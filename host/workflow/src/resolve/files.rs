@@ -13,23 +13,32 @@ const MOST_DEPTH: usize = 16;
 /// How many bytes all included files may have together.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 
-/// The files in the order in which they are merged. `None` where the root file cannot be read at all.
-pub(super) fn read(
-    sources: &mut Sources,
-    loader: &dyn Loader,
-    problems: &mut Problems,
-) -> Option<Vec<Document>> {
+/// What was read.
+pub(super) struct Read {
+    /// The files, in the order in which they are merged.
+    pub(super) files: Vec<Document>,
+    /// No file is missing. Where one is, what it would have brought must not be asked for.
+    pub(super) complete: bool,
+}
+
+/// Reads all files. `None` where nothing can be made of the root file.
+pub(super) fn read(sources: &mut Sources, loader: &dyn Loader, problems: &mut Problems) -> Option<Read> {
     let root = parse(sources, 0, Role::Root, problems)?;
-    let mut files = Files { sources, loader, problems, seen: HashSet::new(), done: Vec::new(), bytes: 0 };
+    let seen = HashSet::new();
+    let mut files = Files { sources, loader, problems, seen, done: Vec::new(), bytes: 0, complete: true };
     files.include(&root, &mut Vec::new());
-    let mut done = files.done;
+    let Files { mut done, complete, .. } = files;
     done.push(root);
-    Some(done)
+    if !complete {
+        done.iter_mut().flat_map(|file| &mut file.jobs).for_each(Job::forgive);
+    }
+    Some(Read { files: done, complete })
 }
 
 fn parse(sources: &Sources, file: u32, role: Role, problems: &mut Problems) -> Option<Document> {
+    let before = problems.errors();
     let tree = yaml::parse(sources, file, problems)?;
-    let refused = problems.has_errors();
+    let refused = problems.errors() > before;
     let mut document = Document::read(&tree, role, &mut Reader::new(problems))?;
     if refused {
         // What a refused anchor or merge key would have brought must not be asked for.
@@ -45,6 +54,7 @@ struct Files<'a> {
     seen: HashSet<Text>,
     done: Vec<Document>,
     bytes: usize,
+    complete: bool,
 }
 
 impl Files<'_> {
@@ -64,6 +74,7 @@ impl Files<'_> {
                 continue;
             }
             if path.len() >= MOST_DEPTH {
+                self.complete = false;
                 at(
                     self.problems,
                     format!("include this file from a nearer one: includes nest at most {MOST_DEPTH} deep"),
@@ -77,12 +88,14 @@ impl Files<'_> {
                 Ok(text) => text,
                 Err(error) => {
                     let name = quoted(&local.value);
+                    self.complete = false;
                     at(self.problems, format!("create the file {name}, or correct the path: {error}"));
                     continue;
                 }
             };
             self.bytes = self.bytes.saturating_add(text.len());
             if self.bytes > MOST_BYTES {
+                self.complete = false;
                 at(
                     self.problems,
                     format!("include less: the included files have more than {MOST_BYTES} bytes together"),
@@ -91,6 +104,7 @@ impl Files<'_> {
             }
             let file = self.sources.add(&local.value, &text);
             let Some(included) = parse(self.sources, file, Role::Included, self.problems) else {
+                self.complete = false;
                 continue;
             };
             path.push(local.value.clone());

@@ -9,12 +9,25 @@ use crate::document::{Given, Job, Parent};
 /// How many definitions may extend each other in a row.
 const MOST_DEPTH: usize = 64;
 
-/// Every job of `jobs` merged over its parents. `None` where the copies would have cost too much.
-pub(super) fn parents(jobs: &[Job], budget: &mut Budget, problems: &mut Problems) -> Vec<Option<Job>> {
+/// Every job of `jobs` merged over its parents. `None` where the copies would have cost too much. Where a file is missing,
+/// `complete` is false, and unknown parents are taken to be in it.
+pub(super) fn parents(
+    jobs: &[Job],
+    complete: bool,
+    budget: &mut Budget,
+    problems: &mut Problems,
+) -> Vec<Option<Job>> {
     let places: HashMap<&str, usize> =
         jobs.iter().zip(0..).map(|(job, place)| (&*job.name.value, place)).collect();
-    let mut walk =
-        Walk { jobs, places, states: vec![State::New; jobs.len()], path: Vec::new(), budget, problems };
+    let mut walk = Walk {
+        jobs,
+        complete,
+        places,
+        states: vec![State::New; jobs.len()],
+        path: Vec::new(),
+        budget,
+        problems,
+    };
     for place in 0..jobs.len() {
         walk.visit(place);
     }
@@ -41,6 +54,7 @@ enum State {
 
 struct Walk<'a> {
     jobs: &'a [Job],
+    complete: bool,
     places: HashMap<&'a str, usize>,
     states: Vec<State>,
     path: Vec<usize>,
@@ -89,6 +103,9 @@ impl Walk<'_> {
     /// Visits a parent of the job at `place`, and gives how deep its own parents go.
     fn parent(&mut self, place: usize, parent: &Parent) -> Result<usize, ()> {
         let Some(&above) = self.places.get(&*parent.name.value) else {
+            if !self.complete {
+                return Err(());
+            }
             let name = quoted(&parent.name.value);
             let names = self.jobs.iter().map(|job| &*job.name.value);
             let hint = match self.problems.similar(&parent.name.value, names) {
