@@ -5,7 +5,6 @@ wasmtime::component::bindgen!({
     world: "provider-plugin",
     imports: {
         "loom:host/types.[method]output-sink.line": async | trappable,
-        "loom:exec/process.[method]command.spawn": async | trappable,
         "loom:exec/process.[method]child.wait": async | trappable,
         "loom:exec/process.[method]child.stop": async | trappable,
         "loom:workspace/workspace.[method]workspace.exists": async | trappable,

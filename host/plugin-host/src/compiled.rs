@@ -56,10 +56,7 @@ impl CompiledCache {
         });
         let mut hasher = EngineHasher(blake3::Hasher::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Self {
-            dir,
-            engine: *hasher.0.finalize().as_bytes(),
-        }
+        Self { dir, engine: *hasher.0.finalize().as_bytes() }
     }
 
     /// The component `wasm`, whose digest is `digest`.
@@ -72,10 +69,7 @@ impl CompiledCache {
         let Some(dir) = &self.dir else {
             return Ok((Component::new(engine, wasm)?, Origin::Compiled));
         };
-        let identity = Identity {
-            digest,
-            engine: self.engine,
-        };
+        let identity = Identity { digest, engine: self.engine };
         if let Some(code) = dir.read(&identity) {
             #[expect(
                 unsafe_code,
@@ -93,10 +87,8 @@ impl CompiledCache {
             }
         }
         let component = Component::new(engine, wasm)?;
-        if let Err(error) = component
-            .serialize()
-            .map_err(io::Error::other)
-            .and_then(|code| dir.write(&identity, &code))
+        if let Err(error) =
+            component.serialize().map_err(io::Error::other).and_then(|code| dir.write(&identity, &code))
         {
             tracing::debug!("machine code is not kept in {}: {error}", dir.path.display());
         }
@@ -157,11 +149,7 @@ impl TrustedDir {
             Some(key) => key,
             None => make_key(&fd)?,
         };
-        Ok(Self {
-            path: path.to_owned(),
-            fd,
-            key,
-        })
+        Ok(Self { path: path.to_owned(), fd, key })
     }
 
     /// The code for `identity`, if the file is there and is as it was written.
@@ -287,9 +275,6 @@ impl Hasher for EngineHasher {
 
     fn finish(&self) -> u64 {
         let hash = self.0.finalize();
-        hash.as_bytes()
-            .iter()
-            .take(8)
-            .fold(0, |value, byte| value << 8 | u64::from(*byte))
+        hash.as_bytes().iter().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte))
     }
 }

@@ -15,16 +15,8 @@ impl ExecGrant {
             Some((last, before)) if last == REST => (before, true),
             _ => (self.args.as_slice(), false),
         };
-        let enough = if open {
-            args.len() >= patterns.len()
-        } else {
-            args.len() == patterns.len()
-        };
-        enough
-            && patterns
-                .iter()
-                .zip(args)
-                .all(|(pattern, arg)| matches(pattern, arg))
+        let enough = if open { args.len() >= patterns.len() } else { args.len() == patterns.len() };
+        enough && patterns.iter().zip(args).all(|(pattern, arg)| matches(pattern, arg))
     }
 }
 
@@ -57,13 +49,7 @@ mod tests {
     use super::*;
 
     /// The granted program and its patterns, the program asked for and its arguments, whether that is allowed.
-    type Row = (
-        &'static str,
-        &'static [&'static str],
-        &'static str,
-        &'static [&'static str],
-        bool,
-    );
+    type Row = (&'static str, &'static [&'static str], &'static str, &'static [&'static str], bool);
 
     #[test]
     fn a_program_is_allowed_with_matching_arguments_only() {
@@ -87,16 +73,10 @@ mod tests {
             ("op", &["--*=ab*ab"], "op", &["--x=abab"], true),
         ];
         for (program, patterns, asked, args, allowed) in table {
-            let grant = ExecGrant {
-                program: program.into(),
-                args: patterns.iter().map(|&p| p.into()).collect(),
-            };
+            let grant =
+                ExecGrant { program: program.into(), args: patterns.iter().map(|&p| p.into()).collect() };
             let args: Vec<String> = args.iter().map(|&a| a.into()).collect();
-            assert_eq!(
-                grant.allows(asked, &args),
-                allowed,
-                "`{grant}` for `{asked}` {args:?}"
-            );
+            assert_eq!(grant.allows(asked, &args), allowed, "`{grant}` for `{asked}` {args:?}");
         }
     }
 }

@@ -81,10 +81,7 @@ impl Guest {
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
     }
 }
 
@@ -94,21 +91,13 @@ pub(crate) struct Kept(Mutex<BTreeMap<String, Vec<u8>>>);
 
 impl Kept {
     pub(crate) fn get(&self, key: &str) -> Option<Vec<u8>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(key)
-            .cloned()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     /// Says whether there was room for it.
     pub(crate) fn set(&self, key: String, value: Vec<u8>) -> bool {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let others: usize = kept
-            .iter()
-            .filter(|(k, _)| **k != key)
-            .map(|(k, v)| k.len() + v.len())
-            .sum();
+        let others: usize = kept.iter().filter(|(k, _)| **k != key).map(|(k, v)| k.len() + v.len()).sum();
         let fits = others.saturating_add(key.len()).saturating_add(value.len()) <= KEPT_LIMIT;
         if fits {
             kept.insert(key, value);

@@ -39,12 +39,15 @@ pub(crate) enum Patience {
 }
 
 impl Instance {
+    /// A new instance for `job`. Guest code may run in this already.
     pub(crate) async fn new(
         plugin: &Loaded,
         job: Arc<JobContext>,
         kept: Arc<Kept>,
+        patience: Patience,
     ) -> Result<Self, ErrorInfo> {
         plugin.ticker.start()?;
+        let cancel = job.cancel.clone();
         let guest = Guest::new(plugin.reference.clone(), Arc::clone(&plugin.manifest), job, kept);
         let meter = Arc::clone(&guest.meter);
         let mut store = Store::new(plugin.pre.engine(), guest);
@@ -58,9 +61,14 @@ impl Instance {
             if guest.meter.used_ns() > u64::from(ms) * 1_000_000 {
                 return Err(Limit::Cpu { ms }.into());
             }
-            Ok(UpdateDeadline::Yield(1))
+            // Not a mere `Yield`: with this, tokio looks at timers and sockets before it goes on here.
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
-        match meter.measure(plugin.pre.instantiate_async(&mut store)).await {
+        let made = tokio::select! {
+            made = meter.measure(plugin.pre.instantiate_async(&mut store)) => made,
+            why = run_out(patience, cancel) => return Err(timed_out(&label(&plugin.reference), why)),
+        };
+        match made {
             Ok(exports) => Ok(Self { store, exports }),
             Err(error) => Err(failure(&error, store.data())),
         }
@@ -81,11 +89,8 @@ impl Instance {
         let guest = self.store.data_mut();
         guest.call += 1;
         guest.place = Some(place);
-        let (meter, cancel, plugin) = (
-            Arc::clone(&guest.meter),
-            guest.job.cancel.clone(),
-            label(&guest.plugin),
-        );
+        let (meter, cancel, plugin) =
+            (Arc::clone(&guest.meter), guest.job.cancel.clone(), label(&guest.plugin));
         let job = match guest.table.push(JobHandle) {
             Ok(job) => job,
             Err(error) => return (None, Err(failure(&error.into(), guest))),
@@ -94,10 +99,7 @@ impl Instance {
         let called = call(&mut self.store, exports, Resource::new_borrow(job.rep()));
         let ended = tokio::select! {
             ended = meter.measure(called) => ended,
-            why = run_out(patience, cancel) => {
-                let message = format!("{plugin} {why}");
-                return (None, Err(ErrorInfo::new(code::PLUGIN_TIMEOUT, message)));
-            }
+            why = run_out(patience, cancel) => return (None, Err(timed_out(&plugin, why))),
         };
         let guest = self.store.data_mut();
         guest.place = None;
@@ -139,32 +141,22 @@ async fn run_out(patience: Patience, cancel: Cancel) -> &'static str {
     }
 }
 
+fn timed_out(plugin: &str, why: &str) -> ErrorInfo {
+    ErrorInfo::new(code::PLUGIN_TIMEOUT, format!("{plugin} {why}"))
+}
+
 /// An error that the guest returned.
 fn told(error: Error, plugin: &str) -> ErrorInfo {
     // The host's own codes are the host's to give; a guest may only pass on that it was denied something.
     let usable = |code: &str| {
         !code.is_empty()
             && code.len() <= 64
-            && code
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+            && code.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
             && (!code.starts_with("PLUGIN_") || code == code::PLUGIN_DENIED)
     };
-    let code = if usable(&error.code) {
-        error.code
-    } else {
-        "FAILED".to_owned()
-    };
-    let message = if error.message.is_empty() {
-        format!("{plugin} failed")
-    } else {
-        limited(error.message)
-    };
-    ErrorInfo {
-        code: code.into(),
-        message,
-        hint: error.hint.map(limited),
-    }
+    let code = if usable(&error.code) { error.code } else { "FAILED".to_owned() };
+    let message = if error.message.is_empty() { format!("{plugin} failed") } else { limited(error.message) };
+    ErrorInfo { code: code.into(), message, hint: error.hint.map(limited) }
 }
 
 /// Documents must stay small whatever a plugin says.
@@ -182,14 +174,12 @@ fn failure(error: &wasmtime::Error, guest: &Guest) -> ErrorInfo {
     let plugin = label(&guest.plugin);
     if let Some(limit) = error.downcast_ref::<Limit>() {
         let (code, hint) = match limit {
-            Limit::Cpu { .. } => (
-                code::PLUGIN_TIMEOUT,
-                Some("its manifest may ask for more with `limits.cpu_ms`"),
-            ),
-            Limit::Memory { .. } => (
-                code::PLUGIN_MEMORY,
-                Some("its manifest may ask for more with `limits.memory_mib`"),
-            ),
+            Limit::Cpu { .. } => {
+                (code::PLUGIN_TIMEOUT, Some("its manifest may ask for more with `limits.cpu_ms`"))
+            }
+            Limit::Memory { .. } => {
+                (code::PLUGIN_MEMORY, Some("its manifest may ask for more with `limits.memory_mib`"))
+            }
             Limit::Tables => (code::PLUGIN_MEMORY, None),
             Limit::Flood(_) => (code::PLUGIN_FLOODED, None),
         };
@@ -204,6 +194,7 @@ fn failure(error: &wasmtime::Error, guest: &Guest) -> ErrorInfo {
             format!("{plugin} was stopped: it holds more than {HANDLES} things of the host at once");
         return ErrorInfo::new(code::PLUGIN_FLOODED, message);
     }
+    tracing::debug!("{plugin}: {error:?}");
     let root = error.root_cause().to_string();
     // The engine has no type for this.
     if root.contains("fuel allocated for hostcalls has been exhausted") {
@@ -214,7 +205,8 @@ fn failure(error: &wasmtime::Error, guest: &Guest) -> ErrorInfo {
     let what = if let Some(I32Exit(status)) = error.downcast_ref() {
         format!("it called `exit({status})`")
     } else if let Some(trap) = error.downcast_ref::<Trap>() {
-        trap.to_string()
+        let text = trap.to_string();
+        text.strip_prefix("wasm trap: ").map_or(text.clone(), str::to_owned)
     } else {
         root
     };

@@ -54,41 +54,13 @@ impl Needs {
 }
 
 pub(crate) const OFFERS: [Offer; 7] = [
-    Offer {
-        name: "loom:host/types",
-        version: "0.1.0",
-        needs: Needs::Nothing,
-    },
-    Offer {
-        name: "loom:host/log",
-        version: "0.1.0",
-        needs: Needs::Nothing,
-    },
-    Offer {
-        name: "loom:host/events",
-        version: "0.1.0",
-        needs: Needs::Nothing,
-    },
-    Offer {
-        name: "loom:host/context",
-        version: "0.1.0",
-        needs: Needs::Nothing,
-    },
-    Offer {
-        name: "loom:host/job",
-        version: "0.1.0",
-        needs: Needs::Nothing,
-    },
-    Offer {
-        name: "loom:exec/process",
-        version: "0.1.0",
-        needs: Needs::Exec,
-    },
-    Offer {
-        name: "loom:workspace/workspace",
-        version: "0.1.0",
-        needs: Needs::Workspace,
-    },
+    Offer { name: "loom:host/types", version: "0.1.0", needs: Needs::Nothing },
+    Offer { name: "loom:host/log", version: "0.1.0", needs: Needs::Nothing },
+    Offer { name: "loom:host/events", version: "0.1.0", needs: Needs::Nothing },
+    Offer { name: "loom:host/context", version: "0.1.0", needs: Needs::Nothing },
+    Offer { name: "loom:host/job", version: "0.1.0", needs: Needs::Nothing },
+    Offer { name: "loom:exec/process", version: "0.1.0", needs: Needs::Exec },
+    Offer { name: "loom:workspace/workspace", version: "0.1.0", needs: Needs::Workspace },
 ];
 
 /// What a provider exports.
@@ -131,10 +103,7 @@ pub(crate) enum Refusal {
     #[error("`{import}`, which no plugin gets")]
     NeverGranted { import: String },
     #[error("`{import}` without the capability `{capability}` in its manifest")]
-    NotDeclared {
-        import: String,
-        capability: &'static str,
-    },
+    NotDeclared { import: String, capability: &'static str },
     #[error("`{import}`; this Loom offers version {offered}")]
     OtherVersion { import: String, offered: &'static str },
     #[error("`{import}`, which this Loom does not know")]
@@ -144,19 +113,12 @@ pub(crate) enum Refusal {
 impl Interface {
     /// Reads it from `bytes`.
     pub(crate) fn read(bytes: &[u8]) -> Result<Self, NotAComponent> {
-        let mut interface = Self {
-            imports: Vec::new(),
-            exports: Vec::new(),
-            manifests: Vec::new(),
-        };
+        let mut interface = Self { imports: Vec::new(), exports: Vec::new(), manifests: Vec::new() };
         // How many modules and components we are in; only the outermost one counts.
         let mut depth = 0_u32;
         for payload in Parser::new(0).parse_all(bytes) {
             match payload? {
-                Payload::Version {
-                    encoding: Encoding::Module,
-                    ..
-                } if depth == 0 => {
+                Payload::Version { encoding: Encoding::Module, .. } if depth == 0 => {
                     return Err(NotAComponent::Module);
                 }
                 Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
@@ -182,10 +144,7 @@ impl Interface {
 
     /// The imports that a plugin with these capabilities does not get.
     pub(crate) fn refused(&self, capabilities: &Capabilities) -> Vec<Refusal> {
-        self.imports
-            .iter()
-            .filter_map(|import| refusal(import, capabilities))
-            .collect()
+        self.imports.iter().filter_map(|import| refusal(import, capabilities)).collect()
     }
 }
 
@@ -194,22 +153,14 @@ fn refusal(import: &str, capabilities: &Capabilities) -> Option<Refusal> {
     let (name, version) = import.split_once('@').unwrap_or((import, ""));
     if WASI.contains(&name) {
         let fits = Version::parse(version).is_ok_and(|v| (v.major, v.minor) == (0, 2));
-        return (!fits).then(|| Refusal::OtherVersion {
-            import: owned(),
-            offered: "0.2",
-        });
+        return (!fits).then(|| Refusal::OtherVersion { import: owned(), offered: "0.2" });
     }
     if let Some(offer) = OFFERS.iter().find(|offer| offer.name == name) {
         if offer.version != version {
-            return Some(Refusal::OtherVersion {
-                import: owned(),
-                offered: offer.version,
-            });
+            return Some(Refusal::OtherVersion { import: owned(), offered: offer.version });
         }
-        return (!offer.needs.granted(capabilities)).then(|| Refusal::NotDeclared {
-            import: owned(),
-            capability: offer.needs.key(),
-        });
+        return (!offer.needs.granted(capabilities))
+            .then(|| Refusal::NotDeclared { import: owned(), capability: offer.needs.key() });
     }
     Some(if name.starts_with("loom:") {
         Refusal::Unknown { import: owned() }
@@ -226,14 +177,8 @@ mod tests {
     #[test]
     fn an_import_needs_its_capability() {
         let nothing = Capabilities::default();
-        let exec = vec![ExecGrant {
-            program: "sh".into(),
-            args: vec![],
-        }];
-        let everything = Capabilities {
-            exec,
-            workspace: true,
-        };
+        let exec = vec![ExecGrant { program: "sh".into(), args: vec![] }];
+        let everything = Capabilities { exec, workspace: true };
         let table = [
             ("loom:host/log@0.1.0", true, true),
             ("loom:exec/process@0.1.0", false, true),
@@ -255,9 +200,6 @@ mod tests {
             assert_eq!(refusal(import, &everything).is_none(), with, "{import}");
         }
         let refused = refusal("loom:exec/process@0.1.0", &nothing).unwrap().to_string();
-        assert_eq!(
-            refused,
-            "`loom:exec/process@0.1.0` without the capability `exec` in its manifest"
-        );
+        assert_eq!(refused, "`loom:exec/process@0.1.0` without the capability `exec` in its manifest");
     }
 }

@@ -32,11 +32,7 @@ pub(crate) struct Memory {
 
 impl Memory {
     pub(crate) fn new(limit_mib: u32) -> Self {
-        Self {
-            limit: (limit_mib as usize) << 20,
-            used: 0,
-            tables: 0,
-        }
+        Self { limit: (limit_mib as usize) << 20, used: 0, tables: 0 }
     }
 }
 
@@ -49,11 +45,9 @@ impl ResourceLimiter for Memory {
     ) -> wasmtime::Result<bool> {
         let used = self.used.saturating_sub(current).saturating_add(desired);
         if used > self.limit {
-            return Err(Limit::Memory {
-                asked_mib: used.div_ceil(1 << 20),
-                limit_mib: self.limit >> 20,
-            }
-            .into());
+            return Err(
+                Limit::Memory { asked_mib: used.div_ceil(1 << 20), limit_mib: self.limit >> 20 }.into()
+            );
         }
         self.used = used;
         Ok(true)
@@ -115,9 +109,7 @@ impl Count {
         self.calls += 1;
         self.bytes = self.bytes.saturating_add(bytes);
         if self.calls > calls_limit {
-            return Err(Limit::Flood(format!(
-                "sent more than {calls_limit} {what} in one job"
-            )));
+            return Err(Limit::Flood(format!("sent more than {calls_limit} {what} in one job")));
         }
         if self.bytes > bytes_limit {
             return Err(Limit::Flood(format!(

@@ -51,10 +51,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            memory_mib: 128,
-            cpu_ms: 10_000,
-        }
+        Self { memory_mib: 128, cpu_ms: 10_000 }
     }
 }
 
@@ -120,9 +117,7 @@ impl Manifest {
 fn is_name(name: &str) -> bool {
     name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_lowercase())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
 #[cfg(test)]
@@ -135,20 +130,8 @@ mod tests {
     #[test]
     fn what_is_not_said_is_not_granted() {
         let manifest = Manifest::parse(SMALLEST.as_bytes()).unwrap();
-        assert_eq!(
-            manifest.capabilities,
-            Capabilities {
-                exec: vec![],
-                workspace: false
-            }
-        );
-        assert_eq!(
-            manifest.limits,
-            Limits {
-                memory_mib: 128,
-                cpu_ms: 10_000
-            }
-        );
+        assert_eq!(manifest.capabilities, Capabilities { exec: vec![], workspace: false });
+        assert_eq!(manifest.limits, Limits { memory_mib: 128, cpu_ms: 10_000 });
     }
 
     #[test]
@@ -164,10 +147,7 @@ mod tests {
         ];
         for (line, expected) in table {
             let key = line.split_once(' ').unwrap().0;
-            let kept: Vec<_> = SMALLEST
-                .lines()
-                .filter(|l| !l.starts_with(&format!("{key} ")))
-                .collect();
+            let kept: Vec<_> = SMALLEST.lines().filter(|l| !l.starts_with(&format!("{key} "))).collect();
             let text = format!("{}\n{line}\n", kept.join("\n"));
             let error = Manifest::parse(text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(expected), "{line}: {error}");

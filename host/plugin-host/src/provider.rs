@@ -70,13 +70,8 @@ impl Provider for Plugin {
 
     async fn open(&self, job: Arc<JobContext>) -> Result<Box<dyn JobProvider>, ErrorInfo> {
         let kept = Arc::default();
-        let instance = Instance::new(&self.0, Arc::clone(&job), Arc::clone(&kept)).await?;
-        Ok(Box::new(PluginJob {
-            plugin: Arc::clone(&self.0),
-            job,
-            kept,
-            instance: Some(instance),
-        }))
+        let instance = Instance::new(&self.0, Arc::clone(&job), Arc::clone(&kept), Patience::Work).await?;
+        Ok(Box::new(PluginJob { plugin: Arc::clone(&self.0), job, kept, instance: Some(instance) }))
     }
 }
 
@@ -86,9 +81,7 @@ impl JobProvider for PluginJob {
         let instance = self.take()?;
         let place = Place::Section(Section::Provider);
         let (instance, result) = instance
-            .call(place, Patience::Work, async |store, exports, job| {
-                exports.call_prepare(store, job).await
-            })
+            .call(place, Patience::Work, async |store, exports, job| exports.call_prepare(store, job).await)
             .await;
         self.instance = instance;
         result
@@ -113,7 +106,10 @@ impl JobProvider for PluginJob {
     async fn cleanup(&mut self, reason: CleanupReason) -> Result<(), ErrorInfo> {
         let instance = match self.instance.take() {
             Some(instance) => instance,
-            None => Instance::new(&self.plugin, Arc::clone(&self.job), Arc::clone(&self.kept)).await?,
+            None => {
+                let (job, kept) = (Arc::clone(&self.job), Arc::clone(&self.kept));
+                Instance::new(&self.plugin, job, kept, Patience::Cleanup).await?
+            }
         };
         let reason = match reason {
             CleanupReason::Done => exports::CleanupReason::Done,
@@ -136,23 +132,16 @@ impl PluginJob {
     fn take(&mut self) -> Result<Instance, ErrorInfo> {
         self.instance.take().ok_or_else(|| {
             let plugin = label(&self.plugin.reference);
-            ErrorInfo::new(
-                code::PLUGIN_TRAPPED,
-                format!("{plugin} lost its instance in an earlier call"),
-            )
+            ErrorInfo::new(code::PLUGIN_TRAPPED, format!("{plugin} lost its instance in an earlier call"))
         })
     }
 
     fn step_end(&self, exit: Exit) -> Result<StepEnd, ErrorInfo> {
         match exit {
-            Exit::Code(code @ 0..=255) => Ok(StepEnd {
-                exit_code: code,
-                signal: None,
-            }),
-            Exit::Signal(signal @ 1..=64) => Ok(StepEnd {
-                exit_code: exit::of_signal(signal),
-                signal: Some(signal),
-            }),
+            Exit::Code(code @ 0..=255) => Ok(StepEnd { exit_code: code, signal: None }),
+            Exit::Signal(signal @ 1..=64) => {
+                Ok(StepEnd { exit_code: exit::of_signal(signal), signal: Some(signal) })
+            }
             Exit::Code(number) | Exit::Signal(number) => {
                 let plugin = label(&self.plugin.reference);
                 let message = format!("{plugin} returned {number}, which is no exit code and no signal");

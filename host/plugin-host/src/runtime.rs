@@ -50,16 +50,11 @@ impl Ticker {
                     std::thread::sleep(TICK);
                 }
             };
-            let thread = std::thread::Builder::new()
-                .name("plugin clock".into())
-                .spawn(tick);
+            let thread = std::thread::Builder::new().name("plugin clock".into()).spawn(tick);
             thread.map(drop).map_err(|error| error.to_string())
         });
         started.clone().map_err(|error| {
-            ErrorInfo::new(
-                code::INTERNAL,
-                format!("cannot start the plugins' clock: {error}"),
-            )
+            ErrorInfo::new(code::INTERNAL, format!("cannot start the plugins' clock: {error}"))
         })
     }
 }
@@ -75,15 +70,8 @@ impl Runtime {
         config.epoch_interruption(true).concurrency_support(false);
         let engine = Engine::new(&config).map_err(LoadError::Engine)?;
         let compiled = CompiledCache::open(cache_dir.as_deref(), &engine);
-        let ticker = Arc::new(Ticker {
-            engine: engine.weak(),
-            started: OnceLock::new(),
-        });
-        Ok(Self {
-            engine,
-            compiled,
-            ticker,
-        })
+        let ticker = Arc::new(Ticker { engine: engine.weak(), started: OnceLock::new() });
+        Ok(Self { engine, compiled, ticker })
     }
 
     /// Loads the provider in `component`. Takes about a millisecond where its machine code is in the cache, else about one
@@ -107,28 +95,13 @@ impl Runtime {
         };
         check(&plugin, &manifest, &interface)?;
 
-        let broken = |cause| LoadError::Broken {
-            plugin: label(&plugin),
-            cause,
-        };
-        let (component, origin) = self
-            .compiled
-            .component(&self.engine, component, digest)
-            .map_err(broken)?;
+        let broken = |cause| LoadError::Broken { plugin: label(&plugin), cause };
+        let (component, origin) = self.compiled.component(&self.engine, component, digest).map_err(broken)?;
         let mut linker: Linker<Guest> = Linker::new(&self.engine);
         imports::link(&mut linker, &manifest.capabilities).map_err(broken)?;
-        let pre = linker
-            .instantiate_pre(&component)
-            .and_then(ProviderPluginPre::new)
-            .map_err(broken)?;
+        let pre = linker.instantiate_pre(&component).and_then(ProviderPluginPre::new).map_err(broken)?;
         let (manifest, ticker) = (Arc::new(manifest), Arc::clone(&self.ticker));
-        Ok(Arc::new(Plugin(Arc::new(Loaded {
-            reference: plugin,
-            manifest,
-            pre,
-            origin,
-            ticker,
-        }))))
+        Ok(Arc::new(Plugin(Arc::new(Loaded { reference: plugin, manifest, pre, origin, ticker }))))
     }
 }
 
@@ -142,10 +115,7 @@ impl std::fmt::Debug for Runtime {
 fn check(plugin: &PluginRef, manifest: &Manifest, interface: &Interface) -> Result<(), LoadError> {
     let this = Version::parse(env!("CARGO_PKG_VERSION"));
     if this.as_ref().is_ok_and(|this| *this < manifest.loom) {
-        return Err(LoadError::NewerLoom {
-            plugin: label(plugin),
-            needs: manifest.loom.to_string(),
-        });
+        return Err(LoadError::NewerLoom { plugin: label(plugin), needs: manifest.loom.to_string() });
     }
     let caps = [
         ("limits.memory_mib", manifest.limits.memory_mib, MEMORY_CAP_MIB),
@@ -153,41 +123,19 @@ fn check(plugin: &PluginRef, manifest: &Manifest, interface: &Interface) -> Resu
     ];
     for (key, asked, cap) in caps {
         if asked > cap {
-            return Err(LoadError::TooMuch {
-                plugin: label(plugin),
-                key,
-                asked,
-                cap,
-            });
+            return Err(LoadError::TooMuch { plugin: label(plugin), key, asked, cap });
         }
     }
     let refused = interface.refused(&manifest.capabilities);
     if !refused.is_empty() {
         let incompatible = refused.iter().all(|refusal| {
-            matches!(
-                refusal,
-                interface::Refusal::OtherVersion { .. } | interface::Refusal::Unknown { .. }
-            )
+            matches!(refusal, interface::Refusal::OtherVersion { .. } | interface::Refusal::Unknown { .. })
         });
-        let imports = refused
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-            .join("; ");
-        return Err(LoadError::Imports {
-            plugin: label(plugin),
-            imports,
-            incompatible,
-        });
+        let imports = refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        return Err(LoadError::Imports { plugin: label(plugin), imports, incompatible });
     }
-    if !interface
-        .exports
-        .iter()
-        .any(|export| export == interface::PROVIDER)
-    {
-        return Err(LoadError::NoProvider {
-            plugin: label(plugin),
-        });
+    if !interface.exports.iter().any(|export| export == interface::PROVIDER) {
+        return Err(LoadError::NoProvider { plugin: label(plugin) });
     }
     Ok(())
 }
@@ -264,27 +212,22 @@ impl LoadError {
     pub fn to_info(&self) -> ErrorInfo {
         let (code, hint) = match self {
             Self::Engine(_) => (code::INTERNAL, None),
-            Self::Imports {
-                incompatible: false, ..
-            } => {
+            Self::Imports { incompatible: false, .. } => {
                 let hint = "a plugin gets what `[capabilities]` of its loom-plugin.toml declares, and never files, sockets or \
                             the network of WASI";
                 (code::PLUGIN_DENIED, Some(hint))
             }
             Self::TooMuch { .. } => (code::PLUGIN_DENIED, None),
-            Self::NewerLoom { .. } => (
-                code::PLUGIN_INCOMPATIBLE,
-                Some("update Loom, or use an older version of the plugin"),
-            ),
+            Self::NewerLoom { .. } => {
+                (code::PLUGIN_INCOMPATIBLE, Some("update Loom, or use an older version of the plugin"))
+            }
             Self::NoManifest => {
                 let hint = "its manifest, loom-plugin.toml, has to be embedded when it is built";
                 (code::PLUGIN_INCOMPATIBLE, Some(hint))
             }
             Self::NotAComponent(_)
             | Self::Manifest(_)
-            | Self::Imports {
-                incompatible: true, ..
-            }
+            | Self::Imports { incompatible: true, .. }
             | Self::NoProvider { .. }
             | Self::Broken { .. } => (code::PLUGIN_INCOMPATIBLE, None),
         };

@@ -18,10 +18,6 @@ impl Host for Guest {
         if self.kept.set(key, value) {
             return Ok(Ok(()));
         }
-        Ok(Err(error(
-            ErrorKind::Invalid,
-            "STATE_TOO_LARGE",
-            "a plugin may keep 1 MiB for a job",
-        )))
+        Ok(Err(error(ErrorKind::Invalid, "STATE_TOO_LARGE", "a plugin may keep 1 MiB for a job")))
     }
 }

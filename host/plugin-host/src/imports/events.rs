@@ -14,10 +14,7 @@ impl Host for Guest {
         text: String,
         attributes: Vec<(String, Value)>,
     ) -> wasmtime::Result<()> {
-        let size: usize = attributes
-            .iter()
-            .map(|(name, value)| name.len() + size(value))
-            .sum();
+        let size: usize = attributes.iter().map(|(name, value)| name.len() + size(value)).sum();
         self.flood.message(text.len() + size)?;
         let level = match level {
             Level::Trace | Level::Debug => event::Level::Debug,
@@ -25,10 +22,7 @@ impl Host for Guest {
             Level::Warn => event::Level::Warn,
             Level::Error => event::Level::Error,
         };
-        let data: Map<_, _> = attributes
-            .into_iter()
-            .map(|(name, value)| (name, json(value)))
-            .collect();
+        let data: Map<_, _> = attributes.into_iter().map(|(name, value)| (name, json(value))).collect();
         self.say(level, text, (!data.is_empty()).then_some(data));
         Ok(())
     }

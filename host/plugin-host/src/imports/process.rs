@@ -1,7 +1,6 @@
 //! `loom:exec/process`.
 
 use std::ffi::{OsStr, OsString};
-use std::sync::Arc;
 use std::time::Duration;
 
 use loom_contract::error::code;
@@ -84,10 +83,7 @@ impl HostCommand for Guest {
         Ok(())
     }
 
-    async fn spawn(
-        &mut self,
-        command: Resource<Request>,
-    ) -> wasmtime::Result<Result<Resource<Child>, Error>> {
+    fn spawn(&mut self, command: Resource<Request>) -> wasmtime::Result<Result<Resource<Child>, Error>> {
         let request = self.table.get(&command)?;
         if let Err(error) = self.check(request) {
             return Ok(Err(error));
@@ -96,37 +92,21 @@ impl HostCommand for Guest {
         let args = request.args.iter().map(OsString::from).collect();
         let cwd = request.cwd.clone();
         let env = self.environment(request);
-        let (stdout, stderr) = match (
-            request.stdout.clone().transpose(),
-            request.stderr.clone().transpose(),
-        ) {
+        let (stdout, stderr) = match (request.stdout.clone().transpose(), request.stderr.clone().transpose())
+        {
             (Ok(stdout), Ok(stderr)) => (stdout, stderr),
             (Err(error), _) | (_, Err(error)) => return Ok(Err(error)),
         };
-        let job = Arc::clone(&self.job);
-        let spawned = tokio::task::spawn_blocking(move || {
-            let cwd = match cwd {
-                Some(path) => workspace::inside(&job.workspace, &path)?,
-                None => job.workspace.clone(),
-            };
-            let spawn = Spawn {
-                program: program.clone().into(),
-                args,
-                cwd,
-                env,
-                stdout,
-                stderr,
-            };
-            let process = job.processes.spawn(spawn).map_err(|e| not_started(&e))?;
-            Ok(Child {
-                process,
-                program,
-                told: false,
-            })
-        });
-        match spawned.await? {
-            Ok(child) => Ok(Ok(self.table.push(child)?)),
-            Err(error) => Ok(Err(error)),
+        let cwd = match cwd.map(|path| workspace::inside(&self.job.workspace, &path)).transpose() {
+            Ok(inside) => inside.unwrap_or_else(|| self.job.workspace.clone()),
+            Err(error) => return Ok(Err(error)),
+        };
+        // Here and now, not on a thread for what blocks: it takes well under a millisecond, and where this call is given up
+        // no process may start after the ledger was swept.
+        let spawn = Spawn { program: program.clone().into(), args, cwd, env, stdout, stderr };
+        match self.job.processes.spawn(spawn) {
+            Ok(process) => Ok(Ok(self.table.push(Child { process, program, told: false })?)),
+            Err(error) => Ok(Err(not_started(&error))),
         }
     }
 
@@ -164,38 +144,18 @@ impl HostChild for Guest {
 impl Guest {
     fn check(&self, request: &Request) -> Result<(), Error> {
         let grants = &self.manifest.capabilities.exec;
-        if !grants
-            .iter()
-            .any(|grant| grant.allows(&request.program, &request.args))
-        {
+        if !grants.iter().any(|grant| grant.allows(&request.program, &request.args)) {
             let asked = std::iter::once(&request.program).chain(&request.args);
             let asked: Vec<String> = asked.map(|word| shortened(word)).collect();
             let granted: Vec<String> = grants.iter().map(|grant| format!("`{grant}`")).collect();
-            let message = format!(
-                "the plugin `{}` may not start `{}`",
-                self.plugin.name,
-                asked.join(" ")
-            );
-            let hint = format!(
-                "its manifest grants under `capabilities.exec`: {}",
-                granted.join(", ")
-            );
-            return Err(Error {
-                hint: Some(hint),
-                ..error(ErrorKind::Denied, code::PLUGIN_DENIED, message)
-            });
+            let message = format!("the plugin `{}` may not start `{}`", self.plugin.name, asked.join(" "));
+            let hint = format!("its manifest grants under `capabilities.exec`: {}", granted.join(", "));
+            return Err(Error { hint: Some(hint), ..error(ErrorKind::Denied, code::PLUGIN_DENIED, message) });
         }
-        match request
-            .env
-            .iter()
-            .find(|(name, _)| name == "PATH" || name.starts_with("LD_"))
-        {
+        match request.env.iter().find(|(name, _)| name == "PATH" || name.starts_with("LD_")) {
             None => Ok(()),
             Some((name, _)) => {
-                let message = format!(
-                    "the plugin `{}` may not set `{name}` for a process",
-                    self.plugin.name
-                );
+                let message = format!("the plugin `{}` may not set `{name}` for a process", self.plugin.name);
                 Err(error(ErrorKind::Denied, code::PLUGIN_DENIED, message))
             }
         }
@@ -203,22 +163,12 @@ impl Guest {
 
     /// The whole environment of a process: the job's, or what is needed to find programs and to know the process by.
     fn environment(&self, request: &Request) -> Vec<(OsString, OsString)> {
-        let always = [
-            OsStr::new("PATH"),
-            OsStr::new(RUN_VARIABLE),
-            OsStr::new(JOB_VARIABLE),
-        ];
+        let always = [OsStr::new("PATH"), OsStr::new(RUN_VARIABLE), OsStr::new(JOB_VARIABLE)];
         let own = |name: &OsStr| request.env.iter().any(|(n, _)| OsStr::new(n) == name);
         let reserved = |name: &OsStr| always.contains(&name);
-        let base = self
-            .job
-            .env
-            .iter()
-            .filter(|(name, _)| reserved(name) || (request.inherits && !own(name)));
+        let base = self.job.env.iter().filter(|(name, _)| reserved(name) || (request.inherits && !own(name)));
         let set = request.env.iter().filter(|(name, _)| !reserved(OsStr::new(name)));
-        base.cloned()
-            .chain(set.map(|(name, value)| (name.into(), value.into())))
-            .collect()
+        base.cloned().chain(set.map(|(name, value)| (name.into(), value.into()))).collect()
     }
 
     /// A process that left another one behind which holds its output open: that one is heard until the job's cleanup.

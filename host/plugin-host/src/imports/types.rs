@@ -24,23 +24,14 @@ impl Sink {
         if self.call == guest.call {
             Ok(self.output.clone())
         } else {
-            Err(error(
-                ErrorKind::Invalid,
-                "SINK_CLOSED",
-                "the step that the sink belongs to has ended",
-            ))
+            Err(error(ErrorKind::Invalid, "SINK_CLOSED", "the step that the sink belongs to has ended"))
         }
     }
 }
 
 /// An error for the guest.
 pub(crate) fn error(kind: ErrorKind, code: &str, message: impl Into<String>) -> Error {
-    Error {
-        kind,
-        code: code.into(),
-        message: message.into(),
-        hint: None,
-    }
+    Error { kind, code: code.into(), message: message.into(), hint: None }
 }
 
 impl Host for Guest {}

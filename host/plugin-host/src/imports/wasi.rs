@@ -28,11 +28,7 @@ const RANDOM: u64 = 64 * 1024;
 pub(crate) fn context(plugin: &str, printed: &Printed) -> WasiCtx {
     let mut builder = WasiCtx::builder();
     builder.max_random_size(RANDOM);
-    let stdio = Stdio {
-        plugin: plugin.to_owned(),
-        printed: printed.clone(),
-        prints: Arc::default(),
-    };
+    let stdio = Stdio { plugin: plugin.to_owned(), printed: printed.clone(), prints: Arc::default() };
     builder.stdout(stdio.clone()).stderr(stdio);
     builder.build()
 }
@@ -81,10 +77,8 @@ impl Printed {
     pub(crate) fn text(&self) -> String {
         let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let text = String::from_utf8_lossy(tail.make_contiguous()).into_owned();
-        let lines: Vec<&str> = text
-            .lines()
-            .filter(|l| !l.starts_with("note: run with `RUST_BACKTRACE="))
-            .collect();
+        let lines: Vec<&str> =
+            text.lines().filter(|l| !l.starts_with("note: run with `RUST_BACKTRACE=")).collect();
         lines.join("\n").trim().to_owned()
     }
 }
@@ -99,16 +93,9 @@ struct Stdio {
 
 impl Stdio {
     fn take(&self, bytes: &[u8]) -> Result<(), Limit> {
-        self.prints
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .add(bytes.len())?;
+        self.prints.lock().unwrap_or_else(PoisonError::into_inner).add(bytes.len())?;
         self.printed.push(bytes);
-        tracing::debug!(
-            plugin = self.plugin,
-            "printed: {}",
-            String::from_utf8_lossy(bytes).trim_end()
-        );
+        tracing::debug!(plugin = self.plugin, "printed: {}", String::from_utf8_lossy(bytes).trim_end());
         Ok(())
     }
 }

@@ -65,30 +65,17 @@ pub(crate) fn inside(workspace: &Path, path: &str) -> Result<PathBuf, Error> {
         Ok(real) => real,
         // What is not there must not tell what is there outside.
         Err(source) => {
-            let lexically_inside = asked.strip_prefix(&workspace).is_ok_and(|rest| {
-                rest.components()
-                    .all(|c| !matches!(c, std::path::Component::ParentDir))
-            });
-            return Err(if lexically_inside {
-                failed(&asked, &source)
-            } else {
-                outside(path)
-            });
+            let lexically_inside = asked
+                .strip_prefix(&workspace)
+                .is_ok_and(|rest| rest.components().all(|c| !matches!(c, std::path::Component::ParentDir)));
+            return Err(if lexically_inside { failed(&asked, &source) } else { outside(path) });
         }
     };
-    if real.starts_with(&workspace) {
-        Ok(real)
-    } else {
-        Err(outside(path))
-    }
+    if real.starts_with(&workspace) { Ok(real) } else { Err(outside(path)) }
 }
 
 fn outside(path: &str) -> Error {
-    error(
-        ErrorKind::Denied,
-        "PLUGIN_DENIED",
-        format!("`{path}` leads out of the workspace"),
-    )
+    error(ErrorKind::Denied, "PLUGIN_DENIED", format!("`{path}` leads out of the workspace"))
 }
 
 #[cfg(test)]
@@ -110,16 +97,7 @@ mod tests {
         assert_eq!(kind("link"), Ok(()));
         assert_eq!(kind(workspace.to_str().unwrap()), Ok(()));
         assert_eq!(kind("no"), Err(ErrorKind::NotFound));
-        for path in [
-            "..",
-            "../outside",
-            "../absent",
-            "up",
-            "up/outside",
-            "/",
-            "/etc/passwd",
-            "/absent",
-        ] {
+        for path in ["..", "../outside", "../absent", "up", "up/outside", "/", "/etc/passwd", "/absent"] {
             assert_eq!(kind(path), Err(ErrorKind::Denied), "{path}");
         }
     }

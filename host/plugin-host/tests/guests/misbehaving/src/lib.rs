@@ -26,19 +26,13 @@ impl Provider for Misbehaving {
     }
 
     fn cleanup(&mut self, job: Job<'_>, reason: CleanupReason) -> Result<()> {
-        Message::info(format!("cleaned up: {reason:?}"))
-            .with("calls", self.calls)
-            .record();
+        Message::info(format!("cleaned up: {reason:?}")).with("calls", self.calls).record();
         self.obey(&told(job, "CLEANUP"), job, None).map(drop)
     }
 }
 
 fn told(job: Job<'_>, name: &str) -> String {
-    job.variables()
-        .into_iter()
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value)
-        .unwrap_or_default()
+    job.variables().into_iter().find(|(key, _)| key == name).map(|(_, value)| value).unwrap_or_default()
 }
 
 impl Misbehaving {
@@ -58,6 +52,13 @@ impl Misbehaving {
             "hold-mib" => drop(std::hint::black_box(vec![1_u8; text.parse::<usize>()? << 20])),
             "print" => print(text),
             "log" => loom_sdk::warn!("{text}"),
+            "logs" => {
+                for _ in 0..text.parse::<u32>()? {
+                    loom_sdk::trace!(
+                        "a line as long as lines of a log are, more or less, on an ordinary day"
+                    );
+                }
+            }
             "flood-log" => loop {
                 loom_sdk::trace!("{text}");
             },
@@ -97,27 +98,20 @@ impl Misbehaving {
             }
             "spawn" => {
                 let mut words = text.split(' ');
-                return Command::new(words.next().unwrap_or_default())
-                    .args(words)
-                    .status();
+                return Command::new(words.next().unwrap_or_default()).args(words).status();
             }
             "bare-env" => {
-                return Command::new("sh")
-                    .args(["-c", text])
-                    .stdout(&out(step)?)
-                    .env("MINE", "1")
-                    .status();
+                return Command::new("sh").args(["-c", text]).stdout(&out(step)?).env("MINE", "1").status();
             }
             "set-env" => return Command::new("sh").args(["-c", "true"]).env(text, "x").status(),
             "cwd" => {
-                return Command::new("sh")
-                    .args(["-c", "pwd"])
-                    .stdout(&out(step)?)
-                    .cwd(text)
-                    .status();
+                return Command::new("sh").args(["-c", "pwd"]).stdout(&out(step)?).cwd(text).status();
             }
             "stop" => {
                 let mut child = Command::new("sh").args(["-c", text]).inherit_job_env().spawn()?;
+                while !job.workspace_has("ready")? {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
                 return Ok(child.stop(Duration::from_millis(200)));
             }
             "line" => out(step)?.line(text)?,
@@ -164,8 +158,7 @@ impl<T: Into<String>> IntoError for T {
 }
 
 fn out(step: Option<Step<'_>>) -> Result<OutputSink> {
-    step.map(|step| step.stdout())
-        .ok_or_else(|| "only a step has output".into_error())
+    step.map(|step| step.stdout()).ok_or_else(|| "only a step has output".into_error())
 }
 
 fn run(text: &str, _job: Job<'_>, step: Option<Step<'_>>) -> Result<Exit> {
@@ -211,11 +204,7 @@ fn endless_loop() {
 /// Deeper than any stack.
 fn deep(n: i32) -> i32 {
     let frame = std::hint::black_box([n; 64]);
-    if std::hint::black_box(n) == 0 {
-        0
-    } else {
-        deep(n.wrapping_add(1)).wrapping_add(frame[7])
-    }
+    if std::hint::black_box(n) == 0 { 0 } else { deep(n.wrapping_add(1)).wrapping_add(frame[7]) }
 }
 
 #[expect(clippy::panic, reason = "the point of this guest")]

@@ -1,0 +1,106 @@
+//! What plugins cost: to load, to start for a job, to call.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use divan::Bencher;
+use loom_contract::id::JobId;
+use loom_engine::fake::FakeJob;
+use loom_engine::port::{CleanupReason, Provider as _};
+use loom_plugin_bundle::{HOST, guests};
+use loom_plugin_host::{Origin, Plugin, Runtime};
+
+fn main() {
+    divan::main();
+}
+
+/// As in the first run after an installation: the engine, and all of Cranelift's work.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn load_cold() -> Arc<Plugin> {
+    Runtime::new(None).unwrap().load_provider(HOST).unwrap()
+}
+
+/// As in each later run: the engine, the key, the machine code.
+#[divan::bench(sample_count = 200, sample_size = 1)]
+fn load_cached(bencher: Bencher<'_, '_>) {
+    let cache = tempfile::tempdir().unwrap();
+    Runtime::new(Some(cache.path().join("c"))).unwrap().load_provider(HOST).unwrap();
+    bencher.bench_local(|| {
+        let plugin = Runtime::new(Some(cache.path().join("c"))).unwrap().load_provider(HOST).unwrap();
+        assert_eq!(plugin.origin(), Origin::Cached);
+        plugin
+    });
+}
+
+/// The part of `load_cached` that every process pays once, whatever it loads.
+#[divan::bench(sample_count = 200, sample_size = 1)]
+fn runtime(bencher: Bencher<'_, '_>) {
+    let cache = tempfile::tempdir().unwrap();
+    bencher.bench_local(|| Runtime::new(Some(cache.path().join("c"))).unwrap());
+}
+
+/// A job's own instance, all three calls, one step that starts nothing.
+#[divan::bench]
+fn job_without_processes(bencher: Bencher<'_, '_>) {
+    let plugin = misbehaving();
+    let tokio = tokio();
+    bencher.bench_local(|| tokio.block_on(run(&plugin, "exit 0")));
+}
+
+/// The same with one process, in the shell.
+#[divan::bench(sample_count = 100)]
+fn job_with_one_process(bencher: Bencher<'_, '_>) {
+    let plugin = Runtime::new(None).unwrap().load_provider(HOST).unwrap();
+    let tokio = tokio();
+    bencher.bench_local(|| tokio.block_on(run(&plugin, ":")));
+}
+
+/// Steps that do nothing, in one instance: what a call into a guest costs, with what the guest asks of its step.
+#[divan::bench]
+fn thousand_calls(bencher: Bencher<'_, '_>) {
+    let plugin = misbehaving();
+    let tokio = tokio();
+    bencher.bench_local(|| {
+        tokio.block_on(async {
+            let job = job();
+            let mut provider = plugin.open(Arc::clone(&job.context)).await.unwrap();
+            for _ in 0..1000 {
+                provider.run_step(job.step(0, "exit 0")).await.unwrap();
+            }
+        });
+    });
+}
+
+/// A guest that calls the host a hundred thousand times, with a line of text each.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn hundred_thousand_host_calls(bencher: Bencher<'_, '_>) {
+    let plugin = misbehaving();
+    let tokio = tokio();
+    bencher.bench_local(|| tokio.block_on(run(&plugin, "logs 99999")));
+}
+
+fn misbehaving() -> Arc<Plugin> {
+    Runtime::new(None).unwrap().load_provider(guests::MISBEHAVING).unwrap()
+}
+
+fn tokio() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap()
+}
+
+fn job() -> FakeJob {
+    let path = ("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into());
+    FakeJob::new(JobId::new("bench").unwrap(), Path::new("/").into(), vec![], vec![path])
+}
+
+async fn run(plugin: &Arc<Plugin>, command: &str) {
+    let mut job = job();
+    let mut provider = plugin.open(Arc::clone(&job.context)).await.unwrap();
+    provider.prepare().await.unwrap();
+    let end = provider.run_step(job.step(0, command)).await.unwrap();
+    assert_eq!(end.exit_code, 0);
+    job.end_step();
+    provider.cleanup(CleanupReason::Done).await.unwrap();
+    drop(job.events());
+}

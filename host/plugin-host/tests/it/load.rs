@@ -1,0 +1,168 @@
+use loom_contract::error::ErrorInfo;
+use loom_engine::port::Provider as _;
+use loom_plugin_bundle::HOST;
+use loom_plugin_host::{Origin, Runtime};
+
+const MANIFEST: &str = r#"
+name = "greedy"
+version = "0.3.0"
+kind = "provider"
+description = "Asks for too much"
+loom = "0.1.0"
+"#;
+
+/// A component from text, with a manifest.
+fn component(text: &str, manifest: &str) -> Vec<u8> {
+    let mut bytes = wat::parse_str(text).unwrap();
+    let mut section = vec![11];
+    section.extend_from_slice(b"loom-plugin");
+    section.extend_from_slice(manifest.as_bytes());
+    bytes.push(0);
+    let mut length = section.len();
+    while length >= 0x80 {
+        bytes.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    bytes.push(length as u8);
+    bytes.extend(section);
+    bytes
+}
+
+fn refused(bytes: &[u8]) -> ErrorInfo {
+    Runtime::new(None).unwrap().load_provider(bytes).unwrap_err().to_info()
+}
+
+#[test]
+fn the_bundled_provider_says_what_it_is() {
+    let plugin = Runtime::new(None).unwrap().load_provider(HOST).unwrap();
+    assert_eq!(plugin.origin(), Origin::Compiled);
+    assert_eq!(plugin.plugin().name, "host");
+    assert_eq!(plugin.plugin().digest, blake3::hash(HOST).to_string());
+    assert!(!plugin.manifest().capabilities.workspace);
+}
+
+#[test]
+fn rights_that_nobody_gets_are_refused() {
+    for import in [
+        "wasi:filesystem/types@0.2.6",
+        "wasi:filesystem/preopens@0.2.6",
+        "wasi:sockets/tcp@0.2.6",
+        "wasi:http/outgoing-handler@0.2.6",
+        "acme:files/all",
+    ] {
+        let text = format!(r#"(component (import "{import}" (instance)))"#);
+        let error = refused(&component(&text, MANIFEST));
+        assert_eq!(error.code, "PLUGIN_DENIED", "{error}");
+        assert!(error.message.starts_with("plugin `greedy` 0.3.0 ("), "{error}");
+        assert!(error.message.ends_with(&format!(") imports `{import}`, which no plugin gets")), "{error}");
+        assert!(error.hint.is_some());
+    }
+}
+
+#[test]
+fn rights_that_the_manifest_does_not_declare_are_refused() {
+    let text = r#"(component
+        (import "loom:exec/process@0.1.0" (instance))
+        (import "loom:host/log@0.1.0" (instance))
+        (import "loom:workspace/workspace@0.1.0" (instance)))"#;
+    let error = refused(&component(text, MANIFEST));
+    assert_eq!(error.code, "PLUGIN_DENIED");
+    assert!(
+        error.message.ends_with(
+            " imports `loom:exec/process@0.1.0` without the capability `exec` in its manifest; \
+             `loom:workspace/workspace@0.1.0` without the capability `workspace` in its manifest"
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn other_versions_are_incompatible() {
+    let text = r#"(component (import "loom:host/job@9.0.0" (instance)))"#;
+    let error = refused(&component(text, MANIFEST));
+    assert_eq!(error.code, "PLUGIN_INCOMPATIBLE");
+    assert!(
+        error.message.ends_with(" imports `loom:host/job@9.0.0`; this Loom offers version 0.1.0"),
+        "{error}"
+    );
+    let text = r#"(component (import "loom:teleport/beam@0.1.0" (instance)))"#;
+    let error = refused(&component(text, MANIFEST));
+    assert_eq!(error.code, "PLUGIN_INCOMPATIBLE");
+    assert!(
+        error.message.ends_with(" imports `loom:teleport/beam@0.1.0`, which this Loom does not know"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_component_without_a_provider_is_incompatible() {
+    let error = refused(&component("(component)", MANIFEST));
+    assert_eq!(error.code, "PLUGIN_INCOMPATIBLE");
+    assert!(error.message.ends_with(" does not export `loom:plugin/provider@0.1.0`"), "{error}");
+    // It is not enough to export the name.
+    let text = r#"(component (instance $i) (export "loom:plugin/provider@0.1.0" (instance $i)))"#;
+    let error = refused(&component(text, MANIFEST));
+    assert_eq!(error.code, "PLUGIN_INCOMPATIBLE");
+    assert!(error.message.contains("prepare"), "{error}");
+}
+
+#[test]
+fn a_loom_interface_of_another_shape_is_incompatible() {
+    let text = r#"(component
+        (import "loom:host/log@0.1.0" (instance (export "shout" (func))))
+        (instance $i) (export "loom:plugin/provider@0.1.0" (instance $i)))"#;
+    let error = refused(&component(text, MANIFEST));
+    assert_eq!(error.code, "PLUGIN_INCOMPATIBLE");
+    assert!(error.message.contains("loom:host/log@0.1.0") && error.message.contains("shout"), "{error}");
+}
+
+#[test]
+fn a_plugin_for_a_later_loom_says_so() {
+    let error = refused(&component("(component)", &MANIFEST.replace("0.1.0", "99.1.0")));
+    assert_eq!(error.code, "PLUGIN_INCOMPATIBLE");
+    assert!(error.message.contains(") needs Loom 99.1.0 or newer; this is "), "{error}");
+}
+
+#[test]
+fn more_than_anybody_gets_is_denied() {
+    let error = refused(&component("(component)", &format!("{MANIFEST}\nlimits.memory_mib = 5000")));
+    assert_eq!(error.code, "PLUGIN_DENIED");
+    assert!(
+        error.message.ends_with(" asks for `limits.memory_mib = 5000`; at most 4096 is granted"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_is_no_plugin_is_told_apart() {
+    let module = wat::parse_str("(module)").unwrap();
+    let bare = wat::parse_str("(component)").unwrap();
+    let table: [(&[u8], &str); 6] = [
+        (b"", "not a WebAssembly component"),
+        (b"#!/bin/sh\nexit 0\n", "not a WebAssembly component"),
+        (&HOST[..HOST.len() / 2], "not a WebAssembly component"),
+        (&module, "it is a core module; build it for the target `wasm32-wasip2`"),
+        (&bare, "has no manifest"),
+        (&component("(component)", "name ="), "manifest cannot be used"),
+    ];
+    for (bytes, expected) in table {
+        let error = refused(bytes);
+        assert_eq!(error.code, "PLUGIN_INCOMPATIBLE");
+        assert!(error.message.contains(expected), "{error}");
+    }
+    let twice = component(r#"(component (@custom "loom-plugin" "x"))"#, MANIFEST);
+    assert!(refused(&twice).message.contains("more than one"));
+}
+
+#[test]
+fn bytes_that_are_broken_in_any_way_are_an_error() {
+    let runtime = Runtime::new(None).unwrap();
+    // A section's length, a name, code: whatever is hit, nothing may panic, and most of it is refused.
+    for at in (0..HOST.len()).step_by(HOST.len() / 24) {
+        let mut bytes = HOST.to_vec();
+        bytes[at] ^= 0xff;
+        if let Err(error) = runtime.load_provider(&bytes) {
+            assert!(!error.to_string().is_empty());
+        }
+    }
+}

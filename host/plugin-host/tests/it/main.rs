@@ -1,0 +1,10 @@
+//! Plugins that do what they must not, and what becomes of it.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod calls;
+mod compiled;
+mod faults;
+mod load;
+mod processes;
+mod support;
