@@ -6,10 +6,10 @@ use std::path::Path;
 use crate::top;
 
 /// Who may depend on whom, among the workspace's own crates. Adding an arrow is a decision: change this table with it.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("loom-contract", &[]),
     ("loom-workflow", &["loom-contract"]),
-    ("loom-workspace", &[]),
+    ("loom-workspace", &["loom-contract"]),
     ("loom-record", &["loom-contract"]),
     ("loom-engine", &["loom-contract", "loom-workflow"]),
     ("loom-plugin-host", &["loom-contract", "loom-engine"]),
@@ -27,6 +27,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ),
     ("loom-sdk", &[]),
     ("loom-plugin-host-shell", &["loom-sdk"]),
+    ("loom-guest-misbehaving", &["loom-sdk"]),
     ("loom-plugin-bundle", &[]),
     ("loom-tests", &["loom-contract", "loom-record"]),
 ];
@@ -58,8 +59,8 @@ fn the_arrows_are_those_of_the_table() {
 const DOORS: [(&str, &[&str]); 7] = [
     ("wasmtime::", &["host/plugin-host/"]),
     ("events.jsonl\"", &["host/contract/src/layout.rs"]),
-    ("std::env::var", &["host/cli/src/settings.rs"]),
-    ("Command::new", &["host/engine/src/process.rs", "host/workspace/", "plugins/bundle/"]),
+    ("std::env::var", &["host/cli/src/settings.rs", "plugins/bundle/"]),
+    ("Command::new", &["host/engine/src/process.rs", "host/workspace/", "plugins/", "sdk/"]),
     ("unsafe ", &["host/plugin-host/"]),
     ("println!", &["plugins/bundle/src/main.rs", "host/cli/src/"]),
     ("deserialize(", &["host/plugin-host/", "host/contract/src/"]),

@@ -65,7 +65,8 @@ fn quiet_default_verbose_and_stream() {
         assert!(stream.stderr.lines().any(|l| l == line), "{}", stream.stderr);
     }
     let verbose = env.run(&["-v"]);
-    for word in ["provider: host", "workspace: ", "digest", "logs: "] {
+    for word in ["job | provider `host`, since the job has no image; plugin host ", "; workspace /", "logs: "]
+    {
         assert!(verbose.stderr.contains(word), "{word} in {}", verbose.stderr);
     }
     for run in [quiet, default, stream, verbose] {

@@ -29,7 +29,7 @@ fn anchors_without_end() {
         bomb.push_str(&format!("a{n}: &a{n} [*a{}, *a{}]\n", n - 1, n - 1));
     }
     refused("bomb", &bomb);
-    let many: String = (0..200_000).map(|n| format!("a{n}: &x{n} 1\n")).collect();
+    let many: String = (0..400_000).map(|n| format!("a{n}: &x{n} 1\n")).collect();
     refused("4 MiB of anchors", &many[..4 * 1024 * 1024 - 1024]);
 }
 

@@ -1,6 +1,7 @@
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
@@ -12,7 +13,7 @@ use crate::laws::Run;
 /// An empty repository, an empty home, and nothing of the machine's own settings.
 pub struct TestEnv {
     loom: PathBuf,
-    dir: TempDir,
+    dir: Arc<TempDir>,
 }
 
 impl TestEnv {
@@ -26,7 +27,7 @@ impl TestEnv {
 
     /// The same without a workflow.
     pub fn without_workflow(loom: &str) -> Self {
-        let env = Self { loom: loom.into(), dir: tempfile::tempdir().unwrap() };
+        let env = Self { loom: loom.into(), dir: Arc::new(tempfile::tempdir().unwrap()) };
         fs::create_dir_all(env.repo()).unwrap();
         fs::create_dir_all(env.home()).unwrap();
         env
@@ -169,6 +170,8 @@ pub struct RunOutput {
     pub stderr: String,
     /// What it left on disk.
     pub run: Run,
+    /// Keeps the files for as long as somebody looks at them.
+    _dir: Arc<TempDir>,
 }
 
 impl RunOutput {
@@ -181,7 +184,13 @@ impl RunOutput {
         let run = Run::open(&receipt);
         run.keeps_the_laws(exit_code);
         assert!(receipt.starts_with(env.repo()), "{} is not in the repository", receipt.display());
-        Self { exit_code, stdout: String::from_utf8(output.stdout.clone()).unwrap(), stderr, run }
+        Self {
+            exit_code,
+            stdout: String::from_utf8(output.stdout.clone()).unwrap(),
+            stderr,
+            run,
+            _dir: Arc::clone(&env.dir),
+        }
     }
 
     /// stderr with what differs from run to run replaced.

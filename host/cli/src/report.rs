@@ -176,13 +176,7 @@ impl Report {
         };
         let style = self.style();
         let word = if message.level >= Level::Warn { style.warning("warning: ") } else { String::new() };
-        let mut text = format!("{word}{} {}", style.job(job_id), line::shown(message.message.as_bytes()));
-        if let (Verbosity::Verbose { .. }, Some(data)) = (self.verbosity, &message.data) {
-            for (key, value) in data {
-                let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                text.push_str(&format!("\n{}   {key}: {value}", style.job(job_id)));
-            }
-        }
+        let text = format!("{word}{} {}", style.job(job_id), line::shown(message.message.as_bytes()));
         self.say(text);
     }
 

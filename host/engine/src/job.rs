@@ -185,16 +185,16 @@ impl Attempt<'_> {
 
     /// Which provider was chosen, why, and what it is given.
     fn say_provider(&self, unset: &[String]) {
-        let name = &self.job.plan.provider;
-        let reason = "the job has no image";
-        let data = object(json!({
-            "provider": name,
-            "reason": reason,
-            "workspace": self.job.workspace.to_string_lossy(),
-            "plugin": self.job.provider.plugin(),
-        }));
+        let (name, plugin) = (&self.job.plan.provider, self.job.provider.plugin());
+        let (reason, workspace) = ("the job has no image", self.job.workspace.to_string_lossy());
+        let digest: String = plugin.digest.chars().take(12).collect();
+        let message = format!(
+            "provider `{name}`, since {reason}; plugin {} {} ({digest}); workspace {workspace}",
+            plugin.name, plugin.version,
+        );
+        let data = json!({ "provider": name, "reason": reason, "workspace": workspace, "plugin": plugin });
         let say = |level, message, data| self.context.message(Section::Provider, level, message, data);
-        say(Level::Info, format!("provider `{name}`: {reason}"), data);
+        say(Level::Info, message, object(data));
         for name in unset {
             let message = format!("variable `{name}` is referred to but not set; it is taken as empty");
             say(Level::Warn, message, object(json!({ "variable": name })));

@@ -41,11 +41,12 @@ fn colour(text: &str) -> Option<&str> {
     parameters[end..].starts_with('m').then(|| &text[..2 + end + 1])
 }
 
-/// `1.2s`, `3m05s`: a duration of `millis` milliseconds.
+/// `12ms`, `1.2s`, `3m05s`: a duration of `millis` milliseconds.
 pub(super) fn duration(millis: u64) -> String {
     let seconds = millis / 1000;
     match seconds {
-        0..60 => format!("{seconds}.{}s", millis % 1000 / 100),
+        0 => format!("{millis}ms"),
+        1..60 => format!("{seconds}.{}s", millis % 1000 / 100),
         60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
         _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
     }
@@ -74,7 +75,7 @@ mod tests {
 
     #[test]
     fn durations_read_well() {
-        assert_eq!(duration(0), "0.0s");
+        assert_eq!(duration(12), "12ms");
         assert_eq!(duration(1_280), "1.2s");
         assert_eq!(duration(185_000), "3m05s");
         assert_eq!(duration(3_900_000), "1h05m");
