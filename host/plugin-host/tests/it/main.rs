@@ -1,6 +1,6 @@
 //! Plugins that do what they must not, and what becomes of it.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod calls;
 mod compiled;
