@@ -2,6 +2,7 @@
 //! to the laws of the contract.
 
 mod architecture;
+mod attempts;
 mod cancel;
 mod cli;
 mod examples;
@@ -9,6 +10,7 @@ mod hostile;
 mod processes;
 mod record;
 mod schedule;
+mod selection;
 mod steps;
 
 use std::path::{Path, PathBuf};

@@ -33,7 +33,7 @@ pub(crate) enum Command {
     /// Check a workflow without running it
     Check(Workflow),
     /// Print what a workflow compiles to, as JSON
-    Compile(Workflow),
+    Compile(Compile),
     /// Print the version
     Version,
     /// The process that ends what a killed run leaves behind
@@ -72,6 +72,15 @@ pub(crate) struct Run {
     /// Print what would run, and run nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Compile {
+    #[command(flatten)]
+    pub(crate) workflow: Workflow,
+    /// Print where each value of this job came from, instead
+    #[arg(long, value_name = "JOB")]
+    pub(crate) explain: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -14,13 +14,8 @@ pub struct Clock {
 impl Clock {
     /// A clock that starts now.
     pub fn start() -> Self {
-        let start = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_nanos());
-        Self {
-            start: u64::try_from(start).unwrap_or(u64::MAX),
-            since: Instant::now(),
-        }
+        let start = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos());
+        Self { start: u64::try_from(start).unwrap_or(u64::MAX), since: Instant::now() }
     }
 
     /// The time at which the clock was made.

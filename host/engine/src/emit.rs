@@ -35,14 +35,7 @@ impl std::fmt::Debug for Emitter {
 /// A new way of events, timed by `clock`.
 pub(crate) fn channel(clock: Clock) -> (Emitter, mpsc::UnboundedReceiver<Envelope>) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    (
-        Emitter {
-            sender,
-            clock,
-            budget: Arc::default(),
-        },
-        receiver,
-    )
+    (Emitter { sender, clock, budget: Arc::default() }, receiver)
 }
 
 impl Emitter {
@@ -53,13 +46,7 @@ impl Emitter {
 
     pub(crate) fn emit(&self, body: EventBody) {
         // Fails only when the dispatcher is gone, and with it everyone who could read the event.
-        let _ = self.sender.send(Envelope {
-            event: Event {
-                at: self.clock.now(),
-                body,
-            },
-            _permit: None,
-        });
+        let _ = self.sender.send(Envelope { event: Event { at: self.clock.now(), body }, _permit: None });
     }
 
     /// Says `message` in `phase`.
@@ -70,21 +57,12 @@ impl Emitter {
     /// Takes `bytes` from the output budget, waiting until they are free. Blocks the thread.
     pub(crate) fn reserve(&self, bytes: usize) -> Permit {
         self.budget.take(bytes);
-        Permit {
-            budget: Arc::clone(&self.budget),
-            bytes,
-        }
+        Permit { budget: Arc::clone(&self.budget), bytes }
     }
 
     pub(crate) fn output(&self, output: Output, permit: Permit) {
-        let event = Event {
-            at: self.clock.now(),
-            body: EventBody::Output(output),
-        };
-        let _ = self.sender.send(Envelope {
-            event,
-            _permit: Some(permit),
-        });
+        let event = Event { at: self.clock.now(), body: EventBody::Output(output) };
+        let _ = self.sender.send(Envelope { event, _permit: Some(permit) });
     }
 }
 

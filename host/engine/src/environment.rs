@@ -30,32 +30,19 @@ pub(crate) fn of_job(run: &RunContext, stage: &str, job: &PlanJob, workspace: &P
     let predefined = predefined(run, stage, job, workspace);
     let mut unset = Vec::new();
     let mut lookup = |name: &str| {
-        let known = predefined
-            .iter()
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value.clone());
-        let outer = || {
-            run.env
-                .iter()
-                .find(|(key, _)| key == name)
-                .map(|(_, v)| v.to_string_lossy().into_owned())
-        };
+        let known = predefined.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
+        let outer =
+            || run.env.iter().find(|(key, _)| key == name).map(|(_, v)| v.to_string_lossy().into_owned());
         let value = known.or_else(outer);
         if value.is_none() && !unset.iter().any(|n| n == name) {
             unset.push(name.to_owned());
         }
         Some(value.unwrap_or_default())
     };
-    let variables: Vec<(String, String)> = job
-        .variables
-        .iter()
-        .map(|(key, value)| (key.clone(), value.render(&mut lookup)))
-        .collect();
+    let variables: Vec<(String, String)> =
+        job.variables.iter().map(|(key, value)| (key.clone(), value.render(&mut lookup))).collect();
 
-    let set = predefined
-        .iter()
-        .map(|(k, v)| (*k, v))
-        .chain(variables.iter().map(|(k, v)| (k.as_str(), v)));
+    let set = predefined.iter().map(|(k, v)| (*k, v)).chain(variables.iter().map(|(k, v)| (k.as_str(), v)));
     let mut host: std::collections::BTreeMap<OsString, OsString> = run.env.iter().cloned().collect();
     host.retain(|key, _| !OF_IMAGES.iter().any(|name| key == name));
     host.extend(set.map(|(key, value)| (key.into(), value.into())));
@@ -63,12 +50,7 @@ pub(crate) fn of_job(run: &RunContext, stage: &str, job: &PlanJob, workspace: &P
         let value = host.get(std::ffi::OsStr::new(name));
         value.is_some_and(|v| !v.is_empty() && v != "0" && v != "false")
     });
-    Environment {
-        variables,
-        host: host.into_iter().collect(),
-        unset,
-        debug_trace,
-    }
+    Environment { variables, host: host.into_iter().collect(), unset, debug_trace }
 }
 
 fn predefined(run: &RunContext, stage: &str, job: &PlanJob, workspace: &Path) -> Vec<(&'static str, String)> {

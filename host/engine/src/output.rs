@@ -25,11 +25,7 @@ pub(crate) struct Route {
 impl Route {
     /// A route that is closed.
     pub(crate) fn new(emitter: Emitter) -> Arc<Self> {
-        Arc::new(Self {
-            emitter,
-            phase: Mutex::new(None),
-            opened: Condvar::new(),
-        })
+        Arc::new(Self { emitter, phase: Mutex::new(None), opened: Condvar::new() })
     }
 
     /// Output belongs to `phase` from now on.
@@ -46,21 +42,10 @@ impl Route {
     fn send(&self, stream: Stream, bytes: Arc<[u8]>, open: bool) {
         let permit = self.emitter.reserve(bytes.len());
         let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        let phase = self
-            .opened
-            .wait_while(phase, |p| p.is_none())
-            .unwrap_or_else(PoisonError::into_inner);
+        let phase = self.opened.wait_while(phase, |p| p.is_none()).unwrap_or_else(PoisonError::into_inner);
         // Sent under the lock, so that `close` orders it before whatever its caller sends next.
         if let Some(phase) = phase.clone() {
-            self.emitter.output(
-                Output {
-                    phase,
-                    stream,
-                    bytes,
-                    open,
-                },
-                permit,
-            );
+            self.emitter.output(Output { phase, stream, bytes, open }, permit);
         }
     }
 }
@@ -68,10 +53,7 @@ impl Route {
 impl OutputSink {
     /// A sink for `stream` into whatever phase `route` is open to.
     pub(crate) fn new(route: &Arc<Route>, stream: Stream) -> Self {
-        Self {
-            route: Arc::clone(route),
-            stream,
-        }
+        Self { route: Arc::clone(route), stream }
     }
 
     /// A sink for `stream` that records into `phase` for as long as it lives.
@@ -101,10 +83,7 @@ pub(crate) struct Lines {
 
 impl Lines {
     pub(crate) fn new(sink: OutputSink) -> Self {
-        Self {
-            sink,
-            held: Vec::new(),
-        }
+        Self { sink, held: Vec::new() }
     }
 
     /// Takes what was read, and hands on all lines that it completes.
@@ -171,10 +150,7 @@ impl Lines {
 /// The largest cut at or below `at` that does not divide a UTF-8 character; `at` itself in what is no UTF-8.
 fn char_boundary(bytes: &[u8], at: usize) -> usize {
     let continues = |b: &u8| b & 0b1100_0000 == 0b1000_0000;
-    (at.saturating_sub(3)..=at)
-        .rev()
-        .find(|i| bytes.get(*i).is_none_or(|b| !continues(b)))
-        .unwrap_or(at)
+    (at.saturating_sub(3)..=at).rev().find(|i| bytes.get(*i).is_none_or(|b| !continues(b))).unwrap_or(at)
 }
 
 #[cfg(test)]

@@ -20,11 +20,7 @@ impl PhaseGuard {
     /// Starts `phase`.
     pub(crate) fn start(emitter: &Emitter, phase: Phase) -> Self {
         emitter.emit(EventBody::PhaseStart(phase.clone()));
-        Self {
-            emitter: emitter.clone(),
-            phase: Some(phase),
-            since: Instant::now(),
-        }
+        Self { emitter: emitter.clone(), phase: Some(phase), since: Instant::now() }
     }
 
     /// Ends it; its duration is filled in.
@@ -40,13 +36,7 @@ impl PhaseGuard {
     fn close(&mut self, finish: Finish) {
         if let Some(phase) = self.phase.take() {
             let duration_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.emitter.emit(EventBody::PhaseFinish(
-                phase,
-                Finish {
-                    duration_ms,
-                    ..finish
-                },
-            ));
+            self.emitter.emit(EventBody::PhaseFinish(phase, Finish { duration_ms, ..finish }));
         }
     }
 }

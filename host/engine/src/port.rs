@@ -114,8 +114,7 @@ pub struct JobContext {
 impl JobContext {
     /// Says `message` in the section `section`, which must be open.
     pub fn message(&self, section: Section, level: Level, message: String, data: Option<Map<String, Value>>) {
-        self.emitter
-            .message(Phase::Section(self.id.clone(), section), level, message, data);
+        self.emitter.message(Phase::Section(self.id.clone(), section), level, message, data);
     }
 
     /// Says `message` about the step `step`, which must be running.
@@ -126,8 +125,7 @@ impl JobContext {
         message: String,
         data: Option<Map<String, Value>>,
     ) {
-        self.emitter
-            .message(Phase::Step(self.id.clone(), step), level, message, data);
+        self.emitter.message(Phase::Step(self.id.clone(), step), level, message, data);
     }
 
     /// A sink that records output in the section `section`, which must be open for as long as the sink lives.

@@ -195,33 +195,15 @@ impl JobProcesses {
     /// # Errors
     /// The program cannot be found or started.
     pub fn spawn(&self, spawn: Spawn) -> Result<Process, SpawnError> {
-        let error = |source| SpawnError {
-            program: spawn.program.clone(),
-            cwd: spawn.cwd.clone(),
-            source,
-        };
+        let error = |source| SpawnError { program: spawn.program.clone(), cwd: spawn.cwd.clone(), source };
         let program = find_program(&spawn).map_err(error)?;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this is the module that starts processes"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "this is the module that starts processes")]
         let mut command = Command::new(&program);
         // The name as it was asked for, as a shell passes it on.
-        command
-            .arg0(&spawn.program)
-            .args(&spawn.args)
-            .current_dir(&spawn.cwd);
-        command
-            .env_clear()
-            .envs(spawn.env.iter().map(|(k, v)| (k, v)))
-            .process_group(0)
-            .stdin(Stdio::null());
+        command.arg0(&spawn.program).args(&spawn.args).current_dir(&spawn.cwd);
+        command.env_clear().envs(spawn.env.iter().map(|(k, v)| (k, v))).process_group(0).stdin(Stdio::null());
         let stdio = |sink: &Option<OutputSink>| {
-            if sink.is_some() {
-                Stdio::piped()
-            } else {
-                Stdio::null()
-            }
+            if sink.is_some() { Stdio::piped() } else { Stdio::null() }
         };
         command.stdout(stdio(&spawn.stdout)).stderr(stdio(&spawn.stderr));
 
@@ -231,10 +213,7 @@ impl JobProcesses {
         let pid = Pid::from_child(&child);
         attended.insert(pid, ());
         drop(attended);
-        self.groups
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(pid);
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
 
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
         let pipes = [
@@ -244,14 +223,8 @@ impl JobProcesses {
         let (progress, progress_seen) = watch::channel(Progress::Running);
         let (detached, detached_seen) = watch::channel(false);
         let alive = Arc::new(Mutex::new(Some(pid)));
-        let attendant = Attendant {
-            child,
-            alive: Arc::clone(&alive),
-            pid,
-            pidfd: pidfd.ok(),
-            progress,
-            detached,
-        };
+        let attendant =
+            Attendant { child, alive: Arc::clone(&alive), pid, pidfd: pidfd.ok(), progress, detached };
         let reader = std::thread::Builder::new()
             .name(format!("process {}", pid.as_raw_nonzero()))
             .stack_size(128 * 1024)
@@ -260,16 +233,8 @@ impl JobProcesses {
                 let _ = rustix::process::kill_process_group(pid, Signal::KILL);
                 error(source)
             })?;
-        self.readers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(reader);
-        Ok(Process {
-            pid,
-            alive,
-            progress: progress_seen,
-            detached: detached_seen,
-        })
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        Ok(Process { pid, alive, progress: progress_seen, detached: detached_seen })
     }
 
     /// Ends whatever the job's processes left behind, also what has left their groups, and says what that was. With
@@ -304,7 +269,7 @@ impl JobProcesses {
         let readers = std::mem::take(&mut *self.readers.lock().unwrap_or_else(PoisonError::into_inner));
         let deadline = Instant::now() + DRAIN;
         while readers.iter().any(|r| !r.is_finished()) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
+            std::thread::sleep(Duration::from_micros(100));
         }
         left
     }
@@ -312,10 +277,7 @@ impl JobProcesses {
     /// The processes that this job's processes left behind, children before their parents' end included.
     fn remains(&self) -> Vec<table::Entry> {
         let attended = ATTENDED.lock().unwrap_or_else(PoisonError::into_inner);
-        let orphans: Vec<_> = table::children()
-            .into_iter()
-            .filter(|p| !attended.contains_key(p))
-            .collect();
+        let orphans: Vec<_> = table::children().into_iter().filter(|p| !attended.contains_key(p)).collect();
         drop(attended);
         let mut remains = Vec::new();
         for orphan in orphans {
@@ -336,12 +298,7 @@ impl JobProcesses {
     }
 
     fn owns(&self, entry: &table::Entry) -> bool {
-        if self
-            .groups
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(&entry.group)
-        {
+        if self.groups.lock().unwrap_or_else(PoisonError::into_inner).contains(&entry.group) {
             return true;
         }
         match entry.cookie() {
@@ -368,9 +325,7 @@ pub(crate) fn sweep_rest() -> Vec<LeftBehind> {
 /// # Errors
 /// The system refuses.
 pub fn become_subreaper() -> io::Result<()> {
-    Ok(rustix::process::set_child_subreaper(Some(
-        rustix::process::getpid(),
-    ))?)
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
 }
 
 /// Starts a process that belongs to Loom itself, not to a job, with a pipe to its standard input. It is not waited for.
@@ -378,17 +333,9 @@ pub fn become_subreaper() -> io::Result<()> {
 /// # Errors
 /// It cannot be started.
 pub fn spawn_attendant(program: &Path, args: &[&str]) -> io::Result<std::process::ChildStdin> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the module that starts processes"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the module that starts processes")]
     let mut command = Command::new(program);
-    command
-        .args(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0);
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let mut attended = ATTENDED.lock().unwrap_or_else(PoisonError::into_inner);
     let mut child = command.spawn()?;
     attended.insert(Pid::from_child(&child), ());
@@ -413,21 +360,13 @@ fn find_program(spawn: &Spawn) -> io::Result<PathBuf> {
     if spawn.program.as_bytes().contains(&b'/') {
         return Ok(spawn.cwd.join(program));
     }
-    let path = spawn
-        .env
-        .iter()
-        .find(|(key, _)| key == "PATH")
-        .map_or_else(Default::default, |(_, v)| v.clone());
-    let found = std::env::split_paths(&path)
-        .map(|dir| spawn.cwd.join(dir).join(program))
-        .find(|candidate| {
-            candidate.is_file() && rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok()
-        });
+    let path =
+        spawn.env.iter().find(|(key, _)| key == "PATH").map_or_else(Default::default, |(_, v)| v.clone());
+    let found = std::env::split_paths(&path).map(|dir| spawn.cwd.join(dir).join(program)).find(|candidate| {
+        candidate.is_file() && rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok()
+    });
     found.ok_or_else(|| {
-        io::Error::new(
-            io::ErrorKind::NotFound,
-            format!("not found in PATH (`{}`)", path.display()),
-        )
+        io::Error::new(io::ErrorKind::NotFound, format!("not found in PATH (`{}`)", path.display()))
     })
 }
 
@@ -445,11 +384,8 @@ impl Attendant {
     /// Reads until the process has ended and its streams are closed, or [`DRAIN`] later; then, where something else
     /// holds them open, goes on reading.
     fn attend(mut self, pipes: [Option<(OwnedFd, OutputSink)>; 2]) {
-        let mut pipes: Vec<_> = pipes
-            .into_iter()
-            .flatten()
-            .map(|(fd, sink)| (fd, Lines::new(sink)))
-            .collect();
+        let mut pipes: Vec<_> =
+            pipes.into_iter().flatten().map(|(fd, sink)| (fd, Lines::new(sink))).collect();
         let mut buffer = vec![0; READ];
         let mut ended_at = None;
         while ended_at.is_none() || !pipes.is_empty() {
@@ -457,11 +393,7 @@ impl Attendant {
             if wait_until.is_some_and(|at| Instant::now() >= at) {
                 break;
             }
-            let pidfd = if ended_at.is_none() {
-                self.pidfd.as_ref()
-            } else {
-                None
-            };
+            let pidfd = if ended_at.is_none() { self.pidfd.as_ref() } else { None };
             let ready = wait_ready(&pipes, pidfd, wait_until);
             read_ready(&mut pipes, &ready, &mut buffer);
             let no_pidfd = self.pidfd.is_none() && pipes.is_empty();
@@ -481,10 +413,7 @@ impl Attendant {
 
     /// Waits without reaping, so that the pid stays the process's own until nobody signals it any more.
     fn wait_for_end(&self) {
-        let _ = rustix::process::waitid(
-            WaitId::Pid(self.pid),
-            WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
-        );
+        let _ = rustix::process::waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
     }
 
     fn reap(&mut self) -> Exit {
@@ -492,10 +421,7 @@ impl Attendant {
         let status = self.child.wait();
         *alive = None;
         drop(alive);
-        ATTENDED
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.pid);
+        ATTENDED.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.pid);
         match status {
             Ok(status) => {
                 let signal = std::os::unix::process::ExitStatusExt::signal(&status);
@@ -512,10 +438,8 @@ impl Attendant {
 
 /// Waits for data on a pipe, the end of the process or a point in time; one answer per pipe, then one for the process.
 fn wait_ready(pipes: &[(OwnedFd, Lines)], pidfd: Option<&OwnedFd>, until: Option<Instant>) -> Vec<bool> {
-    let mut fds: Vec<PollFd<'_>> = pipes
-        .iter()
-        .map(|(fd, _)| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN))
-        .collect();
+    let mut fds: Vec<PollFd<'_>> =
+        pipes.iter().map(|(fd, _)| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)).collect();
     fds.extend(pidfd.map(|fd| PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)));
     let timeout = until.map(|at| at.saturating_duration_since(Instant::now()));
     let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());

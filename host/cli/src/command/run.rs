@@ -191,6 +191,9 @@ fn bootstrap(
         (providers, snapshot)
     });
     let snapshot: Snapshot = snapshot?;
+    for warning in &snapshot.warnings {
+        terminal.say(&format!("warning: {warning}\n"));
+    }
     known.snapshot_path = Some(snapshot.path().to_owned());
     known.head_sha = snapshot.head_sha.clone();
     Ok(Prepared {

@@ -104,6 +104,11 @@ fn read_text(path: &Path) -> std::io::Result<String> {
     })
 }
 
+/// The system's own words, without the path that `fs_err` adds: the workflow's error names it.
+fn cause(error: &std::io::Error) -> String {
+    std::io::Error::from(error.kind()).to_string()
+}
+
 /// The repository's files, for includes.
 struct Files<'a> {
     root: &'a Path,
@@ -111,7 +116,11 @@ struct Files<'a> {
 
 impl Loader for Files<'_> {
     fn load(&self, path: &str) -> Result<String, LoadError> {
-        read_text(&self.root.join(path)).map_err(|error| LoadError::new(error.to_string()))
+        let path = fs::canonicalize(self.root.join(path)).map_err(|error| LoadError::new(cause(&error)))?;
+        if !path.starts_with(self.root) {
+            return Err(LoadError::new("it is a link that leads out of the repository".to_owned()));
+        }
+        read_text(&path).map_err(|error| LoadError::new(error.to_string()))
     }
 }
 

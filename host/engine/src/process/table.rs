@@ -29,13 +29,7 @@ impl Entry {
         let parent = Pid::from_raw(fields.next()?.parse().ok()?);
         let group = Pid::from_raw(fields.next()?.parse().ok()?)?;
         let started = fields.nth(16)?.parse().ok()?;
-        Some(Self {
-            pid,
-            group,
-            parent,
-            state,
-            started,
-        })
+        Some(Self { pid, group, parent, state, started })
     }
 
     pub(super) fn is_zombie(&self) -> bool {
@@ -58,11 +52,7 @@ impl Entry {
     pub(super) fn command_line(&self) -> String {
         let pid = self.pid.as_raw_nonzero();
         let words = fs_err::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let line = words
-            .split(|b| *b == 0)
-            .map(String::from_utf8_lossy)
-            .collect::<Vec<_>>()
-            .join(" ");
+        let line = words.split(|b| *b == 0).map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ");
         let line = line.trim_end().to_owned();
         if line.is_empty() {
             let name = fs_err::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
@@ -92,10 +82,7 @@ fn children_of(pid: Pid) -> Vec<Pid> {
     for task in tasks.flatten() {
         // Empty where the thread is gone.
         let list = fs_err::read_to_string(task.path().join("children")).unwrap_or_default();
-        children.extend(
-            list.split_ascii_whitespace()
-                .filter_map(|pid| Pid::from_raw(pid.parse().ok()?)),
-        );
+        children.extend(list.split_ascii_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
     }
     children
 }
@@ -149,9 +136,7 @@ fn marked(run_id: &str) -> Vec<Entry> {
     let Ok(proc) = fs_err::read_dir("/proc") else {
         return Vec::new();
     };
-    let pids = proc
-        .flatten()
-        .filter_map(|e| Pid::from_raw(e.file_name().to_str()?.parse().ok()?));
+    let pids = proc.flatten().filter_map(|e| Pid::from_raw(e.file_name().to_str()?.parse().ok()?));
     let table: HashMap<Pid, Entry> = pids.filter_map(|pid| Some((pid, Entry::read(pid)?))).collect();
     let mut above = Some(rustix::process::getpid());
     let mut spared = Vec::new();
@@ -162,10 +147,7 @@ fn marked(run_id: &str) -> Vec<Entry> {
         above = table.get(&pid).and_then(|e| e.parent);
     }
     let mut found = Vec::new();
-    for entry in table
-        .values()
-        .filter(|e| !e.is_zombie() && !spared.contains(&e.pid))
-    {
+    for entry in table.values().filter(|e| !e.is_zombie() && !spared.contains(&e.pid)) {
         if entry.cookie().is_some_and(|(run, _)| run == run_id) {
             descendants(entry, &mut found);
             found.push(entry.clone());

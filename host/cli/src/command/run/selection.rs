@@ -7,7 +7,8 @@ use loom_contract::error::{ErrorInfo, code};
 use loom_contract::layout::{self, RuntimeDir};
 use loom_contract::manifest::PipelineManifest;
 use loom_contract::receipt::RunReceipt;
-use loom_contract::status::Status;
+use loom_contract::status::{SkipReason, Status};
+use loom_contract::summary::JobSummary;
 use loom_workflow::{Plan, PlanJob};
 
 /// What the user asked for.
@@ -43,10 +44,19 @@ pub(super) fn failed_last_time(repo_root: &Path, workflow_path: &Path) -> Result
         .filter_map(|path| loom_record::read::document::<RunReceipt>(path).ok())
         .find(|receipt| Path::new(&receipt.workflow_path) == workflow_path)
         .ok_or_else(none)?;
-    let manifest = Path::new(&receipt.logs_dir).join(layout::PIPELINE_MANIFEST);
-    let manifest: PipelineManifest = loom_record::read::document(&manifest).map_err(|e| e.to_info())?;
-    let again = manifest.jobs.into_iter().filter(|job| job.status != Status::Success);
-    Ok(again.map(|job| job.job_id.to_string()).collect())
+    let dir = Path::new(&receipt.logs_dir);
+    let read_error = |error: loom_record::RecordError| error.to_info();
+    let manifest: PipelineManifest =
+        loom_record::read::document(&dir.join(layout::PIPELINE_MANIFEST)).map_err(read_error)?;
+    let mut again = Vec::new();
+    for job in manifest.jobs.into_iter().filter(|job| job.status != Status::Success) {
+        let summary: JobSummary =
+            loom_record::read::document(&dir.join(job.summary_path)).map_err(read_error)?;
+        if summary.skip_reason != Some(SkipReason::NotSelected) {
+            again.push(job.job_id.to_string());
+        }
+    }
+    Ok(again)
 }
 
 /// For each job of `plan`, whether it is to run.
