@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::config::WorkspaceMount;
+
 /// Runs a repository's checks on your own machine, and leaves documents that lead to what failed.
 #[derive(Debug, Parser)]
 #[command(name = "loom", version, propagate_version = false, disable_help_subcommand = true)]
@@ -34,6 +36,17 @@ pub(crate) enum Command {
     Check(Workflow),
     /// Print what a workflow compiles to, as JSON
     Compile(Compile),
+    /// Show or start the configuration
+    #[command(subcommand)]
+    Config(Config),
+    /// Print the JSON Schema of a format that Loom reads or writes
+    Schema {
+        /// The format
+        #[arg(value_enum)]
+        format: Format,
+    },
+    /// Write a first workflow, fitted to the repository
+    Init,
     /// Print the version
     Version,
     /// The process that ends what a killed run leaves behind
@@ -72,6 +85,9 @@ pub(crate) struct Run {
     /// Print what would run, and run nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// How Docker jobs see the workspace [default: ephemeral_volume]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub(crate) docker_workspace_mount: Option<WorkspaceMount>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -88,4 +104,46 @@ pub(crate) struct Workflow {
     /// The workflow file, relative to the current folder [default: .loom/workflow.yml of the repository]
     #[arg(long, value_name = "PATH")]
     pub(crate) workflow: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Config {
+    /// Print what holds, as YAML, each value with where it comes from
+    Show,
+    /// Write a config file in which every setting is explained and none is set
+    Init {
+        /// Write the user's config file instead of the repository's
+        #[arg(long)]
+        user: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A config file
+    Config,
+    /// What `loom compile` prints
+    GraphIr,
+    /// One line of an `events.jsonl`
+    Events,
+    /// The receipt of a run
+    Receipt,
+    /// The receipt of a check
+    CheckReceipt,
+    /// A run's `summary.json`
+    RunSummary,
+    /// `pipeline/summary.json`
+    PipelineSummary,
+    /// `pipeline/manifest.json`
+    PipelineManifest,
+    /// `jobs/<job>/summary.json`
+    JobSummary,
+    /// `jobs/<job>/manifest.json`
+    JobManifest,
+    /// A step's `summary.json`
+    StepSummary,
+    /// A section's `summary.json`
+    SectionSummary,
+    /// `phase-report.json`
+    PhaseReport,
 }

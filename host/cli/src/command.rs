@@ -2,11 +2,16 @@
 
 mod check;
 mod compile;
+mod config;
+mod init;
 mod run;
+mod schema;
 mod source;
 
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 
+use loom_contract::error::{ErrorInfo, code};
 use loom_contract::exit;
 use tracing_subscriber::EnvFilter;
 
@@ -28,6 +33,9 @@ pub(crate) fn run(args: Args) -> i32 {
         Command::Run(args) => run::run(&args, terminal),
         Command::Check(args) => check::check(&args, terminal),
         Command::Compile(args) => compile::compile(&args, terminal),
+        Command::Config(args) => config::config(&args, terminal),
+        Command::Schema { format } => schema::schema(format),
+        Command::Init => init::init(terminal),
         Command::Version => print(format!("loom {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
         Command::Guard { run_id } => {
             loom_engine::guard::watch(&run_id, std::io::stdin());
@@ -47,4 +55,18 @@ fn print(text: &[u8]) -> i32 {
 /// The command line, word by word.
 fn command_line() -> Vec<String> {
     std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect()
+}
+
+/// The current folder, without symbolic links.
+fn current_dir() -> Result<PathBuf, ErrorInfo> {
+    std::env::current_dir().and_then(fs_err::canonicalize).map_err(|error| {
+        let message = format!("cannot find the current folder: {error}");
+        ErrorInfo::new(code::WORKFLOW_UNREADABLE, message)
+    })
+}
+
+/// The root of the current folder's repository; the current folder itself where it is in none.
+fn repo_root_or_here() -> Result<PathBuf, ErrorInfo> {
+    let here = current_dir()?;
+    Ok(loom_workspace::find_repo_root(&here).unwrap_or(here))
 }

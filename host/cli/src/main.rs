@@ -2,7 +2,9 @@
 
 mod args;
 mod command;
+mod config;
 mod failure;
+mod files;
 mod report;
 mod settings;
 mod terminal;

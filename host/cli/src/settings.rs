@@ -3,34 +3,68 @@
 //! | variable | for |
 //! |---|---|
 //! | `XDG_CACHE_HOME`, else `HOME` | the user's cache folder: workspaces, compiled plugins |
+//! | `XDG_CONFIG_HOME`, else `HOME` | the user's config file |
+//! | `LOOM_DOCKER_WORKSPACE_MOUNT` | `runtime.docker.workspaceMount` |
+//! | `LOOM_KEEPASS_DB_<KEY>_PATH`, `…_PASSWORD_ENV`, `…_KEYFILE_ENV` | `providers.keepass.aliases.<alias>` |
 //! | `NO_COLOR`, `CLICOLOR_FORCE`, `TERM` | colour (read by `anstream`) |
 //! | `LOOM_LOG` | what Loom's own developers want to see, as a `tracing` filter |
 //!
-//! The whole environment is passed on to jobs on the host.
+//! The whole environment, but for what unlocks vaults, is passed on to jobs on the host.
 
 #![expect(clippy::disallowed_methods, reason = "this is the module that reads the environment")]
 
 use std::ffi::OsString;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-/// The folder for what can be made again, `<user's cache>/loom`; `None` where the user has no home.
-pub(crate) fn cache_dir() -> Option<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
-    base.map(|base| base.join("loom"))
+use loom_contract::error::ErrorInfo;
+
+use crate::config::{self, Effective, Error, Flags, Inputs, Machine, Text};
+use crate::files;
+
+/// The repository's config file, relative to its root.
+const REPO_CONFIG: &str = ".loom/config.yml";
+/// The longest config file, in bytes.
+const LONGEST: u64 = 1 << 20;
+
+/// What holds for a run in the repository at `repo_root`, or outside of any, when the command line says `flags`.
+///
+/// # Errors
+/// A config file cannot be read or breaks a rule, a variable does, or two KeePass aliases have one KEY.
+pub(crate) fn effective(repo_root: Option<&Path>, flags: Flags) -> Result<Effective, ErrorInfo> {
+    let merged = || {
+        let variables: Vec<_> = std::env::vars_os().collect();
+        let inputs = Inputs {
+            user: user_config().map_or(Ok(None), read)?,
+            repo: repo_root.map(repo_config).map_or(Ok(None), read)?,
+            variables: &variables,
+            // Where it is gone, a relative path of the environment means nothing either way.
+            current_dir: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+            flags,
+        };
+        config::effective(&machine(), &inputs)
+    };
+    merged().map_err(|error| error.to_info())
 }
 
-/// Where snapshots of the repositories stand, below [`cache_dir`].
-pub(crate) fn workspaces_dir(cache_dir: &Path) -> PathBuf {
-    cache_dir.join("workspaces")
+/// What holds where neither config files nor the environment say anything and the command line says `flags`.
+pub(crate) fn built_in(flags: Flags) -> Effective {
+    Effective::built_in(&machine(), flags)
 }
 
-/// Workspaces of failed runs that are kept for a look, per repository.
-pub(crate) const KEEP_RUNS: usize = 5;
+/// The config file of the repository at `repo_root`.
+pub(crate) fn repo_config(repo_root: &Path) -> PathBuf {
+    repo_root.join(REPO_CONFIG)
+}
 
-/// The environment that jobs start from.
-pub(crate) fn environment() -> Vec<(OsString, OsString)> {
-    std::env::vars_os().collect()
+/// The user's config file; `None` where the user has no home.
+pub(crate) fn user_config() -> Option<PathBuf> {
+    home_folder("XDG_CONFIG_HOME", ".config").map(|base| base.join("loom/config.yml"))
+}
+
+/// The environment that jobs start from: Loom's own, without the variables `hidden`.
+pub(crate) fn environment(hidden: &[&str]) -> Vec<(OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| !hidden.iter().any(|hidden| name == hidden)).collect()
 }
 
 /// A filter for `tracing`, where a developer set one.
@@ -38,7 +72,27 @@ pub(crate) fn log_filter() -> Option<String> {
     std::env::var("LOOM_LOG").ok().filter(|filter| !filter.is_empty())
 }
 
-/// Jobs that may run at once unless the command line says otherwise: the processors that this process may use.
-pub(crate) fn default_jobs() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+/// What this machine says: as many jobs as processors that this process may use, `loom` in the user's cache folder.
+fn machine() -> Machine {
+    Machine {
+        processors: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        cache_dir: home_folder("XDG_CACHE_HOME", ".cache").map(|base| base.join("loom")),
+    }
+}
+
+/// The folder that `variable` names, else `below` in the user's home. Relative ones are as if they were not set.
+fn home_folder(variable: &str, below: &str) -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute(variable).or_else(|| Some(absolute("HOME")?.join(below)))
+}
+
+/// The config file at `path`, where there is one.
+fn read(path: PathBuf) -> Result<Option<Text>, Error> {
+    match files::read_text(&path, LONGEST) {
+        Ok(text) => Ok(Some(Text { path, text })),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        // Something on the way there is a file: nobody can have meant it.
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Ok(None),
+        Err(error) => Err(Error::Unreadable { path, message: error.to_string() }),
+    }
 }

@@ -25,6 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::args::Run;
 use crate::command::run::selection::Wanted;
 use crate::command::source::{self, Source};
+use crate::config::Flags;
 use crate::report::{Report, Verbosity};
 use crate::terminal::Terminal;
 use crate::{failure, settings};
@@ -80,16 +81,22 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
         terminal.say("loom run: every job of the last run passed; nothing to run again\n");
         return Ok(exit::SUCCESS);
     }
-    let cache_dir = settings::cache_dir().ok_or_else(|| {
-        ErrorInfo::new(
-            code::WORKSPACE_FAILED,
-            "no place for the workspace: neither XDG_CACHE_HOME nor HOME is set",
-        )
-        .with_hint("set one of them to an absolute path")
-    })?;
-    let workspaces =
-        loom_workspace::repo_workspaces_dir(&settings::workspaces_dir(&cache_dir), &source.repo_root);
-    clean_after_the_dead(&source.repo_root, &workspaces);
+    let flags = Flags { jobs: args.jobs, workspace_mount: args.docker_workspace_mount };
+    let (config, refused) = match settings::effective(Some(&source.repo_root), flags) {
+        Ok(config) => (config, None),
+        // The run ends in its bootstrap, so that its record says why.
+        Err(error) => (settings::built_in(flags), Some(error)),
+    };
+    let configured = refused.is_none();
+    let (Some(cache_dir), Some(workspace_dir)) = (&config.cache_dir, &config.workspace_dir) else {
+        let message = "no place for the workspace: neither XDG_CACHE_HOME nor HOME is set";
+        return Err(ErrorInfo::new(code::WORKSPACE_FAILED, message)
+            .with_hint("set one of them to an absolute path, or runtime.cacheDir in a config file"));
+    };
+    let workspaces = loom_workspace::repo_workspaces_dir(&workspace_dir.value, &source.repo_root);
+    if configured {
+        clean_after_the_dead(&source.repo_root, &workspaces);
+    }
 
     let record = Record::open(RunFacts {
         command: super::command_line(),
@@ -123,12 +130,16 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
         let run_settings = Settings {
             ids: record.ids().clone(),
             clock,
-            jobs_at_once: args.jobs.map_or_else(settings::default_jobs, std::num::NonZeroUsize::get),
+            jobs_at_once: config.jobs.value.get(),
             fail_fast: args.fail_fast,
-            env: settings::environment(),
+            env: settings::environment(&config.unlocking_variables()),
         };
-        let bootstrap =
-            || bootstrap(&source, &wanted, &cache_dir, &workspace, &stop_copy, &mut known, terminal);
+        let bootstrap = || match refused {
+            Some(error) => Err(error),
+            None => {
+                bootstrap(&source, &wanted, &cache_dir.value, &workspace, &stop_copy, &mut known, terminal)
+            }
+        };
         let on_event = |event: &_| {
             let recorded = record.write(event);
             report.event(event);
@@ -157,7 +168,9 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
         }
         record.finish(ended, clock.now())
     });
-    prune(&source.repo_root, &workspaces);
+    if configured {
+        prune(&source.repo_root, &workspaces, config.keep_runs.value);
+    }
     guard.done();
     runtime.shutdown_background();
     Ok(say_end(&finished, end.exit_code, end.error.as_ref(), failed.as_deref(), &cancel, &receipt, terminal))
@@ -289,7 +302,7 @@ fn clean_after_the_dead(repo_root: &Path, workspaces: &Path) {
 }
 
 /// Removes the workspaces of failed runs but for the newest few. Those of runs that live are left alone.
-fn prune(repo_root: &Path, workspaces: &Path) {
+fn prune(repo_root: &Path, workspaces: &Path, keep: u64) {
     let Ok(entries) = fs_err::read_dir(workspaces) else {
         return;
     };
@@ -300,7 +313,7 @@ fn prune(repo_root: &Path, workspaces: &Path) {
         .collect();
     // Run ids are stamps of one length: their order is that of time.
     kept.sort_unstable();
-    let surplus = kept.len().saturating_sub(settings::KEEP_RUNS);
+    let surplus = kept.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
     for name in kept.into_iter().take(surplus) {
         if let Err(error) = loom_workspace::remove(&workspaces.join(name)) {
             tracing::warn!(%error, "an old workspace stays");

@@ -1,6 +1,6 @@
 //! Where the repository is and which workflow is meant.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use loom_contract::error::{ErrorInfo, code};
@@ -8,6 +8,7 @@ use loom_contract::layout;
 use loom_workflow::{Diagnostics, LoadError, Loaded, Loader};
 
 use crate::args::Workflow;
+use crate::files::{normal, read_text};
 use crate::terminal::Terminal;
 
 /// A repository and its workflow file.
@@ -27,9 +28,7 @@ impl Source {
     /// # Errors
     /// There is none, or the current folder is gone.
     pub(crate) fn find(args: &Workflow) -> Result<Self, ErrorInfo> {
-        let cwd = std::env::current_dir().and_then(fs::canonicalize).map_err(|error| {
-            ErrorInfo::new(code::WORKFLOW_UNREADABLE, format!("cannot find the current folder: {error}"))
-        })?;
+        let cwd = super::current_dir()?;
         let found = loom_workspace::find_repo_root(&cwd);
         let (repo_root, workflow_path) = match (&args.workflow, found) {
             (Some(path), root) => (root.unwrap_or_else(|| cwd.clone()), normal(&cwd.join(path))),
@@ -58,7 +57,7 @@ impl Source {
     /// # Errors
     /// The file cannot be read. What is wrong inside it is in the result.
     pub(crate) fn load(&self) -> Result<Loaded, ErrorInfo> {
-        let text = read_text(&self.workflow_path).map_err(|error| {
+        let text = read_text(&self.workflow_path, LONGEST).map_err(|error| {
             let info =
                 ErrorInfo::new(code::WORKFLOW_UNREADABLE, format!("cannot read {}: {error}", self.shown));
             if error.kind() == std::io::ErrorKind::NotFound {
@@ -71,38 +70,8 @@ impl Source {
     }
 }
 
-/// Without `.` and `..`, as far as that can be said without looking at the disk.
-fn normal(path: &Path) -> PathBuf {
-    let mut normal = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => {
-                normal.pop();
-            }
-            other => normal.push(other),
-        }
-    }
-    normal
-}
-
-/// The largest file that is read at all, in bytes: one more than the language allows, so that the error is its own.
-const MOST: u64 = 4 * 1024 * 1024 + 1;
-
-fn read_text(path: &Path) -> std::io::Result<String> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    let file = std::fs::OpenOptions::new().read(true).open(path)?;
-    if file.metadata()?.is_dir() {
-        return Err(std::io::ErrorKind::IsADirectory.into());
-    }
-    file.take(MOST).read_to_end(&mut bytes)?;
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
-        std::io::Error::new(std::io::ErrorKind::InvalidData, format!("line {line} is not UTF-8"))
-    })
-}
+/// The longest file that is read, in bytes. The language allows less and says so itself; this is for files without end.
+const LONGEST: u64 = 64 << 20;
 
 /// The system's own words, without the path that `fs_err` adds: the workflow's error names it.
 fn cause(error: &std::io::Error) -> String {
@@ -120,7 +89,7 @@ impl Loader for Files<'_> {
         if !path.starts_with(self.root) {
             return Err(LoadError::new("it is a link that leads out of the repository".to_owned()));
         }
-        read_text(&path).map_err(|error| LoadError::new(error.to_string()))
+        read_text(&path, LONGEST).map_err(|error| LoadError::new(error.to_string()))
     }
 }
 

@@ -1,0 +1,47 @@
+//! The file that `loom config init` writes: every setting, explained, none of them set.
+
+/// A config file in which everything is a comment. Where the `#` stands in the first column, and not before the words
+/// of the first lines, it hides a setting that is right as it stands: what holds anyway, or an example.
+pub(crate) const STARTER: &str = "\
+# Settings of Loom. From the weakest to the strongest: what is built in, the user's file
+# (~/.config/loom/config.yml), the repository's (.loom/config.yml), the environment, flags.
+# `loom config show` says what holds, and why.
+
+#runtime:
+  # Jobs that may run at once; without it, the number of processors. The flag: --jobs.
+#  jobs: 4
+
+  # The folder for what can be made again: caches, compiled plugins, copies of repositories.
+  # Here and below, a path is absolute or relative to the folder of this file.
+#  cacheDir: /var/tmp/loom
+
+  # The folder for the runs' copies of repositories, outside of any repository; without it, `workspaces` in cacheDir.
+#  workspaceDir: /var/tmp/loom-workspaces
+
+  # Copies of failed runs that are kept for a look, per repository.
+#  keepRuns: 5
+
+  # The size in bytes at which the cache forgets what was used longest ago.
+#  cacheMaxBytes: 10737418240
+
+#  docker:
+    # How a container sees the workspace: ephemeral_volume (a volume, filled from it) or bind_mount (the folder itself).
+    # The environment: LOOM_DOCKER_WORKSPACE_MOUNT. The flag: --docker-workspace-mount.
+#    workspaceMount: ephemeral_volume
+
+#providers:
+#  keepass:
+    # A database for each alias, which is what stands before the # of keepass://<alias>#<entry>:<field>.
+    # The environment: LOOM_KEEPASS_DB_<KEY>_PATH, _PASSWORD_ENV, _KEYFILE_ENV, where KEY is the alias in upper case
+    # with _ for every character that is neither letter nor digit.
+#    aliases:
+#      team/app:
+#        path: keepass/TEAM_APP.kdbx
+        # Names of environment variables, never the secrets themselves.
+#        passwordEnv: TEAM_APP_PASSWORD
+#        keyfileEnv: TEAM_APP_KEYFILE
+
+#  op:
+    # The name of the environment variable that holds the token of the 1Password service account.
+#    serviceAccountTokenEnv: OP_SERVICE_ACCOUNT_TOKEN
+";
