@@ -1,6 +1,12 @@
 //! End-to-end tests: the real program, real processes, real signals. After every run the harness holds what is on disk
 //! to the laws of the contract.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests start the program under test, and look at the real environment"
+)]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test reports by panicking, and says what it skips")]
+
 mod architecture;
 mod attempts;
 mod cancel;
