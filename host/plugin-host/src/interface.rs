@@ -175,6 +175,23 @@ mod tests {
     use crate::manifest::ExecGrant;
 
     #[test]
+    fn what_is_offered_is_what_the_interface_files_hold() {
+        let wit = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit");
+        let world = fs_err::read_to_string(wit.join("plugin.wit")).unwrap();
+        let line =
+            |line: &str| line.trim().strip_prefix("import ").map(|l| l.trim_end_matches(';').to_owned());
+        let imports: Vec<String> = world.lines().filter_map(line).collect();
+        assert_eq!(imports, OFFERS.map(|offer| format!("{}@{}", offer.name, offer.version)));
+        let readme = fs_err::read_to_string(wit.join("README.md")).unwrap();
+        for offer in OFFERS.iter().filter(|offer| offer.needs != Needs::Nothing) {
+            assert!(readme.contains(&format!("| `{}` |", offer.needs.key())), "{} in README.md", offer.name);
+        }
+        assert!(
+            PROVIDER.starts_with("loom:plugin/provider@") && world.contains("package loom:plugin@0.1.0;")
+        );
+    }
+
+    #[test]
     fn an_import_needs_its_capability() {
         let nothing = Capabilities::default();
         let exec = vec![ExecGrant { program: "sh".into(), args: vec![] }];

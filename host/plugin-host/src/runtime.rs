@@ -68,6 +68,10 @@ impl Runtime {
     pub fn new(cache_dir: Option<PathBuf>) -> Result<Self, LoadError> {
         let mut config = Config::new();
         config.epoch_interruption(true).concurrency_support(false);
+        if addresses_are_few() {
+            config.memory_reservation(0).memory_reservation_for_growth(1 << 20);
+            config.memory_guard_size(64 << 10).guard_before_linear_memory(false);
+        }
         let engine = Engine::new(&config).map_err(LoadError::Engine)?;
         let compiled = CompiledCache::open(cache_dir.as_deref(), &engine);
         let ticker = Arc::new(Ticker { engine: engine.weak(), started: OnceLock::new() });
@@ -109,6 +113,13 @@ impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Runtime").finish_non_exhaustive()
     }
+}
+
+/// Whether this process may not reserve 4 GiB of addresses for each plugin of each job, as the engine does where it can:
+/// that saves the code a check at each access to memory.
+fn addresses_are_few() -> bool {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::As);
+    limit.current.is_some_and(|bytes| bytes < 256 << 30)
 }
 
 /// Everything that can be said against a plugin before it is compiled.

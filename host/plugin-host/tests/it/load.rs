@@ -155,6 +155,20 @@ fn what_is_no_plugin_is_told_apart() {
 }
 
 #[test]
+fn plugins_run_where_addresses_are_few() {
+    let script =
+        r#"ulimit -v 3000000 && exec "$0" --exact processes::the_host_shell_runs_a_step_as_documented"#;
+    #[expect(clippy::disallowed_methods, reason = "this test again, under a limit")]
+    let output = std::process::Command::new("sh")
+        .args(["-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+#[test]
 fn bytes_that_are_broken_in_any_way_are_an_error() {
     let runtime = Runtime::new(None).unwrap();
     // A section's length, a name, code: whatever is hit, nothing may panic, and most of it is refused.
