@@ -43,6 +43,15 @@ pub struct Loaded {
     pub diagnostics: Diagnostics,
 }
 
+/// The workflow language as a JSON Schema (2020-12), for editors that complete and check while one types.
+///
+/// It knows every keyword, its shape and its words. What takes the whole workflow, such as names that must exist, cycles,
+/// or what is missing once everything is inherited, only [`load`] finds. It is about the workflow file: an included file
+/// may leave `stages` out.
+pub fn json_schema() -> serde_json::Value {
+    document::schema()
+}
+
 /// Reads a workflow: for checking, compiling and running it. `file` is what messages call the root file, `text` is what
 /// it holds, and `loader` gives the files that it includes.
 pub fn load(file: &str, text: &str, loader: &dyn Loader) -> Loaded {

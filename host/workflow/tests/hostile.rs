@@ -21,12 +21,20 @@ fn read(what: &str, text: &str) -> Loaded {
 }
 
 fn read_with(what: &str, text: &str, loader: &dyn Loader) -> Loaded {
+    let before = resident("VmRSS:");
+    // From here on, the peak counts anew.
+    let _ = fs_err::write("/proc/self/clear_refs", "5");
     let start = Instant::now();
     let loaded = load("w.yml", text, loader);
     let short = loaded.diagnostics.render_short();
     let excerpt = loaded.diagnostics.render_excerpt(true);
     let took = start.elapsed();
-    println!("{what}: {} bytes, {took:?}, {} bytes of messages", text.len(), short.len() + excerpt.len());
+    println!(
+        "{what}: {} bytes, {took:?}, {} KiB more memory, {} bytes of messages",
+        text.len(),
+        resident("VmHWM:").saturating_sub(before),
+        short.len() + excerpt.len()
+    );
     assert!(took < BOUND, "{what} took {took:?}");
     assert!(
         short.len() < 2 * MIB && excerpt.len() < 4 * MIB,
@@ -35,6 +43,13 @@ fn read_with(what: &str, text: &str, loader: &dyn Loader) -> Loaded {
         excerpt.len()
     );
     loaded
+}
+
+/// What the system says about this process's memory, in KiB; 0 where it does not say.
+fn resident(what: &str) -> usize {
+    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(what));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
 }
 
 /// Reads a text that must be refused, with `hint` among the messages.

@@ -9,7 +9,7 @@ use crate::diagnostic::Pointer;
 use crate::source::{Span, Spanned};
 use crate::yaml::Node;
 
-const KEYS: [&str; 4] = ["paths", "exclude", "name", "when"];
+pub(super) const KEYS: [&str; 4] = ["paths", "exclude", "name", "when"];
 
 /// What was typed under `artifacts`.
 #[derive(Debug, Clone, Default)]

@@ -12,10 +12,12 @@ use crate::source::{Span, Spanned};
 use crate::template::{BadReference, Template};
 use crate::yaml::{Kind, Meaning, Node};
 
-const KEYS: [&str; 7] = ["name", "disabled", "paths", "key", "fallback_keys", "policy", "when"];
+pub(super) const KEYS: [&str; 7] = ["name", "disabled", "paths", "key", "fallback_keys", "policy", "when"];
 const UNKNOWN: &str =
     "remove unknown cache key; allowed keys are name, disabled, paths, key, fallback_keys, policy, when";
-const KEY_KEYS: [&str; 3] = ["prefix", "files", "template"];
+pub(super) const KEY_KEYS: [&str; 3] = ["prefix", "files", "template"];
+pub(super) const POLICIES: [(&str, CachePolicy); 3] =
+    [("pull-push", CachePolicy::PullPush), ("pull", CachePolicy::Pull), ("push", CachePolicy::Push)];
 
 /// What was typed under `cache`.
 #[derive(Debug, Clone)]
@@ -216,14 +218,7 @@ fn read_entry(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<
                         .all(|(key, at)| check_template(key, keys.span, &place.index(at), reader))
                 });
             }
-            "policy" => {
-                let choices = [
-                    ("pull-push", CachePolicy::PullPush),
-                    ("pull", CachePolicy::Pull),
-                    ("push", CachePolicy::Push),
-                ];
-                cache.policy = reader.choice(value, place, "policy", &choices);
-            }
+            "policy" => cache.policy = reader.choice(value, place, "policy", &POLICIES),
             "when" => cache.when = reader.choice(value, place, "when", &super::WHEN),
             _ => reader.unknown_key_with(entry, place, UNKNOWN, &KEYS),
         }

@@ -11,8 +11,13 @@ use crate::diagnostic::Pointer;
 use crate::source::{Span, Spanned};
 use crate::yaml::{Kind, Meaning, Node};
 
-const KEYS: [&str; 6] = ["name", "build", "entrypoint", "pull_policy", "user", "platform"];
-const BUILD_KEYS: [&str; 4] = ["context", "dockerfile", "args", "target"];
+pub(super) const KEYS: [&str; 6] = ["name", "build", "entrypoint", "pull_policy", "user", "platform"];
+pub(super) const BUILD_KEYS: [&str; 4] = ["context", "dockerfile", "args", "target"];
+pub(super) const PULL_POLICIES: [(&str, PullPolicy); 3] = [
+    ("if-not-present", PullPolicy::IfNotPresent),
+    ("always", PullPolicy::Always),
+    ("never", PullPolicy::Never),
+];
 const NAME: &str = "set image to an image's name, as in `alpine:3.20`";
 
 /// What was typed under `image`.
@@ -163,12 +168,7 @@ fn read_spec(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<I
             "build" => spec.build = read_build(value, place, reader),
             "entrypoint" => spec.entrypoint = reader.texts(value, place, "set entrypoint to a list of words"),
             "pull_policy" => {
-                let choices = [
-                    ("if-not-present", PullPolicy::IfNotPresent),
-                    ("always", PullPolicy::Always),
-                    ("never", PullPolicy::Never),
-                ];
-                spec.pull_policy = reader.choice(value, place, "pull_policy", &choices);
+                spec.pull_policy = reader.choice(value, place, "pull_policy", &PULL_POLICIES);
             }
             "user" => {
                 let hint = "set user to a user's name or number, quoted, as in \"1000:1000\"";

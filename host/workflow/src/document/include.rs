@@ -5,6 +5,7 @@ use crate::diagnostic::Pointer;
 use crate::source::Spanned;
 use crate::yaml::Node;
 
+pub(super) const KEYS: [&str; 1] = ["local"];
 const LOCAL: &str = "set include.local to .loom/templates/<name>.yml or .yaml";
 
 /// A file to read.
@@ -30,7 +31,7 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Ve
         for entry in entries {
             let place = place.key(&entry.key);
             if entry.key != "local" {
-                reader.unknown_key(entry, &place, "include", &["local"]);
+                reader.unknown_key(entry, &place, "include", &KEYS);
                 continue;
             }
             has_local = true;

@@ -53,7 +53,8 @@ fn object(data: &BTreeMap<String, Data>) -> Value {
     Value::Object(data.iter().map(|(key, value)| (key.clone(), json(value))).collect())
 }
 
-fn json(data: &Data) -> Value {
+/// `data` as JSON.
+pub(super) fn json(data: &Data) -> Value {
     match data {
         Data::Plain(value) => value.clone(),
         Data::List(items) => Value::Array(items.iter().map(json).collect()),
@@ -70,7 +71,8 @@ fn map(entries: &[Entry]) -> BTreeMap<String, Data> {
     entries.iter().map(|entry| (entry.key.clone(), data(&entry.value))).collect()
 }
 
-fn data(node: &Node) -> Data {
+/// What stands in `node`.
+pub(super) fn data(node: &Node) -> Data {
     match &node.kind {
         Kind::Scalar(scalar) => Data::Plain(plain(scalar)),
         Kind::List(items) => Data::List(items.iter().map(data).collect()),

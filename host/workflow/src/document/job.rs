@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::merge::replace;
-use super::value::{Reader, Text, is_name};
+use super::value::{Reader, Text, is_name, name_pattern};
 use super::{
     Artifacts, Cache, Image, Invariant, Need, Parallel, Parent, Retry, Secrets, Services, Step, Timeout,
     Variables, artifacts, cache, extends, image, invariant, needs, parallel, retry, script, secrets,
@@ -14,7 +14,7 @@ use crate::source::{Span, Spanned};
 use crate::yaml::{Entry, Node};
 
 /// Every keyword of a job.
-const KEYWORDS: [&str; 18] = [
+pub(super) const KEYWORDS: [&str; 18] = [
     "stage",
     "target",
     "script",
@@ -35,10 +35,10 @@ const KEYWORDS: [&str; 18] = [
     "provider",
 ];
 /// Those that `default` may hold.
-const DEFAULT_KEYWORDS: [&str; 8] =
+pub(super) const DEFAULT_KEYWORDS: [&str; 8] =
     ["image", "services", "cache", "variables", "target", "artifacts", "timeout", "retry"];
 /// The most characters of a job's name, without a template's dot.
-const MOST_NAME: usize = 64;
+pub(super) const MOST_NAME: usize = 64;
 
 /// A job, a template, or `default`.
 #[derive(Debug, Clone)]
@@ -138,7 +138,8 @@ impl Job {
     pub(super) fn read(entry: &Entry, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         let bare = entry.key.strip_prefix('.').unwrap_or(&entry.key);
         if !is_name(bare, MOST_NAME) {
-            let hint = format!("rename job {} to match ^\\.?[a-z][a-z0-9_-]{{0,63}}$", quoted(&entry.key));
+            let hint =
+                format!("rename job {} to match ^\\.?{}$", quoted(&entry.key), name_pattern(MOST_NAME));
             reader.error(entry.key_span, at, hint);
         }
         let hint = format!("set job {} to a mapping of job keywords", quoted(&entry.key));
@@ -286,8 +287,9 @@ fn read_provider(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Opti
     let hint = "set provider to the name of a provider, as in `host`";
     let provider = reader.filled_text(node, at, hint)?;
     if !is_name(&provider.value, MOST_NAME) {
-        let name = quoted(&provider.value);
-        reader.error(provider.span, at, format!("rename provider {name} to match ^[a-z][a-z0-9_-]{{0,63}}$"));
+        let hint =
+            format!("rename provider {} to match ^{}$", quoted(&provider.value), name_pattern(MOST_NAME));
+        reader.error(provider.span, at, hint);
         return None;
     }
     Some(provider)

@@ -7,6 +7,8 @@ use crate::diagnostic::{Pointer, quoted};
 use crate::source::Spanned;
 use crate::yaml::{Kind, Node};
 
+pub(super) const KEYS: [&str; 3] = ["job", "optional", "artifacts"];
+
 /// One entry of `needs`.
 #[derive(Debug, Clone)]
 pub(crate) struct Need {
@@ -62,7 +64,7 @@ fn read_need(node: &Node, index: usize, at: &Pointer<'_>, reader: &mut Reader<'_
                 let flag = reader.flag(value, &place, "set artifacts to true or false");
                 artifacts = flag.is_some_and(|flag| flag.value);
             }
-            _ => reader.unknown_key(entry, &place, "a need", &["job", "optional", "artifacts"]),
+            _ => reader.unknown_key(entry, &place, "a need", &KEYS),
         }
     }
     if !has_job {

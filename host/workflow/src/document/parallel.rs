@@ -9,9 +9,10 @@ use crate::source::{Span, Spanned};
 use crate::template::{BadReference, Template};
 use crate::yaml::{Kind, Node};
 
+pub(super) const KEYS: [&str; 1] = ["matrix"];
 const VALUES: &str = "set each variable of the matrix to a text or to a non-empty list of texts";
 /// The most jobs that one matrix makes.
-const MOST_JOBS: usize = 256;
+pub(super) const MOST_JOBS: usize = 256;
 
 /// What was typed under `parallel`.
 #[derive(Debug, Clone)]
@@ -55,7 +56,7 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
             has_matrix = true;
             matrix = read_matrix(&entry.value, &place, reader);
         } else {
-            reader.unknown_key(entry, &place, "parallel", &["matrix"]);
+            reader.unknown_key(entry, &place, "parallel", &KEYS);
         }
     }
     if !has_matrix {

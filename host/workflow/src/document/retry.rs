@@ -8,9 +8,10 @@ use crate::diagnostic::Pointer;
 use crate::source::{Span, Spanned};
 use crate::yaml::{Kind, Meaning, Node};
 
+pub(super) const KEYS: [&str; 2] = ["max", "when"];
 /// The most runs after the first.
-const MOST: u32 = 10;
-const WHEN: [(&str, RetryWhen); 4] = [
+pub(super) const MOST: u32 = 10;
+pub(super) const WHEN: [(&str, RetryWhen); 4] = [
     ("always", RetryWhen::Always),
     ("script_failure", RetryWhen::ScriptFailure),
     ("provider_failure", RetryWhen::ProviderFailure),
@@ -59,7 +60,7 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
                 retry.max = read_max(&entry.value, place, reader);
             }
             "when" => retry.when = read_when(&entry.value, place, reader),
-            _ => reader.unknown_key(entry, place, "retry", &["max", "when"]),
+            _ => reader.unknown_key(entry, place, "retry", &KEYS),
         }
     }
     Some(retry)

@@ -9,7 +9,7 @@ use crate::diagnostic::Pointer;
 use crate::source::{Span, Spanned};
 use crate::yaml::Node;
 
-const KEYS: [&str; 3] = ["ref", "file", "required"];
+pub(super) const KEYS: [&str; 3] = ["ref", "file", "required"];
 
 /// Secrets by name.
 pub(crate) type Secrets = BTreeMap<Text, Secret>;

@@ -8,7 +8,8 @@ use crate::diagnostic::{Pointer, quoted};
 use crate::source::{Span, Spanned};
 use crate::yaml::{Kind, Meaning, Node};
 
-const KEYS: [&str; 6] = ["name", "alias", "variables", "entrypoint", "command", "ready"];
+pub(super) const KEYS: [&str; 6] = ["name", "alias", "variables", "entrypoint", "command", "ready"];
+pub(super) const READY_KEYS: [&str; 3] = ["command", "port", "timeout"];
 const NAME: &str = "set each service to an image's name or to {name: <image>}";
 
 /// One service.
@@ -127,7 +128,7 @@ fn read_ready(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<
             "timeout" => {
                 ready.timeout_ms = read_duration(value, place, "timeout", reader).map(|time| time.value)
             }
-            _ => reader.unknown_key(entry, place, "ready", &["command", "port", "timeout"]),
+            _ => reader.unknown_key(entry, place, "ready", &READY_KEYS),
         }
     }
     if ways != 1 {

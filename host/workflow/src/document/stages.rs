@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use super::value::{Reader, Text, is_name};
+use super::value::{Reader, Text, is_name, name_pattern};
 use crate::diagnostic::{Pointer, quoted};
 use crate::source::Spanned;
 use crate::yaml::{Kind, Node};
 
 /// The most characters of a stage's name.
-const MOST_NAME: usize = 32;
+pub(super) const MOST_NAME: usize = 32;
 
 pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Vec<Spanned<Text>>> {
     let hint = "set stages to a list of stage names in order, as in `stages: [build, test]`";
@@ -28,7 +28,7 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
             continue;
         };
         if !is_name(&name.value, MOST_NAME) {
-            let hint = format!("rename stage {} to match ^[a-z][a-z0-9_-]{{0,31}}$", quoted(&name.value));
+            let hint = format!("rename stage {} to match ^{}$", quoted(&name.value), name_pattern(MOST_NAME));
             reader.error(item.span, &place, hint);
         }
         if seen.insert(name.value.clone()) {

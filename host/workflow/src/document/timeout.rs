@@ -6,6 +6,7 @@ use crate::diagnostic::{Pointer, quoted};
 use crate::source::{Span, Spanned};
 use crate::yaml::{Kind, Node};
 
+pub(super) const KEYS: [&str; 2] = ["job", "step"];
 /// The longest time, in milliseconds: thirty days.
 const MOST_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
@@ -49,7 +50,7 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
         match entry.key.as_str() {
             "job" => timeout.job = read_duration(&entry.value, &place, "job", reader),
             "step" => timeout.step = read_duration(&entry.value, &place, "step", reader),
-            _ => reader.unknown_key(entry, &place, "timeout", &["job", "step"]),
+            _ => reader.unknown_key(entry, &place, "timeout", &KEYS),
         }
     }
     Some(timeout)

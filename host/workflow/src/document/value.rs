@@ -179,7 +179,12 @@ pub(crate) fn listed(words: &[&str]) -> String {
     }
 }
 
-/// Whether `text` matches `^[a-z][a-z0-9_-]{0,most - 1}$`.
+/// What names of jobs, stages and providers look like: a regular expression without its ends.
+pub(super) fn name_pattern(most: usize) -> String {
+    format!("[a-z][a-z0-9_-]{{0,{}}}", most - 1)
+}
+
+/// Whether the whole of `text` matches [`name_pattern`].
 pub(crate) fn is_name(text: &str, most: usize) -> bool {
     text.len() <= most
         && text.starts_with(|first: char| first.is_ascii_lowercase())

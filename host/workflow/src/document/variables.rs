@@ -8,6 +8,9 @@ use crate::source::Spanned;
 use crate::template::{BadReference, Template};
 use crate::yaml::Node;
 
+/// What names of variables and secrets look like.
+pub(super) const NAME_PATTERN: &str = "^[A-Z_][A-Z0-9_]*$";
+
 /// Variables by name.
 pub(crate) type Variables = BTreeMap<Text, Variable>;
 
@@ -55,6 +58,6 @@ pub(super) fn check_name(
     let fits = name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_')
         && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
     if !fits {
-        reader.error(span, at, format!("rename {what} {} to match ^[A-Z_][A-Z0-9_]*$", quoted(name)));
+        reader.error(span, at, format!("rename {what} {} to match {NAME_PATTERN}", quoted(name)));
     }
 }

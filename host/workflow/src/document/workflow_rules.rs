@@ -4,6 +4,8 @@ use super::value::Reader;
 use crate::diagnostic::Pointer;
 use crate::yaml::Node;
 
+pub(super) const KEYS: [&str; 1] = ["rules"];
+pub(super) const RULE_KEYS: [&str; 1] = ["if"];
 const RULES: &str = "set workflow.rules to a sequence of {if: ...} entries";
 const IF: &str = "set workflow.rules[].if to a non-empty string condition";
 
@@ -19,7 +21,7 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) {
             read_rules(&entry.value, &place, reader);
         } else {
             let hint = "remove unknown key; workflow only allows key rules";
-            reader.unknown_key_with(entry, &place, hint, &["rules"]);
+            reader.unknown_key_with(entry, &place, hint, &KEYS);
         }
     }
     if !has_rules {
@@ -47,7 +49,7 @@ fn read_rules(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) {
                 }
             } else {
                 let hint = "remove unknown key; workflow rules only allow key if";
-                reader.unknown_key_with(entry, &place, hint, &["if"]);
+                reader.unknown_key_with(entry, &place, hint, &RULE_KEYS);
             }
         }
         if !has_if {
