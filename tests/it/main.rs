@@ -5,17 +5,24 @@
     clippy::disallowed_methods,
     reason = "tests start the program under test, and look at the real environment"
 )]
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test reports by panicking, and says what it skips")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test reports by panicking, and says what it skips"
+)]
 
 mod architecture;
 mod attempts;
 mod cancel;
 mod cli;
+mod config;
 mod examples;
 mod hostile;
+mod init;
 mod processes;
 mod record;
 mod schedule;
+mod schema;
 mod selection;
 mod steps;
 

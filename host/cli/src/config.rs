@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use loom_contract::error::ErrorInfo;
 use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
 use schemars::{Schema, SchemaGenerator};
 
 pub(crate) use file::{VariableName, WorkspaceMount};
@@ -186,7 +187,14 @@ impl Error {
 
 /// The JSON Schema of a config file.
 pub(crate) fn json_schema() -> Schema {
-    SchemaGenerator::new(SchemaSettings::draft2020_12()).into_root_schema_for::<ConfigFile>()
+    // A key that is not there sets nothing; a default of null would say no more.
+    let no_null_defaults = RecursiveTransform(|schema: &mut Schema| {
+        if schema.get("default").is_some_and(serde_json::Value::is_null) {
+            schema.remove("default");
+        }
+    });
+    let settings = SchemaSettings::draft2020_12().with_transform(no_null_defaults);
+    SchemaGenerator::new(settings).into_root_schema_for::<ConfigFile>()
 }
 
 /// Merges what all places say.

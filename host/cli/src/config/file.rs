@@ -90,13 +90,14 @@ pub(super) struct Providers {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Keepass {
     /// The databases by alias: what stands before the `#` of a `keepass://<alias>#<entry>:<field>` reference.
+    #[schemars(extend("propertyNames" = { "pattern": "^[^#]+$" }))]
     pub(super) aliases: Option<BTreeMap<Alias, Option<Vault>>>,
 }
 
 /// The name of a KeePass database. Any text without `#`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
-pub(super) struct Alias(#[schemars(regex(pattern = "^[^#]+$"))] String);
+pub(super) struct Alias(String);
 
 impl Alias {
     pub(super) fn into_string(self) -> String {

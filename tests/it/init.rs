@@ -1,0 +1,312 @@
+//! `loom init`: for each kind of repository, a first workflow that is valid, and that runs where its tools are.
+
+use std::path::Path;
+use std::process::Command;
+
+use loom_contract::layout;
+use loom_tests::TestEnv;
+use serde_json::Value;
+
+use crate::LOOM;
+
+fn repo(files: &[(&str, &str)]) -> TestEnv {
+    let env = TestEnv::without_workflow(LOOM);
+    for (path, text) in files {
+        env.write(path, text);
+    }
+    env.commit_all();
+    env
+}
+
+/// What `loom init` made of `files`: each job as `stage/name: step; step`. The workflow passes `loom check`.
+fn jobs_of(env: &TestEnv) -> Vec<String> {
+    let output = env.loom(&["init"]).output();
+    assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let path = env.repo().join(layout::DEFAULT_WORKFLOW);
+    assert!(stderr.contains(&format!("wrote {}\n", path.display())), "{stderr}");
+    let check = env.loom(&["check"]).output();
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(check.status.success(), "{text}\n{check:?}");
+    assert!(check.stderr.starts_with(b"loom check passed\n"), "{text}\n{check:?}");
+    let compiled = env.loom(&["compile"]).output().stdout;
+    let graph: Value = serde_json::from_slice(&compiled).unwrap();
+    let job = |node: &Value| {
+        let script: Vec<&str> = node["script"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let word = |key: &str| node[key].as_str().unwrap().to_owned();
+        format!("{}/{}: {}", word("stage"), word("id"), script.join("; "))
+    };
+    graph["nodes"].as_array().unwrap().iter().map(job).collect()
+}
+
+fn text(env: &TestEnv) -> String {
+    std::fs::read_to_string(env.repo().join(layout::DEFAULT_WORKFLOW)).unwrap()
+}
+
+/// Whether `words`, of a workflow that was just written, can be run on this machine. If not, says so.
+fn available(env: &TestEnv, words: &[&str]) -> bool {
+    let loom = env.loom(&[]);
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).env_clear().current_dir(env.repo());
+    command.envs(loom.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let found = command.output().is_ok_and(|output| output.status.success());
+    if !found {
+        println!("not run: no `{}` here", words.join(" "));
+    }
+    found
+}
+
+/// Runs the workflow, with this machine's cargo first on the PATH.
+fn passes(env: &TestEnv) {
+    let mut loom = env.loom(&["run", "--local", "--stream"]);
+    let rest = loom.command.get_envs().find(|(name, _)| *name == "PATH").and_then(|(_, path)| path);
+    let cargo = Path::new(env!("CARGO")).parent().unwrap().to_str().unwrap().to_owned();
+    let path = format!("{cargo}:{}", rest.unwrap().to_str().unwrap());
+    loom.command.env("PATH", path).env("GOTOOLCHAIN", "local").env("npm_config_offline", "true");
+    let run = loom.run();
+    assert_eq!(run.exit_code, 0, "{}\n{}", text(env), run.stderr);
+}
+
+#[test]
+fn nothing_recognised_says_hello() {
+    let env = repo(&[("README.md", "# Nothing\n")]);
+    assert_eq!(jobs_of(&env), ["check/hello: echo \"hello from $LOOM_JOB_NAME\""]);
+    let run = env.run(&[]);
+    assert_eq!(run.exit_code, 0);
+    assert_eq!(run.run.output("hello", "01"), ["hello from hello"]);
+}
+
+#[test]
+fn a_workflow_that_is_there_stays() {
+    let env = repo(&[(".loom/workflow.yml", "mine\n"), ("Cargo.toml", "[package]\nname = \"a\"\n")]);
+    let output = env.loom(&["init"]).output();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let path = env.repo().join(layout::DEFAULT_WORKFLOW);
+    assert!(stderr.starts_with(&format!("loom init: {} exists already\nhint: ", path.display())), "{stderr}");
+    assert_eq!(text(&env), "mine\n");
+    // A link that leads nowhere is something too.
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("nowhere", &path).unwrap();
+    assert_eq!(env.loom(&["init"]).output().status.code(), Some(1));
+    assert!(!env.repo().join(".loom/nowhere").exists());
+}
+
+#[test]
+fn the_root_is_found_from_below_and_is_here_without_any() {
+    let env = repo(&[("Makefile", "test:\n\ttrue\n"), ("sub/x", "")]);
+    let mut loom = env.loom(&["init"]);
+    loom.command.current_dir(env.repo().join("sub"));
+    assert!(loom.output().status.success());
+    assert!(text(&env).contains("make test"));
+
+    let env = TestEnv::without_workflow(LOOM);
+    env.write("Makefile", "test:\n\ttrue\n");
+    assert_eq!(jobs_of(&env), ["test/test: make test"]);
+}
+
+#[test]
+fn cargo() {
+    let env = repo(&[
+        ("Cargo.toml", "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2021\"\n"),
+        ("src/lib.rs", "#[test]\nfn adds() {\n    assert_eq!(1 + 1, 2);\n}\n"),
+        (".gitignore", "/target\n"),
+    ]);
+    assert_eq!(jobs_of(&env), ["test/test: cargo test"]);
+    for suggestion in
+        ["#format:\n#  stage: check\n", "#    - cargo clippy --all-targets -- --deny warnings\n"]
+    {
+        assert!(text(&env).contains(suggestion), "{}", text(&env));
+    }
+    passes(&env);
+    // What is suggested is right as it stands.
+    let uncovered =
+        text(&env).replace("\n#format", "\nformat").replace("\n#lint", "\nlint").replace("\n#  ", "\n  ");
+    env.write(".loom/workflow.yml", &uncovered);
+    assert!(env.loom(&["check"]).output().status.success(), "{uncovered}");
+}
+
+#[test]
+fn cargo_workspace_with_what_it_configures() {
+    let env = repo(&[
+        ("Cargo.toml", "[workspace]\nmembers = []\n[workspace.lints.clippy]\ntodo = \"warn\"\n"),
+        (".rustfmt.toml", "max_width = 100\n"),
+    ]);
+    assert_eq!(
+        jobs_of(&env),
+        [
+            "check/format: cargo fmt --check",
+            "check/lint: cargo clippy --workspace --all-targets -- --deny warnings",
+            "test/test: cargo test --workspace",
+        ]
+    );
+}
+
+#[test]
+fn npm() {
+    let package = r#"{ "name": "app", "version": "1.0.0", "scripts": {
+        "lint": "echo linted", "test": "node -e 'process.exit(0)'", "build": "echo built", "start": "sleep 1000" } }"#;
+    let lock = r#"{ "name": "app", "version": "1.0.0", "lockfileVersion": 3, "requires": true,
+        "packages": { "": { "name": "app", "version": "1.0.0" } } }"#;
+    let env = repo(&[("package.json", package), ("package-lock.json", lock)]);
+    assert_eq!(
+        jobs_of(&env),
+        [
+            "prepare/install: npm ci",
+            "check/lint: npm run lint",
+            "build/build: npm run build",
+            "test/test: npm test"
+        ]
+    );
+    if available(&env, &["npm", "--version"]) {
+        passes(&env);
+    }
+}
+
+#[test]
+fn node_with_other_managers() {
+    let scripts = r#""scripts": { "test": "x", "typecheck": "tsc", "format:check": "prettier" }"#;
+    for (lock, more, install, run) in [
+        ("pnpm-lock.yaml", "", Some("pnpm install --frozen-lockfile"), "pnpm run"),
+        ("yarn.lock", "", Some("yarn install --frozen-lockfile"), "yarn run"),
+        (
+            "other",
+            r#", "packageManager": "pnpm@9.0.0", "devDependencies": { "a": "1" }"#,
+            Some("pnpm install"),
+            "pnpm run",
+        ),
+        ("other", r#", "packageManager": "yarn@4.0.0""#, None, "yarn run"),
+    ] {
+        let env = repo(&[("package.json", &format!("{{ {scripts} {more} }}")), (lock, "")]);
+        let mut wanted: Vec<String> =
+            install.map(|words| format!("prepare/install: {words}")).into_iter().collect();
+        wanted.extend([
+            format!("check/format: {run} format:check"),
+            format!("check/types: {run} typecheck"),
+            format!("test/test: {run} test"),
+        ]);
+        assert_eq!(jobs_of(&env), wanted, "{lock}");
+    }
+    let env = repo(&[("package.json", &format!("{{ {scripts} }}")), ("yarn.lock", ""), (".yarnrc.yml", "")]);
+    assert_eq!(jobs_of(&env)[0], "prepare/install: yarn install --immutable");
+}
+
+#[test]
+fn node_without_checks_or_with_one_that_runs_the_others() {
+    let nothing = r#"{ "dependencies": { "a": "1" },
+        "scripts": { "test": "echo \"Error: no test specified\" && exit 1", "lint": "" } }"#;
+    let env = repo(&[("package.json", nothing)]);
+    assert_eq!(jobs_of(&env), ["check/hello: echo \"hello from $LOOM_JOB_NAME\""]);
+    let all =
+        r#"{ "scripts": { "check": "npm run lint && npm test", "lint": "x", "test": "y", "build": "z" } }"#;
+    let env = repo(&[("package.json", all)]);
+    assert_eq!(jobs_of(&env), ["check/check: npm run check", "build/build: npm run build"]);
+    let env = repo(&[("package.json", "{ nonsense"), ("Makefile", "test:\n")]);
+    let output = env.loom(&["init"]).output();
+    assert!(
+        String::from_utf8(output.stderr).unwrap().starts_with("warning: package.json is not a JSON object")
+    );
+    assert!(text(&env).contains("make test"));
+}
+
+#[test]
+fn go() {
+    let env = repo(&[
+        ("go.mod", "module example.org/app\n\ngo 1.20\n"),
+        ("app.go", "package app\n\nfunc Two() int { return 2 }\n"),
+    ]);
+    assert_eq!(jobs_of(&env), ["check/lint: go vet ./...", "test/test: go test ./..."]);
+    if available(&env, &["go", "version"]) {
+        passes(&env);
+    }
+    let env = repo(&[("go.mod", "module example.org/app\n"), (".golangci.yml", "")]);
+    assert_eq!(jobs_of(&env)[0], "check/lint: go vet ./...; golangci-lint run");
+}
+
+#[test]
+fn python() {
+    let env = repo(&[
+        (
+            "pyproject.toml",
+            "[project]\nname = \"app\"\nversion = \"1\"\n[tool.pytest.ini_options]\ntestpaths = [\"tests\"]\n",
+        ),
+        ("tests/test_app.py", "def test_two():\n    assert 1 + 1 == 2\n"),
+    ]);
+    assert_eq!(jobs_of(&env), ["test/test: python3 -m pytest"]);
+    if available(&env, &["python3", "-m", "pytest", "--version"]) {
+        passes(&env);
+    }
+    for (files, wanted) in [
+        (&[("setup.py", ""), ("pytest.ini", "[pytest]\n")][..], &["test/test: python3 -m pytest"][..]),
+        (&[("setup.cfg", "[metadata]\nname = x\n[tool:pytest]\n")], &["test/test: python3 -m pytest"]),
+        (&[("setup.py", ""), ("tests/conftest.py", "")], &["test/test: python3 -m pytest"]),
+        (&[("setup.py", "")], &["check/hello: echo \"hello from $LOOM_JOB_NAME\""]),
+        (
+            &[("pyproject.toml", "[tool.ruff.format]\n[tool.pytest]\n"), ("uv.lock", "")],
+            &[
+                "check/format: uv run --locked ruff format --check .",
+                "check/lint: uv run --locked ruff check .",
+                "test/test: uv run --locked pytest",
+            ],
+        ),
+        (
+            &[("pyproject.toml", "[tool.ruff]\n[tool.pytest]\n"), ("poetry.lock", "")],
+            &[
+                "prepare/install: poetry install",
+                "check/lint: poetry run ruff check .",
+                "test/test: poetry run pytest",
+            ],
+        ),
+    ] {
+        assert_eq!(jobs_of(&repo(files)), wanted);
+    }
+}
+
+#[test]
+fn make_wins_over_what_the_language_would_do() {
+    let makefile = "CC := cc\n.PHONY: test\nall: build\nbuild:\n\techo built\ntest: build\n\techo tested\n";
+    let env = repo(&[("Makefile", makefile), ("go.mod", "module example.org/app\n")]);
+    assert_eq!(jobs_of(&env), ["check/lint: go vet ./...", "test/test: make test"]);
+    let env = repo(&[("Makefile", makefile), (".gitignore", "x\n")]);
+    assert_eq!(jobs_of(&env), ["test/test: make test"]);
+    if available(&env, &["make", "--version"]) {
+        passes(&env);
+    }
+    // A check that runs the tests leaves nothing for the language to test.
+    let env =
+        repo(&[("GNUmakefile", "check: lint test\nlint:\ntest:\n"), ("go.mod", "module example.org/app\n")]);
+    assert_eq!(jobs_of(&env), ["check/check: make check"]);
+}
+
+#[test]
+fn task_and_just() {
+    let taskfile = "version: '3'\ntasks:\n  lint: golangci-lint run\n  test:\n    cmds: [go test]\n  check:\n    internal: true\n";
+    assert_eq!(
+        jobs_of(&repo(&[("Taskfile.yml", taskfile)])),
+        ["check/lint: task lint", "test/test: task test"]
+    );
+    let justfile =
+        "set shell := ['sh', '-c']\n\ntest *args:\n    echo {{args}}\n\n[private]\nlint:\n    true\n";
+    assert_eq!(jobs_of(&repo(&[("justfile", justfile)])), ["test/test: just test"]);
+    let env = repo(&[("Taskfile.yml", "tasks: ["), ("justfile", justfile)]);
+    let output = env.loom(&["init"]).output();
+    assert!(String::from_utf8(output.stderr).unwrap().starts_with("warning: Taskfile.yml is not valid YAML"));
+}
+
+#[test]
+fn several_languages_share_no_name() {
+    let env = repo(&[
+        ("Cargo.toml", "[package]\nname = \"app\"\nversion = \"0.1.0\"\n"),
+        ("package.json", r#"{ "scripts": { "test": "x", "lint": "y" } }"#),
+        ("package-lock.json", "{}"),
+    ]);
+    assert_eq!(
+        jobs_of(&env),
+        [
+            "prepare/node-install: npm ci",
+            "check/node-lint: npm run lint",
+            "test/cargo-test: cargo test",
+            "test/node-test: npm test",
+        ]
+    );
+}
