@@ -42,12 +42,7 @@ impl Error {
     /// An error. `code` is stable, for programs: letters, digits, `_`, `.` and `-`, for example `REGISTRY_DOWN`. `message`
     /// is a sentence fragment in lower case that says what happened, and to what.
     pub fn new(kind: ErrorKind, code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            code: code.into(),
-            message: message.into(),
-            hint: None,
-        }
+        Self { kind, code: code.into(), message: message.into(), hint: None }
     }
 
     /// Adds what the user can do about it.
@@ -99,12 +94,7 @@ impl Error {
             types::ErrorKind::Conflict => ErrorKind::Conflict,
             types::ErrorKind::Failed => ErrorKind::Failed,
         };
-        Self {
-            kind,
-            code: error.code,
-            message: error.message,
-            hint: error.hint,
-        }
+        Self { kind, code: error.code, message: error.message, hint: error.hint }
     }
 
     pub(crate) fn into_host(self) -> types::Error {
@@ -118,12 +108,7 @@ impl Error {
             ErrorKind::Conflict => types::ErrorKind::Conflict,
             ErrorKind::Failed => types::ErrorKind::Failed,
         };
-        types::Error {
-            kind,
-            code: self.code,
-            message: self.message,
-            hint: self.hint,
-        }
+        types::Error { kind, code: self.code, message: self.message, hint: self.hint }
     }
 }
 
@@ -150,10 +135,7 @@ mod tests {
     fn an_error_of_the_standard_library_brings_its_causes() {
         let port = || -> Result<u16> { "x".parse::<u16>().map_err(|error| Outer(error).into()) };
         let error = port().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "cannot read the port: invalid digit found in string"
-        );
+        assert_eq!(error.to_string(), "cannot read the port: invalid digit found in string");
         assert_eq!((error.kind(), error.code()), (ErrorKind::Failed, "FAILED"));
     }
 }

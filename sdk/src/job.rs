@@ -36,9 +36,7 @@ impl Job<'_> {
     /// # Errors
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) where the path is not UTF-8.
     pub fn workspace_path(&self) -> Result<String> {
-        crate::bindings::loom::workspace::workspace::of_job(self.0)
-            .path()
-            .map_err(Error::from_host)
+        crate::bindings::loom::workspace::workspace::of_job(self.0).path().map_err(Error::from_host)
     }
 
     /// Whether its workspace has a file or folder at `path`, relative to the workspace. Needs the capability
@@ -47,9 +45,7 @@ impl Job<'_> {
     /// # Errors
     /// [`ErrorKind::Denied`](crate::ErrorKind::Denied) where `path` leads out of the workspace.
     pub fn workspace_has(&self, path: &str) -> Result<bool> {
-        crate::bindings::loom::workspace::workspace::of_job(self.0)
-            .exists(path)
-            .map_err(Error::from_host)
+        crate::bindings::loom::workspace::workspace::of_job(self.0).exists(path).map_err(Error::from_host)
     }
 }
 

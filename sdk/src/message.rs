@@ -79,11 +79,7 @@ pub struct Message {
 impl Message {
     /// A message.
     pub fn new(level: Level, text: impl Into<String>) -> Self {
-        Self {
-            level,
-            text: text.into(),
-            attributes: Vec::new(),
-        }
+        Self { level, text: text.into(), attributes: Vec::new() }
     }
 
     /// A message about ordinary progress.

@@ -21,12 +21,7 @@ impl Command {
     /// Adds arguments.
     #[must_use]
     pub fn args<A: AsRef<str>>(self, args: impl IntoIterator<Item = A>) -> Self {
-        self.0.args(
-            &args
-                .into_iter()
-                .map(|arg| arg.as_ref().to_owned())
-                .collect::<Vec<_>>(),
-        );
+        self.0.args(&args.into_iter().map(|arg| arg.as_ref().to_owned()).collect::<Vec<_>>());
         self
     }
 
@@ -45,7 +40,8 @@ impl Command {
         self
     }
 
-    /// Sets a variable. `PATH` and names that begin with `LD_` are refused when it is started.
+    /// Sets a variable. `PATH`, `LOOM_RUN_ID`, `LOOM_JOB_ID` and names that begin with `LD_` are refused when it is
+    /// started.
     #[must_use]
     pub fn env(self, name: &str, value: &str) -> Self {
         self.0.env(name, value);

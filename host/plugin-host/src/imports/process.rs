@@ -15,6 +15,9 @@ use crate::guest::Guest;
 use crate::imports::types::{Sink, error};
 use crate::imports::workspace;
 
+/// What each process gets as it is in the job's environment: what programs are found by, and what the process is known by.
+const ALWAYS: [&str; 3] = ["PATH", RUN_VARIABLE, JOB_VARIABLE];
+
 /// A process that is to be started.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct Request {
@@ -152,23 +155,27 @@ impl Guest {
             let hint = format!("its manifest grants under `capabilities.exec`: {}", granted.join(", "));
             return Err(Error { hint: Some(hint), ..error(ErrorKind::Denied, code::PLUGIN_DENIED, message) });
         }
-        match request.env.iter().find(|(name, _)| name == "PATH" || name.starts_with("LD_")) {
-            None => Ok(()),
-            Some((name, _)) => {
+        for (name, _) in &request.env {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                let message = format!("`{}` cannot be the name of a variable", name.escape_debug());
+                return Err(error(ErrorKind::Invalid, "VARIABLE_NAME", message));
+            }
+            if ALWAYS.contains(&name.as_str()) || name.starts_with("LD_") {
                 let message = format!("the plugin `{}` may not set `{name}` for a process", self.plugin.name);
-                Err(error(ErrorKind::Denied, code::PLUGIN_DENIED, message))
+                return Err(error(ErrorKind::Denied, code::PLUGIN_DENIED, message));
             }
         }
+        Ok(())
     }
 
     /// The whole environment of a process: the job's, or what is needed to find programs and to know the process by.
     fn environment(&self, request: &Request) -> Vec<(OsString, OsString)> {
-        let always = [OsStr::new("PATH"), OsStr::new(RUN_VARIABLE), OsStr::new(JOB_VARIABLE)];
         let own = |name: &OsStr| request.env.iter().any(|(n, _)| OsStr::new(n) == name);
-        let reserved = |name: &OsStr| always.contains(&name);
-        let base = self.job.env.iter().filter(|(name, _)| reserved(name) || (request.inherits && !own(name)));
-        let set = request.env.iter().filter(|(name, _)| !reserved(OsStr::new(name)));
-        base.cloned().chain(set.map(|(name, value)| (name.into(), value.into()))).collect()
+        let base = self.job.env.iter().filter(|(name, _)| {
+            if request.inherits { !own(name) } else { ALWAYS.iter().any(|always| OsStr::new(always) == name) }
+        });
+        let set = request.env.iter().map(|(name, value)| (name.into(), value.into()));
+        base.cloned().chain(set).collect()
     }
 
     /// A process that left another one behind which holds its output open: that one is heard until the job's cleanup.

@@ -27,11 +27,20 @@ async fn a_program_that_is_not_granted_is_denied() {
 #[tokio::test]
 async fn variables_that_decide_which_code_runs_are_denied() {
     let mut job = Job::new().await;
-    for name in ["PATH", "LD_PRELOAD"] {
+    for name in ["PATH", "LD_PRELOAD", "LOOM_JOB_ID"] {
         let error = job.failure(&format!("set-env {name}")).await;
         assert_eq!(error.code, "PLUGIN_DENIED");
         assert_eq!(error.message, format!("the plugin `misbehaving` may not set `{name}` for a process"));
     }
+}
+
+#[tokio::test]
+async fn what_cannot_be_a_variable_or_an_argument_is_an_error() {
+    let mut job = Job::new().await;
+    for name in ["", "A=B", "A\0B"] {
+        assert_eq!(job.failure(&format!("set-env {name}")).await.code, "VARIABLE_NAME", "{name:?}");
+    }
+    assert_eq!(job.failure("run echo \0").await.code, "SPAWN_FAILED");
 }
 
 #[tokio::test]
