@@ -32,21 +32,20 @@ async fn a_loop_without_end_is_stopped() {
 async fn a_busy_guest_lets_others_run() {
     // One thread for both.
     let mut job = Job::new().await;
-    let started = Instant::now();
     let mut others = 0;
-    let busy = async { job.exit_code("busy 200").await };
+    let busy = job.failure("loop");
     tokio::pin!(busy);
     loop {
         tokio::select! {
             biased;
-            code = &mut busy => {
-                assert_eq!(code, 0);
+            error = &mut busy => {
+                assert_eq!(error.code, "PLUGIN_TIMEOUT");
                 break;
             }
             () = tokio::time::sleep(Duration::from_millis(1)) => others += 1,
         }
     }
-    assert!(others >= 5, "{others} in {:?}", started.elapsed());
+    assert!(others >= 3, "{others}");
 }
 
 #[tokio::test]
