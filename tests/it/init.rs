@@ -18,7 +18,8 @@ fn repo(files: &[(&str, &str)]) -> TestEnv {
     env
 }
 
-/// What `loom init` made of `files`: each job as `stage/name: step; step`. The workflow passes `loom check`.
+/// What `loom init` makes of the repository: each job as `stage/name: step; step`. The workflow passes `loom check`, and
+/// is as its schema says.
 fn jobs_of(env: &TestEnv) -> Vec<String> {
     let output = env.loom(&["init"]).output();
     assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
@@ -29,6 +30,9 @@ fn jobs_of(env: &TestEnv) -> Vec<String> {
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(check.status.success(), "{text}\n{check:?}");
     assert!(check.stderr.starts_with(b"loom check passed\n"), "{text}\n{check:?}");
+    let schema: Value = serde_json::from_slice(&env.loom(&["schema", "workflow"]).output().stdout).unwrap();
+    let value: Value = serde_saphyr::from_str(&text).unwrap();
+    assert!(jsonschema::draft202012::is_valid(&schema, &value), "{text}");
     let compiled = env.loom(&["compile"]).output().stdout;
     let graph: Value = serde_json::from_slice(&compiled).unwrap();
     let job = |node: &Value| {

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::{env, env_of_steps};
 
 /// Every format that `loom schema` lists.
-const FORMATS: [&str; 13] = [
+const FORMATS: [&str; 14] = [
+    "workflow",
     "config",
     "graph-ir",
     "events",
@@ -87,6 +88,44 @@ fn shows(config: &Value) -> bool {
     let env = env_of_steps(&["true"]);
     env.write(".loom/config.yml", &config.to_string());
     env.loom(&["config", "show"]).output().status.success()
+}
+
+#[test]
+fn workflows_are_accepted_and_refused_as_they_are_checked() {
+    let schema = schema("workflow");
+    let job = |more: Value| {
+        let mut job = json!({ "stage": "ci", "target": "linux", "script": ["true"] });
+        job.as_object_mut().unwrap().append(&mut more.as_object().unwrap().clone());
+        json!({ "version": "v1", "stages": ["ci"], "job": job })
+    };
+    for good in [
+        job(json!({})),
+        job(json!({ "variables": { "A": "1" }, "needs": [], "timeout": "10m" })),
+        job(json!({ "cache": null, "retry": { "max": 1 }, "allow_failure": true })),
+    ] {
+        assert!(accepts(&schema, &good), "{good}");
+        assert!(checks(&good), "{good}");
+    }
+    for bad in [
+        json!({ "version": "v2", "stages": ["ci"], "job": { "stage": "ci", "target": "linux", "script": ["true"] } }),
+        job(json!({ "script": [] })),
+        job(json!({ "script": [1] })),
+        job(json!({ "sript": ["true"] })),
+        job(json!({ "variables": { "A": 1 } })),
+        job(json!({ "target": "windows" })),
+    ] {
+        assert!(!accepts(&schema, &bad), "{bad}");
+        assert!(!checks(&bad), "{bad}");
+    }
+    // So is an example.
+    let text = include_str!("../../examples/hello/.loom/workflow.yml");
+    let hello: Value = serde_saphyr::from_str(text).unwrap();
+    assert!(accepts(&schema, &hello), "{hello}");
+}
+
+/// Whether `loom check` passes `workflow`. JSON is YAML.
+fn checks(workflow: &Value) -> bool {
+    env(&workflow.to_string()).loom(&["check"]).output().status.success()
 }
 
 #[test]

@@ -120,6 +120,8 @@ pub(crate) enum Config {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
+    /// A workflow file
+    Workflow,
     /// A config file
     Config,
     /// What `loom compile` prints

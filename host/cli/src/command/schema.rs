@@ -1,28 +1,34 @@
 //! `loom schema`.
 
 use loom_contract::schema;
+use serde_json::Value;
 
 use crate::args::Format;
 use crate::config;
 
 pub(crate) fn schema(format: Format) -> i32 {
     let schema = match format {
-        Format::Config => config::json_schema(),
-        Format::GraphIr => schema::of(schema::Format::GraphIr),
-        Format::Events => schema::of(schema::Format::Events),
-        Format::Receipt => schema::of(schema::Format::Receipt),
-        Format::CheckReceipt => schema::of(schema::Format::CheckReceipt),
-        Format::RunSummary => schema::of(schema::Format::RunSummary),
-        Format::PipelineSummary => schema::of(schema::Format::PipelineSummary),
-        Format::PipelineManifest => schema::of(schema::Format::PipelineManifest),
-        Format::JobSummary => schema::of(schema::Format::JobSummary),
-        Format::JobManifest => schema::of(schema::Format::JobManifest),
-        Format::StepSummary => schema::of(schema::Format::StepSummary),
-        Format::SectionSummary => schema::of(schema::Format::SectionSummary),
-        Format::PhaseReport => schema::of(schema::Format::PhaseReport),
+        Format::Workflow => loom_workflow::json_schema(),
+        Format::Config => config::json_schema().to_value(),
+        Format::GraphIr => contract(schema::Format::GraphIr),
+        Format::Events => contract(schema::Format::Events),
+        Format::Receipt => contract(schema::Format::Receipt),
+        Format::CheckReceipt => contract(schema::Format::CheckReceipt),
+        Format::RunSummary => contract(schema::Format::RunSummary),
+        Format::PipelineSummary => contract(schema::Format::PipelineSummary),
+        Format::PipelineManifest => contract(schema::Format::PipelineManifest),
+        Format::JobSummary => contract(schema::Format::JobSummary),
+        Format::JobManifest => contract(schema::Format::JobManifest),
+        Format::StepSummary => contract(schema::Format::StepSummary),
+        Format::SectionSummary => contract(schema::Format::SectionSummary),
+        Format::PhaseReport => contract(schema::Format::PhaseReport),
     };
     // A schema is made of texts and numbers: serialising cannot fail.
     let mut text = serde_json::to_vec_pretty(&schema).unwrap_or_default();
     text.push(b'\n');
     super::print(&text)
+}
+
+fn contract(format: schema::Format) -> Value {
+    schema::of(format).to_value()
 }
