@@ -43,7 +43,7 @@ pub(crate) use self::secrets::{Secret, Secrets};
 pub(crate) use self::services::{Service, Services};
 pub(crate) use self::timeout::Timeout;
 pub(crate) use self::value::{Reader, Text};
-pub(crate) use self::variables::{Variable, Variables};
+pub(crate) use self::variables::{MOST_VALUE, Variable, Variables};
 
 use crate::diagnostic::{Pointer, quoted};
 use crate::source::{Span, Spanned};
@@ -66,7 +66,7 @@ pub(crate) struct Document {
     pub(crate) stages: Option<Vec<Spanned<Text>>>,
     pub(crate) include: Vec<Include>,
     pub(crate) variables: Variables,
-    /// How much text the variables are, in bytes.
+    /// What a copy of the variables costs at most.
     pub(crate) variables_weight: usize,
     pub(crate) default: Option<Job>,
     /// Jobs and templates, in the order of the file.
@@ -128,7 +128,7 @@ impl Document {
                 "workflow" => workflow_rules::read(value, &place, reader),
                 "variables" => {
                     document.variables = variables::read(value, &place, reader);
-                    document.variables_weight = value.span.len();
+                    document.variables_weight = entry.weight();
                 }
                 "default" => document.default = Job::read_default(entry, &place, reader),
                 _ => document.jobs.extend(read_job(entry, &place, reader)),

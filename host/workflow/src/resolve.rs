@@ -18,7 +18,9 @@ use crate::workflow::{Known, Workflow};
 
 /// How many bytes of definitions may be copied while inheritance is applied: far more than any workflow needs, far less
 /// than a hostile one would take.
-const MOST_BYTES: usize = 64 * 1024 * 1024;
+const MOST_MIB: usize = 32;
+/// How many jobs and templates a workflow may define, and how many jobs these may make.
+const MOST_JOBS: usize = 10_000;
 
 /// Reads the root file, which `sources` holds already, and everything that it includes.
 pub(crate) fn resolve(
@@ -32,7 +34,12 @@ pub(crate) fn resolve(
     if layers.jobs.iter().all(Job::is_template) && !problems.has_errors() {
         problems.error(layers.start, Pointer::Root, "add at least one job that is no template");
     }
-    let mut budget = Budget { left: MOST_BYTES };
+    if let Some(job) = layers.jobs.get(MOST_JOBS) {
+        let hint = format!("shorten the workflow: it has more than {MOST_JOBS} jobs and templates");
+        problems.error(job.name.span, Pointer::Root.key(&job.name.value), hint);
+        return None;
+    }
+    let mut budget = Budget { left: MOST_MIB * 1024 * 1024 };
     let parents = inherit::parents(&layers.jobs, complete, &mut budget, problems);
 
     let mut base = Job::empty(Spanned::new("default".into(), Span::default()));
@@ -111,7 +118,12 @@ impl Jobs {
             return Some(());
         };
         for matrix in parallel.combinations() {
-            if !budget.spend(definition.weight, &definition, problems) {
+            if !budget.spend(definition.weight.saturating_sub(parallel.weight), &definition, problems) {
+                return None;
+            }
+            if self.list.len() >= MOST_JOBS {
+                let hint = format!("list fewer values: the workflow has more than {MOST_JOBS} jobs");
+                problems.error(parallel.span, Pointer::Root.key(&name).key("parallel"), hint);
                 return None;
             }
             let id = matrix_id(&name, &matrix);
@@ -277,7 +289,7 @@ impl Budget {
         self.left = self.left.saturating_sub(bytes);
         if !fits {
             let hint =
-                format!("inherit less: with what they take over, the jobs have more than {MOST_BYTES} bytes");
+                format!("inherit less: with what they take over, the jobs take more than {MOST_MIB} MiB");
             problems.error(job.name.span, Pointer::Root.key(&job.name.value), hint);
         }
         fits

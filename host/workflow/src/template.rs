@@ -27,34 +27,18 @@ impl Template {
     /// Reads `text`. A `$` that neither a name, `{` nor `$` follows is a dollar sign.
     pub(crate) fn parse(text: &str) -> Result<Self, BadReference> {
         let mut template = Self::default();
-        let mut rest = text;
-        while let Some(at) = rest.find('$') {
-            let (before, dollar) = rest.split_at(at);
-            template.push_text(before);
-            let after = &dollar[1..];
-            if let Some(after) = after.strip_prefix('$') {
-                template.push_text("$");
-                rest = after;
-            } else if let Some(braced) = after.strip_prefix('{') {
-                let name = &braced[..name_len(braced)];
-                let Some(after) = braced[name.len()..].strip_prefix('}').filter(|_| !name.is_empty()) else {
-                    let end = dollar.find('}').map_or(dollar.len(), |at| at + 1);
-                    return Err(BadReference(dollar[..end].to_owned()));
-                };
-                template.parts.push(Part::Reference { name: name.to_owned(), braced: true });
-                rest = after;
-            } else {
-                let (name, after) = after.split_at(name_len(after));
-                if name.is_empty() {
-                    template.push_text("$");
-                } else {
-                    template.parts.push(Part::Reference { name: name.to_owned(), braced: false });
-                }
-                rest = after;
+        scan(text, |piece| match piece {
+            Piece::Text(text) => template.push_text(text),
+            Piece::Reference { name, braced } => {
+                template.parts.push(Part::Reference { name: name.to_owned(), braced });
             }
-        }
-        template.push_text(rest);
+        })?;
         Ok(template)
+    }
+
+    /// Whether [`parse`](Self::parse) can read `text`, without the memory that it takes.
+    pub(crate) fn check(text: &str) -> Result<(), BadReference> {
+        scan(text, |_| ())
     }
 
     /// A text without references, whatever it holds.
@@ -103,7 +87,12 @@ impl Template {
         resolved
     }
 
-    /// How many bytes it takes at least.
+    /// About how many bytes it takes in memory.
+    pub(crate) fn weight(&self) -> usize {
+        self.len() + self.parts.len() * (size_of::<Part>() + 16)
+    }
+
+    /// How long its text is, in bytes, at least.
     pub(crate) fn len(&self) -> usize {
         self.parts
             .iter()
@@ -159,6 +148,42 @@ impl fmt::Display for Template {
         }
         Ok(())
     }
+}
+
+/// A part of a text as it stands there.
+enum Piece<'t> {
+    Text(&'t str),
+    Reference { name: &'t str, braced: bool },
+}
+
+fn scan<'t>(text: &'t str, mut take: impl FnMut(Piece<'t>)) -> Result<(), BadReference> {
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        let (before, dollar) = rest.split_at(at);
+        take(Piece::Text(before));
+        let after = &dollar[1..];
+        if let Some(after) = after.strip_prefix('$') {
+            take(Piece::Text("$"));
+            rest = after;
+        } else if let Some(braced) = after.strip_prefix('{') {
+            let name = &braced[..name_len(braced)];
+            let Some(after) = braced[name.len()..].strip_prefix('}').filter(|_| !name.is_empty()) else {
+                let end = dollar.find('}').map_or(dollar.len(), |at| at + 1);
+                return Err(BadReference(dollar[..end].to_owned()));
+            };
+            take(Piece::Reference { name, braced: true });
+            rest = after;
+        } else {
+            let (name, after) = after.split_at(name_len(after));
+            take(match name {
+                "" => Piece::Text("$"),
+                name => Piece::Reference { name, braced: false },
+            });
+            rest = after;
+        }
+    }
+    take(Piece::Text(rest));
+    Ok(())
 }
 
 fn is_name_start(char: char) -> bool {

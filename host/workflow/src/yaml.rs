@@ -13,6 +13,10 @@ use crate::source::{Sources, Span};
 /// How many lists and mappings may stand inside each other.
 const MOST_DEPTH: usize = 64;
 
+/// How many keys and values the files of a workflow may have together: twice as many as a large one, and no more memory
+/// than any machine has.
+pub(crate) const MOST_VALUES: usize = 200_000;
+
 const EXTENDS_INSTEAD: &str = "reuse definitions with `extends` instead";
 
 /// A value.
@@ -51,6 +55,29 @@ pub(crate) struct Entry {
     pub(crate) key: String,
     pub(crate) key_span: Span,
     pub(crate) value: Node,
+}
+
+/// What one value takes beside its text, in bytes, wherever it is kept.
+const VALUE_WEIGHT: usize = 64;
+
+impl Entry {
+    /// About how many bytes the key and its value take wherever they are kept. Calls itself at most as deep as a file
+    /// nests.
+    pub(crate) fn weight(&self) -> usize {
+        VALUE_WEIGHT + self.key_span.len() + self.value.weight()
+    }
+}
+
+impl Node {
+    pub(crate) fn weight(&self) -> usize {
+        let inside = match &self.kind {
+            Kind::Scalar(scalar) => scalar.text.len(),
+            Kind::List(items) => items.iter().map(Self::weight).sum(),
+            Kind::Map(entries) => entries.iter().map(Entry::weight).sum(),
+            Kind::Refused => 0,
+        };
+        VALUE_WEIGHT + inside
+    }
 }
 
 /// What a plain scalar means in YAML 1.2.
@@ -107,8 +134,9 @@ fn is_number(text: &str) -> bool {
     mantissa_fits && exponent_fits
 }
 
-/// Reads the text of `file`. `None` where nothing can be made of it, which has then been reported.
-pub(crate) fn parse(sources: &Sources, file: u32, problems: &mut Problems) -> Option<Node> {
+/// Reads the text of `file`, of whose keys and values at most `left` are read; as many are taken from it. `None` where
+/// nothing can be made of the file, which has then been reported.
+pub(crate) fn parse(sources: &Sources, file: u32, left: &mut usize, problems: &mut Problems) -> Option<Node> {
     let text = sources.text(file);
     let whole = Span::new(file, 0..0);
     let (size, most) = (sources.size(file), Sources::MOST_BYTES);
@@ -130,7 +158,7 @@ pub(crate) fn parse(sources: &Sources, file: u32, problems: &mut Problems) -> Op
         flow_nesting_limit: MOST_DEPTH,
         block_nesting_limit: MOST_DEPTH,
     };
-    let mut builder = Builder { sources, file, problems, open: Vec::new(), root: None, documents: 0 };
+    let mut builder = Builder { sources, file, left, problems, open: Vec::new(), root: None, documents: 0 };
     for event in Parser::new_from_str_with_options(text, options) {
         let flow = match event {
             Ok((event, span)) => {
@@ -178,6 +206,7 @@ struct EventSpan {
 struct Builder<'a> {
     sources: &'a Sources,
     file: u32,
+    left: &'a mut usize,
     problems: &'a mut Problems,
     open: Vec<Open>,
     root: Option<Node>,
@@ -222,6 +251,22 @@ impl Builder<'_> {
             self.problems.error(span.tag.unwrap_or(span.node), pointer, hint);
         }
         let span = span.node;
+        let is_value = matches!(
+            event,
+            Event::Scalar(..)
+                | Event::Alias(_)
+                | Event::UnresolvedAlias(_)
+                | Event::SequenceStart(..)
+                | Event::MappingStart(..)
+        );
+        if is_value && *self.left == 0 {
+            let hint = format!(
+                "shorten the workflow: with what it includes, it has more than {MOST_VALUES} keys and values"
+            );
+            self.problems.error(span, Pointer::Root, hint);
+            return Flow::Stop;
+        }
+        *self.left -= usize::from(is_value);
         match event {
             Event::DocumentStart(..) => {
                 self.documents += 1;

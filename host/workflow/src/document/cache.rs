@@ -251,7 +251,7 @@ fn read_key(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Ke
 
 /// Whether `text` has only whole references; a broken one is reported.
 fn check_template(text: &str, span: Span, at: &Pointer<'_>, reader: &mut Reader<'_>) -> bool {
-    let Err(BadReference(bad)) = Template::parse(text) else {
+    let Err(BadReference(bad)) = Template::check(text) else {
         return true;
     };
     reader.error(span, at, super::variables::bad_reference(&bad));

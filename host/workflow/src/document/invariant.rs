@@ -1,6 +1,7 @@
 //! `invariant`: any mapping. Loom keeps it and gives it no meaning.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -13,7 +14,7 @@ use crate::yaml::{Entry, Kind, Meaning, Node, Scalar};
 #[derive(Debug, Clone)]
 pub(crate) struct Invariant {
     pub(crate) span: Span,
-    pub(crate) data: BTreeMap<String, Data>,
+    pub(crate) data: Arc<BTreeMap<String, Data>>,
 }
 
 /// A value without a meaning of its own.
@@ -21,13 +22,13 @@ pub(crate) struct Invariant {
 pub(crate) enum Data {
     Plain(Value),
     List(Vec<Data>),
-    Map(BTreeMap<String, Data>),
+    Map(Arc<BTreeMap<String, Data>>),
 }
 
 impl Invariant {
     pub(super) fn merge(&mut self, nearer: &Self) {
         self.span = nearer.span;
-        merge(&mut self.data, &nearer.data);
+        merge(Arc::make_mut(&mut self.data), &nearer.data);
     }
 
     /// The mapping as JSON.
@@ -40,7 +41,7 @@ impl Invariant {
 fn merge(below: &mut BTreeMap<String, Data>, nearer: &BTreeMap<String, Data>) {
     for (key, value) in nearer {
         match (below.get_mut(key), value) {
-            (Some(Data::Map(below)), Data::Map(nearer)) => merge(below, nearer),
+            (Some(Data::Map(below)), Data::Map(nearer)) => merge(Arc::make_mut(below), nearer),
             (Some(below), nearer) => below.clone_from(nearer),
             (None, nearer) => {
                 below.insert(key.clone(), nearer.clone());
@@ -64,7 +65,7 @@ pub(super) fn json(data: &Data) -> Value {
 
 pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Invariant> {
     let entries = reader.map(node, at, "set invariant to a mapping")?;
-    Some(Invariant { span: node.span, data: map(entries) })
+    Some(Invariant { span: node.span, data: Arc::new(map(entries)) })
 }
 
 fn map(entries: &[Entry]) -> BTreeMap<String, Data> {
@@ -76,7 +77,7 @@ pub(super) fn data(node: &Node) -> Data {
     match &node.kind {
         Kind::Scalar(scalar) => Data::Plain(plain(scalar)),
         Kind::List(items) => Data::List(items.iter().map(data).collect()),
-        Kind::Map(entries) => Data::Map(map(entries)),
+        Kind::Map(entries) => Data::Map(Arc::new(map(entries))),
         Kind::Refused => Data::Plain(Value::Null),
     }
 }

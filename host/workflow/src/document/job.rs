@@ -66,7 +66,7 @@ pub(crate) struct Job {
     pub(crate) allow_failure: Option<Spanned<bool>>,
     pub(crate) parallel: Option<Arc<Parallel>>,
     pub(crate) provider: Option<Spanned<Text>>,
-    /// How much text it and all that it inherits are, in bytes: what a copy costs at most.
+    /// What a copy of it, with all that it inherits, costs at most: [`Entry::weight`].
     pub(crate) weight: usize,
 }
 
@@ -146,7 +146,7 @@ impl Job {
         let entries = reader.map(&entry.value, at, &hint)?;
         let mut job = Self::empty(Spanned::new(entry.key.as_str().into(), entry.key_span));
         job.span = entry.key_span.to(entry.value.span);
-        job.weight = job.span.len();
+        job.weight = entry.weight();
         for entry in entries {
             let place = at.key(&entry.key);
             if is_keyword(&entry.key) {
@@ -164,7 +164,7 @@ impl Job {
         let entries = reader.map(&entry.value, at, hint)?;
         let mut job = Self::empty(Spanned::new("default".into(), entry.key_span));
         job.span = entry.key_span.to(entry.value.span);
-        job.weight = job.span.len();
+        job.weight = entry.weight();
         for entry in entries {
             let place = at.key(&entry.key);
             if DEFAULT_KEYWORDS.contains(&entry.key.as_str()) {

@@ -20,6 +20,8 @@ pub(crate) struct Parallel {
     pub(crate) span: Span,
     /// Each makes all combinations of its variables' values.
     pub(crate) matrix: Vec<BTreeMap<Text, Vec<Text>>>,
+    /// What it takes: its jobs share it.
+    pub(crate) weight: usize,
 }
 
 impl Parallel {
@@ -66,7 +68,7 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
             "add required key matrix: a list of {NAME: [<value>, ...]} entries",
         );
     }
-    Some(Parallel { span: node.span, matrix: matrix? })
+    Some(Parallel { span: node.span, matrix: matrix?, weight: node.weight() })
 }
 
 fn read_matrix(
@@ -144,7 +146,7 @@ fn read_values(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option
 
 fn read_value(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Spanned<Text>> {
     let value = reader.text(node, at, VALUES)?;
-    if let Err(BadReference(text)) = Template::parse(&value.value) {
+    if let Err(BadReference(text)) = Template::check(&value.value) {
         reader.error(value.span, at, bad_reference(&text));
         return None;
     }

@@ -11,6 +11,9 @@ use crate::yaml::Node;
 /// What names of variables and secrets look like.
 pub(super) const NAME_PATTERN: &str = "^[A-Z_][A-Z0-9_]*$";
 
+/// The longest value, in bytes: a longer one cannot be handed to a program on Linux.
+pub(crate) const MOST_VALUE: usize = 128 * 1024;
+
 /// Variables by name.
 pub(crate) type Variables = BTreeMap<Text, Variable>;
 
@@ -33,7 +36,12 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Va
         let Some(value) = reader.text(&entry.value, &place, &hint) else {
             continue;
         };
-        if let Err(BadReference(text)) = Template::parse(&value.value) {
+        if value.value.len() > MOST_VALUE {
+            let hint = format!("shorten the value: it has more than {MOST_VALUE} bytes");
+            reader.error(value.span, &place, hint);
+            continue;
+        }
+        if let Err(BadReference(text)) = Template::check(&value.value) {
             reader.error(value.span, &place, bad_reference(&text));
             continue;
         }

@@ -9,7 +9,7 @@ use crate::resolve::Owners;
 use crate::workflow::{Job, Known, Workflow};
 
 /// How many needs a plan may have. Matrices that need each other multiply them.
-const MOST_NEEDS: usize = 1_000_000;
+const MOST_NEEDS: usize = 200_000;
 
 /// The places of all jobs in stage order, then in the order of the file.
 pub(super) fn stage_order(workflow: &Workflow) -> Vec<usize> {

@@ -6,15 +6,13 @@ use loom_contract::graph_ir::Variable;
 
 use super::{Template, route};
 use crate::diagnostic::{Pointer, Problems, chain};
-use crate::document::Variables;
+use crate::document::{MOST_VALUE, Variables};
 use crate::resolve::Owners;
 use crate::source::Span;
 use crate::workflow::Job;
 
-/// The longest value: a longer one cannot be handed to a program on Linux.
-const MOST_VALUE: usize = 128 * 1024;
-/// How many bytes the values of all jobs may take, so that references cannot blow up a small file.
-const MOST_BYTES: usize = 64 * 1024 * 1024;
+/// How much the values of all jobs may take, so that references cannot blow up a small file.
+const MOST_MIB: usize = 16;
 
 /// What a job's variables come to.
 pub(super) struct Resolved {
@@ -54,7 +52,7 @@ pub(super) struct Resolver<'p> {
 
 impl<'p> Resolver<'p> {
     pub(super) fn new(problems: &'p mut Problems) -> Self {
-        Self { problems, bytes_left: MOST_BYTES }
+        Self { problems, bytes_left: MOST_MIB * 1024 * 1024 }
     }
 
     /// The variables of `job` and of its services, with the references resolved that can be.
@@ -108,6 +106,10 @@ impl<'p> Resolver<'p> {
         known: &HashMap<&'static str, Template>,
         owners: &Owners,
     ) -> Vec<Template> {
+        // It is too much already, and that has been reported.
+        if self.bytes_left == 0 {
+            return vec![Template::default(); variables.len()];
+        }
         // A value that cannot be read has been reported where it stands.
         let raw: Vec<Template> = variables
             .values()
@@ -170,14 +172,18 @@ impl<'p> Resolver<'p> {
         name: &str,
         owners: &Owners,
     ) -> Template {
-        let size = template.len()
-            + template.refs().filter_map(&lookup).map(Template::len).fold(0, usize::saturating_add);
+        let sum = |measure: fn(&Template) -> usize| {
+            let inside = template.refs().filter_map(&lookup).map(measure);
+            inside.fold(measure(template), usize::saturating_add)
+        };
+        let (size, weight) = (sum(Template::len), sum(Template::weight));
         let hint = if size > MOST_VALUE {
             format!("shorten the value: with its references filled in it has more than {MOST_VALUE} bytes")
-        } else if size > self.bytes_left {
-            format!("refer to less: the variables of all jobs take more than {MOST_BYTES} bytes together")
+        } else if weight > self.bytes_left {
+            self.bytes_left = 0;
+            format!("refer to less: the variables of all jobs take more than {MOST_MIB} MiB together")
         } else {
-            self.bytes_left -= size;
+            self.bytes_left -= weight;
             return template.resolve(lookup);
         };
         self.problems.error(span, pointer(owners, span, name), hint);

@@ -11,7 +11,9 @@ use crate::yaml;
 /// How many files may include each other in a row.
 const MOST_DEPTH: usize = 16;
 /// How many bytes all included files may have together.
-const MOST_BYTES: usize = 64 * 1024 * 1024;
+const MOST_BYTES: usize = 16 * 1024 * 1024;
+/// How many files may be included.
+const MOST_FILES: usize = 1000;
 
 /// What was read.
 pub(super) struct Read {
@@ -23,9 +25,11 @@ pub(super) struct Read {
 
 /// Reads all files. `None` where nothing can be made of the root file.
 pub(super) fn read(sources: &mut Sources, loader: &dyn Loader, problems: &mut Problems) -> Option<Read> {
-    let root = parse(sources, 0, Role::Root, problems)?;
+    let mut left = yaml::MOST_VALUES;
+    let root = parse(sources, 0, Role::Root, &mut left, problems)?;
     let seen = HashSet::new();
-    let mut files = Files { sources, loader, problems, seen, done: Vec::new(), bytes: 0, complete: true };
+    let mut files =
+        Files { sources, loader, problems, seen, done: Vec::new(), bytes: 0, left, complete: true };
     files.include(&root, &mut Vec::new());
     let Files { mut done, complete, .. } = files;
     done.push(root);
@@ -35,9 +39,15 @@ pub(super) fn read(sources: &mut Sources, loader: &dyn Loader, problems: &mut Pr
     Some(Read { files: done, complete })
 }
 
-fn parse(sources: &Sources, file: u32, role: Role, problems: &mut Problems) -> Option<Document> {
+fn parse(
+    sources: &Sources,
+    file: u32,
+    role: Role,
+    left: &mut usize,
+    problems: &mut Problems,
+) -> Option<Document> {
     let before = problems.errors();
-    let tree = yaml::parse(sources, file, problems)?;
+    let tree = yaml::parse(sources, file, left, problems)?;
     let refused = problems.errors() > before;
     let mut document = Document::read(&tree, role, &mut Reader::new(problems))?;
     if refused {
@@ -54,6 +64,8 @@ struct Files<'a> {
     seen: HashSet<Text>,
     done: Vec<Document>,
     bytes: usize,
+    /// How many keys and values may still be read.
+    left: usize,
     complete: bool,
 }
 
@@ -84,6 +96,11 @@ impl Files<'_> {
             if !self.seen.insert(local.value.clone()) {
                 continue;
             }
+            if self.seen.len() > MOST_FILES {
+                self.complete = false;
+                at(self.problems, format!("include less: at most {MOST_FILES} files are read"));
+                return;
+            }
             let text = match self.loader.load(&local.value) {
                 Ok(text) => text,
                 Err(error) => {
@@ -103,7 +120,8 @@ impl Files<'_> {
                 return;
             }
             let file = self.sources.add(&local.value, &text);
-            let Some(included) = parse(self.sources, file, Role::Included, self.problems) else {
+            let Some(included) = parse(self.sources, file, Role::Included, &mut self.left, self.problems)
+            else {
                 self.complete = false;
                 continue;
             };

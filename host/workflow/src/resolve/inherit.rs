@@ -73,6 +73,7 @@ impl Walk<'_> {
         let mut merged = Job::empty(job.name.clone());
         merged.span = job.span;
         let mut depth = 0;
+        let mut fits = true;
         self.set(place, State::Open);
         self.path.push(place);
         for parent in job.extends.as_deref().unwrap_or_default() {
@@ -90,12 +91,12 @@ impl Walk<'_> {
                 continue;
             };
             if !self.budget.spend(inherited.weight, job, self.problems) {
+                fits = false;
                 break;
             }
             merged.merge(inherited);
         }
         self.path.pop();
-        let fits = self.budget.spend(job.weight, job, self.problems);
         merged.merge(job);
         self.set(place, State::Done { job: fits.then(|| Box::new(merged)), depth });
     }

@@ -61,7 +61,7 @@ fn to_json(text: &str) -> Option<Value> {
     let mut sources = Sources::default();
     let mut problems = Problems::default();
     let file = sources.add("w.yml", text);
-    let tree = yaml::parse(&sources, file, &mut problems)?;
+    let tree = yaml::parse(&sources, file, &mut yaml::MOST_VALUES.clone(), &mut problems)?;
     (!problems.has_errors()).then(|| invariant::json(&invariant::data(&tree)))
 }
 
