@@ -48,6 +48,21 @@ fn bad_workflows_give_their_errors() {
     });
 }
 
+/// The example is split into files; in one file it is the fixture `stage0`.
+#[test]
+fn the_stage0_example_means_what_it_does_in_one_file() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let example = top.join("examples/stage0");
+    let text = fs_err::read_to_string(example.join(".loom/workflow.yml")).unwrap();
+    let loaded = load(".loom/workflow.yml", &text, &Beside(example));
+    assert_eq!(loaded.diagnostics.render_short(), "");
+    let plan = loaded.plan.unwrap();
+    let expected = fs_err::read_to_string(top.join("tests/fixtures/ok/stage0.json")).unwrap();
+    assert_eq!(serde_json::to_string_pretty(&plan.graph_ir()).unwrap() + "\n", expected);
+    let refused: Vec<&str> = plan.not_executable().iter().map(|item| item.hint.as_str()).collect();
+    assert!(refused.iter().any(|hint| hint.contains("`secrets` from job `test-services`")), "{refused:#?}");
+}
+
 fn for_each(folder: &str, extension: &str, show: impl Fn(&str, &str, &Beside) -> String) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(folder);
     let mut cases: Vec<PathBuf> = fs_err::read_dir(&folder)
