@@ -225,6 +225,28 @@ fn many_jobs_and_needs() {
         format!("j{number}: {{stage: ci, script: [x], cache: {{key: k{number}, paths: [p]}}}}\n")
     });
     read("one path in many caches", &shared);
+    let chained = numbered(
+        JOBS - 1,
+        &format!("{HEAD}j: {{stage: ci, script: [x], cache: {{paths: [p]}}}}\n"),
+        "",
+        |number| {
+            format!(
+                "j{number}: {{stage: ci, script: [x], cache: {{key: k{number}, paths: [p]}}, needs: [j{}]}}\n",
+                number.max(1) - 1
+            )
+        },
+    );
+    let chained = chained.replace("paths: [p]}, needs: [j0]}\nj1:", "paths: [p]}}\nj1:");
+    assert!(read("one path in a chain of caches", &chained).plan.is_some());
+    let names = |from: usize| {
+        (from..from + 30_000).map(|number| format!("  - {{name: c{number}}}\n")).collect::<String>()
+    };
+    let caches = format!(
+        "version: v1\nstages: [ci]\ndefault:\n  target: linux\n  cache:\n{}job:\n  stage: ci\n  script: [x]\n  cache:\n{}",
+        names(0),
+        names(30_000)
+    );
+    refused("many named caches", &caches, "add required key paths");
 }
 
 #[test]

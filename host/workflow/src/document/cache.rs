@@ -1,6 +1,6 @@
 //! `cache`: what is kept from run to run. One cache, a list of named ones, or none.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use loom_contract::graph_ir::{CachePolicy, When};
 
@@ -65,9 +65,11 @@ impl Cache {
         match (&mut *self, nearer) {
             (Self::One(below), Self::One(nearer)) => below.merge(nearer),
             (Self::List(below), Self::List(nearer)) => {
+                let by_name: HashMap<&str, &Entry> =
+                    below.iter().filter_map(|entry| Some((&*entry.name.as_ref()?.value, entry))).collect();
                 let merged = nearer.iter().map(|nearer| {
-                    let same = below.iter().find(|below| below.is_named_as(nearer)).cloned();
-                    let mut entry = same.unwrap_or_default();
+                    let same = nearer.name.as_ref().and_then(|name| by_name.get(&*name.value));
+                    let mut entry = same.map(|entry| (*entry).clone()).unwrap_or_default();
                     entry.merge(nearer);
                     entry
                 });
@@ -114,13 +116,6 @@ impl Entry {
         replace(&mut self.fallback_keys, &nearer.fallback_keys);
         replace(&mut self.policy, &nearer.policy);
         replace(&mut self.when, &nearer.when);
-    }
-
-    fn is_named_as(&self, other: &Self) -> bool {
-        match (&self.name, &other.name) {
-            (Some(ours), Some(theirs)) => ours.value == theirs.value,
-            _ => false,
-        }
     }
 
     pub(crate) fn is_disabled(&self) -> bool {

@@ -17,6 +17,8 @@ pub(super) fn warn_of_shared_paths(
     problems: &mut Problems,
 ) {
     let jobs: Vec<&Job> = order.iter().filter_map(|place| workflow.jobs.get(*place)).collect();
+    // A bound, not a promise: a warning is not worth walking a huge graph for every pair.
+    let mut left = 200_000;
     let mut keepers: HashMap<(Option<usize>, &str), Keeper<'_>> = HashMap::new();
     for (rank, job) in jobs.iter().enumerate() {
         if route::provider(&job.definition) != route::HOST {
@@ -34,7 +36,10 @@ pub(super) fn warn_of_shared_paths(
                     keepers.insert((job.stage, path), keeper);
                     continue;
                 };
-                if first.key() == keeper.key() || first.rank == rank || waits(rank, first.rank, needs) {
+                if first.key() == keeper.key()
+                    || first.rank == rank
+                    || waits(rank, first.rank, needs, &mut left)
+                {
                     continue;
                 }
                 let hint = format!(
@@ -72,18 +77,16 @@ impl<'a> Keeper<'a> {
     }
 }
 
-/// Whether one of two jobs waits for the other in the end.
-fn waits(one: usize, other: usize, needs: &[Vec<Needed>]) -> bool {
-    let reaches = |from: usize, to: usize| {
-        // A bound, not a promise: a warning is not worth walking a huge graph for every pair.
-        let mut left = 10_000;
+/// Whether one of two jobs waits for the other in the end. Looks at no more than `left` needs.
+fn waits(one: usize, other: usize, needs: &[Vec<Needed>], left: &mut usize) -> bool {
+    let mut reaches = |from: usize, to: usize| {
         let mut open = vec![from];
         let mut seen = std::collections::HashSet::new();
         while let Some(at) = open.pop() {
-            if at == to || left == 0 {
+            if at == to || *left == 0 {
                 return true;
             }
-            left -= 1;
+            *left -= 1;
             if seen.insert(at) {
                 open.extend(needs.get(at).into_iter().flatten().map(|need| need.rank));
             }
