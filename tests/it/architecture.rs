@@ -55,6 +55,55 @@ fn the_arrows_are_those_of_the_table() {
     assert_eq!(found, table);
 }
 
+/// The licences under which we take others' work. Each alternative (`OR`) of a crate's expression counts.
+const LICENCES: [&str; 11] = [
+    "MIT",
+    "MIT-0",
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "BSL-1.0",
+    "CC0-1.0",
+    "Unicode-3.0",
+    "Unlicense",
+    "Zlib",
+];
+
+/// Crates that must not come back: archived, unsound, or silent about mistakes.
+const BANNED: [&str; 4] = ["serde_yaml", "serde_yml", "tokio-tar", "openssl"];
+
+#[test]
+fn dependencies_are_licensed_come_from_the_registry_and_are_not_banned() {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        // What other systems need has not been downloaded.
+        .args(["--filter-platform", &format!("{}-unknown-linux-gnu", std::env::consts::ARCH)])
+        .current_dir(top())
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut broken = Vec::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        let name = package["name"].as_str().unwrap();
+        let licence =
+            package["license"].as_str().unwrap_or("none").replace(['(', ')'], "").replace('/', " OR ");
+        // Each part that is joined by AND must offer one that we take.
+        let taken =
+            licence.split(" AND ").all(|part| part.split(" OR ").any(|l| LICENCES.contains(&l.trim())));
+        if !taken {
+            broken.push(format!("{name}: licence {licence}"));
+        }
+        if package["source"].as_str().is_some_and(|source| !source.starts_with("registry+")) {
+            broken.push(format!("{name}: not from the registry"));
+        }
+        if BANNED.contains(&name) {
+            broken.push(format!("{name}: banned"));
+        }
+    }
+    assert_eq!(broken, [""; 0]);
+}
+
 /// Words that only some files may hold: in code, with tests left out.
 const DOORS: [(&str, &[&str]); 7] = [
     ("wasmtime::", &["host/plugin-host/"]),

@@ -167,15 +167,15 @@ fn bytes_of_every_kind_are_kept() {
 
 #[test]
 fn a_very_long_line_is_split_and_nothing_is_lost() {
-    let run = run_steps(&["head -c 10485760 /dev/zero | tr '\\0' x; echo; echo after"]);
+    let run = run_steps(&["head -c 104857600 /dev/zero | tr '\\0' x; echo; echo after"]);
     assert_eq!(run.exit_code, 0, "{}", run.stderr);
     let events = run.run.events("jobs/job/user/execution/script/01/events.jsonl");
     let output: Vec<_> = events.iter().filter(|e| e.kind == EventType::Output).collect();
-    assert_eq!(output.len(), 161);
-    assert!(output[..159].iter().all(|e| e.partial && e.line.as_ref().unwrap().len() == 65536));
-    assert!(!output[159].partial && !output[160].partial);
+    assert_eq!(output.len(), 1601);
+    assert!(output[..1599].iter().all(|e| e.partial && e.line.as_ref().unwrap().len() == 65536));
+    assert!(!output[1599].partial && !output[1600].partial);
     let summary: StepSummary = run.run.document("jobs/job/user/execution/script/01/summary.json");
-    assert_eq!((summary.output_lines, summary.output_bytes), (2, 10_485_760 + 7));
+    assert_eq!((summary.output_lines, summary.output_bytes), (2, 104_857_600 + 7));
 }
 
 #[test]

@@ -60,7 +60,7 @@ pub(crate) struct Report {
     verbosity: Verbosity,
     live: Live,
     run_dir: PathBuf,
-    roster: Arc<[PlannedJob]>,
+    roster: HashMap<JobId, PlannedJob>,
     tails: HashMap<JobId, Tail>,
     /// Attempts of jobs that were retried.
     attempts: HashMap<JobId, u32>,
@@ -95,7 +95,7 @@ impl Report {
             verbosity,
             live: Live::new(live),
             run_dir: PathBuf::new(),
-            roster: Arc::from([]),
+            roster: HashMap::new(),
             tails: HashMap::new(),
             attempts: HashMap::new(),
             failures: None,
@@ -112,7 +112,9 @@ impl Report {
 
     pub(crate) fn event(&mut self, event: &Event) {
         match &event.body {
-            EventBody::Planned(roster) => self.roster = Arc::clone(roster),
+            EventBody::Planned(roster) => {
+                self.roster = roster.iter().map(|job| (job.job_id.clone(), job.clone())).collect();
+            }
             EventBody::PhaseStart(phase) => self.phase_started(phase),
             EventBody::PhaseFinish(Phase::Step(job_id, _), finish) => {
                 if let Some(tail) = self.tails.get_mut(job_id) {
@@ -124,8 +126,7 @@ impl Report {
             EventBody::Output(output) => self.output(output),
             EventBody::JobRetry(job_id, end) => self.job_ended(job_id, end, Ending::Retried),
             EventBody::JobFinish(job_id, end) => {
-                let planned = self.roster.iter().find(|job| job.job_id == *job_id);
-                let allowed = planned.is_some_and(|job| job.allow_failure);
+                let allowed = self.roster.get(job_id).is_some_and(|job| job.allow_failure);
                 self.job_ended(job_id, end, if allowed { Ending::AllowedToFail } else { Ending::Counts });
             }
         }
@@ -157,7 +158,7 @@ impl Report {
             Phase::Step(job_id, step) => {
                 let tail = self.tails.entry(job_id.clone()).or_default();
                 *tail = Tail { step: Some(*step), ..Tail::default() };
-                let planned = self.roster.iter().find(|job| job.job_id == *job_id);
+                let planned = self.roster.get(job_id);
                 let command = planned.and_then(|job| job.commands.get(step.position()));
                 self.live.step(job_id, *step, command.map_or("", String::as_str));
             }
