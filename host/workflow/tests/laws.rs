@@ -4,6 +4,7 @@ use loom_contract::graph_ir::GraphIr;
 use loom_workflow::{LoadError, Loader, NoFiles, load};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use serde_json::json;
 
 /// A value as it is written: leaves are YAML in one line.
 #[derive(Debug, Clone)]
@@ -130,6 +131,48 @@ fn compile(text: &str) -> Result<GraphIr, String> {
     loaded.plan.map(|plan| plan.graph_ir()).ok_or_else(|| loaded.diagnostics.render_short())
 }
 
+/// A workflow without inheritance, references to templates or matrices that says what `graph` says.
+fn flat(graph: &GraphIr) -> serde_json::Value {
+    let mut root = json!({ "version": "v1", "stages": graph.stages });
+    for node in &graph.nodes {
+        let mut job = serde_json::to_value(node).unwrap_or_default();
+        let Some(keywords) = job.as_object_mut() else { continue };
+        for key in ["id", "provider", "matrix", "image_options"] {
+            keywords.remove(key);
+        }
+        let variables: serde_json::Map<_, _> =
+            node.variables.iter().map(|pair| (pair.key.clone(), pair.value.clone().into())).collect();
+        keywords.insert("variables".to_owned(), variables.into());
+        let secrets: serde_json::Map<_, _> = node
+            .secrets
+            .iter()
+            .map(|secret| {
+                let (reference, file, required) = (&secret.reference, secret.file, secret.required);
+                (secret.name.clone(), json!({ "ref": reference, "file": file, "required": required }))
+            })
+            .collect();
+        keywords.insert("secrets".to_owned(), secrets.into());
+        if let Some(options) = &node.image_options {
+            let mut image = json!(options);
+            image["name"] = json!(node.image);
+            keywords.insert("image".to_owned(), image);
+        }
+        if let Some(timeout) = &node.timeout {
+            let mut times = serde_json::Map::new();
+            for (key, ms) in [("job", timeout.job_ms), ("step", timeout.step_ms)] {
+                times.extend(ms.map(|ms| (key.to_owned(), format!("{ms}ms").into())));
+            }
+            keywords.insert("timeout".to_owned(), times.into());
+        }
+        let needs = graph.edges.iter().filter(|edge| edge.to == node.id);
+        let needs: Vec<_> =
+            needs.map(|edge| json!({ "job": edge.from, "artifacts": edge.artifacts })).collect();
+        keywords.insert("needs".to_owned(), needs.into());
+        root[node.id.as_str()] = job;
+    }
+    root
+}
+
 struct Anything(String);
 
 impl Loader for Anything {
@@ -247,6 +290,17 @@ proptest! {
         if let Ok(graph) = compile(&write(&workflow, &mut std::iter::empty())) {
             let text = serde_json::to_string(&graph).unwrap_or_default();
             prop_assert_eq!(serde_json::from_str::<GraphIr>(&text).ok(), Some(graph));
+        }
+    }
+
+    #[test]
+    fn what_inheritance_gave_can_be_written_out(workflow in workflow()) {
+        if let Ok(mut graph) = compile(&write(&workflow, &mut std::iter::empty())) {
+            // JSON is YAML.
+            let again = compile(&flat(&graph).to_string());
+            // Written out, the jobs of a matrix are jobs like any other.
+            graph.nodes.iter_mut().for_each(|node| node.matrix.clear());
+            prop_assert_eq!(again, Ok(graph));
         }
     }
 
