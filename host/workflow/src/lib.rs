@@ -10,8 +10,8 @@
 //!
 //! Everything here is a pure function of texts: other files come through a [`Loader`], nothing is read from the
 //! environment, and nothing is printed. Every stage goes on after an error and collects what it finds, so that one call
-//! shows all that is wrong. What a hostile text can cost is bounded: in depth, in copies made by inheritance, in the
-//! length of values and in the number of problems that are kept.
+//! shows all that is wrong. What a hostile text can cost is bounded: in depth, in keys and values, in files, in jobs, in
+//! copies made by inheritance, in the length of values and in the number of problems that are kept.
 
 mod diagnostic;
 mod document;

@@ -16,7 +16,7 @@ use crate::source::{Sources, Span, Spanned};
 use crate::workflow;
 use crate::workflow::{Known, Workflow};
 
-/// How many bytes of definitions may be copied while inheritance is applied: far more than any workflow needs, far less
+/// How many MiB of definitions may be copied while inheritance is applied: far more than any workflow needs, far less
 /// than a hostile one would take.
 const MOST_MIB: usize = 32;
 /// How many jobs and templates a workflow may define, and how many jobs these may make.

@@ -13,8 +13,8 @@ use crate::source::{Sources, Span};
 /// How many lists and mappings may stand inside each other.
 const MOST_DEPTH: usize = 64;
 
-/// How many keys and values the files of a workflow may have together: twice as many as a large one, and no more memory
-/// than any machine has.
+/// How many keys and values the files of a workflow may have together: as many as 4 MiB of an ordinary one have. A hostile
+/// text has one in every other byte, and each takes far more memory than its text.
 pub(crate) const MOST_VALUES: usize = 200_000;
 
 const EXTENDS_INSTEAD: &str = "reuse definitions with `extends` instead";

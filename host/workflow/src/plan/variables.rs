@@ -11,7 +11,7 @@ use crate::resolve::Owners;
 use crate::source::Span;
 use crate::workflow::Job;
 
-/// How much the values of all jobs may take, so that references cannot blow up a small file.
+/// How many MiB the values of all jobs may take, so that references cannot blow up a small file.
 const MOST_MIB: usize = 16;
 
 /// What a job's variables come to.
