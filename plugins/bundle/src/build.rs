@@ -33,57 +33,30 @@ pub(crate) enum Error {
 
 /// The folder of the workspace that the current folder is in.
 pub(crate) fn workspace_root() -> Result<PathBuf, Error> {
-    let manifest = output(
-        "cargo",
-        &["locate-project", "--workspace", "--message-format", "plain"],
-    )?;
-    Ok(Path::new(manifest.trim_end())
-        .parent()
-        .map(Path::to_path_buf)
-        .unwrap_or_default())
+    let manifest = output("cargo", &["locate-project", "--workspace", "--message-format", "plain"])?;
+    Ok(Path::new(manifest.trim_end()).parent().map(Path::to_path_buf).unwrap_or_default())
 }
 
 /// The component, built below `target_dir`, with its manifest in it.
 pub(crate) fn component(root: &Path, target_dir: &Path, component: &Component) -> Result<Vec<u8>, Error> {
     let mut cargo = command("cargo");
     cargo.current_dir(root);
-    cargo.args([
-        "build",
-        "--locked",
-        "--profile",
-        "component",
-        "--target",
-        TARGET,
-        "-p",
-        component.package,
-    ]);
+    cargo.args(["build", "--locked", "--profile", "component", "--target", TARGET, "-p", component.package]);
     cargo.arg("--target-dir").arg(target_dir);
     // Where things lie must not be seen in the bytes, for example in the text of a panic.
-    let remaps = [
-        (root.to_path_buf(), "/loom"),
-        (sysroot()?, "/rust"),
-        (cargo_home()?, "/cargo"),
-    ];
-    let flags: Vec<String> = remaps
-        .iter()
-        .map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display()))
-        .collect();
+    let remaps = [(root.to_path_buf(), "/loom"), (sysroot()?, "/rust"), (cargo_home()?, "/cargo")];
+    let flags: Vec<String> =
+        remaps.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect();
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     run(&mut cargo)?;
 
     let name = format!("{}.wasm", component.package.replace('-', "_"));
     let built = target_dir.join(TARGET).join("component").join(name);
     let mut bytes = fs_err::read(&built)?;
-    if sections(&bytes)?
-        .iter()
-        .any(|section| section == MANIFEST_SECTION)
-    {
+    if sections(&bytes)?.iter().any(|section| section == MANIFEST_SECTION) {
         return Err(Error::SectionTaken { file: built });
     }
-    append_section(
-        &mut bytes,
-        &fs_err::read(root.join(component.folder).join("loom-plugin.toml"))?,
-    );
+    append_section(&mut bytes, &fs_err::read(root.join(component.folder).join("loom-plugin.toml"))?);
     wasmparser::Validator::new().validate_all(&bytes)?;
     Ok(bytes)
 }
@@ -128,10 +101,7 @@ pub(crate) fn sysroot() -> Result<PathBuf, Error> {
 fn cargo_home() -> Result<PathBuf, Error> {
     #[expect(clippy::disallowed_methods, reason = "cargo's own settings")]
     let [cargo_home, home] = ["CARGO_HOME", "HOME"].map(std::env::var_os);
-    Ok(cargo_home.map_or_else(
-        || PathBuf::from(home.unwrap_or_default()).join(".cargo"),
-        PathBuf::from,
-    ))
+    Ok(cargo_home.map_or_else(|| PathBuf::from(home.unwrap_or_default()).join(".cargo"), PathBuf::from))
 }
 
 fn command(program: &str) -> Command {
@@ -140,31 +110,17 @@ fn command(program: &str) -> Command {
 }
 
 fn run(command: &mut Command) -> Result<(), Error> {
-    let status = command.status().map_err(|source| Error::Spawn {
-        program: "cargo".into(),
-        source,
-    })?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Error::Failed {
-            command: format!("{command:?}"),
-        })
-    }
+    let status = command.status().map_err(|source| Error::Spawn { program: "cargo".into(), source })?;
+    if status.success() { Ok(()) } else { Err(Error::Failed { command: format!("{command:?}") }) }
 }
 
 fn output(program: &str, arguments: &[&str]) -> Result<String, Error> {
     let output = command(program)
         .args(arguments)
         .output()
-        .map_err(|source| Error::Spawn {
-            program: program.into(),
-            source,
-        })?;
+        .map_err(|source| Error::Spawn { program: program.into(), source })?;
     if !output.status.success() {
-        return Err(Error::Failed {
-            command: format!("{program} {}", arguments.join(" ")),
-        });
+        return Err(Error::Failed { command: format!("{program} {}", arguments.join(" ")) });
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

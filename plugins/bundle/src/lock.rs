@@ -42,19 +42,13 @@ pub(crate) struct Toolchain {
 impl Toolchain {
     pub(crate) fn of_this_machine() -> Result<Self, Error> {
         let rustc = build::rustc(&["-vV"])?;
-        let std = build::sysroot()?
-            .join("lib/rustlib")
-            .join(build::TARGET)
-            .join("lib");
+        let std = build::sysroot()?.join("lib/rustlib").join(build::TARGET).join("lib");
         let mut hasher = blake3::Hasher::new();
         let found = crate::sources::hash_folder(&mut hasher, &std, &std, &|_| true)?;
         if found == 0 {
             return Err(Error::NoTarget { folder: std });
         }
-        Ok(Self {
-            rustc: rustc.trim_end().to_owned(),
-            std: hasher.finalize().to_string(),
-        })
+        Ok(Self { rustc: rustc.trim_end().to_owned(), std: hasher.finalize().to_string() })
     }
 }
 
@@ -70,10 +64,7 @@ impl fmt::Display for Toolchain {
 impl Lock {
     pub(crate) fn read(file: &Path) -> Result<Self, Error> {
         let text = fs_err::read_to_string(file)?;
-        toml::from_str(&text).map_err(|source| Error::Toml {
-            file: file.into(),
-            source,
-        })
+        toml::from_str(&text).map_err(|source| Error::Toml { file: file.into(), source })
     }
 
     pub(crate) fn write(&self, file: &Path) -> Result<(), Error> {

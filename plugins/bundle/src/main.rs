@@ -1,9 +1,5 @@
 //! Builds the bundled components, or proves that the committed ones come from their sources.
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a tool for who works on Loom"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for who works on Loom")]
 
 mod build;
 mod lock;
@@ -48,12 +44,7 @@ const USAGE: &str = "usage: cargo run -p loom-plugin-bundle -- build | verify";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let result = match arguments
-        .iter()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .as_slice()
-    {
+    let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["build"] => build::workspace_root().and_then(|root| build_all(&root)),
         ["verify"] => build::workspace_root().and_then(|root| verify_all(&root)),
         _ => {
@@ -87,11 +78,7 @@ fn build_all(root: &Path) -> Result<ExitCode, build::Error> {
         println!("{}: {} bytes, {}", component.name, bytes.len(), locked.blake3);
         components.push(locked);
     }
-    Lock {
-        toolchain,
-        components,
-    }
-    .write(&lock_file(root))?;
+    Lock { toolchain, components }.write(&lock_file(root))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -190,25 +177,13 @@ mod tests {
     #[test]
     fn the_lock_names_exactly_the_committed_components() {
         let lock = Lock::read(&lock_file(&root())).unwrap();
-        let named: Vec<_> = lock
-            .components
-            .iter()
-            .map(|locked| locked.name.as_str())
-            .collect();
+        let named: Vec<_> = lock.components.iter().map(|locked| locked.name.as_str()).collect();
         assert_eq!(named, COMPONENTS.map(|component| component.name), "{REBUILD}");
         for locked in &lock.components {
             let bytes = fs_err::read(root().join(BUNDLE).join(&locked.file)).unwrap();
-            assert_eq!(
-                blake3::hash(&bytes).to_string(),
-                locked.blake3,
-                "{}: {REBUILD}",
-                locked.name
-            );
+            assert_eq!(blake3::hash(&bytes).to_string(), locked.blake3, "{}: {REBUILD}", locked.name);
         }
-        assert_eq!(
-            blake3::hash(loom_plugin_bundle::HOST).to_string(),
-            lock.components[0].blake3
-        );
+        assert_eq!(blake3::hash(loom_plugin_bundle::HOST).to_string(), lock.components[0].blake3);
     }
 
     #[test]
@@ -217,11 +192,7 @@ mod tests {
         for component in &COMPONENTS {
             let locked = lock.component(component.name).unwrap();
             let digest = sources::digest(&root(), component).unwrap();
-            assert_eq!(
-                digest, locked.sources,
-                "{}: its sources have changed; {REBUILD}",
-                component.name
-            );
+            assert_eq!(digest, locked.sources, "{}: its sources have changed; {REBUILD}", component.name);
         }
     }
 

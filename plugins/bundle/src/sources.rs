@@ -12,9 +12,7 @@ use crate::build::Error;
 /// The digest of everything that decides about the bytes of `component` but the toolchain.
 pub(crate) fn digest(root: &Path, component: &Component) -> Result<String, Error> {
     let mut hasher = blake3::Hasher::new();
-    hash_folder(&mut hasher, root, &root.join("wit"), &|path| {
-        path.extension().is_some_and(|e| e == "wit")
-    })?;
+    hash_folder(&mut hasher, root, &root.join("wit"), &|path| path.extension().is_some_and(|e| e == "wit"))?;
     for folder in ["sdk", component.folder] {
         let sources = root.join(folder);
         hash_folder(&mut hasher, root, &sources.join("src"), &|_| true)?;
@@ -40,9 +38,8 @@ pub(crate) fn hash_folder(
     if !folder.is_dir() {
         return Ok(0);
     }
-    let mut entries = fs_err::read_dir(folder)?
-        .map(|e| e.map(|e| e.path()))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut entries =
+        fs_err::read_dir(folder)?.map(|e| e.map(|e| e.path())).collect::<Result<Vec<_>, _>>()?;
     entries.sort();
     let mut count = 0;
     for path in entries {
@@ -57,11 +54,7 @@ pub(crate) fn hash_folder(
 }
 
 fn hash_file(hasher: &mut blake3::Hasher, base: &Path, file: &Path) -> Result<(), Error> {
-    let name = file
-        .strip_prefix(base)
-        .unwrap_or(file)
-        .to_string_lossy()
-        .into_owned();
+    let name = file.strip_prefix(base).unwrap_or(file).to_string_lossy().into_owned();
     hash_text(hasher, &name);
     hasher.update(blake3::hash(&fs_err::read(file)?).as_bytes());
     Ok(())
@@ -91,26 +84,18 @@ struct Package {
 /// with both.
 fn reached_crates(file: &Path, package: &str) -> Result<BTreeMap<String, BTreeSet<String>>, Error> {
     let text = fs_err::read_to_string(file)?;
-    let lock: CargoLock = toml::from_str(&text).map_err(|source| Error::Toml {
-        file: file.into(),
-        source,
-    })?;
+    let lock: CargoLock =
+        toml::from_str(&text).map_err(|source| Error::Toml { file: file.into(), source })?;
     let mut reached: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     // A dependency is `name`, or `name version` where the name alone is not enough.
     let mut ahead = vec![package.to_owned()];
     while let Some(dependency) = ahead.pop() {
         let mut words = dependency.split(' ');
         let (name, version) = (words.next().unwrap_or_default(), words.next());
-        for found in lock
-            .package
-            .iter()
-            .filter(|p| p.name == name && version.is_none_or(|v| v == p.version))
+        for found in lock.package.iter().filter(|p| p.name == name && version.is_none_or(|v| v == p.version))
         {
-            let identity = format!(
-                "{} {}",
-                found.version,
-                found.checksum.as_deref().unwrap_or("of this workspace")
-            );
+            let identity =
+                format!("{} {}", found.version, found.checksum.as_deref().unwrap_or("of this workspace"));
             if reached.entry(found.name.clone()).or_default().insert(identity) {
                 ahead.extend(found.dependencies.iter().cloned());
             }
@@ -126,10 +111,8 @@ fn hash_settings(
     crates: &BTreeMap<String, BTreeSet<String>>,
 ) -> Result<(), Error> {
     let text = fs_err::read_to_string(file)?;
-    let manifest: toml::Table = toml::from_str(&text).map_err(|source| Error::Toml {
-        file: file.into(),
-        source,
-    })?;
+    let manifest: toml::Table =
+        toml::from_str(&text).map_err(|source| Error::Toml { file: file.into(), source })?;
     let at = |path: &[&str]| {
         let mut value = manifest.get(*path.first()?)?;
         for key in &path[1..] {
@@ -137,11 +120,8 @@ fn hash_settings(
         }
         Some(value.to_string())
     };
-    let settings: [&[&str]; 3] = [
-        &["workspace", "package"],
-        &["profile", "release"],
-        &["profile", "component"],
-    ];
+    let settings: [&[&str]; 3] =
+        [&["workspace", "package"], &["profile", "release"], &["profile", "component"]];
     for path in settings {
         hash_text(hasher, &at(path).unwrap_or_default());
     }
@@ -150,10 +130,7 @@ fn hash_settings(
         for identity in identities {
             hash_text(hasher, identity);
         }
-        hash_text(
-            hasher,
-            &at(&["workspace", "dependencies", name]).unwrap_or_default(),
-        );
+        hash_text(hasher, &at(&["workspace", "dependencies", name]).unwrap_or_default());
     }
     Ok(())
 }
