@@ -15,6 +15,8 @@ use crate::source::{Cursor, Sources, Span};
 const MOST_PROBLEMS: usize = 1000;
 /// Characters of a value that a hint repeats.
 const MOST_QUOTED: usize = 80;
+/// Bytes of a hint: more than the longest chain of names takes.
+const MOST_HINT: usize = 8 * 1024;
 /// Bytes of a line that an excerpt shows.
 const MOST_EXCERPT: usize = 160;
 
@@ -247,6 +249,28 @@ fn printable(value: &str) -> String {
     text
 }
 
+/// `text` on one line, without anything that steers a terminal: names come from quoted keys, which may hold any character.
+pub(crate) fn on_one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let escape = |char: char| match char.is_control() {
+        true => char.escape_default().to_string(),
+        false => char.to_string(),
+    };
+    text.chars().map(escape).collect()
+}
+
+/// The same, cut where it is longer than anybody reads.
+fn bounded(mut hint: String) -> String {
+    if hint.len() > MOST_HINT {
+        let end = (0..=MOST_HINT).rev().find(|at| hint.is_char_boundary(*at)).unwrap_or(0);
+        hint.truncate(end);
+        hint.push('…');
+    }
+    on_one_line(hint)
+}
+
 /// Collects problems while a workflow is read.
 #[derive(Debug)]
 pub(crate) struct Problems {
@@ -384,6 +408,8 @@ impl Problems {
                 return;
             }
         }
+        let hint = bounded(hint);
+        let label = label.map(bounded);
         if !self.seen.insert((span, hint.clone())) {
             return;
         }

@@ -170,6 +170,33 @@ fn an_excerpt_of_a_long_line_is_cut_and_keeps_its_column() {
 }
 
 #[test]
+fn no_name_steers_a_terminal() {
+    let text = "version: v1
+stages: [ci]
+include: [{local: \".loom/templates/\\e.yml\"}]
+\".\\e[31m\": {extends: \".\\e[31m\"}
+\".mo\\tre\": {}
+\"j\\n\": {stage: ci, target: linux, script: [x], services: [a], extends: .mo-re, needs: [\"j\\r\"]}
+";
+    let diagnostics = load("w.yml", text, &NoFiles).diagnostics;
+    let short = diagnostics.render_short();
+    assert!(short.contains("did you mean `.mo\\tre`?"), "{short}");
+    assert!(short.contains(r".\u{1b}[31m -> .\u{1b}[31m"), "{short}");
+    assert_eq!(short.lines().count(), diagnostics.iter().count(), "{short}");
+    let excerpt = diagnostics.render_excerpt(false);
+    assert!(!(short + &excerpt).contains(|char: char| char.is_control() && char != '\n'));
+}
+
+#[test]
+fn a_hint_is_no_longer_than_anybody_reads() {
+    let name = "n".repeat(100_000);
+    let text = format!("version: v1\nstages: [ci]\n? .{name}\n: {{extends: .{name}}}\n");
+    let diagnostics = load("w.yml", &text, &NoFiles).diagnostics;
+    assert!(diagnostics.has_errors());
+    assert!(diagnostics.render_short().len() < 30_000);
+}
+
+#[test]
 fn the_contract_gets_errors_and_no_warnings() {
     let loaded = load("w.yml", "stages: [ci]\njob: {stage: ci, target: linux}\n", &NoFiles);
     assert!(loaded.diagnostics.iter().any(|item| item.severity == Severity::Warning));

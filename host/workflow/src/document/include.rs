@@ -61,7 +61,7 @@ fn is_template_path(path: &str) -> bool {
     };
     !stem.is_empty()
         && !stem.ends_with('/')
-        && !rest.contains('\\')
+        && !rest.contains(|char: char| char == '\\' || char.is_control())
         && rest.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
@@ -74,9 +74,19 @@ mod tests {
         for good in ["a.yml", "b/c.yaml", "a..b.yml", "ä ö.yml"] {
             assert!(is_template_path(&format!(".loom/templates/{good}")), "{good}");
         }
-        for bad in
-            ["", ".yml", "a", "a.json", "../a.yml", "b/../a.yml", "b//a.yml", "./a.yml", "b/.yml", "b\\a.yml"]
-        {
+        for bad in [
+            "",
+            ".yml",
+            "a",
+            "a.json",
+            "../a.yml",
+            "b/../a.yml",
+            "b//a.yml",
+            "./a.yml",
+            "b/.yml",
+            "b\\a.yml",
+            "\u{1b}a.yml",
+        ] {
             assert!(!is_template_path(&format!(".loom/templates/{bad}")), "{bad}");
         }
         assert!(!is_template_path("a.yml"));

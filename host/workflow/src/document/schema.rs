@@ -20,7 +20,8 @@ const IMAGE: &str = r"^[^\s$]+$";
 /// Whole numbers with units, the larger units first, at least one of them not zero.
 const DURATION: &str = r"^(?=[a-z0-9]*[1-9])(?:[0-9]+h)?(?:[0-9]+m)?(?:[0-9]+s)?(?:[0-9]+ms)?$";
 /// A file in the templates' folder.
-const TEMPLATE: &str = r"^\.loom/templates/(?:(?!\.{1,2}/)[^/\\]+/)*[^/\\]+\.ya?ml$";
+const TEMPLATE: &str =
+    r"^\.loom/templates/(?:(?!\.{1,2}/)[^/\\\x00-\x1f\x7f-\x9f]+/)*[^/\\\x00-\x1f\x7f-\x9f]+\.ya?ml$";
 /// A secret's place: the schemes that Loom brings have a shape of their own.
 const REFERENCE: &str = r"^(?:env://[A-Za-z_][A-Za-z0-9_]*|keepass://[^#]+#.+:[^:]+|op://[^/?#]+(?:/[^/?#]+){2,}|(?!(?:env|keepass|op)://)[a-z][a-z0-9+.-]*://.+)$";
 /// A service's host name.
