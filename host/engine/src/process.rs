@@ -6,7 +6,7 @@
 //! order in which it arrives.
 //!
 //! Loom is a *child subreaper*: whatever a step leaves behind, in its group or out of it, becomes a child of Loom, where
-//! [`JobProcesses::sweep`] finds it.
+//! the job's ledger finds it.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;

@@ -13,7 +13,7 @@ use crate::git::{Head, WorkTree};
 use crate::tree::{self, Tree};
 use crate::{Error, git, git_dir};
 
-/// The run's own copy of the repository. Dropping it leaves the files: see [`crate::remove`].
+/// The run's own copy of the repository. Dropping it leaves the files: see [`remove`](crate::remove()).
 #[derive(Debug)]
 pub struct Snapshot {
     dir: PathBuf,
