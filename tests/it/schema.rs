@@ -117,10 +117,12 @@ fn workflows_are_accepted_and_refused_as_they_are_checked() {
         assert!(!accepts(&schema, &bad), "{bad}");
         assert!(!checks(&bad), "{bad}");
     }
-    // So is an example.
-    let text = include_str!("../../examples/hello/.loom/workflow.yml");
-    let hello: Value = serde_saphyr::from_str(text).unwrap();
-    assert!(accepts(&schema, &hello), "{hello}");
+    // So are this repository's own and every example's.
+    for folder in ["", "examples/hello", "examples/dag", "examples/failing", "examples/stage0"] {
+        let text = std::fs::read_to_string(crate::top().join(folder).join(".loom/workflow.yml")).unwrap();
+        let workflow: Value = serde_saphyr::from_str(&text).unwrap();
+        assert!(accepts(&schema, &workflow), "{folder}: {workflow}");
+    }
 }
 
 /// Whether `loom check` passes `workflow`. JSON is YAML.

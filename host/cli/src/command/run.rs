@@ -188,9 +188,10 @@ fn bootstrap(
 ) -> Result<Prepared, ErrorInfo> {
     let plan = load_plan(source, terminal)?;
     let selected = selection::select(&plan, wanted)?;
+    refuse_unsupported(&plan, &selected, terminal)?;
     known.graph_ir = Some(plan.graph_ir());
     let (providers, snapshot) = std::thread::scope(|scope| {
-        let providers = scope.spawn(|| load_providers(&plan, cache_dir));
+        let providers = scope.spawn(|| load_providers(&plan, &selected, cache_dir));
         let snapshot = loom_workspace::create(&source.repo_root, workspace, stop_copy).map_err(|error| {
             let info = ErrorInfo::new(code::WORKSPACE_FAILED, error.to_string());
             match error.hint() {
@@ -234,22 +235,33 @@ fn load_plan(source: &Source, terminal: Terminal) -> Result<Plan, ErrorInfo> {
         };
         return Err(ErrorInfo::new(code::WF_SCHEMA_V1, message));
     };
-    let refused = plan.not_executable();
-    if let Some(first) = refused.iter().next() {
-        source::show(refused, terminal);
-        let message =
-            format!("{}:{}:{}: {}: {}", first.file, first.line, first.column, first.pointer, first.hint);
-        return Err(ErrorInfo::new(code::WF_NOT_SUPPORTED, message));
-    }
     Ok(plan)
 }
 
-/// The providers that `plan` names, from the bundled components.
-fn load_providers(plan: &Plan, cache_dir: &Path) -> Result<HashMap<String, Arc<dyn Provider>>, ErrorInfo> {
+/// Refuses what the selected jobs ask for and this version cannot run.
+fn refuse_unsupported(plan: &Plan, selected: &[bool], terminal: Terminal) -> Result<(), ErrorInfo> {
+    let mut refused = plan.not_executable().clone();
+    refused.retain(|diagnostic| {
+        let name = diagnostic.pointer.split('/').nth(1);
+        plan.jobs.iter().zip(selected).any(|(job, selected)| *selected && name == Some(&job.name))
+    });
+    let Some(first) = refused.iter().next() else { return Ok(()) };
+    source::show(&refused, terminal);
+    let message =
+        format!("{}:{}:{}: {}: {}", first.file, first.line, first.column, first.pointer, first.hint);
+    Err(ErrorInfo::new(code::WF_NOT_SUPPORTED, message))
+}
+
+/// The providers that the selected jobs of `plan` name, from the bundled components.
+fn load_providers(
+    plan: &Plan,
+    selected: &[bool],
+    cache_dir: &Path,
+) -> Result<HashMap<String, Arc<dyn Provider>>, ErrorInfo> {
     let runtime = Runtime::new(Some(cache_dir.join("components"))).map_err(|e| e.to_info())?;
     let mut providers: HashMap<String, Arc<dyn Provider>> = HashMap::new();
-    for job in &plan.jobs {
-        if providers.contains_key(&job.provider) {
+    for (job, selected) in plan.jobs.iter().zip(selected) {
+        if !selected || providers.contains_key(&job.provider) {
             continue;
         }
         let Some(component) = loom_plugin_bundle::component(&job.provider) else {
