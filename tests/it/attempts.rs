@@ -20,6 +20,11 @@ fn a_step_that_takes_too_long_is_ended_and_fails_its_job() {
     let statuses: Vec<_> = job.steps.iter().map(|s| (s.status, s.exit_code)).collect();
     assert_eq!(statuses, [(Status::Success, Some(0)), (Status::Failed, Some(143)), (Status::Skipped, None)]);
     assert!(job.duration_ms < 5_000);
+    assert!(
+        run.stderr.ends_with("failed (STEP_TIMEOUT: the step took longer than its timeout of 0.3 s)\n"),
+        "{}",
+        run.stderr
+    );
 }
 
 #[test]

@@ -90,6 +90,18 @@ fn a_step_that_ignores_the_request_is_killed_after_ten_seconds() {
 }
 
 #[test]
+fn a_reader_that_does_not_read_does_not_keep_a_run_from_ending() {
+    let env = env_of_steps(&["seq 200000; echo > started; sleep 1000"]);
+    // Nobody reads the pipe of its stderr.
+    let mut child = env.loom(&["run", "--local", "--stream"]).spawn();
+    std::thread::sleep(Duration::from_millis(500));
+    send(&child, Signal::INT);
+    wait_for_exit(&mut child, Duration::from_secs(8));
+    let receipt: RunReceipt = loom_record::read::document(&env.receipts()[0]).unwrap();
+    assert_eq!(receipt.exit_code, 130);
+}
+
+#[test]
 fn a_step_may_clean_up_when_it_is_asked_to_end() {
     let env = env_of_steps(&[
         "trap 'echo tidied; exit 0' TERM; echo > started; while :; do sleep 0.1; done",

@@ -191,6 +191,36 @@ fn a_missing_workflow_or_repository_is_told() {
 }
 
 #[test]
+fn a_pipe_is_no_workflow() {
+    let env = env_of_steps(&["true"]);
+    let path = env.repo().join(".loom/workflow.yml");
+    std::fs::remove_file(&path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let run = env.run(&[]);
+    assert_eq!(run.exit_code, 1);
+    assert!(
+        run.stderr.ends_with("loom run: cannot read .loom/workflow.yml: not a regular file\n"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn a_run_without_a_home_leaves_its_record() {
+    let env = env_of_steps(&["true"]);
+    let mut loom = env.loom(&["run", "--local"]);
+    loom.command.env_remove("HOME");
+    let run = loom.run();
+    assert_eq!(run.exit_code, 1);
+    assert!(
+        run.stderr
+            .ends_with("loom run: no place for the workspace: neither XDG_CACHE_HOME nor HOME is set\n"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
 fn another_workflow_and_another_folder() {
     let env = env_of_steps(&["false"]);
     env.write(

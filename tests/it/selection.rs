@@ -29,7 +29,8 @@ fn a_name_that_no_job_has_is_an_error_with_a_guess() {
     let run = env.run(&["--job", "biuld"]);
     assert_eq!(run.exit_code, 1);
     assert!(
-        run.stderr.ends_with("loom run: no job is named `biuld`\nhint: did you mean `build`?\n"),
+        run.stderr.contains("hint: did you mean `build`?\n")
+            && run.stderr.ends_with("loom run: no job is named `biuld`\n"),
         "{}",
         run.stderr
     );
@@ -51,6 +52,30 @@ fn what_failed_can_be_run_again() {
     assert_eq!(
         (output.status.code(), stderr.as_str()),
         (Some(0), "loom run: every job of the last run passed; nothing to run again\n")
+    );
+}
+
+#[test]
+fn a_run_that_did_not_start_is_not_what_is_run_again() {
+    let env = env(WORKFLOW);
+    assert_eq!(env.run(&["-q"]).exit_code, 1);
+    assert_eq!(env.run(&["-q", "--job", "nobody"]).exit_code, 1);
+    env.write("b-may-pass", "");
+    let run = env.run(&["--rerun-failed"]);
+    assert_eq!((run.exit_code, run.run.statuses()["b"].as_str()), (0, "success"), "{}", run.stderr);
+    // Jobs that have gone since do not stand in the way of the others; when all have, that is said.
+    std::fs::remove_file(env.repo().join("b-may-pass")).unwrap();
+    assert_eq!(env.run(&["-q"]).exit_code, 1);
+    env.write(
+        ".loom/workflow.yml",
+        "version: v1\nstages: [ci]\nnew: {stage: ci, target: linux, script: ['true']}\n",
+    );
+    let run = env.run(&["--rerun-failed"]);
+    assert_eq!(run.exit_code, 1);
+    assert!(
+        run.stderr.ends_with("loom run: no job that failed last time exists any more\n"),
+        "{}",
+        run.stderr
     );
 }
 

@@ -10,6 +10,14 @@ pub(crate) fn words(error: &ErrorInfo) -> String {
     }
 }
 
+/// Adds to `text` what to do about `error`, and returns what happened, for the line that ends a run.
+pub(crate) fn hint_first(text: &mut String, error: &ErrorInfo) -> String {
+    if let Some(hint) = &error.hint {
+        text.push_str(&format!("hint: {hint}\n"));
+    }
+    error.message.clone()
+}
+
 /// The word for signal `signal`.
 pub(crate) fn signal_name(signal: i32) -> String {
     match signal {

@@ -1,6 +1,7 @@
 //! The user's own files: bounded texts, and paths in one form.
 
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use fs_err as fs;
@@ -12,13 +13,19 @@ const NOT_WRITTEN: &str = "NOT_WRITTEN";
 /// The text of the file at `path`.
 ///
 /// # Errors
-/// It cannot be read, is a folder, is not UTF-8, or is longer than `most` bytes.
+/// It cannot be read, is no regular file, is not UTF-8, or is longer than `most` bytes.
 pub(crate) fn read_text(path: &Path, most: u64) -> std::io::Result<String> {
     let mut bytes = Vec::new();
     // Callers say which file it is, and in which words: an error with the path in it would say it twice.
-    let file = std::fs::OpenOptions::new().read(true).open(path)?;
-    if file.metadata()?.is_dir() {
+    // Without waiting for the other end of a pipe, which is then refused.
+    let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_dir() {
         return Err(ErrorKind::IsADirectory.into());
+    }
+    if !kind.is_file() {
+        return Err(std::io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
     }
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).is_ok_and(|length| length > most) {

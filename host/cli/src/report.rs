@@ -8,6 +8,7 @@ use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use loom_contract::error::{ErrorInfo, code};
 use loom_contract::event::{Event, EventBody, JobFinish, Level, Message, Output, Phase, PlannedJob};
 use loom_contract::id::{JobId, RunId, StepIndex};
 use loom_contract::layout::{self, JobLayout};
@@ -209,10 +210,13 @@ impl Report {
     fn job_ended(&mut self, job_id: &JobId, end: &JobFinish, ending: Ending) {
         let tail = self.tails.remove(job_id).unwrap_or_default();
         self.live.finished(job_id);
+        // An exit code says why only where the step ended by itself.
+        let by_itself =
+            |error: &ErrorInfo| [code::STEP_EXIT_NONZERO, code::STEP_SIGNALLED].contains(&&*error.code);
         let why = match (end.exit_code, &end.error) {
+            (_, Some(error)) if !by_itself(error) => error.to_string(),
             (Some(code), _) => format!("exit code {code}"),
-            (None, Some(error)) => error.to_string(),
-            (None, None) => "no exit code".to_owned(),
+            (None, _) => "no exit code".to_owned(),
         };
         if end.status == Status::Failed && ending == Ending::Counts {
             let failures =

@@ -251,10 +251,13 @@ impl JobProcesses {
             let patience_is_over = Instant::now() >= deadline;
             for process in &remains {
                 if asked.insert(process.pid) {
-                    left.push(LeftBehind {
-                        pid: process.pid.as_raw_nonzero().get().unsigned_abs(),
-                        command: process.command_line(),
-                    });
+                    // One that is ending by itself has no command line any more, and needs no word.
+                    if let Some(command) = process.command_line() {
+                        left.push(LeftBehind {
+                            pid: process.pid.as_raw_nonzero().get().unsigned_abs(),
+                            command,
+                        });
+                    }
                     if !patience_is_over {
                         let _ = rustix::process::kill_process(process.pid, Signal::TERM);
                     }

@@ -77,7 +77,7 @@ pub(crate) struct RunContext {
 }
 
 /// Runs what `bootstrap` prepares. Every event goes to `on_event`, in order, on this thread; when that fails, the run is
-/// ended and fails.
+/// ended and fails. `settle` is called within `run.finalize` and returns when all that was said so far is on disk.
 ///
 /// # Panics
 /// Never; it is to be called within a tokio runtime with several threads, since it blocks the thread that polls it.
@@ -86,6 +86,7 @@ pub async fn run(
     cancel: Cancel,
     bootstrap: impl FnOnce() -> Result<Prepared, ErrorInfo>,
     on_event: impl FnMut(&Event) -> Result<(), ErrorInfo>,
+    settle: impl FnOnce() -> Result<(), ErrorInfo>,
 ) -> RunEnd {
     let (emitter, events) = emit::channel(settings.clock);
     let mut dispatcher = Dispatcher { events, on_event, failure: None };
@@ -117,7 +118,15 @@ pub async fn run(
             end
         }
     };
-    PhaseGuard::start(&emitter, Phase::Run(PhaseCode::RunFinalize)).finish(Finish::new(Status::Success));
+    let finalize = PhaseGuard::start(&emitter, Phase::Run(PhaseCode::RunFinalize));
+    dispatcher.drain();
+    match settle() {
+        Ok(()) => finalize.finish(Finish::new(Status::Success)),
+        Err(error) => {
+            finalize.finish(Finish::failed(error.clone()));
+            dispatcher.failure.get_or_insert(error);
+        }
+    }
     dispatcher.drain();
     if pipeline.error.is_none()
         && let Some(error) = dispatcher.failure

@@ -148,7 +148,7 @@ async fn run(
         events.push(event.clone());
         on_event(event)
     };
-    let end = loom_engine::run(settings, cancel, bootstrap, keep).await;
+    let end = loom_engine::run(settings, cancel, bootstrap, keep, || Ok(())).await;
     let outcome = Outcome { end, events };
     let ids = RunIds::from_stamp(7);
     let jobs = ["job", "next"].map(|id| JobId::new(id).unwrap());
@@ -215,7 +215,7 @@ async fn a_run_cancelled_before_it_starts_runs_nothing() {
         Ok(())
     };
     let bootstrap = || Err(ErrorInfo::new(code::WORKSPACE_FAILED, "cancelled"));
-    let end = loom_engine::run(path, cancel, bootstrap, on_event).await;
+    let end = loom_engine::run(path, cancel, bootstrap, on_event, || Ok(())).await;
     assert_eq!(end.exit_code, 143);
     let expected = [
         ("run.bootstrap", Status::Cancelled),

@@ -21,7 +21,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::RecordError;
 use crate::atomic::{Durability, make_folder, pretty};
-use crate::writer::{Ballast, FirstError, Writer, Written, place};
+use crate::writer::{Ballast, Durable, FirstError, Told, Writer, Written, place};
 
 /// Events that may wait for the writer; with chunks of 64 KiB this bounds memory to a few MiB.
 const QUEUE: usize = 64;
@@ -65,7 +65,7 @@ pub struct Record {
     dir: PathBuf,
     /// Its lock says that the run lives.
     _lock: fs::File,
-    events: SyncSender<Event>,
+    events: SyncSender<Told>,
     writer: JoinHandle<Written>,
     documents: JoinHandle<()>,
     errors: FirstError,
@@ -96,8 +96,12 @@ impl Record {
         let documents = {
             let (errors, ballast) = (errors.clone(), ballast.clone());
             spawn("documents", move || {
-                for documents in to_sync {
-                    errors.note(ballast.write(&documents, Durability::Sync));
+                for told in to_sync {
+                    match told {
+                        Durable::Write(documents) => errors.note(ballast.write(&documents, Durability::Sync)),
+                        // Whoever asked may have given up.
+                        Durable::Settle(answer) => drop(answer.send(())),
+                    }
                 }
             })?
         };
@@ -139,7 +143,19 @@ impl Record {
     /// # Errors
     /// Something could not be written, now or before.
     pub fn write(&self, event: &Event) -> Result<(), ErrorInfo> {
-        if self.events.send(event.clone()).is_err() {
+        if self.events.send(Told::Event(event.clone())).is_err() {
+            return Err(ErrorInfo::new(code::RECORD_FAILED, "the thread that writes the record has ended"));
+        }
+        self.errors.get().map_or(Ok(()), |error| Err(error.to_info()))
+    }
+
+    /// Waits until all events so far, and the documents that follow from them, are in their files.
+    ///
+    /// # Errors
+    /// Something could not be written.
+    pub fn settle(&self) -> Result<(), ErrorInfo> {
+        let (answer, answered) = mpsc::channel();
+        if self.events.send(Told::Settle(answer)).is_err() || answered.recv().is_err() {
             return Err(ErrorInfo::new(code::RECORD_FAILED, "the thread that writes the record has ended"));
         }
         self.errors.get().map_or(Ok(()), |error| Err(error.to_info()))

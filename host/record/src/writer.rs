@@ -38,6 +38,24 @@ impl FirstError {
     }
 }
 
+/// What the writer thread is told.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// Something happened.
+    Event(Event),
+    /// An answer is wanted when all that was told before is in its files.
+    Settle(Sender<()>),
+}
+
+/// What the thread of the documents that are synced is told.
+#[derive(Debug)]
+pub(crate) enum Durable {
+    /// Documents to write.
+    Write(Documents),
+    /// See [`Told::Settle`].
+    Settle(Sender<()>),
+}
+
 /// What the writer thread knows when it ends.
 #[derive(Debug)]
 pub(crate) struct Written {
@@ -56,7 +74,7 @@ pub(crate) struct Writer {
     streams: HashMap<String, EventStream>,
     routes: HashMap<Phase, (String, Option<String>)>,
     /// Documents that are synced, on another thread.
-    durable: Sender<Documents>,
+    durable: Sender<Durable>,
     errors: FirstError,
     ballast: Ballast,
 }
@@ -66,7 +84,7 @@ impl Writer {
         dir: PathBuf,
         ids: RunIds,
         started_at: Timestamp,
-        durable: Sender<Documents>,
+        durable: Sender<Durable>,
         errors: FirstError,
         ballast: Ballast,
     ) -> Self {
@@ -85,23 +103,30 @@ impl Writer {
     }
 
     /// Writes until the channel closes. Whenever it is empty, what is held goes to the files.
-    pub(crate) fn run(mut self, events: &Receiver<Event>) -> Written {
+    pub(crate) fn run(mut self, told: &Receiver<Told>) -> Written {
         let mut flushed = Instant::now();
         loop {
-            let event = match events.try_recv() {
-                Ok(event) => event,
+            let next = match told.try_recv() {
+                Ok(next) => next,
                 Err(TryRecvError::Disconnected) => break,
                 Err(TryRecvError::Empty) => {
                     self.flush();
                     flushed = Instant::now();
-                    match events.recv_timeout(Duration::from_secs(3600)) {
-                        Ok(event) => event,
+                    match told.recv_timeout(Duration::from_secs(3600)) {
+                        Ok(next) => next,
                         Err(RecvTimeoutError::Timeout) => continue,
                         Err(RecvTimeoutError::Disconnected) => break,
                     }
                 }
             };
-            self.write(event);
+            match next {
+                Told::Event(event) => self.write(event),
+                Told::Settle(answer) => {
+                    self.flush();
+                    // Answered by the thread of the documents, after those that were sent before.
+                    let _ = self.durable.send(Durable::Settle(answer));
+                }
+            }
             if flushed.elapsed() >= HOLD {
                 self.flush();
                 flushed = Instant::now();
@@ -274,7 +299,7 @@ impl Writer {
 
     fn durable(&self, files: &[(String, Vec<u8>)]) {
         // The thread outlives this one.
-        let _ = self.durable.send(place(&self.dir, files.to_vec()));
+        let _ = self.durable.send(Durable::Write(place(&self.dir, files.to_vec())));
     }
 }
 

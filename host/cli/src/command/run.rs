@@ -27,7 +27,7 @@ use crate::command::run::selection::Wanted;
 use crate::command::source::{self, Source};
 use crate::config::Flags;
 use crate::report::{Report, Verbosity};
-use crate::terminal::Terminal;
+use crate::terminal::{self, Terminal};
 use crate::{failure, settings};
 
 /// How long processes of a killed run are hunted.
@@ -60,7 +60,7 @@ fn dry_run(args: &Run, terminal: Terminal) -> Result<i32, ErrorInfo> {
 
 fn wanted(args: &Run, source: &Source) -> Result<Wanted, ErrorInfo> {
     if args.rerun_failed {
-        return Ok(Wanted::Jobs(selection::failed_last_time(&source.repo_root, &source.workflow_path)?));
+        return Ok(Wanted::Again(selection::failed_last_time(&source.repo_root, &source.workflow_path)?));
     }
     Ok(if args.job.is_empty() { Wanted::All } else { Wanted::Jobs(args.job.clone()) })
 }
@@ -77,7 +77,7 @@ struct Known {
 fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInfo> {
     let source = Source::find(&args.workflow)?;
     let wanted = wanted(args, &source)?;
-    if matches!(&wanted, Wanted::Jobs(jobs) if jobs.is_empty()) {
+    if matches!(&wanted, Wanted::Again(jobs) if jobs.is_empty()) {
         terminal.say("loom run: every job of the last run passed; nothing to run again\n");
         return Ok(exit::SUCCESS);
     }
@@ -87,15 +87,21 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
         // The run ends in its bootstrap, so that its record says why.
         Err(error) => (settings::built_in(flags), Some(error)),
     };
-    let configured = refused.is_none();
-    let (Some(cache_dir), Some(workspace_dir)) = (&config.cache_dir, &config.workspace_dir) else {
-        let message = "no place for the workspace: neither XDG_CACHE_HOME nor HOME is set";
-        return Err(ErrorInfo::new(code::WORKSPACE_FAILED, message)
-            .with_hint("set one of them to an absolute path, or runtime.cacheDir in a config file"));
+    let folders = config.cache_dir.as_ref().zip(config.workspace_dir.as_ref()).map(|(cache, workspaces)| {
+        (&cache.value, loom_workspace::repo_workspaces_dir(&workspaces.value, &source.repo_root))
+    });
+    // What keeps the run from starting is told in its bootstrap.
+    let ready = match (refused, &folders) {
+        (Some(error), _) => Err(error),
+        (None, Some(folders)) => Ok(folders),
+        (None, None) => {
+            let message = "no place for the workspace: neither XDG_CACHE_HOME nor HOME is set";
+            Err(ErrorInfo::new(code::WORKSPACE_FAILED, message)
+                .with_hint("set one of them to an absolute path, or runtime.cacheDir in a config file"))
+        }
     };
-    let workspaces = loom_workspace::repo_workspaces_dir(&workspace_dir.value, &source.repo_root);
-    if configured {
-        clean_after_the_dead(&source.repo_root, &workspaces);
+    if let Ok((_, workspaces)) = &ready {
+        clean_after_the_dead(&source.repo_root, workspaces);
     }
 
     let record = Record::open(RunFacts {
@@ -111,22 +117,26 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
     let mut report = Report::new(terminal, verbosity);
     report.run_started(&run_id, record.dir());
 
-    // A run without its guard would be a run that a SIGKILL can leave behind: better none at all.
-    let internal =
-        |what: &str, error: std::io::Error| ErrorInfo::new(code::INTERNAL, format!("cannot {what}: {error}"));
-    let guard = Guard::start(run_id.as_str()).map_err(|e| internal("start the guard process", e))?;
-    process::become_subreaper().map_err(|e| internal("become the parent of orphaned processes", e))?;
     let (canceller, cancel) = cancel::channel();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| internal("start the runtime", e))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| internal("start the runtime", &e))?;
+    if !terminal.interactive {
+        terminal::detach();
+    }
+    // A run without its guard would be a run that a SIGKILL can leave behind: better none at all.
+    let guard = process::become_subreaper()
+        .map_err(|e| internal("become the parent of orphaned processes", &e))
+        .and_then(|()| Guard::start(run_id.as_str()).map_err(|e| internal("start the guard process", &e)));
+    let (guard, ready) = match guard {
+        Ok(guard) => (Some(guard), ready),
+        Err(error) => (None, ready.and(Err(error))),
+    };
+    let workspace = ready.as_ref().ok().map(|(_, workspaces)| workspaces.join(run_id.as_str()));
 
     let mut known = Known::default();
-    let workspace = workspaces.join(run_id.as_str());
     let stop_copy = Arc::new(AtomicBool::new(false));
     let end = runtime.block_on(async {
-        let listener = tokio::spawn(listen(canceller, Arc::clone(&stop_copy)));
+        tokio::spawn(listen(canceller, Arc::clone(&stop_copy)));
         let run_settings = Settings {
             ids: record.ids().clone(),
             clock,
@@ -134,20 +144,17 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
             fail_fast: args.fail_fast,
             env: settings::environment(&config.unlocking_variables()),
         };
-        let bootstrap = || match refused {
-            Some(error) => Err(error),
-            None => {
-                bootstrap(&source, &wanted, &cache_dir.value, &workspace, &stop_copy, &mut known, terminal)
-            }
+        let bootstrap = || {
+            let (cache_dir, workspaces) = ready.clone()?;
+            let workspace = workspaces.join(run_id.as_str());
+            bootstrap(&source, &wanted, cache_dir, &workspace, &stop_copy, &mut known, terminal)
         };
         let on_event = |event: &_| {
             let recorded = record.write(event);
             report.event(event);
             recorded
         };
-        let end = loom_engine::run(run_settings, cancel.clone(), bootstrap, on_event).await;
-        listener.abort();
-        end
+        loom_engine::run(run_settings, cancel.clone(), bootstrap, on_event, || record.settle()).await
     });
     report.finish();
 
@@ -163,17 +170,25 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
     // A successful run's workspace goes while the receipt is being synced.
     let keep = end.exit_code != exit::SUCCESS && known.snapshot_path.is_some();
     let finished = std::thread::scope(|scope| {
-        if !keep {
-            scope.spawn(|| loom_workspace::remove(&workspace));
+        if let Some(workspace) = workspace.as_ref().filter(|_| !keep) {
+            scope.spawn(|| loom_workspace::remove(workspace));
         }
         record.finish(ended, clock.now())
     });
-    if configured {
-        prune(&source.repo_root, &workspaces, config.keep_runs.value);
+    if let Ok((_, workspaces)) = &ready {
+        prune(&source.repo_root, workspaces, config.keep_runs.value);
     }
-    guard.done();
+    guard.into_iter().for_each(Guard::done);
+    let exit_code =
+        say_end(&finished, end.exit_code, end.error.as_ref(), failed.as_deref(), &cancel, &receipt, terminal);
+    // Signals are still heard while a slow reader is waited for.
+    terminal::drain();
     runtime.shutdown_background();
-    Ok(say_end(&finished, end.exit_code, end.error.as_ref(), failed.as_deref(), &cancel, &receipt, terminal))
+    Ok(exit_code)
+}
+
+fn internal(what: &str, error: &std::io::Error) -> ErrorInfo {
+    ErrorInfo::new(code::INTERNAL, format!("cannot {what}: {error}"))
 }
 
 /// Reads the workflow, then loads the plugins that it needs while the repository is copied.
@@ -229,7 +244,7 @@ fn load_plan(source: &Source, terminal: Terminal) -> Result<Plan, ErrorInfo> {
         let first = errors.first().map_or_else(String::new, |e| {
             format!("{}:{}:{}: {} {}: {}", e.file, e.line, e.column, e.code, e.pointer, e.hint)
         });
-        let message = match errors.len() {
+        let message = match errors.len() + loaded.diagnostics.left_out() {
             0 | 1 => format!("the workflow is not valid: {first}"),
             count => format!("the workflow is not valid: {first} (and {} more)", count - 1),
         };
@@ -295,6 +310,7 @@ async fn listen(canceller: Canceller, stop_copy: Arc<AtomicBool>) {
             _ = hangup.recv() => kinds[2],
         };
         stop_copy.store(true, Ordering::Relaxed);
+        terminal::give_up();
         let urgency = if canceller.urgency() == Urgency::None { Urgency::Ask } else { Urgency::Kill };
         canceller.raise(urgency, Some(got.as_raw_value()));
     }
@@ -351,14 +367,14 @@ fn say_end(
             }
             match (error, failed, cancel.signal()) {
                 (_, _, Some(signal)) => format!("cancelled by {}", failure::signal_name(signal)),
-                (Some(error), ..) => failure::words(error),
+                (Some(error), ..) => failure::hint_first(&mut text, error),
                 (None, Some(failed), _) => failed.to_owned(),
                 (None, None, _) => "failed".to_owned(),
             }
         }
         Err(error) => {
             exit_code = exit::FAILURE;
-            failure::words(error)
+            failure::hint_first(&mut text, error)
         }
     };
     let receipt = format!("receipt: {}\n", receipt.display());

@@ -43,7 +43,8 @@ impl Source {
                 return Err(ErrorInfo::new(code::WORKFLOW_UNREADABLE, message).with_hint(hint));
             }
         };
-        let shown = workflow_path.strip_prefix(&cwd).unwrap_or(&workflow_path).display().to_string();
+        let below = workflow_path.strip_prefix(&cwd).ok().filter(|path| !path.as_os_str().is_empty());
+        let shown = below.unwrap_or(&workflow_path).display().to_string();
         Ok(Self { repo_root, workflow_path, shown })
     }
 

@@ -48,18 +48,11 @@ impl Entry {
         Some((value(RUN_VARIABLE)?, value(JOB_VARIABLE)?))
     }
 
-    /// Its command line, arguments parted by spaces; its name in brackets where it has none.
-    pub(super) fn command_line(&self) -> String {
-        let pid = self.pid.as_raw_nonzero();
-        let words = fs_err::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    /// Its command line, arguments parted by spaces; `None` for one that is ending.
+    pub(super) fn command_line(&self) -> Option<String> {
+        let words = fs_err::read(format!("/proc/{}/cmdline", self.pid.as_raw_nonzero())).ok()?;
         let line = words.split(|b| *b == 0).map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ");
-        let line = line.trim_end().to_owned();
-        if line.is_empty() {
-            let name = fs_err::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-            format!("[{}]", name.trim_end())
-        } else {
-            line
-        }
+        Some(line.trim_end().to_owned()).filter(|line| !line.is_empty())
     }
 
     /// Whether this is still the same process.

@@ -18,9 +18,12 @@ pub(super) enum Wanted {
     All,
     /// These, by id or, for all jobs of a matrix, by name; and what they need.
     Jobs(Vec<String>),
+    /// Those of these ids that still exist, and what they need.
+    Again(Vec<String>),
 }
 
-/// The jobs that failed, were cancelled or never ran in the repository's last run of the workflow at `workflow_path`.
+/// The jobs that failed, were cancelled or never ran in the repository's last run of the workflow at `workflow_path` that
+/// came as far as its jobs.
 ///
 /// # Errors
 /// There is no such run, or its record cannot be read.
@@ -38,25 +41,27 @@ pub(super) fn failed_last_time(repo_root: &Path, workflow_path: &Path) -> Result
         .collect();
     // Names are stamps of one length: their order is that of time.
     receipts.sort_unstable();
-    let receipt = receipts
-        .iter()
-        .rev()
-        .filter_map(|path| loom_record::read::document::<RunReceipt>(path).ok())
-        .find(|receipt| Path::new(&receipt.workflow_path) == workflow_path)
-        .ok_or_else(none)?;
-    let dir = Path::new(&receipt.logs_dir);
     let read_error = |error: loom_record::RecordError| error.to_info();
-    let manifest: PipelineManifest =
-        loom_record::read::document(&dir.join(layout::PIPELINE_MANIFEST)).map_err(read_error)?;
-    let mut again = Vec::new();
-    for job in manifest.jobs.into_iter().filter(|job| job.status != Status::Success) {
-        let summary: JobSummary =
-            loom_record::read::document(&dir.join(job.summary_path)).map_err(read_error)?;
-        if summary.skip_reason != Some(SkipReason::NotSelected) {
-            again.push(job.job_id.to_string());
+    for receipt in receipts.iter().rev() {
+        // One that is damaged, or whose logs were removed, says nothing.
+        let Ok(receipt) = loom_record::read::document::<RunReceipt>(receipt) else { continue };
+        let dir = Path::new(&receipt.logs_dir);
+        let manifest = loom_record::read::document::<PipelineManifest>(&dir.join(layout::PIPELINE_MANIFEST));
+        let Ok(manifest) = manifest else { continue };
+        if Path::new(&receipt.workflow_path) != workflow_path || manifest.jobs.is_empty() {
+            continue;
         }
+        let mut again = Vec::new();
+        for job in manifest.jobs.into_iter().filter(|job| job.status != Status::Success) {
+            let summary: JobSummary =
+                loom_record::read::document(&dir.join(job.summary_path)).map_err(read_error)?;
+            if summary.skip_reason != Some(SkipReason::NotSelected) {
+                again.push(job.job_id.to_string());
+            }
+        }
+        return Ok(again);
     }
-    Ok(again)
+    Err(none())
 }
 
 /// For each job of `plan`, whether it is to run.
@@ -64,15 +69,25 @@ pub(super) fn failed_last_time(repo_root: &Path, workflow_path: &Path) -> Result
 /// # Errors
 /// A name stands for no job.
 pub(super) fn select(plan: &Plan, wanted: &Wanted) -> Result<Vec<bool>, ErrorInfo> {
-    let Wanted::Jobs(names) = wanted else { return Ok(vec![true; plan.jobs.len()]) };
+    let (names, all_must_exist) = match wanted {
+        Wanted::All => return Ok(vec![true; plan.jobs.len()]),
+        Wanted::Jobs(names) => (names, true),
+        Wanted::Again(names) => (names, false),
+    };
     let mut selected = vec![false; plan.jobs.len()];
     let mut open = Vec::new();
     for name in names {
         let before = open.len();
         open.extend((0..plan.jobs.len()).filter(|at| is_named(&plan.jobs[*at], name)));
-        if open.len() == before {
+        if open.len() == before && all_must_exist {
             return Err(unknown(plan, name));
         }
+    }
+    if open.is_empty() {
+        return Err(ErrorInfo::new(
+            code::WORKFLOW_UNREADABLE,
+            "no job that failed last time exists any more",
+        ));
     }
     while let Some(at) = open.pop() {
         if !selected[at] {
