@@ -90,11 +90,6 @@ pub fn job(job_id: &JobId) -> JobLayout {
 }
 
 impl JobLayout {
-    /// The folder of earlier attempts.
-    pub fn attempts(&self) -> String {
-        format!("{}/attempts", self.root)
-    }
-
     /// The record of the attempt number `attempt`, from 1, which was not the last one.
     #[must_use]
     pub fn attempt(&self, attempt: u32) -> Self {

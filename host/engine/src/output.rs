@@ -56,13 +56,6 @@ impl OutputSink {
         Self { route: Arc::clone(route), stream }
     }
 
-    /// A sink for `stream` that records into `phase` for as long as it lives.
-    pub fn fixed(emitter: &Emitter, phase: Phase, stream: Stream) -> Self {
-        let route = Route::new(emitter.clone());
-        route.open(phase);
-        Self { route, stream }
-    }
-
     /// Records `text` as a line of its own. Blocks the thread while too much output is on its way.
     pub fn line(&self, text: &str) {
         let mut lines = Lines::new(self.clone());
@@ -164,8 +157,9 @@ mod tests {
 
     fn chunks(reads: &[Vec<u8>]) -> Vec<(Vec<u8>, bool)> {
         let (emitter, mut receiver) = emit::channel(Clock::start());
-        let sink = OutputSink::fixed(&emitter, Phase::Run(PhaseCode::RunBootstrap), Stream::Stdout);
-        let mut lines = Lines::new(sink);
+        let route = Route::new(emitter);
+        route.open(Phase::Run(PhaseCode::RunBootstrap));
+        let mut lines = Lines::new(OutputSink::new(&route, Stream::Stdout));
         let mut chunks = Vec::new();
         let mut drain = |receiver: &mut tokio::sync::mpsc::UnboundedReceiver<emit::Envelope>| {
             while let Ok(envelope) = receiver.try_recv() {

@@ -127,9 +127,4 @@ impl JobContext {
     ) {
         self.emitter.message(Phase::Step(self.id.clone(), step), level, message, data);
     }
-
-    /// A sink that records output in the section `section`, which must be open for as long as the sink lives.
-    pub fn section_sink(&self, section: Section, stream: loom_contract::event::Stream) -> OutputSink {
-        OutputSink::fixed(&self.emitter, Phase::Section(self.id.clone(), section), stream)
-    }
 }

@@ -104,6 +104,8 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
         clean_after_the_dead(&source.repo_root, workspaces);
     }
 
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| internal("start the runtime", &e))?;
     let record = Record::open(RunFacts {
         command: super::command_line(),
         loom_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -118,8 +120,6 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
     report.run_started(&run_id, record.dir());
 
     let (canceller, cancel) = cancel::channel();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| internal("start the runtime", &e))?;
     if !terminal.interactive {
         terminal::detach();
     }
