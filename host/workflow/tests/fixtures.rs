@@ -51,7 +51,7 @@ fn bad_workflows_give_their_errors() {
 /// The example is split into files; in one file it is the fixture `stage0`.
 #[test]
 fn the_stage0_example_means_what_it_does_in_one_file() {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let top = Path::new("../..");
     let example = top.join("examples/stage0");
     let text = fs_err::read_to_string(example.join(".loom/workflow.yml")).unwrap();
     let loaded = load(".loom/workflow.yml", &text, &Beside(example));
@@ -64,7 +64,7 @@ fn the_stage0_example_means_what_it_does_in_one_file() {
 }
 
 fn for_each(folder: &str, extension: &str, show: impl Fn(&str, &str, &Beside) -> String) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(folder);
+    let folder = Path::new("../../tests/fixtures").join(folder);
     let mut cases: Vec<PathBuf> = fs_err::read_dir(&folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())

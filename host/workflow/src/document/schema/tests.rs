@@ -44,7 +44,7 @@ const BEYOND_A_SCHEMA: [(&str, &str); 29] = [
 ];
 
 fn fixtures(folder: &str) -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures").join(folder);
+    let folder = Path::new("../../tests/fixtures").join(folder);
     let files = fs_err::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let mut texts: Vec<(String, String)> = files
         .filter(|path| path.extension().is_some_and(|extension| extension == "yml"))
