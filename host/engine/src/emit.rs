@@ -20,7 +20,7 @@ pub(crate) struct Envelope {
 
 /// A handle that stamps events and sends them to the dispatcher.
 #[derive(Clone)]
-pub struct Emitter {
+pub(crate) struct Emitter {
     sender: mpsc::UnboundedSender<Envelope>,
     clock: Clock,
     budget: Arc<Budget>,
@@ -40,7 +40,7 @@ pub(crate) fn channel(clock: Clock) -> (Emitter, mpsc::UnboundedReceiver<Envelop
 
 impl Emitter {
     /// The run's clock.
-    pub fn clock(&self) -> Clock {
+    pub(crate) fn clock(&self) -> Clock {
         self.clock
     }
 
@@ -50,7 +50,13 @@ impl Emitter {
     }
 
     /// Says `message` in `phase`.
-    pub fn message(&self, phase: Phase, level: Level, message: String, data: Option<Map<String, Value>>) {
+    pub(crate) fn message(
+        &self,
+        phase: Phase,
+        level: Level,
+        message: String,
+        data: Option<Map<String, Value>>,
+    ) {
         self.emit(EventBody::Message(phase, Message { level, message, data }));
     }
 

@@ -14,7 +14,7 @@
 
 pub mod cancel;
 pub mod clock;
-pub mod emit;
+mod emit;
 mod environment;
 #[cfg(feature = "fake")]
 pub mod fake;

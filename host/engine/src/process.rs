@@ -8,7 +8,7 @@
 //! Loom is a *child subreaper*: whatever a step leaves behind, in its group or out of it, becomes a child of Loom, where
 //! the job's ledger finds it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -79,11 +79,12 @@ impl Exit {
     }
 }
 
-/// What the thread that serves a process has seen.
+/// What the thread that serves a process has seen of its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    Running,
-    Ended(Exit),
+struct End {
+    exit: Exit,
+    /// Whether another process still held its output open.
+    output_open: bool,
 }
 
 /// A process that was started.
@@ -92,9 +93,8 @@ pub struct Process {
     pid: Pid,
     /// `None` once it is reaped: from then on the number may be somebody else's.
     alive: Arc<Mutex<Option<Pid>>>,
-    progress: watch::Receiver<Progress>,
-    /// Whether another process still held its output open when it ended.
-    detached: watch::Receiver<bool>,
+    /// `None` while it runs.
+    end: watch::Receiver<Option<End>>,
 }
 
 impl Process {
@@ -105,7 +105,7 @@ impl Process {
 
     /// Whether its output was still held open, by a process that it left behind, when it ended.
     pub fn left_output_open(&self) -> bool {
-        *self.detached.borrow()
+        self.end.borrow().is_some_and(|end| end.output_open)
     }
 
     /// Waits for its end. When `cancel` asks, it gets SIGTERM, and SIGKILL [`GRACE`] later or when `cancel` kills;
@@ -114,29 +114,29 @@ impl Process {
         let mut cancel = cancel.clone();
         let mut killer = cancel.clone();
         tokio::select! {
-            exit = ended(&mut self.progress) => return exit,
+            exit = ended(&mut self.end) => return exit,
             () = cancel.reached(Urgency::Ask) => {}
         }
         if cancel.urgency() < Urgency::Kill {
             self.signal(Signal::TERM);
             tokio::select! {
-                exit = ended(&mut self.progress) => return exit,
+                exit = ended(&mut self.end) => return exit,
                 () = killer.reached(Urgency::Kill) => {}
                 () = tokio::time::sleep(GRACE) => {}
             }
         }
         self.signal(Signal::KILL);
-        ended(&mut self.progress).await
+        ended(&mut self.end).await
     }
 
     /// Sends SIGTERM to its group, and SIGKILL `grace` later where it has not ended by then.
     pub async fn stop(&mut self, grace: Duration) -> Exit {
         self.signal(Signal::TERM);
-        if let Ok(exit) = tokio::time::timeout(grace, ended(&mut self.progress)).await {
+        if let Ok(exit) = tokio::time::timeout(grace, ended(&mut self.end)).await {
             return exit;
         }
         self.signal(Signal::KILL);
-        ended(&mut self.progress).await
+        ended(&mut self.end).await
     }
 
     fn signal(&self, signal: Signal) {
@@ -147,9 +147,9 @@ impl Process {
     }
 }
 
-async fn ended(progress: &mut watch::Receiver<Progress>) -> Exit {
-    match progress.wait_for(|p| *p != Progress::Running).await.map(|p| *p) {
-        Ok(Progress::Ended(exit)) => exit,
+async fn ended(end: &mut watch::Receiver<Option<End>>) -> Exit {
+    match end.wait_for(Option::is_some).await.map(|end| *end) {
+        Ok(Some(end)) => end.exit,
         // The thread that served it is gone without a word.
         _ => Exit::Signal(Signal::KILL.as_raw()),
     }
@@ -174,7 +174,7 @@ pub struct JobProcesses {
 }
 
 /// Processes that Loom started and waits for itself; they are never taken for something left behind.
-static ATTENDED: LazyLock<Mutex<HashMap<Pid, ()>>> = LazyLock::new(Mutex::default);
+static ATTENDED: LazyLock<Mutex<HashSet<Pid>>> = LazyLock::new(Mutex::default);
 /// How many jobs have a ledger now. What cannot be told apart is a job's own only when it is alone.
 static LEDGERS: LazyLock<Mutex<usize>> = LazyLock::new(Mutex::default);
 
@@ -211,7 +211,7 @@ impl JobProcesses {
         let mut attended = ATTENDED.lock().unwrap_or_else(PoisonError::into_inner);
         let mut child = command.spawn().map_err(error)?;
         let pid = Pid::from_child(&child);
-        attended.insert(pid, ());
+        attended.insert(pid);
         drop(attended);
         self.groups.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
 
@@ -220,11 +220,9 @@ impl JobProcesses {
             child.stdout.take().map(OwnedFd::from).zip(spawn.stdout.clone()),
             child.stderr.take().map(OwnedFd::from).zip(spawn.stderr.clone()),
         ];
-        let (progress, progress_seen) = watch::channel(Progress::Running);
-        let (detached, detached_seen) = watch::channel(false);
+        let (end, end_seen) = watch::channel(None);
         let alive = Arc::new(Mutex::new(Some(pid)));
-        let attendant =
-            Attendant { child, alive: Arc::clone(&alive), pid, pidfd: pidfd.ok(), progress, detached };
+        let attendant = Attendant { child, alive: Arc::clone(&alive), pid, pidfd: pidfd.ok(), end };
         let reader = std::thread::Builder::new()
             .name(format!("process {}", pid.as_raw_nonzero()))
             .stack_size(128 * 1024)
@@ -234,7 +232,7 @@ impl JobProcesses {
                 error(source)
             })?;
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
-        Ok(Process { pid, alive, progress: progress_seen, detached: detached_seen })
+        Ok(Process { pid, alive, end: end_seen })
     }
 
     /// Ends whatever the job's processes left behind, also what has left their groups, and says what that was. With
@@ -280,7 +278,7 @@ impl JobProcesses {
     /// The processes that this job's processes left behind, children before their parents' end included.
     fn remains(&self) -> Vec<table::Entry> {
         let attended = ATTENDED.lock().unwrap_or_else(PoisonError::into_inner);
-        let orphans: Vec<_> = table::children().into_iter().filter(|p| !attended.contains_key(p)).collect();
+        let orphans: Vec<_> = table::children().into_iter().filter(|p| !attended.contains(p)).collect();
         drop(attended);
         let mut remains = Vec::new();
         for orphan in orphans {
@@ -341,7 +339,7 @@ pub fn spawn_attendant(program: &Path, args: &[&str]) -> io::Result<std::process
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let mut attended = ATTENDED.lock().unwrap_or_else(PoisonError::into_inner);
     let mut child = command.spawn()?;
-    attended.insert(Pid::from_child(&child), ());
+    attended.insert(Pid::from_child(&child));
     child.stdin.take().ok_or_else(|| io::ErrorKind::BrokenPipe.into())
 }
 
@@ -379,8 +377,7 @@ struct Attendant {
     alive: Arc<Mutex<Option<Pid>>>,
     pid: Pid,
     pidfd: Option<OwnedFd>,
-    progress: watch::Sender<Progress>,
-    detached: watch::Sender<bool>,
+    end: watch::Sender<Option<End>>,
 }
 
 impl Attendant {
@@ -406,8 +403,7 @@ impl Attendant {
             }
         }
         let exit = self.reap();
-        self.detached.send_replace(!pipes.is_empty());
-        self.progress.send_replace(Progress::Ended(exit));
+        self.end.send_replace(Some(End { exit, output_open: !pipes.is_empty() }));
         while !pipes.is_empty() {
             let ready = wait_ready(&pipes, None, None);
             read_ready(&mut pipes, &ready, &mut buffer);

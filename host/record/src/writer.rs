@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -112,10 +112,9 @@ impl Writer {
                 Err(TryRecvError::Empty) => {
                     self.flush();
                     flushed = Instant::now();
-                    match told.recv_timeout(Duration::from_secs(3600)) {
+                    match told.recv() {
                         Ok(next) => next,
-                        Err(RecvTimeoutError::Timeout) => continue,
-                        Err(RecvTimeoutError::Disconnected) => break,
+                        Err(RecvError) => break,
                     }
                 }
             };

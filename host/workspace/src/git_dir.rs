@@ -91,19 +91,24 @@ fn alternates_line(objects: &Path) -> Vec<u8> {
     let mut line = Vec::with_capacity(path.len() + 3);
     if path.contains(&b'\n') {
         line.push(b'"');
-        for &byte in path {
-            match byte {
-                b'\n' => line.extend_from_slice(b"\\n"),
-                b'"' | b'\\' => line.extend_from_slice(&[b'\\', byte]),
-                _ => line.push(byte),
-            }
-        }
+        push_quoted(&mut line, path);
         line.push(b'"');
     } else {
         line.extend_from_slice(path);
     }
     line.push(b'\n');
     line
+}
+
+/// Adds `bytes` as they stand between quotes in git's own files.
+fn push_quoted(out: &mut Vec<u8>, bytes: &[u8]) {
+    for &byte in bytes {
+        match byte {
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            _ => out.push(byte),
+        }
+    }
 }
 
 fn config(kept: &[(String, Vec<u8>)]) -> Vec<u8> {
@@ -122,13 +127,7 @@ fn config(kept: &[(String, Vec<u8>)]) -> Vec<u8> {
             None => section.to_owned(),
         };
         text.extend_from_slice(format!("[{header}]\n\t{name} = \"").as_bytes());
-        for &byte in value {
-            match byte {
-                b'\n' => text.extend_from_slice(b"\\n"),
-                b'"' | b'\\' => text.extend_from_slice(&[b'\\', byte]),
-                _ => text.push(byte),
-            }
-        }
+        push_quoted(&mut text, value);
         text.extend_from_slice(b"\"\n");
     }
     text

@@ -131,7 +131,8 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
         Ok(guard) => (Some(guard), ready),
         Err(error) => (None, ready.and(Err(error))),
     };
-    let workspace = ready.as_ref().ok().map(|(_, workspaces)| workspaces.join(run_id.as_str()));
+    let place =
+        ready.map(|(cache_dir, workspaces)| (cache_dir, workspaces, workspaces.join(run_id.as_str())));
 
     let mut known = Known::default();
     let stop_copy = Arc::new(AtomicBool::new(false));
@@ -145,9 +146,8 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
             env: settings::environment(&config.unlocking_variables()),
         };
         let bootstrap = || {
-            let (cache_dir, workspaces) = ready.clone()?;
-            let workspace = workspaces.join(run_id.as_str());
-            bootstrap(&source, &wanted, cache_dir, &workspace, &stop_copy, &mut known, terminal)
+            let (cache_dir, _, workspace) = place.as_ref().map_err(ErrorInfo::clone)?;
+            bootstrap(&source, &wanted, cache_dir, workspace, &stop_copy, &mut known, terminal)
         };
         let on_event = |event: &_| {
             let recorded = record.write(event);
@@ -170,12 +170,12 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
     // A successful run's workspace goes while the receipt is being synced.
     let keep = end.exit_code != exit::SUCCESS && known.snapshot_path.is_some();
     let finished = std::thread::scope(|scope| {
-        if let Some(workspace) = workspace.as_ref().filter(|_| !keep) {
+        if let (Ok((_, _, workspace)), false) = (&place, keep) {
             scope.spawn(|| loom_workspace::remove(workspace));
         }
         record.finish(ended, clock.now())
     });
-    if let Ok((_, workspaces)) = &ready {
+    if let Ok((_, workspaces, _)) = &place {
         prune(&source.repo_root, workspaces, config.keep_runs.value);
     }
     guard.into_iter().for_each(Guard::done);
