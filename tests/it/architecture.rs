@@ -6,13 +6,14 @@ use std::path::Path;
 use crate::top;
 
 /// Who may depend on whom, among the workspace's own crates. Adding an arrow is a decision: change this table with it.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("loom-contract", &[]),
     ("loom-workflow", &["loom-contract"]),
     ("loom-workspace", &["loom-contract"]),
     ("loom-record", &["loom-contract"]),
     ("loom-engine", &["loom-contract", "loom-workflow"]),
-    ("loom-plugin-host", &["loom-contract", "loom-engine"]),
+    ("loom-cache", &[]),
+    ("loom-plugin-host", &["loom-cache", "loom-contract", "loom-engine"]),
     (
         "loom-cli",
         &[
@@ -27,6 +28,10 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ),
     ("loom-sdk", &[]),
     ("loom-plugin-host-shell", &["loom-sdk"]),
+    ("loom-plugin-cache", &["loom-sdk"]),
+    ("loom-plugin-env", &["loom-sdk"]),
+    ("loom-plugin-keepass", &["loom-sdk"]),
+    ("loom-plugin-op", &["loom-sdk"]),
     ("loom-guest-misbehaving", &["loom-sdk"]),
     ("loom-plugin-bundle", &[]),
     ("loom-tests", &["loom-contract", "loom-record"]),

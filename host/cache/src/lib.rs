@@ -1,0 +1,1 @@
+//! A content-addressed store: what jobs save, restored as it was.

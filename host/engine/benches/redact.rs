@@ -1,0 +1,5 @@
+//! How fast output is masked.
+
+fn main() {
+    divan::main();
+}
