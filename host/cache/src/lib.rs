@@ -1,1 +1,55 @@
 //! A content-addressed store: what jobs save, restored as it was.
+//!
+//! ```text
+//!  save:     walk ──> stat index vouches? ──yes──> what the earlier entry says
+//!              │               └─no─> read, hash ──known──> where it is
+//!              │                          └─new─> block of a pack, or an object of its own
+//!              └──> manifest ──> publish (under the lock: packs, objects, manifest, pointer last)
+//!
+//!  restore:  pointer ──> manifest ──> compare with the tree ──> remove, write, set times ──> stat index
+//! ```
+//!
+//! An entry is found by its cache's name and its key. Small files lie together in packs, in blocks that are compressed
+//! where it pays; files of a mebibyte and more lie by themselves as they are, and share their data with the tree where
+//! the file system can. Content is stored once, whichever entry, key or cache it belongs to, and is checked by its
+//! blake3 hash whenever it is read.
+//!
+//! The crate knows paths, patterns and keys; it knows no jobs, providers or runs, prints nothing, and never writes
+//! outside the patterns that it is given, whatever an entry says.
+//!
+//! Reading order: `store` (what a store is), `layout` (its files), `save`, `restore`, `collect`; then what these are
+//! made of: `manifest`, `pack`, `object`, `index`, `descent`, `pattern`, `dir`.
+
+mod clock;
+mod collect;
+mod descent;
+mod digest;
+mod dir;
+mod entry;
+mod error;
+mod index;
+pub mod key;
+mod layout;
+mod manifest;
+mod object;
+mod pack;
+mod pattern;
+mod publish;
+mod quarantine;
+mod read;
+mod remove;
+mod restore;
+mod safe;
+mod save;
+mod sealed;
+mod store;
+mod verify;
+
+pub use collect::{Cause, Collected, Eviction};
+pub use entry::{Entry, FileInfo, Info, Kind, Origin};
+pub use error::{Error, LeftOut, Warning};
+pub use quarantine::{Quarantined, Reason};
+pub use restore::Restored;
+pub use save::{Save, Saved};
+pub use store::{Found, Listed, Store};
+pub use verify::Verified;

@@ -1,0 +1,319 @@
+//! What keeps a store small: entries that were not used for long are evicted, what no entry needs is deleted.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+
+use crate::digest::Digest;
+use crate::entry::Pointer;
+use crate::layout;
+use crate::manifest::Needs;
+use crate::sealed::{self, Sync};
+use crate::store::{Store, used};
+use crate::{Error, Warning, index, restore};
+
+/// What a killed save left is deleted when it is this old, and what is damaged when it is a week old.
+const GRACE: Duration = Duration::from_secs(60 * 60);
+const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// So many evictions are remembered.
+const LOG: usize = 1000;
+
+/// What a collection did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// The entries that were evicted, in the order in which they were.
+    pub evicted: Vec<Eviction>,
+    /// How many bytes the store takes now.
+    pub bytes: u64,
+    /// How many bytes it took more before.
+    pub freed: u64,
+    /// Damage that was met on the way.
+    pub warnings: Vec<Warning>,
+}
+
+/// An entry that is no longer there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Eviction {
+    /// The cache's name.
+    pub name: String,
+    /// The entry's key.
+    pub key: String,
+    /// When it was removed.
+    pub when: SystemTime,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// Why an entry was removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Cause {
+    /// The store was too large, and this was the entry whose last use was longest ago.
+    Limit {
+        /// How large the store may be, in bytes.
+        max_bytes: u64,
+        /// When the entry was last used.
+        used: SystemTime,
+    },
+    /// It was damaged.
+    Damaged {
+        /// What was damaged, and how.
+        why: String,
+    },
+}
+
+impl Store {
+    /// Makes the store no larger than `max_bytes`, as far as that is possible without the entries in `keep`, by name and
+    /// key, and those that are being restored: evicts the entry whose last use is longest ago, and again. Deletes what
+    /// no entry needs.
+    ///
+    /// A save under way that relied on what is deleted starts anew by itself; the store's lock is held all the while, so
+    /// that no entry is published meanwhile.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub fn gc(&self, max_bytes: u64, keep: &[(&str, &str)]) -> Result<Collected, Error> {
+        let layout = self.layout();
+        if !layout.format().exists() {
+            return Ok(Collected::default());
+        }
+        let mut collected = Collected::default();
+        // Before the lock, which setting aside takes itself.
+        self.pointers(&mut collected.warnings)?;
+        let _lock = self.lock()?;
+        let now = SystemTime::now();
+        let mut heap = Heap::read(self)?;
+        let before = heap.bytes;
+        heap.sweep(self, now)?;
+        let mut entries = std::mem::take(&mut heap.entries);
+        entries.sort_unstable_by(|one, other| (one.used, &one.path).cmp(&(other.used, &other.path)));
+        for Entry { path, pointer, used, .. } in entries {
+            if heap.bytes <= max_bytes {
+                break;
+            }
+            let Pointer { name, key, manifest, .. } = pointer;
+            if heap.leased.contains(&manifest) || keep.contains(&(&*name, &*key)) {
+                continue;
+            }
+            heap.delete(&path)?;
+            heap.release(self, manifest)?;
+            let cause = Cause::Limit { max_bytes, used };
+            collected.evicted.push(Eviction { name, key, when: now, cause });
+        }
+        heap.sweep_indexes(self)?;
+        if heap.bytes > max_bytes {
+            for file in files(&layout.damaged())? {
+                heap.delete(&file)?;
+            }
+        }
+        if !collected.evicted.is_empty() {
+            self.log(&collected.evicted);
+        }
+        (collected.bytes, collected.freed) = (heap.bytes, before.saturating_sub(heap.bytes));
+        Ok(collected)
+    }
+
+    /// The entries that were removed, the last one last: what to look at when a key is not found.
+    ///
+    /// # Errors
+    /// The log is there but cannot be read.
+    pub fn evictions(&self) -> Result<Vec<Eviction>, Error> {
+        let path = self.layout().evictions();
+        match fs::read(&path) {
+            // One that is damaged is as good as none: it only explains.
+            Ok(bytes) => Ok(sealed::decode(&bytes).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(Error::read_io(path, error)),
+        }
+    }
+
+    /// Notes that entries were removed; that they were does not depend on it. The caller holds the lock.
+    pub(crate) fn log(&self, evicted: &[Eviction]) {
+        let logged = self.evictions().and_then(|mut all| {
+            all.extend_from_slice(evicted);
+            let old = all.len().saturating_sub(LOG);
+            sealed::replace(&self.layout().evictions(), &sealed::encode(&all[old..].to_vec()), Sync::No)
+        });
+        if let Err(error) = logged {
+            tracing::debug!("cache: an eviction was not noted: {error}");
+        }
+    }
+}
+
+struct Entry {
+    path: PathBuf,
+    pointer: Pointer,
+    used: SystemTime,
+}
+
+/// Everything that takes room, and who needs it.
+struct Heap {
+    entries: Vec<Entry>,
+    leased: HashSet<Digest>,
+    /// By manifest: how many entries and leases need it, and what it needs.
+    manifests: HashMap<Digest, (usize, Needs)>,
+    /// By pack or object: how many manifests need it.
+    contents: HashMap<PathBuf, usize>,
+    /// The sizes of all files.
+    sizes: HashMap<PathBuf, u64>,
+    bytes: u64,
+}
+
+impl Heap {
+    fn read(store: &Store) -> Result<Self, Error> {
+        let layout = store.layout();
+        let leases = layout.leases();
+        let leased: HashSet<Digest> =
+            restore::leased(&leases).map_err(|error| Error::read_io(leases, error))?.into_iter().collect();
+        let mut heap = Self {
+            entries: Vec::new(),
+            leased,
+            manifests: HashMap::new(),
+            contents: HashMap::new(),
+            sizes: HashMap::new(),
+            bytes: 0,
+        };
+        for folder in files(&layout.entries())? {
+            for path in files(&folder)? {
+                heap.measure(&path);
+                if layout::digest_of(&path).is_none() {
+                    continue;
+                }
+                let read = fs::read(&path).ok().and_then(|bytes| sealed::decode::<Pointer>(&bytes).ok());
+                if let (Some(pointer), Ok(used)) = (read, used(&path)) {
+                    heap.entries.push(Entry { path, pointer, used });
+                }
+            }
+        }
+        for folder in
+            [layout.manifests(), layout.packs(), layout.objects(), layout.indexes(), layout.damaged()]
+        {
+            for path in files(&folder)? {
+                heap.measure(&path);
+            }
+        }
+        let users: Vec<Digest> = heap
+            .entries
+            .iter()
+            .map(|entry| entry.pointer.manifest)
+            .chain(heap.leased.iter().copied())
+            .collect();
+        for manifest in users {
+            if let Some((users, _)) = heap.manifests.get_mut(&manifest) {
+                *users += 1;
+                continue;
+            }
+            // One that cannot be read needs nothing: its entry is a miss.
+            let needs = Needs::of_file(&layout.manifest(manifest)).ok().flatten().unwrap_or_default();
+            for path in paths(store, &needs) {
+                *heap.contents.entry(path).or_default() += 1;
+            }
+            heap.manifests.insert(manifest, (1, needs));
+        }
+        Ok(heap)
+    }
+
+    fn measure(&mut self, path: &Path) {
+        if let Ok(meta) = fs::symlink_metadata(path) {
+            self.bytes += meta.len();
+            self.sizes.insert(path.to_owned(), meta.len());
+        }
+    }
+
+    /// Deletes what nothing needs and what is old.
+    fn sweep(&mut self, store: &Store, now: SystemTime) -> Result<(), Error> {
+        let layout = store.layout();
+        for path in files(&layout.manifests())? {
+            if layout::digest_of(&path).is_none_or(|digest| !self.manifests.contains_key(&digest)) {
+                self.delete(&path)?;
+            }
+        }
+        for folder in [layout.packs(), layout.objects()] {
+            for path in files(&folder)? {
+                if !self.contents.contains_key(&path) {
+                    self.delete(&path)?;
+                }
+            }
+        }
+        let is_old = |path: &Path, age| {
+            let modified = fs::symlink_metadata(path).and_then(|meta| meta.modified());
+            modified.is_ok_and(|modified| now.duration_since(modified).is_ok_and(|passed| passed > age))
+        };
+        for path in files(&layout.damaged())? {
+            if is_old(&path, WEEK) {
+                self.delete(&path)?;
+            }
+        }
+        // What a killed process had not moved to its place.
+        let folders = files(&layout.entries())?.into_iter().chain([layout.root().to_owned()]);
+        for folder in folders {
+            for path in files(&folder)? {
+                if path.extension().is_some_and(|extension| extension == "tmp") && is_old(&path, GRACE) {
+                    self.delete(&path)?;
+                }
+            }
+        }
+        for path in files(&layout.tmp())? {
+            let dead = || fs::File::open(&path).is_ok_and(|folder| folder.try_lock().is_ok());
+            if is_old(&path, GRACE) && dead() {
+                fs::remove_dir_all(&path).map_err(|error| Error::write_io(path, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An entry does not need its manifest any more.
+    fn release(&mut self, store: &Store, manifest: Digest) -> Result<(), Error> {
+        match self.manifests.get_mut(&manifest) {
+            Some((users, _)) if *users > 1 => {
+                *users -= 1;
+                return Ok(());
+            }
+            _ => {}
+        }
+        let Some((_, needs)) = self.manifests.remove(&manifest) else { return Ok(()) };
+        self.delete(&store.layout().manifest(manifest))?;
+        for path in paths(store, &needs) {
+            match self.contents.get_mut(&path) {
+                Some(users) if *users > 1 => *users -= 1,
+                _ => {
+                    self.contents.remove(&path);
+                    self.delete(&path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the indexes that speak of a manifest that is gone.
+    fn sweep_indexes(&mut self, store: &Store) -> Result<(), Error> {
+        for path in files(&store.layout().indexes())? {
+            if !index::manifest_of(&path).is_some_and(|digest| self.manifests.contains_key(&digest)) {
+                self.delete(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, path: &Path) -> Result<(), Error> {
+        match fs::remove_file(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::write_io(path, error)),
+        }
+        self.bytes -= self.sizes.remove(path).unwrap_or(0);
+        Ok(())
+    }
+}
+
+fn paths(store: &Store, needs: &Needs) -> Vec<PathBuf> {
+    let packs = needs.packs.iter().map(|pack| store.layout().pack(pack.id));
+    packs.chain(needs.objects.iter().map(|object| store.layout().object(object.digest))).collect()
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    layout::files(folder).map_err(|error| Error::read_io(folder, error))
+}

@@ -1,0 +1,259 @@
+//! What can go wrong, and what is worth telling although nothing did.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::io::Errno;
+
+/// Why the store could not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The caller asked to stop.
+    #[error("cancelled while the cache was at work")]
+    Cancelled,
+    /// The store was written by a later Loom.
+    #[error(
+        "the cache store `{}` has format {found}, but this Loom knows formats up to {known}",
+        root.display()
+    )]
+    Newer {
+        /// The store's folder.
+        root: PathBuf,
+        /// What its format file says.
+        found: String,
+        /// The newest format that this Loom reads.
+        known: u32,
+    },
+    /// A declared path is none that a cache may have.
+    #[error("the cache path `{pattern}` {why}")]
+    Pattern {
+        /// As it was given.
+        pattern: String,
+        /// What is wrong with it: the end of a sentence.
+        why: String,
+    },
+    /// Something would have been written where it must not be, or through something that it must not go through.
+    #[error("refused to restore `{}`: {why}", path.display())]
+    Refused {
+        /// What was to be restored.
+        path: PathBuf,
+        /// The rule.
+        why: String,
+    },
+    /// Content of the entry is not what was saved. The entry has been set aside; what the restore had written is gone
+    /// again.
+    #[error("the cache entry `{key}` of `{name}` is damaged and was set aside: `{}` {why}", what.display())]
+    Damaged {
+        /// The cache's name.
+        name: String,
+        /// The entry's key.
+        key: String,
+        /// The file of the store.
+        what: PathBuf,
+        /// What is wrong with it: the end of a sentence.
+        why: String,
+    },
+    /// The entry was evicted, or set aside, after it was found.
+    #[error("the cache entry `{key}` of `{name}` was removed from the store by another process")]
+    Gone {
+        /// The cache's name.
+        name: String,
+        /// The entry's key.
+        key: String,
+    },
+    /// Content that a save relied on was removed from the store while it ran, and again when it was tried once more.
+    #[error("the cache store `{}` was emptied while an entry was saved", root.display())]
+    Emptied {
+        /// The store's folder.
+        root: PathBuf,
+    },
+    /// A file or folder could not be read.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file or folder could not be written or removed.
+    #[error("cannot write `{}`: {source}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file system is full, or the user's quota on it is used up.
+    #[error("no space left: cannot write `{}`: {source}", path.display())]
+    NoSpace {
+        /// What could not be written.
+        path: PathBuf,
+        /// The file system's own words.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// What to do about it, where that is not plain from the error itself: a sentence without full stop.
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Newer { .. } => "use the newer Loom, or set `runtime.cacheDir` to another folder",
+            Self::Damaged { .. } => "the next save makes the entry anew",
+            Self::NoSpace { .. } => "free some space, lower `runtime.cacheMaxBytes`, or run `loom cache gc`",
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn read(path: impl Into<PathBuf>, errno: Errno) -> Self {
+        Self::read_io(path, errno.into())
+    }
+
+    pub(crate) fn write(path: impl Into<PathBuf>, errno: Errno) -> Self {
+        Self::write_io(path, errno.into())
+    }
+
+    pub(crate) fn read_io(path: impl Into<PathBuf>, source: io::Error) -> Self {
+        Self::Read { path: path.into(), source: plain(source) }
+    }
+
+    pub(crate) fn write_io(path: impl Into<PathBuf>, source: io::Error) -> Self {
+        let (path, source) = (path.into(), plain(source));
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace { path, source },
+            _ => Self::Write { path, source },
+        }
+    }
+
+    pub(crate) fn refused(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
+        Self::Refused { path: path.into(), why: why.into() }
+    }
+}
+
+/// The system's own words alone: what `fs_err` adds, the path, is in our errors already.
+fn plain(error: io::Error) -> io::Error {
+    let code = error.raw_os_error();
+    let inner = error.get_ref().and_then(|inner| inner.source()).and_then(|source| source.downcast_ref());
+    match code.or_else(|| inner.and_then(io::Error::raw_os_error)) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error,
+    }
+}
+
+/// What went otherwise than one would think, while the act itself went well.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Warning {
+    /// A file under the declared paths is not in the entry.
+    #[error("`{}` was left out of the cache: {why}", path.display())]
+    LeftOut {
+        /// Below the tree that was saved.
+        path: PathBuf,
+        /// Why.
+        why: LeftOut,
+    },
+    /// A damaged part of the store was found. What it belonged to is a miss from now on.
+    #[error("`{}` in the cache store is damaged and was set aside: it {why}", what.display())]
+    Damaged {
+        /// The file of the store, where it was.
+        what: PathBuf,
+        /// What is wrong with it: the end of a sentence.
+        why: String,
+        /// The cache's name and the key of the entry, where the file is one entry's own.
+        entry: Option<(String, String)>,
+    },
+    /// The entry holds files that the declared paths do not name; they were not restored.
+    #[error("{count} files of the cache entry are outside the declared paths and were not restored, `{}` first", first.display())]
+    Undeclared {
+        /// How many.
+        count: u64,
+        /// The first of them.
+        first: PathBuf,
+    },
+    /// More warnings than are worth listing.
+    #[error("{0} more warnings of this kind")]
+    More(u64),
+}
+
+/// Why a file is not in an entry.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeftOut {
+    /// It changed while it was read, twice.
+    #[error("it changed while it was read")]
+    Changing,
+    /// It was removed before it was read.
+    #[error("it went away while the cache was saved")]
+    Vanished,
+    /// The system did not let it be read.
+    #[error("it cannot be read: {0}")]
+    Unreadable(String),
+    /// It is neither file nor folder nor symlink.
+    #[error("it is a {0}")]
+    Special(&'static str),
+    /// A symlink that leads, or could lead, outside the workspace.
+    #[error("it is a symlink to `{}`, which {why}", target.display())]
+    Link {
+        /// Where it points.
+        target: PathBuf,
+        /// The end of a sentence.
+        why: &'static str,
+    },
+    /// Declared paths lie behind a symlink, which is not followed.
+    #[error("it is a symlink, and what is behind a symlink is not saved")]
+    Behind,
+}
+
+/// The first error of many threads, which tells the others to stop, as the caller's wish to cancel does.
+pub(crate) struct FirstError<'a> {
+    cancel: &'a AtomicBool,
+    set: AtomicBool,
+    error: Mutex<Option<Error>>,
+}
+
+impl<'a> FirstError<'a> {
+    pub(crate) fn new(cancel: &'a AtomicBool) -> Self {
+        Self { cancel, set: AtomicBool::new(false), error: Mutex::default() }
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.set.load(Ordering::Relaxed) || self.cancel.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set(&self, error: Error) {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.set.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn into_result(self) -> Result<(), Error> {
+        match self.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None if self.cancel.load(Ordering::Relaxed) => Err(Error::Cancelled),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Warnings of one act, the first of them in full.
+#[derive(Debug, Default)]
+pub(crate) struct Warnings {
+    list: Vec<Warning>,
+    more: u64,
+}
+
+impl Warnings {
+    /// So many are listed: enough to see a pattern, few enough to read.
+    const LISTED: usize = 50;
+
+    pub(crate) fn push(&mut self, warning: Warning) {
+        if self.list.len() < Self::LISTED { self.list.push(warning) } else { self.more += 1 }
+    }
+
+    pub(crate) fn into_list(mut self) -> Vec<Warning> {
+        self.list.sort_by_cached_key(Warning::to_string);
+        if self.more > 0 {
+            self.list.push(Warning::More(self.more));
+        }
+        self.list
+    }
+}

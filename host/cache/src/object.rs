@@ -1,0 +1,247 @@
+//! Big files: copied or shared as they are, hashed on the way, holes kept.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use rustix::fs::{SeekFrom, Stat, fstat, ftruncate, ioctl_ficlone, seek};
+use rustix::io::{Errno, pread, pwrite};
+
+use crate::Error;
+use crate::digest::Digest;
+use crate::layout::{self, Layout};
+use crate::manifest::ObjectRef;
+use crate::pack::new_file;
+use crate::publish::Staging;
+use crate::read::Trouble;
+
+/// What is read, hashed and written at once: small enough to stay in a core's own cache.
+const STEP: usize = 256 << 10;
+
+/// Why a copy was not made.
+pub(crate) enum Failed {
+    Read(Errno),
+    Write(Errno),
+    /// The file ended before it should.
+    Short,
+    Cancelled,
+}
+
+/// Takes big files into the store.
+pub(crate) struct Objects<'a> {
+    layout: &'a Layout,
+    staging: &'a Staging,
+    cancel: &'a AtomicBool,
+    /// Whether the tree and the store can share data, as far as is known.
+    share: AtomicBool,
+    /// The sizes of the objects that the store has.
+    sizes: OnceLock<HashSet<u64>>,
+    /// What was taken, with its size.
+    taken: Mutex<HashMap<Digest, u64>>,
+    next: AtomicU64,
+}
+
+impl<'a> Objects<'a> {
+    pub(crate) fn new(layout: &'a Layout, staging: &'a Staging, cancel: &'a AtomicBool) -> Self {
+        Self {
+            layout,
+            staging,
+            cancel,
+            share: AtomicBool::new(true),
+            sizes: OnceLock::new(),
+            taken: Mutex::default(),
+            next: AtomicU64::new(0),
+        }
+    }
+
+    /// Takes an open file as it is now, unless the store has it; nothing if it got shorter meanwhile.
+    pub(crate) fn take(&self, from: BorrowedFd<'_>, stat: &Stat) -> Result<Option<ObjectRef>, Trouble> {
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let sizes = self.sizes.get_or_init(|| {
+            let files = layout::files(&self.layout.objects()).unwrap_or_default();
+            files.iter().filter_map(|file| Some(fs_err::metadata(file).ok()?.len())).collect()
+        });
+        if sizes.contains(&size) {
+            let digest = match copy(from, None, size, is_sparse(stat), self.cancel) {
+                Ok(digest) => digest,
+                Err(failed) => return self.failed(failed),
+            };
+            if self.has(digest, size) {
+                return Ok(Some(ObjectRef { digest, size }));
+            }
+        }
+        let path = self.staging.file(&format!("object-{}", self.next.fetch_add(1, Ordering::Relaxed)));
+        let to = new_file(&path)?;
+        let copied = if self.share.load(Ordering::Relaxed) && ioctl_ficlone(&to, from).is_ok() {
+            // What was shared is ours: later changes to the file do not reach it.
+            fs_err::File::open(&path)
+                .map_err(|error| Error::read_io(&path, error).into())
+                .map(|shared| copy(shared.as_fd(), None, size, is_sparse(stat), self.cancel))
+        } else {
+            self.share.store(false, Ordering::Relaxed);
+            Ok(copy(from, Some(to.as_fd()), size, is_sparse(stat), self.cancel))
+        };
+        let remove = || {
+            let _ = fs_err::remove_file(&path);
+        };
+        let digest = match copied {
+            Ok(Ok(digest)) => digest,
+            Ok(Err(failed)) => {
+                remove();
+                return self.failed(failed);
+            }
+            Err(trouble) => {
+                remove();
+                return Err(trouble);
+            }
+        };
+        let new = self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, size).is_none();
+        if new && !self.has(digest, size) {
+            let place = self.staging.file(&digest.to_string());
+            fs_err::rename(&path, &place).map_err(|error| Error::write_io(&path, error))?;
+        } else {
+            remove();
+        }
+        Ok(Some(ObjectRef { digest, size }))
+    }
+
+    /// What was taken and is not in the store yet, with its size.
+    pub(crate) fn taken(self) -> HashMap<Digest, u64> {
+        let mut taken = self.taken.into_inner().unwrap_or_else(PoisonError::into_inner);
+        taken.retain(|digest, _| self.staging.file(&digest.to_string()).exists());
+        taken
+    }
+
+    fn has(&self, digest: Digest, size: u64) -> bool {
+        fs_err::metadata(self.layout.object(digest)).is_ok_and(|meta| meta.len() == size)
+    }
+
+    fn failed<T>(&self, failed: Failed) -> Result<Option<T>, Trouble> {
+        match failed {
+            Failed::Short => Ok(None),
+            Failed::Read(errno) => Err(Trouble::File(errno)),
+            Failed::Write(errno) => Err(Error::write(self.staging.path(), errno).into()),
+            Failed::Cancelled => Err(Error::Cancelled.into()),
+        }
+    }
+}
+
+/// Makes the empty file `to` hold what `from` does, shared where the file systems can, and returns the hash of it.
+pub(crate) fn restore(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    size: u64,
+    share: &AtomicBool,
+    cancel: &AtomicBool,
+) -> Result<Digest, Failed> {
+    let sparse = is_sparse(&fstat(from).map_err(Failed::Read)?);
+    if share.load(Ordering::Relaxed) {
+        match ioctl_ficlone(to, from) {
+            Ok(()) => return copy(from, None, size, sparse, cancel),
+            Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => return Err(Failed::Write(errno)),
+            Err(_) => share.store(false, Ordering::Relaxed),
+        }
+    }
+    copy(from, Some(to), size, sparse, cancel)
+}
+
+/// The hash of an open file.
+pub(crate) fn hash(from: BorrowedFd<'_>, stat: &Stat, cancel: &AtomicBool) -> Result<Digest, Failed> {
+    copy(from, None, u64::try_from(stat.st_size).unwrap_or(0), is_sparse(stat), cancel)
+}
+
+/// Its size is larger than what it takes on disk.
+fn is_sparse(stat: &Stat) -> bool {
+    u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < u64::try_from(stat.st_size).unwrap_or(0)
+}
+
+/// Hashes `size` bytes of `from`, and writes them to `to` if there is one: holes as holes.
+fn copy(
+    from: BorrowedFd<'_>,
+    to: Option<BorrowedFd<'_>>,
+    size: u64,
+    sparse: bool,
+    cancel: &AtomicBool,
+) -> Result<Digest, Failed> {
+    thread_local! {
+        static COPY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    COPY.with_borrow_mut(|buffer| {
+        buffer.resize(STEP, 0);
+        let mut hasher = blake3::Hasher::new();
+        let mut at = 0;
+        // Up to here there is data, as far as is known.
+        let mut data_end = if sparse { 0 } else { size };
+        while at < size {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(Failed::Cancelled);
+            }
+            if at >= data_end {
+                let (start, end) = next_data(from, at, size);
+                if start > at {
+                    hash_zeros(&mut hasher, start - at, cancel)?;
+                }
+                (at, data_end) = (start, end);
+                continue;
+            }
+            let wanted = usize::try_from(data_end - at).unwrap_or(STEP).min(STEP);
+            let got = match pread(from, &mut buffer[..wanted], at) {
+                Ok(0) => return Err(Failed::Short),
+                Ok(got) => got,
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(Failed::Read(errno)),
+            };
+            hasher.update(&buffer[..got]);
+            if let Some(to) = to {
+                write_at(to, &buffer[..got], at).map_err(Failed::Write)?;
+            }
+            at += got as u64;
+        }
+        if let (Some(to), true) = (to, sparse) {
+            ftruncate(to, size).map_err(Failed::Write)?;
+        }
+        Ok(hasher.finalize().into())
+    })
+}
+
+/// Where data begins and ends from `at` on; both `size` if there is none.
+fn next_data(from: BorrowedFd<'_>, at: u64, size: u64) -> (u64, u64) {
+    let start = match seek(from, SeekFrom::Data(at)) {
+        Ok(start) => start.min(size),
+        Err(Errno::NXIO) => return (size, size),
+        // A file system that does not know: all of it is data.
+        Err(_) => return (at, size),
+    };
+    let end = seek(from, SeekFrom::Hole(start)).map_or(size, |end| end.min(size));
+    (start, end.max(start))
+}
+
+fn hash_zeros(hasher: &mut blake3::Hasher, mut count: u64, cancel: &AtomicBool) -> Result<(), Failed> {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    while count > 0 {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Failed::Cancelled);
+        }
+        let step = usize::try_from(count).unwrap_or(ZEROS.len()).min(ZEROS.len());
+        hasher.update(&ZEROS[..step]);
+        count -= step as u64;
+    }
+    Ok(())
+}
+
+/// Writes all of `bytes`.
+pub(crate) fn write_at(to: BorrowedFd<'_>, mut bytes: &[u8], mut at: u64) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match pwrite(to, bytes, at) {
+            Ok(written) => {
+                bytes = &bytes[written..];
+                at += written as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,411 @@
+//! Packs: small files in blocks of about a mebibyte, compressed where that pays.
+//!
+//! ```text
+//!  block … block  index: [count, (at, stored, raw)…, count, (hash, block, offset, size)… by hash]  length  magic
+//! ```
+//!
+//! A pack is named after the hash of its index, which names the content of every file in it. It is written once.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use crate::Error;
+use crate::digest::Digest;
+use crate::layout::{self, Layout};
+use crate::manifest::{LARGEST_BLOCK, PackRef};
+use crate::publish::Staging;
+use crate::sealed::Broken;
+
+/// Files of this size and more lie by themselves.
+pub(crate) const BIG: u64 = 1 << 20;
+/// A block is closed when it holds this much.
+const BLOCK: usize = 1 << 20;
+/// A pack is closed when it holds this much: what is deleted as one, so not too much, and synced as one, so not too
+/// little.
+const PACK: u64 = 32 << 20;
+/// Fast, and nearly as small as the next levels for what is saved most: text.
+const LEVEL: i32 = 1;
+/// How much of the store's pack indexes a save looks at, the newest first: about one and a half million files.
+const MOST_KNOWN: usize = 64 << 20;
+
+const MAGIC: [u8; 8] = *b"loompack";
+const FOOTER: usize = 12;
+const RECORD: usize = 44;
+
+/// Where a block is in its pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BlockAt {
+    pub(crate) at: u64,
+    pub(crate) stored: u32,
+    pub(crate) raw: u32,
+}
+
+/// Where a file is in its pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) digest: Digest,
+    pub(crate) block: u32,
+    pub(crate) offset: u32,
+    pub(crate) size: u32,
+}
+
+/// Writes new packs, from several threads.
+pub(crate) struct Packer<'a> {
+    staging: &'a Staging,
+    state: Mutex<State>,
+    /// Blocks that are being filled and nobody is filling at this moment.
+    idle: Mutex<Vec<Filling>>,
+    /// What the new blocks hold.
+    seen: Mutex<HashMap<Digest, Spot>>,
+}
+
+#[derive(Default)]
+struct State {
+    packs: Vec<NewPack>,
+    /// The blocks by number: the pack and where in it, as soon as that is known.
+    blocks: Vec<Option<(u32, BlockAt)>>,
+}
+
+struct NewPack {
+    path: PathBuf,
+    file: Arc<File>,
+    len: u64,
+    blocks: Vec<BlockAt>,
+    records: Vec<Record>,
+}
+
+/// Where in the new blocks a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Spot {
+    pub(crate) block: u32,
+    pub(crate) offset: u32,
+}
+
+/// A block that is being filled.
+pub(crate) struct Filling {
+    /// What it holds.
+    pub(crate) raw: Vec<u8>,
+    number: Option<u32>,
+    files: Vec<(Digest, u32, u32)>,
+    compressed: Vec<u8>,
+    compressor: zstd::bulk::Compressor<'static>,
+}
+
+/// What a save wrote.
+pub(crate) struct Packed {
+    /// Each with where it lies until it is published.
+    pub(crate) packs: Vec<(PathBuf, PackRef)>,
+    /// By number: the pack, and where in it.
+    pub(crate) blocks: Vec<(u32, BlockAt)>,
+}
+
+impl<'a> Packer<'a> {
+    pub(crate) fn new(staging: &'a Staging) -> Self {
+        Self { staging, state: Mutex::default(), idle: Mutex::default(), seen: Mutex::default() }
+    }
+
+    /// A block to fill. It goes back with [`Self::put_back`].
+    pub(crate) fn take(&self) -> Result<Filling, Error> {
+        if let Some(filling) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            return Ok(filling);
+        }
+        let compressor = zstd::bulk::Compressor::new(LEVEL)
+            .map_err(|error| Error::write_io(self.staging.path(), error))?;
+        Ok(Filling {
+            raw: Vec::with_capacity(BLOCK),
+            number: None,
+            files: Vec::new(),
+            compressed: Vec::new(),
+            compressor,
+        })
+    }
+
+    pub(crate) fn put_back(&self, filling: Filling) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(filling);
+    }
+
+    /// Keeps the last bytes of the block, from `start` on, as a file of this hash, unless a new block has it already.
+    pub(crate) fn keep(&self, filling: &mut Filling, start: usize, digest: Digest) -> Result<Spot, Error> {
+        let spot = Spot {
+            block: match filling.number {
+                Some(number) => number,
+                None => {
+                    let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                    state.blocks.push(None);
+                    *filling.number.insert(u32::try_from(state.blocks.len() - 1).unwrap_or(u32::MAX))
+                }
+            },
+            offset: u32::try_from(start).unwrap_or(u32::MAX),
+        };
+        let known = *self.seen.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_insert(spot);
+        if known != spot {
+            filling.raw.truncate(start);
+            return Ok(known);
+        }
+        let size = u32::try_from(filling.raw.len() - start).unwrap_or(u32::MAX);
+        filling.files.push((digest, spot.offset, size));
+        if filling.raw.len() >= BLOCK {
+            self.close(filling)?;
+        }
+        Ok(spot)
+    }
+
+    /// Writes a block to a pack.
+    fn close(&self, filling: &mut Filling) -> Result<(), Error> {
+        let Some(number) = filling.number.take() else { return Ok(()) };
+        let cannot = |error| Error::write_io(self.staging.path(), error);
+        let Filling { raw, files, compressed, compressor, .. } = filling;
+        compressed.clear();
+        compressed.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        compressor.compress_to_buffer(raw, compressed).map_err(cannot)?;
+        // A sixteenth saved is not worth unpacking it each time.
+        let stored: &[u8] = if compressed.len() < raw.len() / 16 * 15 { compressed } else { raw };
+        let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let (file, at) = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.packs.last().is_none_or(|pack| pack.len >= PACK) {
+                let path = self.staging.file(&format!("pack-{}", state.packs.len()));
+                let file = new_file(&path)?;
+                state.packs.push(NewPack {
+                    path,
+                    file: Arc::new(file),
+                    len: 0,
+                    blocks: Vec::new(),
+                    records: Vec::new(),
+                });
+            }
+            let pack_number = u32::try_from(state.packs.len() - 1).unwrap_or(u32::MAX);
+            let State { packs, blocks } = &mut *state;
+            let Some(pack) = packs.last_mut() else { return Ok(()) };
+            let place = BlockAt { at: pack.len, stored: len(stored), raw: len(raw) };
+            let block = u32::try_from(pack.blocks.len()).unwrap_or(u32::MAX);
+            pack.len += u64::from(place.stored);
+            pack.blocks.push(place);
+            pack.records.extend(files.drain(..).map(|(digest, offset, size)| Record {
+                digest,
+                block,
+                offset,
+                size,
+            }));
+            blocks[number as usize] = Some((pack_number, place));
+            (pack.file.clone(), place.at)
+        };
+        file.write_all_at(stored, at).map_err(cannot)?;
+        raw.clear();
+        Ok(())
+    }
+
+    /// Closes every block and pack, and makes the packs durable.
+    pub(crate) fn finish(self) -> Result<Packed, Error> {
+        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        idle.into_par_iter().try_for_each(|mut filling| self.close(&mut filling))?;
+        let State { packs, blocks } = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let packs = packs.into_par_iter().map(NewPack::finish).collect::<Result<_, _>>()?;
+        Ok(Packed { packs, blocks: blocks.into_iter().flatten().collect() })
+    }
+}
+
+impl NewPack {
+    fn finish(mut self) -> Result<(PathBuf, PackRef), Error> {
+        self.records.sort_unstable_by_key(|record| record.digest);
+        let mut index = Vec::with_capacity(self.blocks.len() * 16 + self.records.len() * RECORD + 8 + FOOTER);
+        let count = |length: usize| u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+        index.extend_from_slice(&count(self.blocks.len()));
+        for block in &self.blocks {
+            index.extend_from_slice(&block.at.to_le_bytes());
+            index.extend_from_slice(&block.stored.to_le_bytes());
+            index.extend_from_slice(&block.raw.to_le_bytes());
+        }
+        index.extend_from_slice(&count(self.records.len()));
+        for record in &self.records {
+            index.extend_from_slice(&record.digest.0);
+            index.extend_from_slice(&record.block.to_le_bytes());
+            index.extend_from_slice(&record.offset.to_le_bytes());
+            index.extend_from_slice(&record.size.to_le_bytes());
+        }
+        let id = Digest::of(&index);
+        let length = count(index.len());
+        index.extend_from_slice(&length);
+        index.extend_from_slice(&MAGIC);
+        let written = self.file.write_all_at(&index, self.len).and_then(|()| self.file.sync_all());
+        written.map_err(|error| Error::write_io(&self.path, error))?;
+        Ok((self.path, PackRef { id, len: self.len + index.len() as u64 }))
+    }
+}
+
+/// Creates a file that is the store's own.
+pub(crate) fn new_file(path: &Path) -> Result<File, Error> {
+    let created = fs_err::OpenOptions::new().write(true).create_new(true).open(path);
+    created.map(|file| file.into_parts().0).map_err(|error| Error::write_io(path, error))
+}
+
+/// What one pack holds.
+#[derive(Debug)]
+pub(crate) struct PackIndex {
+    pub(crate) pack: PackRef,
+    pub(crate) blocks: Vec<BlockAt>,
+    /// As in the file.
+    records: Vec<u8>,
+}
+
+impl PackIndex {
+    /// Reads the index of the pack at `path`, whose name says what it must be.
+    pub(crate) fn read(path: &Path) -> std::io::Result<Result<Self, Broken>> {
+        let file = fs_err::File::open(path)?.into_parts().0;
+        let len = file.metadata()?.len();
+        let Some(end) = len.checked_sub(FOOTER as u64) else { return Ok(Err("is too short")) };
+        let mut footer = [0; FOOTER];
+        file.read_exact_at(&mut footer, end)?;
+        let length = u32::from_le_bytes([footer[0], footer[1], footer[2], footer[3]]);
+        let start = end.checked_sub(length.into());
+        let (Some(start), true) = (start, footer[4..] == MAGIC) else {
+            return Ok(Err("does not end as a pack does"));
+        };
+        let mut index = vec![0; length as usize];
+        file.read_exact_at(&mut index, start)?;
+        let id = Digest::of(&index);
+        if layout::digest_of(path) != Some(id) {
+            return Ok(Err("is not what its name says"));
+        }
+        Ok(Self::parse(&index, PackRef { id, len }).ok_or("has an index that cannot be read"))
+    }
+
+    fn parse(index: &[u8], pack: PackRef) -> Option<Self> {
+        let (count, rest) = index.split_first_chunk()?;
+        let (blocks, rest) = rest.split_at_checked((u32::from_le_bytes(*count) as usize).checked_mul(16)?)?;
+        let (count, records) = rest.split_first_chunk()?;
+        let whole = (u32::from_le_bytes(*count) as usize).checked_mul(RECORD)? == records.len();
+        let (blocks, []) = blocks.as_chunks::<16>() else { return None };
+        let blocks = blocks
+            .iter()
+            .map(|block| {
+                let (at, rest) = block.split_first_chunk()?;
+                let (stored, raw) = rest.split_first_chunk()?;
+                Some(BlockAt {
+                    at: u64::from_le_bytes(*at),
+                    stored: u32::from_le_bytes(*stored),
+                    raw: u32::from_le_bytes(*raw.first_chunk()?),
+                })
+            })
+            .collect::<Option<_>>()?;
+        whole.then(|| Self { pack, blocks, records: records.to_vec() })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.records.len() / RECORD
+    }
+
+    pub(crate) fn record(&self, index: usize) -> Record {
+        let bytes = &self.records[index * RECORD..][..RECORD];
+        let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let mut digest = [0; 32];
+        digest.copy_from_slice(&bytes[..32]);
+        Record { digest: Digest(digest), block: number(32), offset: number(36), size: number(40) }
+    }
+
+    fn hash(&self, index: usize) -> &[u8] {
+        &self.records[index * RECORD..][..32]
+    }
+
+    /// Where a file of this hash is. Hashes are spread evenly, so one looks where it should be, and then around there.
+    pub(crate) fn find(&self, digest: Digest) -> Option<Record> {
+        let count = self.len();
+        let lead = u64::from_be_bytes(*digest.0.first_chunk()?);
+        let guess = usize::try_from((u128::from(lead) * count as u128) >> 64).ok()?;
+        let mut at = guess.min(count.checked_sub(1)?);
+        while at > 0 && self.hash(at) >= &digest.0[..] {
+            at -= 1;
+        }
+        while at < count && self.hash(at) < &digest.0[..] {
+            at += 1;
+        }
+        let found = at < count && self.hash(at) == digest.0;
+        let record = found.then(|| self.record(at))?;
+        self.blocks
+            .get(record.block as usize)
+            .is_some_and(|block| block.raw <= LARGEST_BLOCK)
+            .then_some(record)
+    }
+}
+
+/// What the store's packs hold, the newest first.
+#[derive(Default)]
+pub(crate) struct Known {
+    pub(crate) packs: Vec<PackIndex>,
+}
+
+impl Known {
+    pub(crate) fn load(layout: &Layout) -> Self {
+        let mut files: Vec<_> = layout::files(&layout.packs())
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|file| Some((fs_err::metadata(&file).and_then(|meta| meta.modified()).ok()?, file)))
+            .collect();
+        files.sort_unstable_by(|one, other| other.cmp(one));
+        let mut packs = Vec::new();
+        let mut room = MOST_KNOWN;
+        for (_, file) in files {
+            if let Ok(Ok(pack)) = PackIndex::read(&file) {
+                let Some(left) = room.checked_sub(pack.records.len()) else { break };
+                room = left;
+                packs.push(pack);
+            }
+        }
+        Self { packs }
+    }
+
+    /// Which pack holds a file of this hash, and where.
+    pub(crate) fn find(&self, digest: Digest) -> Option<(u32, Record)> {
+        (0_u32..).zip(&self.packs).find_map(|(number, pack)| Some((number, pack.find(digest)?)))
+    }
+}
+
+/// Reads blocks, with what it needs for that kept from one to the next.
+pub(crate) struct Unpacker {
+    stored: Vec<u8>,
+    raw: Vec<u8>,
+    decompressor: zstd::bulk::Decompressor<'static>,
+}
+
+/// Why a block was not read.
+pub(crate) enum Unreadable {
+    /// It is not what was written.
+    Broken(Broken),
+    /// It may be, but the system did not give it.
+    System(std::io::Error),
+}
+
+impl Unpacker {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        Ok(Self { stored: Vec::new(), raw: Vec::new(), decompressor: zstd::bulk::Decompressor::new()? })
+    }
+
+    /// The content of a block of the pack at `path`.
+    pub(crate) fn read(&mut self, path: &Path, block: BlockAt) -> Result<&[u8], Unreadable> {
+        let file = fs_err::File::open(path).map_err(system)?.into_parts().0;
+        self.stored.resize(block.stored as usize, 0);
+        file.read_exact_at(&mut self.stored, block.at).map_err(system)?;
+        if block.stored == block.raw {
+            return Ok(&self.stored);
+        }
+        self.raw.clear();
+        self.raw.reserve(block.raw as usize);
+        match self.decompressor.decompress_to_buffer(&self.stored, &mut self.raw) {
+            Ok(length) if length == block.raw as usize => Ok(&self.raw),
+            _ => Err(Unreadable::Broken("has a block that cannot be decompressed")),
+        }
+    }
+}
+
+fn system(error: std::io::Error) -> Unreadable {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Unreadable::Broken("is missing"),
+        std::io::ErrorKind::UnexpectedEof => Unreadable::Broken("is too short"),
+        _ => Unreadable::System(error),
+    }
+}

@@ -1,0 +1,608 @@
+//! The first pass of a restore: what is there is compared with the entry, what does not belong is removed, and missing
+//! folders are made. It ends with what is to be written.
+
+use std::cell::RefCell;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::Scope;
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, fchmod, fstat, futimens, mkdirat, openat, readlinkat, statat,
+    unlinkat, utimensat,
+};
+use rustix::io::Errno;
+
+use super::Scene;
+use crate::clock::{FsClock, Time};
+use crate::descent::{Child, Descent, Open};
+use crate::digest::Digest;
+use crate::dir::{self, Listing};
+use crate::entry::to_path;
+use crate::error::FirstError;
+use crate::index::{Index, Seen};
+use crate::manifest::{Content, Meta};
+use crate::object;
+use crate::pack::BIG;
+use crate::pattern::Patterns;
+use crate::read::{self, Rest, Trouble};
+use crate::remove::remove_folder;
+use crate::{Error, LeftOut};
+
+/// Files of one folder that one task looks at.
+const CHUNK: usize = 512;
+
+const RWX: u16 = 0o700;
+
+/// What the first pass found.
+pub(super) struct Compared {
+    /// What is to be written, by item.
+    pub(super) todo: Vec<(usize, How)>,
+    /// What was seen of items that are right, where that is news.
+    pub(super) seen: Vec<(usize, Option<Seen>)>,
+    /// By folder: its permissions or time are not, or will not be, the entry's.
+    pub(super) dirty: Vec<bool>,
+    /// The folders that were made.
+    pub(super) made: Vec<usize>,
+    /// How many files and symlinks were removed.
+    pub(super) removed: u64,
+    /// Why it ended early.
+    pub(super) failed: Option<Error>,
+}
+
+/// How a file comes to its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum How {
+    /// Nothing is there.
+    New,
+    /// Something is there, which it replaces as a whole.
+    Replace,
+}
+
+/// Compares what `patterns` name with the entry.
+pub(super) fn compare(scene: &Scene<'_>, patterns: &Patterns, base: &Index) -> Result<Compared, Error> {
+    let compare = Compare {
+        scene,
+        patterns,
+        base,
+        is_base: base.digest == scene.entry.digest,
+        rest: Rest::new(FsClock::of(scene.root)),
+        descent: Descent::new(scene.root),
+        todo: Mutex::default(),
+        seen: Mutex::default(),
+        dirty: (0..scene.manifest.folders.len()).map(|_| AtomicBool::new(false)).collect(),
+        made: Mutex::default(),
+        removed: AtomicU64::new(0),
+        failure: FirstError::new(scene.cancel),
+    };
+    let top = compare.descent.root().map_err(|errno| Error::read(scene.tree, errno))?;
+    let stat = fstat(&top).map_err(|errno| Error::read(scene.tree, errno))?;
+    let place = Place { folder: Some(0), base: Some(0), inside: patterns.matches(b"") };
+    rayon::scope(|scope| {
+        if let Err(error) = compare.existing(scope, &top, &stat, place) {
+            compare.failure.set(error);
+        }
+    });
+    Ok(Compared {
+        todo: inner(compare.todo),
+        seen: inner(compare.seen),
+        dirty: compare.dirty.into_iter().map(AtomicBool::into_inner).collect(),
+        made: inner(compare.made),
+        removed: compare.removed.into_inner(),
+        failed: compare.failure.into_result().err(),
+    })
+}
+
+struct Compare<'a> {
+    scene: &'a Scene<'a>,
+    patterns: &'a Patterns,
+    base: &'a Index,
+    /// The tree was last seen as the entry wants it.
+    is_base: bool,
+    rest: Rest,
+    descent: Descent<'a>,
+    todo: Mutex<Vec<(usize, How)>>,
+    seen: Mutex<Vec<(usize, Option<Seen>)>>,
+    dirty: Vec<AtomicBool>,
+    made: Mutex<Vec<usize>>,
+    removed: AtomicU64,
+    failure: FirstError<'a>,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    /// What the entry has there.
+    folder: Option<usize>,
+    /// What was last seen there.
+    base: Option<usize>,
+    /// A pattern names it, or one above it.
+    inside: bool,
+}
+
+/// What a file of the tree turned out to be.
+enum Is {
+    /// What the entry wants; with what was seen of it, if that is news.
+    Right(Option<Option<Seen>>),
+    Wrong,
+}
+
+impl<'a> Compare<'a> {
+    /// A folder that was there before.
+    fn folder<'s>(&'s self, scope: &Scope<'s>, child: Child, place: Place) {
+        if self.failure.is_set() {
+            return;
+        }
+        let id = child.id;
+        // What a pattern names is ours to change.
+        let opened = if place.inside { self.descent.force_open(child) } else { self.descent.open(child) };
+        let done = match opened.and_then(|open| Ok((fstat(&open)?, open))) {
+            Ok((stat, open)) => self.existing(scope, &open, &stat, place),
+            // It went, or became something else: nobody's business unless the entry has something there.
+            Err(Errno::NOENT) if place.folder.is_none() => Ok(()),
+            Err(errno) => Err(self.cannot(&self.descent.path(id), errno)),
+        };
+        if let Err(error) = done {
+            self.failure.set(error);
+        }
+    }
+
+    fn existing<'s>(
+        &'s self,
+        scope: &Scope<'s>,
+        open: &Arc<Open>,
+        stat: &Stat,
+        place: Place,
+    ) -> Result<(), Error> {
+        let Scene { manifest, plan, .. } = *self.scene;
+        let path = |name: &[u8]| dir::join(&self.descent.path(open.id), name);
+        let listing = Listing::of(open.as_fd()).map_err(|errno| self.cannot(&path(b""), errno))?;
+        let listing = Arc::new(listing);
+        let (items, children) = match place.folder {
+            Some(folder) => (manifest.items_of(folder), manifest.children_of(folder)),
+            None => (0..0, 0..0),
+        };
+        let mut items_there = vec![false; items.len()];
+        let mut children_there = vec![false; children.len()];
+        let (mut compare, mut remove) = (Vec::new(), Vec::new());
+        let here = if place.inside { Vec::new() } else { self.descent.path(open.id) };
+        for index in 0..listing.len() {
+            let name = listing.name(index);
+            let (mut inside, mut below) = (place.inside, place.inside);
+            if !inside {
+                let path = dir::join(&here, name);
+                inside = self.patterns.matches(&path);
+                below = inside || self.patterns.may_match_below(&path);
+            }
+            let wanted =
+                place.folder.and_then(|folder| manifest.item(folder, name)).filter(|&item| plan.wants(item));
+            let wanted_folder = place
+                .folder
+                .and_then(|folder| manifest.child(folder, name))
+                .filter(|&child| plan.wants_folder(child));
+            if listing.kind(index) == FileType::Directory {
+                if wanted_folder.is_none() && inside {
+                    remove.push(index);
+                } else if below {
+                    if let Some(child) = wanted_folder {
+                        children_there[child - children.start] = true;
+                    }
+                    let base = place.base.and_then(|base| self.base.manifest.child(base, name));
+                    let place = Place { folder: wanted_folder, base, inside };
+                    let child = self.descent.child(open, name);
+                    scope.spawn(move |scope| self.folder(scope, child, place));
+                }
+            } else if let Some(item) = wanted {
+                items_there[item - items.start] = true;
+                compare.push((index, item));
+            } else if inside {
+                remove.push(index);
+            } else if wanted_folder.is_some() {
+                let why = match listing.kind(index) {
+                    FileType::Symlink => {
+                        "a symlink is where a folder should be, and nothing is restored through it"
+                    }
+                    _ => "a file is where a folder should be",
+                };
+                return Err(Error::refused(self.scene.tree.join(to_path(&path(name))), why));
+            }
+        }
+        let missing: Vec<usize> =
+            items.clone().filter(|&item| !items_there[item - items.start] && plan.wants(item)).collect();
+        let missing_children: Vec<usize> = children
+            .clone()
+            .filter(|&child| !children_there[child - children.start] && plan.wants_folder(child))
+            .collect();
+        if !(remove.is_empty() && missing.is_empty() && missing_children.is_empty()) {
+            self.open_up(open, stat, place)?;
+        }
+        for index in remove {
+            self.remove(open, listing.name(index), listing.kind(index))
+                .map_err(|errno| self.cannot(&path(listing.name(index)), errno))?;
+        }
+        if !missing.is_empty() {
+            lock(&self.todo).extend(missing.into_iter().map(|item| (item, How::New)));
+        }
+        for child in missing_children {
+            self.make(scope, open, child)?;
+        }
+        if let Some(folder) = place.folder
+            && let Some(meta) = manifest.folders[folder].meta
+            && plan.is_inside(folder)
+            && meta != self::meta(stat, 0o7777)
+        {
+            self.dirty[folder].store(true, Ordering::Relaxed);
+        }
+        if compare.len() <= CHUNK {
+            self.files(scope, open, stat, place, &listing, &compare);
+        } else {
+            for files in compare.chunks(CHUNK) {
+                let (open, listing, files, stat) = (open.clone(), listing.clone(), files.to_vec(), *stat);
+                scope.spawn(move |scope| self.files(scope, &open, &stat, place, &listing, &files));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the entries of a folder can be changed, and notes that it is not as it was.
+    fn open_up(&self, open: &Arc<Open>, stat: &Stat, place: Place) -> Result<(), Error> {
+        let Some(folder) = place.folder else { return Ok(()) };
+        if place.inside && folder > 0 {
+            self.dirty[folder].store(true, Ordering::Relaxed);
+            let mode = meta(stat, 0o7777).mode;
+            if mode & RWX != RWX {
+                fchmod(open, Mode::from_raw_mode((mode | RWX).into()))
+                    .map_err(|errno| self.cannot(&self.descent.path(open.id), errno))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&self, open: &Arc<Open>, name: &[u8], kind: FileType) -> Result<(), Errno> {
+        let removed = if kind == FileType::Directory {
+            remove_folder(open.as_fd(), name)?
+        } else {
+            match unlinkat(open, name, AtFlags::empty()) {
+                Ok(()) | Err(Errno::NOENT) => 1,
+                Err(errno) => return Err(errno),
+            }
+        };
+        self.removed.fetch_add(removed, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Makes a folder that the entry has and the tree has not, with the folders in it.
+    fn make<'s>(&'s self, scope: &Scope<'s>, parent: &Arc<Open>, folder: usize) -> Result<(), Error> {
+        let Scene { manifest, plan, .. } = *self.scene;
+        let name = manifest.folder_name(folder);
+        let mode = match manifest.folders[folder].meta {
+            Some(meta) if plan.is_inside(folder) => {
+                self.dirty[folder].store(true, Ordering::Relaxed);
+                (meta.mode & 0o777) | RWX
+            }
+            _ => 0o777,
+        };
+        if let Err(errno) = mkdirat(parent, name, Mode::from_raw_mode(mode.into())) {
+            return Err(self.cannot(&manifest.path(folder), errno));
+        }
+        lock(&self.made).push(folder);
+        let items: Vec<_> = manifest.items_of(folder).filter(|&item| plan.wants(item)).collect();
+        if !items.is_empty() {
+            lock(&self.todo).extend(items.into_iter().map(|item| (item, How::New)));
+        }
+        if manifest.children_of(folder).any(|child| plan.wants_folder(child)) {
+            let child = self.descent.child(parent, name);
+            scope.spawn(move |scope| self.made(scope, child, folder));
+        }
+        Ok(())
+    }
+
+    /// Goes on in a folder that was made.
+    fn made<'s>(&'s self, scope: &Scope<'s>, child: Child, folder: usize) {
+        if self.failure.is_set() {
+            return;
+        }
+        let Scene { manifest, plan, .. } = *self.scene;
+        let done = match self.descent.open(child) {
+            Ok(open) => manifest
+                .children_of(folder)
+                .filter(|&child| plan.wants_folder(child))
+                .try_for_each(|child| self.make(scope, &open, child)),
+            Err(errno) => Err(self.cannot(&manifest.path(folder), errno)),
+        };
+        if let Err(error) = done {
+            self.failure.set(error);
+        }
+    }
+
+    fn files<'s>(
+        &'s self,
+        scope: &Scope<'s>,
+        open: &Arc<Open>,
+        stat: &Stat,
+        place: Place,
+        listing: &Listing,
+        which: &[(usize, usize)],
+    ) {
+        let (mut todo, mut news) = (Vec::new(), Vec::new());
+        for &(index, item) in which {
+            if self.failure.is_set() {
+                return;
+            }
+            let name = listing.name(index);
+            let is = match self.scene.manifest.items[item].content {
+                Content::Link { .. } => self.link(open, name, item),
+                _ => match self.file(open, name, item, place) {
+                    Some(is) => is,
+                    None => {
+                        let (open, name, stat) = (open.clone(), Box::<[u8]>::from(name), *stat);
+                        scope.spawn(move |_| {
+                            let is = self.content(&open, &name, item);
+                            let (mut todo, mut news) = (Vec::new(), Vec::new());
+                            self.note(is, item, &mut todo, &mut news);
+                            self.pass_on(&open, &stat, place, todo, news);
+                        });
+                        continue;
+                    }
+                },
+            };
+            self.note(is, item, &mut todo, &mut news);
+        }
+        self.pass_on(open, stat, place, todo, news);
+    }
+
+    fn note(
+        &self,
+        is: Result<Is, Error>,
+        item: usize,
+        todo: &mut Vec<(usize, How)>,
+        news: &mut Vec<(usize, Option<Seen>)>,
+    ) {
+        match is {
+            Ok(Is::Right(seen)) => news.extend(seen.map(|seen| (item, seen))),
+            Ok(Is::Wrong) => todo.push((item, How::Replace)),
+            Err(error) => self.failure.set(error),
+        }
+    }
+
+    fn pass_on(
+        &self,
+        open: &Arc<Open>,
+        stat: &Stat,
+        place: Place,
+        todo: Vec<(usize, How)>,
+        news: Vec<(usize, Option<Seen>)>,
+    ) {
+        if !todo.is_empty() {
+            if let Err(error) = self.open_up(open, stat, place) {
+                self.failure.set(error);
+            }
+            lock(&self.todo).extend(todo);
+        }
+        if !news.is_empty() {
+            lock(&self.seen).extend(news);
+        }
+    }
+
+    fn link(&self, open: &Arc<Open>, name: &[u8], item: usize) -> Result<Is, Error> {
+        let manifest = self.scene.manifest;
+        if !readlinkat(open, name, Vec::new()).is_ok_and(|target| target.to_bytes() == manifest.target(item))
+        {
+            return Ok(Is::Wrong);
+        }
+        let time = manifest.items[item].meta.time;
+        match statat(open, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if Time::modified(&stat) == time => Ok(Is::Right(None)),
+            _ => Ok(match utimensat(open, name, &time.to_set(), AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(()) => Is::Right(None),
+                Err(_) => Is::Wrong,
+            }),
+        }
+    }
+
+    /// Compares what can be told quickly; nothing if the content has to be read and there is much of it.
+    fn file(&self, open: &Arc<Open>, name: &[u8], item: usize, place: Place) -> Option<Result<Is, Error>> {
+        let manifest = self.scene.manifest;
+        let (size, digest) = manifest.data(item)?;
+        let stat = match statat(open, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => stat,
+            _ => return Some(Ok(Is::Wrong)),
+        };
+        if u64::try_from(stat.st_size) != Ok(size) {
+            return Some(Ok(Is::Wrong));
+        }
+        let vouched = place
+            .base
+            .and_then(|base| self.base.manifest.item(base, name))
+            .filter(|&before| self.base.vouches(before, &stat));
+        match vouched {
+            Some(before) if self.base.manifest.data(before) != Some((size, digest)) => Some(Ok(Is::Wrong)),
+            Some(_) if meta(&stat, 0o7777) == manifest.items[item].meta => {
+                let seen = Seen::of(&stat);
+                Some(Ok(Is::Right((!self.is_base).then_some(Some(seen)))))
+            }
+            Some(_) => Some(Ok(self
+                .set_meta(open, name, item, &stat)
+                .map_or(Is::Wrong, |seen| Is::Right(Some(seen))))),
+            None if size < BIG => Some(self.content(open, name, item)),
+            None => None,
+        }
+    }
+
+    /// Compares a file by its content.
+    fn content(&self, open: &Arc<Open>, name: &[u8], item: usize) -> Result<Is, Error> {
+        thread_local! {
+            static READ: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        let Some((size, digest)) = self.scene.manifest.data(item) else { return Ok(Is::Wrong) };
+        let taken = read::take(open.as_fd(), name, &self.rest, |file, stat| {
+            if u64::try_from(stat.st_size) != Ok(size) {
+                return Ok(None);
+            }
+            if size >= BIG {
+                return match object::hash(file, stat, self.scene.cancel) {
+                    Ok(digest) => Ok(Some(digest)),
+                    Err(object::Failed::Cancelled) => Err(Error::Cancelled.into()),
+                    Err(object::Failed::Read(errno)) => Err(Trouble::File(errno)),
+                    Err(_) => Ok(None),
+                };
+            }
+            READ.with_borrow_mut(|buffer| {
+                buffer.clear();
+                let whole =
+                    read::append(file, usize::try_from(size).unwrap_or(0), buffer).map_err(Trouble::File)?;
+                Ok(whole.then(|| Digest::of(buffer)))
+            })
+        })?;
+        Ok(match taken {
+            Ok(taken) if taken.value == digest => {
+                if meta(&taken.stat, 0o7777) == self.scene.manifest.items[item].meta {
+                    Is::Right(Some(taken.seen))
+                } else {
+                    self.set_meta(open, name, item, &taken.stat)
+                        .map_or(Is::Wrong, |seen| Is::Right(Some(seen)))
+                }
+            }
+            // What cannot be read is not known to be right.
+            Ok(_) | Err(LeftOut::Changing | LeftOut::Vanished | LeftOut::Unreadable(_)) | Err(_) => Is::Wrong,
+        })
+    }
+
+    /// Gives a file whose content is right the permissions and the time that it should have; nothing where it is better
+    /// replaced.
+    fn set_meta(&self, open: &Arc<Open>, name: &[u8], item: usize, stat: &Stat) -> Option<Option<Seen>> {
+        // Of a file with other names those would change too, and they may be outside the declared paths.
+        if stat.st_nlink > 1 {
+            return None;
+        }
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = openat(open, name, flags, Mode::empty()).ok()?;
+        if Seen::of(&fstat(&file).ok()?) != Seen::of(stat) {
+            return None;
+        }
+        let meta = self.scene.manifest.items[item].meta;
+        fchmod(&file, Mode::from_raw_mode((meta.mode & 0o1777).into())).ok()?;
+        futimens(&file, &meta.time.to_set()).ok()?;
+        Some(Some(Seen::of(&fstat(&file).ok()?)))
+    }
+
+    fn cannot(&self, path: &[u8], errno: Errno) -> Error {
+        cannot(self.scene, path, errno)
+    }
+}
+
+/// What to say where a file or folder of the tree does not let itself be changed.
+pub(super) fn cannot(scene: &Scene<'_>, path: &[u8], errno: Errno) -> Error {
+    let path = scene.tree.join(to_path(path));
+    match errno {
+        Errno::LOOP | Errno::NOTDIR | Errno::XDEV => {
+            Error::refused(path, "something that is no folder came in its way")
+        }
+        Errno::EXIST => Error::refused(
+            path,
+            "something came into its place meanwhile, or the file system takes another name for the same",
+        ),
+        errno => Error::write(path, errno),
+    }
+}
+
+/// Gives the folders the permissions and times that the entry says.
+pub(super) fn finish_folders(scene: &Scene<'_>, dirty: &[bool]) -> Result<(), Error> {
+    let manifest = scene.manifest;
+    // By folder: it, or one in it, is dirty.
+    let mut leads: Vec<bool> = dirty.to_vec();
+    for folder in (1..leads.len()).rev() {
+        if leads[folder] {
+            leads[manifest.folders[folder].parent as usize] = true;
+        }
+    }
+    if !leads.first().is_some_and(|&leads| leads) {
+        return Ok(());
+    }
+    let finish = Finish {
+        scene,
+        dirty,
+        leads: &leads,
+        descent: Descent::new(scene.root),
+        closed: Mutex::default(),
+        failure: FirstError::new(scene.cancel),
+    };
+    let top = finish.descent.root().map_err(|errno| Error::read(scene.tree, errno))?;
+    rayon::scope(|scope| finish.children(scope, &top, 0));
+    let Finish { closed, failure, .. } = finish;
+    failure.into_result()?;
+    let mut closed = inner(closed);
+    // From below, since what is in a closed folder cannot be reached.
+    closed.sort_unstable_by(|one, other| other.cmp(one));
+    for folder in closed {
+        let path = manifest.path(folder);
+        let done = dir::open_beneath(scene.root, &path)
+            .and_then(|open| set_mode(&open, manifest.folders[folder].meta));
+        done.map_err(|errno| cannot(scene, &path, errno))?;
+    }
+    Ok(())
+}
+
+struct Finish<'a> {
+    scene: &'a Scene<'a>,
+    dirty: &'a [bool],
+    leads: &'a [bool],
+    descent: Descent<'a>,
+    /// Folders whose permissions would be in the way.
+    closed: Mutex<Vec<usize>>,
+    failure: FirstError<'a>,
+}
+
+impl Finish<'_> {
+    fn children<'s>(&'s self, scope: &Scope<'s>, open: &Arc<Open>, folder: usize) {
+        let manifest = self.scene.manifest;
+        for child in manifest.children_of(folder).filter(|&child| self.leads[child]) {
+            let task = self.descent.child(open, manifest.folder_name(child));
+            scope.spawn(move |scope| self.folder(scope, task, child));
+        }
+    }
+
+    fn folder<'s>(&'s self, scope: &Scope<'s>, task: Child, folder: usize) {
+        if self.failure.is_set() {
+            return;
+        }
+        let done = self.descent.open(task).and_then(|open| {
+            self.children(scope, &open, folder);
+            let meta = self.scene.manifest.folders[folder].meta.filter(|_| self.dirty[folder]);
+            let Some(meta) = meta else { return Ok(()) };
+            futimens(&open, &meta.time.to_set())?;
+            if meta.mode & RWX == RWX {
+                return set_mode(&open, Some(meta));
+            }
+            lock(&self.closed).push(folder);
+            Ok(())
+        });
+        if let Err(errno) = done {
+            self.failure.set(cannot(self.scene, &self.scene.manifest.path(folder), errno));
+        }
+    }
+}
+
+fn set_mode(open: &impl AsFd, meta: Option<Meta>) -> Result<(), Errno> {
+    match meta {
+        Some(wanted) if meta_of(open)?.mode != wanted.mode => {
+            fchmod(open, Mode::from_raw_mode(wanted.mode.into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn meta_of(open: &impl AsFd) -> Result<Meta, Errno> {
+    Ok(meta(&fstat(open)?, 0o7777))
+}
+
+fn meta(stat: &Stat, bits: u32) -> Meta {
+    Meta { mode: u16::try_from(stat.st_mode & bits).unwrap_or(0), time: Time::modified(stat) }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn inner<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
+}

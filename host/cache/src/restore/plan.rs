@@ -1,0 +1,76 @@
+//! Which parts of an entry the declared paths name.
+
+use std::path::Path;
+
+use crate::entry::to_path;
+use crate::manifest::Manifest;
+use crate::pattern::Patterns;
+use crate::{Warning, dir};
+
+/// What is to be restored.
+pub(super) struct Plan {
+    /// By folder: a pattern names it, or one above it.
+    inside: Vec<bool>,
+    /// By folder: it is to be there.
+    folders: Vec<bool>,
+    /// By item: it is to be there. Empty if all are.
+    items: Vec<bool>,
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+    pub(super) warnings: Vec<Warning>,
+}
+
+impl Plan {
+    pub(super) fn new(manifest: &Manifest, patterns: &Patterns, tree: &Path) -> Self {
+        let mut inside = vec![false; manifest.folders.len()];
+        let mut items = vec![true; manifest.items.len()];
+        let mut folders = vec![false; manifest.folders.len()];
+        let (mut undeclared, mut first) = (0, None);
+        for folder in 0..manifest.folders.len() {
+            let parent = manifest.folders[folder].parent as usize;
+            // The root's own state is as little ours as that of a folder on the way.
+            inside[folder] = inside[parent] || patterns.matches(&manifest.path(folder));
+            folders[folder] = folder > 0 && inside[folder];
+            if inside[folder] {
+                continue;
+            }
+            let path = manifest.path(folder);
+            for item in manifest.items_of(folder) {
+                let path = dir::join(&path, manifest.name(item));
+                items[item] = patterns.matches(&path);
+                if items[item] {
+                    folders[folder] = true;
+                } else {
+                    undeclared += 1;
+                    first.get_or_insert(path);
+                }
+            }
+        }
+        for folder in (1..manifest.folders.len()).rev() {
+            if folders[folder] {
+                folders[manifest.folders[folder].parent as usize] = true;
+            }
+        }
+        let wanted = || (0..manifest.items.len()).filter(|&item| items[item]);
+        let files = wanted().count() as u64;
+        let bytes = wanted().filter_map(|item| manifest.data(item)).map(|(size, _)| size).sum();
+        let warnings = first
+            .map(|first| Warning::Undeclared { count: undeclared, first: tree.join(to_path(&first)) })
+            .into_iter()
+            .collect();
+        Self { inside, folders, items, files, bytes, warnings }
+    }
+
+    /// A pattern names the folder, or one above it: its permissions and time are the entry's.
+    pub(super) fn is_inside(&self, folder: usize) -> bool {
+        folder > 0 && self.inside[folder]
+    }
+
+    pub(super) fn wants_folder(&self, folder: usize) -> bool {
+        self.folders[folder]
+    }
+
+    pub(super) fn wants(&self, item: usize) -> bool {
+        self.items[item]
+    }
+}

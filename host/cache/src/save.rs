@@ -1,0 +1,133 @@
+//! Saving: one walk over what the patterns name; what the stat index vouches for is not read, what the store has is not
+//! written.
+
+mod assemble;
+mod walk;
+
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::fstat;
+
+use crate::digest::Digest;
+use crate::entry::{Origin, Pointer};
+use crate::index::{self, Index};
+use crate::manifest::{Manifest, Needs};
+use crate::pattern::Patterns;
+use crate::publish::{Made, Outcome, Staging, publish};
+use crate::store::Store;
+use crate::{Error, Warning, dir};
+
+/// What is to be saved.
+#[derive(Debug, Clone, Copy)]
+pub struct Save<'a> {
+    /// The cache's name.
+    pub name: &'a str,
+    /// The entry's key; any text.
+    pub key: &'a str,
+    /// The root of the workspace.
+    pub tree: &'a Path,
+    /// What to save of it: globs relative to the root. What names a folder means everything in it.
+    pub patterns: &'a [String],
+    /// Kept with the entry.
+    pub origin: &'a Origin,
+    /// Ends the save early when it becomes true.
+    pub cancel: &'a AtomicBool,
+}
+
+/// How a save ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Saved {
+    /// The entry was written.
+    Stored {
+        /// How many files and symlinks it holds.
+        files: u64,
+        /// Their size in bytes.
+        bytes: u64,
+        /// How many bytes the store grew by.
+        stored_bytes: u64,
+        /// What was left out.
+        warnings: Vec<Warning>,
+    },
+    /// The key has an entry already; it was not touched.
+    AlreadyThere,
+    /// Nothing is there that the patterns name; no entry was written.
+    Nothing {
+        /// What was left out.
+        warnings: Vec<Warning>,
+    },
+}
+
+impl Store {
+    /// Saves what the patterns name as a new entry, which exists whole when this returns and not at all before.
+    ///
+    /// Saved are files, symlinks that stay inside the workspace, and folders, with their permissions and times. Hard
+    /// links become files of their own. The setuid and setgid bits of files are not kept: they would give away the
+    /// rights of whoever restores. What cannot be saved, or changes while it is read, is left out with a warning.
+    ///
+    /// # Errors
+    /// The tree cannot be read at all, the store cannot be written, or the caller cancelled.
+    pub fn save(&self, save: &Save<'_>) -> Result<Saved, Error> {
+        let patterns = Patterns::new(save.patterns)?;
+        self.create()?;
+        let place = self.layout().entry(save.name, save.key);
+        let mut warnings = Vec::new();
+        if place.exists() {
+            let found = self.find(save.name, save.key)?;
+            if found.entry.is_some() {
+                return Ok(Saved::AlreadyThere);
+            }
+            warnings = found.warnings;
+        }
+        // Once more if what it relied on was collected meanwhile.
+        for _ in 0..2 {
+            if let Some(saved) = self.try_save(save, &patterns, &mut warnings)? {
+                return Ok(saved);
+            }
+        }
+        Err(Error::Emptied { root: self.layout().root().to_owned() })
+    }
+
+    fn try_save(
+        &self,
+        save: &Save<'_>,
+        patterns: &Patterns,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<Option<Saved>, Error> {
+        let root = dir::open_root(save.tree).map_err(|errno| Error::read(save.tree, errno))?;
+        let root_stat = fstat(&root).map_err(|errno| Error::read(save.tree, errno))?;
+        let base = Index::load(self.layout(), save.tree, &root_stat, save.name)
+            .filter(|base| self.missing(&base.manifest.packs, &base.manifest.objects).is_none())
+            .unwrap_or_else(Index::nothing);
+        let staging = Staging::new(self.layout())?;
+        let walked = walk::walk(self.layout(), save, patterns, &base, root.as_fd(), &staging)?;
+        let (tree, mut left_out) = assemble::assemble(walked, &base);
+        warnings.append(&mut left_out);
+        let Some(tree) = tree else {
+            return Ok(Some(Saved::Nothing { warnings: std::mem::take(warnings) }));
+        };
+        if save.cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        // Without a new tree it is the one that was saved or restored here before.
+        let encoded = tree.new.as_ref().map(Manifest::encode);
+        let digest = encoded.as_ref().map_or(base.digest, |encoded| Digest::of(encoded));
+        let manifest = tree.new.as_ref().unwrap_or(&base.manifest);
+        let (files, bytes) = (manifest.items.len() as u64, manifest.bytes());
+        let needs = Needs { packs: manifest.packs.clone(), objects: manifest.objects.clone() };
+        let made = Made { packs: tree.packs, objects: tree.objects, manifest: encoded, needs };
+        let pointer = Pointer::new(save.name, save.key, digest, (files, bytes), save.origin);
+        match publish(self, &staging, made, &pointer)? {
+            Outcome::Emptied => Ok(None),
+            Outcome::AlreadyThere => Ok(Some(Saved::AlreadyThere)),
+            Outcome::Published(stored_bytes) => {
+                if tree.new.is_some() {
+                    index::store(self.layout(), save.tree, &root_stat, save.name, digest, &tree.seen);
+                }
+                let warnings = std::mem::take(warnings);
+                Ok(Some(Saved::Stored { files, bytes, stored_bytes, warnings }))
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! What a walk found, put together as a manifest.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use super::walk::{At, NewContent, SeenFolder, SeenItem, Walked};
+use crate::Warning;
+use crate::digest::Digest;
+use crate::index::{Index, Seen};
+use crate::manifest::{Block, Content, Manifest, Meta, ObjectRef, PackRef, Stored};
+use crate::pack::{BlockAt, Known, Packed};
+
+/// A tree that was walked, and what of its content is new to the store.
+pub(super) struct Assembled {
+    /// None if the tree is as it was before.
+    pub(super) new: Option<Manifest>,
+    /// What was seen of each of its items.
+    pub(super) seen: Vec<Option<Seen>>,
+    pub(super) packs: Vec<(PathBuf, PackRef)>,
+    pub(super) objects: HashMap<Digest, u64>,
+}
+
+/// Puts together what was walked; nothing if nothing was found.
+pub(super) fn assemble(walked: Walked, base: &Index) -> (Option<Assembled>, Vec<Warning>) {
+    let Walked { ways, folders, parts, packed, mut objects, known, warnings } = walked;
+    let warnings = warnings.into_list();
+    let tree = Tree::new(&ways, folders, parts, base);
+    if tree.folders.len() == 1 && tree.items.is_empty() {
+        return (None, warnings);
+    }
+    let mut assembled = Assembled { new: None, seen: Vec::new(), packs: Vec::new(), objects: HashMap::new() };
+    if !tree.is_base() {
+        let manifest = tree.manifest(&known, &packed);
+        assembled.seen = tree.items.iter().map(|item| seen(item, base)).collect();
+        // Not those of files that changed while they were taken.
+        objects.retain(|digest, _| manifest.objects.iter().any(|object| object.digest == *digest));
+        assembled.new = Some(manifest);
+        assembled.packs = packed.packs;
+        assembled.objects = objects;
+    }
+    (Some(assembled), warnings)
+}
+
+/// Folders and items in the order of a manifest.
+struct Tree<'a> {
+    folders: Vec<Placed<'a>>,
+    items: Vec<SeenItem>,
+    base: &'a Index,
+}
+
+struct Placed<'a> {
+    parent: u32,
+    name: &'a [u8],
+    base: Option<usize>,
+    meta: Option<Meta>,
+    items: usize,
+}
+
+impl<'a> Tree<'a> {
+    fn new(
+        ways: &'a [(u32, Box<[u8]>)],
+        folders: Vec<SeenFolder>,
+        parts: Vec<(u32, Vec<SeenItem>)>,
+        base: &'a Index,
+    ) -> Self {
+        let mut seen: Vec<Option<SeenFolder>> = Vec::new();
+        seen.resize_with(ways.len(), || None);
+        for folder in folders {
+            let id = folder.id as usize;
+            seen[id] = Some(folder);
+        }
+        let mut items: Vec<Vec<SeenItem>> = Vec::new();
+        items.resize_with(ways.len(), Vec::new);
+        for (id, mut part) in parts {
+            items[id as usize].append(&mut part);
+        }
+        // A folder on the way is kept if it leads to something.
+        let mut kept: Vec<bool> = (0..ways.len())
+            .map(|id| !items[id].is_empty() || seen[id].as_ref().is_some_and(|folder| folder.meta.is_some()))
+            .collect();
+        let mut children: Vec<Vec<usize>> = vec![Vec::new(); ways.len()];
+        for id in (1..ways.len()).rev() {
+            if kept[id] {
+                let parent = ways[id].0 as usize;
+                kept[parent] = true;
+                children[parent].push(id);
+            }
+        }
+        let mut tree = Self { folders: Vec::new(), items: Vec::new(), base };
+        let mut order = vec![(0, 0)];
+        let mut next = 0;
+        while let Some(&(id, parent)) = order.get(next) {
+            let itself = u32::try_from(next).unwrap_or(u32::MAX);
+            let mut below = std::mem::take(&mut children[id]);
+            below.sort_unstable_by_key(|&child| &ways[child].1);
+            order.extend(below.into_iter().map(|child| (child, itself)));
+            let mut items = std::mem::take(&mut items[id]);
+            items.sort_unstable_by(|one, other| name(one, base).cmp(name(other, base)));
+            tree.folders.push(Placed {
+                parent,
+                name: &ways[id].1,
+                base: seen[id].as_ref().and_then(|folder| folder.base),
+                meta: seen[id].as_ref().and_then(|folder| folder.meta),
+                items: items.len(),
+            });
+            tree.items.append(&mut items);
+            next += 1;
+        }
+        tree
+    }
+
+    /// Nothing in the tree differs from what it was before.
+    fn is_base(&self) -> bool {
+        let manifest = &self.base.manifest;
+        self.folders.len() == manifest.folders.len()
+            && self.items.len() == manifest.items.len()
+            && self.items.iter().all(|item| matches!(item, SeenItem::Base(_)))
+            && self
+                .folders
+                .iter()
+                .all(|folder| folder.base.is_some_and(|base| manifest.folders[base].meta == folder.meta))
+    }
+
+    fn manifest(&self, known: &Known, packed: &Packed) -> Manifest {
+        // In the order of packs, so that trees of the same content have the same manifest.
+        let mut blocks = BTreeMap::new();
+        let mut places = HashMap::new();
+        let mut objects = BTreeMap::new();
+        for item in &self.items {
+            match self.content(item) {
+                Found::At(at, ..) => {
+                    places.entry(at).or_insert_with(|| {
+                        let (pack, block) = self.block(at, known, packed);
+                        blocks.insert((pack.id, block.at), (pack, block));
+                        (pack.id, block.at)
+                    });
+                }
+                Found::Object(object) => {
+                    objects.insert(object.digest, object.size);
+                }
+                Found::Empty | Found::Link(_) => {}
+            }
+        }
+        let mut packs: Vec<PackRef> = Vec::new();
+        let mut numbers = HashMap::new();
+        let mut list = Vec::new();
+        for (&key, &(pack, block)) in &blocks {
+            if packs.last().is_none_or(|last| last.id != pack.id) {
+                packs.push(pack.clone());
+            }
+            numbers.insert(key, number(list.len()));
+            let BlockAt { at, stored, raw } = block;
+            list.push(Block { pack: number(packs.len() - 1), at, stored, raw });
+        }
+        let places: HashMap<At, u32> =
+            places.into_iter().filter_map(|(at, key)| Some((at, *numbers.get(&key)?))).collect();
+        let objects: Vec<ObjectRef> =
+            objects.into_iter().map(|(digest, size)| ObjectRef { digest, size }).collect();
+        let items = self.items.iter().map(|item| {
+            let stored = match self.content(item) {
+                Found::Empty => Stored::Content(Content::Empty),
+                Found::At(at, offset, size, digest) => {
+                    let block = places.get(&at).copied().unwrap_or(u32::MAX);
+                    Stored::Content(Content::Packed { block, offset, size, digest })
+                }
+                Found::Object(object) => {
+                    let at = objects.binary_search_by_key(&object.digest, |object| object.digest);
+                    Stored::Content(Content::Object(number(at.unwrap_or(usize::MAX))))
+                }
+                Found::Link(target) => Stored::Link(target),
+            };
+            (name(item, self.base), self.meta(item), stored)
+        });
+        let folders =
+            self.folders.iter().map(|folder| (folder.parent, folder.name, folder.meta, folder.items));
+        Manifest::build(packs, objects.clone(), list, folders, items)
+    }
+
+    fn content<'b>(&'b self, item: &'b SeenItem) -> Found<'b> {
+        match item {
+            SeenItem::New(new) => match &new.content {
+                NewContent::Empty => Found::Empty,
+                NewContent::Packed { at, offset, size, digest } => Found::At(*at, *offset, *size, *digest),
+                NewContent::Object(object) => Found::Object(object),
+                NewContent::Link(target) => Found::Link(target),
+            },
+            &SeenItem::Base(item) => match self.base.manifest.items[item].content {
+                Content::Empty => Found::Empty,
+                Content::Packed { block, offset, size, digest } => {
+                    Found::At(At::Base(block), offset, size, digest)
+                }
+                Content::Object(object) => Found::Object(&self.base.manifest.objects[object as usize]),
+                Content::Link { .. } => Found::Link(self.base.manifest.target(item)),
+            },
+        }
+    }
+
+    fn meta(&self, item: &SeenItem) -> Meta {
+        match item {
+            SeenItem::New(new) => new.meta,
+            &SeenItem::Base(item) => self.base.manifest.items[item].meta,
+        }
+    }
+
+    /// Asks whoever knows of the block where it is.
+    fn block<'b>(&'b self, at: At, known: &'b Known, packed: &'b Packed) -> (&'b PackRef, BlockAt) {
+        match at {
+            At::Base(block) => {
+                let Block { pack, at, stored, raw } = self.base.manifest.blocks[block as usize];
+                (&self.base.manifest.packs[pack as usize], BlockAt { at, stored, raw })
+            }
+            At::Known(pack, block) => {
+                let pack = &known.packs[pack as usize];
+                (&pack.pack, pack.blocks[block as usize])
+            }
+            At::New(block) => {
+                let (pack, at) = packed.blocks[block as usize];
+                (&packed.packs[pack as usize].1, at)
+            }
+        }
+    }
+}
+
+/// Where an item's content is.
+enum Found<'a> {
+    Empty,
+    At(At, u32, u32, Digest),
+    Object(&'a ObjectRef),
+    Link(&'a [u8]),
+}
+
+fn name<'a>(item: &'a SeenItem, base: &'a Index) -> &'a [u8] {
+    match item {
+        SeenItem::New(new) => &new.name,
+        &SeenItem::Base(item) => base.manifest.name(item),
+    }
+}
+
+fn seen(item: &SeenItem, base: &Index) -> Option<Seen> {
+    match item {
+        SeenItem::New(new) => new.seen,
+        &SeenItem::Base(item) => base.seen(item),
+    }
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

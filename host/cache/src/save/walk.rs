@@ -1,0 +1,412 @@
+//! The walk of a save: folders in parallel, what is new in them read and packed at once.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use rayon::Scope;
+use rustix::fs::{AtFlags, FileType, Stat, fstat, readlinkat, statat};
+use rustix::io::Errno;
+
+use super::Save;
+use crate::clock::{FsClock, Time};
+use crate::descent::{Child, Descent, Open};
+use crate::digest::Digest;
+use crate::dir::{self, Listing};
+use crate::entry::to_path;
+use crate::error::{FirstError, Warnings};
+use crate::index::{Index, Seen};
+use crate::layout::Layout;
+use crate::manifest::{Content, Meta, ObjectRef};
+use crate::object::Objects;
+use crate::pack::{BIG, Filling, Known, Packed, Packer};
+use crate::pattern::Patterns;
+use crate::publish::Staging;
+use crate::read::{self, Rest, Trouble};
+use crate::{Error, LeftOut, Warning, safe};
+
+/// Files of one folder that one task looks at: enough to pay for the task, few enough to share a big folder out.
+const CHUNK: usize = 512;
+
+/// What was found and read.
+pub(super) struct Walked {
+    /// By number, the root first: the folder that each is in, and its name there.
+    pub(super) ways: Vec<(u32, Box<[u8]>)>,
+    /// The folders that could be read, in no order.
+    pub(super) folders: Vec<SeenFolder>,
+    /// Items with the number of their folder, in no order.
+    pub(super) parts: Vec<(u32, Vec<SeenItem>)>,
+    pub(super) packed: Packed,
+    pub(super) objects: HashMap<Digest, u64>,
+    pub(super) known: Known,
+    pub(super) warnings: Warnings,
+}
+
+pub(super) struct SeenFolder {
+    pub(super) id: u32,
+    /// The same in the tree that was there before.
+    pub(super) base: Option<usize>,
+    /// None for a folder that is only on the way.
+    pub(super) meta: Option<Meta>,
+}
+
+pub(super) enum SeenItem {
+    /// As the item of this number in the tree that was there before.
+    Base(usize),
+    New(NewItem),
+}
+
+pub(super) struct NewItem {
+    pub(super) name: Box<[u8]>,
+    pub(super) meta: Meta,
+    pub(super) content: NewContent,
+    pub(super) seen: Option<Seen>,
+}
+
+pub(super) enum NewContent {
+    Empty,
+    Packed { at: At, offset: u32, size: u32, digest: Digest },
+    Object(ObjectRef),
+    Link(Box<[u8]>),
+}
+
+/// A block, by whoever knows of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum At {
+    /// A block of the tree that was there before.
+    Base(u32),
+    /// A block of one of the known packs.
+    Known(u32, u32),
+    /// A block that this save writes.
+    New(u32),
+}
+
+/// Walks what the patterns name below `root`.
+pub(super) fn walk(
+    layout: &Layout,
+    save: &Save<'_>,
+    patterns: &Patterns,
+    base: &Index,
+    root: BorrowedFd<'_>,
+    staging: &Staging,
+) -> Result<Walked, Error> {
+    let walk = Walk {
+        layout,
+        save,
+        patterns,
+        base,
+        rest: Rest::new(FsClock::of(root)),
+        descent: Descent::new(root),
+        packer: Packer::new(staging),
+        objects: Objects::new(layout, staging, save.cancel),
+        known: OnceLock::new(),
+        folders: Mutex::default(),
+        parts: Mutex::default(),
+        warnings: Mutex::default(),
+        failure: FirstError::new(save.cancel),
+    };
+    let top = walk.descent.root().map_err(|errno| Error::read(save.tree, errno))?;
+    let inside = patterns.matches(b"");
+    rayon::scope(|scope| walk.entries(scope, &top, Place { base: Some(0), inside, depth: 0 }));
+    walk.failure.into_result()?;
+    Ok(Walked {
+        ways: walk.descent.into_ways(),
+        folders: inner(walk.folders),
+        parts: inner(walk.parts),
+        packed: walk.packer.finish()?,
+        objects: walk.objects.taken(),
+        known: walk.known.into_inner().unwrap_or_default(),
+        warnings: inner(walk.warnings),
+    })
+}
+
+struct Walk<'a> {
+    layout: &'a Layout,
+    save: &'a Save<'a>,
+    patterns: &'a Patterns,
+    base: &'a Index,
+    rest: Rest,
+    descent: Descent<'a>,
+    packer: Packer<'a>,
+    objects: Objects<'a>,
+    /// Loaded for the first file that is new to the tree.
+    known: OnceLock<Known>,
+    folders: Mutex<Vec<SeenFolder>>,
+    parts: Mutex<Vec<(u32, Vec<SeenItem>)>>,
+    warnings: Mutex<Warnings>,
+    failure: FirstError<'a>,
+}
+
+/// What is known of a folder from the one that it is in.
+#[derive(Clone, Copy)]
+struct Place {
+    base: Option<usize>,
+    /// A pattern names it, or one above it.
+    inside: bool,
+    depth: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn folder<'s>(&'s self, scope: &Scope<'s>, child: Child, place: Place) {
+        if self.failure.is_set() {
+            return;
+        }
+        let id = child.id;
+        let left_out = |errno| {
+            let why = match errno {
+                Errno::LOOP | Errno::NOTDIR => Ok(LeftOut::Changing),
+                errno => read::left_out(errno),
+            };
+            self.leave_out(&self.descent.path(id), why);
+        };
+        match self.descent.open(child).and_then(|open| Ok((fstat(&open)?, open))) {
+            Ok((stat, open)) => {
+                let meta = place.inside.then(|| meta(&stat, 0o7777));
+                if self.entries(scope, &open, place) {
+                    lock(&self.folders).push(SeenFolder { id, base: place.base, meta });
+                }
+            }
+            Err(errno) => left_out(errno),
+        }
+    }
+
+    /// Looks at what is in a folder; false if that cannot be known.
+    fn entries<'s>(&'s self, scope: &Scope<'s>, open: &Arc<Open>, place: Place) -> bool {
+        let listing = match Listing::of(open.as_fd()) {
+            Ok(listing) => Arc::new(listing),
+            Err(errno) => {
+                self.leave_out(&self.descent.path(open.id), read::left_out(errno));
+                return false;
+            }
+        };
+        if open.id == 0 {
+            lock(&self.folders).push(SeenFolder { id: 0, base: place.base, meta: None });
+        }
+        let path = if place.inside { Vec::new() } else { self.descent.path(open.id) };
+        let mut files = Vec::new();
+        for index in 0..listing.len() {
+            let name = listing.name(index);
+            let (mut inside, mut below) = (place.inside, place.inside);
+            if !inside {
+                let path = dir::join(&path, name);
+                inside = self.patterns.matches(&path);
+                below = inside || self.patterns.may_match_below(&path);
+            }
+            if listing.kind(index) == FileType::Directory {
+                if below {
+                    let base = place.base.and_then(|base| self.base.manifest.child(base, name));
+                    let place = Place { base, inside, depth: place.depth + 1 };
+                    let child = self.descent.child(open, name);
+                    scope.spawn(move |scope| self.folder(scope, child, place));
+                }
+            } else if inside {
+                files.push(index);
+            } else if below && listing.kind(index) == FileType::Symlink {
+                self.leave_out(&dir::join(&path, name), Ok(LeftOut::Behind));
+            }
+        }
+        if files.len() <= CHUNK {
+            self.files(scope, open, place, &listing, &files);
+        } else {
+            for files in files.chunks(CHUNK) {
+                let (open, listing, files) = (open.clone(), listing.clone(), files.to_vec());
+                scope.spawn(move |scope| self.files(scope, &open, place, &listing, &files));
+            }
+        }
+        true
+    }
+
+    /// Takes the files of one folder that `which` gives the places of.
+    fn files<'s>(
+        &'s self,
+        scope: &Scope<'s>,
+        folder: &Arc<Open>,
+        place: Place,
+        listing: &Listing,
+        which: &[usize],
+    ) {
+        let mut items = Vec::with_capacity(which.len());
+        let mut filling = None;
+        for &index in which {
+            if self.failure.is_set() {
+                return;
+            }
+            let (name, kind) = (listing.name(index), listing.kind(index));
+            let base = place.base.and_then(|folder| self.base.manifest.item(folder, name));
+            let taken = match kind {
+                FileType::RegularFile => self.file(scope, folder, name, base, &mut filling),
+                FileType::Symlink => self.link(folder, name, base, place.depth),
+                kind => Ok(Err(LeftOut::Special(special(kind)))),
+            };
+            match taken {
+                Ok(Ok(Some(item))) => items.push(item),
+                Ok(Ok(None)) => {}
+                Ok(Err(why)) => self.leave_out(&dir::join(&self.descent.path(folder.id), name), Ok(why)),
+                Err(error) => self.failure.set(error),
+            }
+        }
+        if let Some(filling) = filling {
+            self.packer.put_back(filling);
+        }
+        if !items.is_empty() {
+            lock(&self.parts).push((folder.id, items));
+        }
+    }
+
+    /// Takes a file; nothing if another task will.
+    fn file<'s>(
+        &'s self,
+        scope: &Scope<'s>,
+        folder: &Arc<Open>,
+        name: &[u8],
+        base: Option<usize>,
+        filling: &mut Option<Filling>,
+    ) -> Result<Result<Option<SeenItem>, LeftOut>, Error> {
+        let stat = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(errno) => return read::left_out(errno).map(Err),
+        };
+        if let Some(item) = base
+            && self.base.vouches(item, &stat)
+        {
+            return Ok(Ok(Some(SeenItem::Base(item))));
+        }
+        if u64::try_from(stat.st_size).is_ok_and(|size| size >= BIG) {
+            let (folder, name) = (folder.clone(), Box::<[u8]>::from(name));
+            scope.spawn(move |_| self.big(&folder, &name));
+            return Ok(Ok(None));
+        }
+        let filling = match filling {
+            Some(filling) => filling,
+            None => filling.insert(self.packer.take()?),
+        };
+        let start = filling.raw.len();
+        let taken = read::take(folder.as_fd(), name, &self.rest, |file, stat| {
+            filling.raw.truncate(start);
+            // One that has grown beyond a block is being written.
+            let size = usize::try_from(stat.st_size).ok().filter(|&size| (size as u64) < BIG);
+            let Some(size) = size else { return Ok(None) };
+            let whole = read::append(file, size, &mut filling.raw).map_err(Trouble::File)?;
+            Ok(whole.then_some(()))
+        });
+        let taken = match taken {
+            Ok(Ok(taken)) => taken,
+            failed => {
+                filling.raw.truncate(start);
+                return failed.map(|left_out| left_out.map(|_| None));
+            }
+        };
+        let content = self.pack(filling, start, base)?;
+        let meta = meta(&taken.stat, 0o1777);
+        Ok(Ok(Some(SeenItem::New(NewItem { name: name.into(), meta, content, seen: taken.seen }))))
+    }
+
+    /// Finds a place for the last bytes of the block that is being filled: they stay there only if they are new.
+    fn pack(&self, filling: &mut Filling, start: usize, base: Option<usize>) -> Result<NewContent, Error> {
+        let bytes = &filling.raw[start..];
+        let Some(size) = u32::try_from(bytes.len()).ok().filter(|&size| size > 0) else {
+            return Ok(NewContent::Empty);
+        };
+        let digest = Digest::of(bytes);
+        let before = base.and_then(|item| match self.base.manifest.items[item].content {
+            Content::Packed { block, offset, digest: known, .. } if known == digest => {
+                Some((At::Base(block), offset))
+            }
+            _ => None,
+        });
+        let known = before.or_else(|| {
+            let known = self.known.get_or_init(|| Known::load(self.layout));
+            known.find(digest).map(|(pack, record)| (At::Known(pack, record.block), record.offset))
+        });
+        let (at, offset) = match known {
+            Some(known) => {
+                filling.raw.truncate(start);
+                known
+            }
+            None => {
+                let spot = self.packer.keep(filling, start, digest)?;
+                (At::New(spot.block), spot.offset)
+            }
+        };
+        Ok(NewContent::Packed { at, offset, size, digest })
+    }
+
+    fn big(&self, folder: &Arc<Open>, name: &[u8]) {
+        if self.failure.is_set() {
+            return;
+        }
+        match read::take(folder.as_fd(), name, &self.rest, |file, stat| self.objects.take(file, stat)) {
+            Ok(Ok(taken)) => {
+                let item = NewItem {
+                    name: name.into(),
+                    meta: meta(&taken.stat, 0o1777),
+                    content: NewContent::Object(taken.value),
+                    seen: taken.seen,
+                };
+                lock(&self.parts).push((folder.id, vec![SeenItem::New(item)]));
+            }
+            Ok(Err(why)) => self.leave_out(&dir::join(&self.descent.path(folder.id), name), Ok(why)),
+            Err(error) => self.failure.set(error),
+        }
+    }
+
+    fn link(
+        &self,
+        folder: &Arc<Open>,
+        name: &[u8],
+        base: Option<usize>,
+        depth: usize,
+    ) -> Result<Result<Option<SeenItem>, LeftOut>, Error> {
+        let read = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
+            .and_then(|stat| Ok((stat, readlinkat(folder, name, Vec::new())?)));
+        let (stat, target) = match read {
+            Ok((stat, target)) => (stat, target.into_bytes()),
+            Err(Errno::INVAL) => return Ok(Err(LeftOut::Changing)),
+            Err(errno) => return read::left_out(errno).map(Err),
+        };
+        if let Err(why) = safe::check_target(&target, depth) {
+            return Ok(Err(LeftOut::Link { target: to_path(&target), why }));
+        }
+        let meta = Meta { mode: 0o777, time: Time::modified(&stat) };
+        let manifest = &self.base.manifest;
+        if let Some(item) = base
+            && manifest.items[item].meta == meta
+            && matches!(manifest.items[item].content, Content::Link { .. })
+            && manifest.target(item) == target
+        {
+            return Ok(Ok(Some(SeenItem::Base(item))));
+        }
+        let content = NewContent::Link(target.into());
+        Ok(Ok(Some(SeenItem::New(NewItem { name: name.into(), meta, content, seen: None }))))
+    }
+
+    fn leave_out(&self, path: &[u8], why: Result<LeftOut, Error>) {
+        match why {
+            Ok(why) => {
+                lock(&self.warnings).push(Warning::LeftOut { path: self.save.tree.join(to_path(path)), why })
+            }
+            Err(error) => self.failure.set(error),
+        }
+    }
+}
+
+fn meta(stat: &Stat, bits: u32) -> Meta {
+    Meta { mode: u16::try_from(stat.st_mode & bits).unwrap_or(0), time: Time::modified(stat) }
+}
+
+fn special(kind: FileType) -> &'static str {
+    match kind {
+        FileType::Fifo => "fifo",
+        FileType::Socket => "socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "device",
+        _ => "file of an unknown kind",
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn inner<T>(mutex: Mutex<T>) -> T {
+    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
+}

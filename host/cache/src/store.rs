@@ -1,0 +1,322 @@
+//! The store of one repository: entries by cache name and key.
+
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use fs_err as fs;
+
+use crate::collect::{Cause, Eviction};
+use crate::digest::Digest;
+use crate::entry::{Entry, Info, Pointer};
+use crate::layout::{self, FORMAT, Layout};
+use crate::manifest::{Manifest, Needs};
+use crate::sealed::{self, Sync};
+use crate::{Error, Warning};
+
+/// A store of cache entries in a folder. Any number of processes may use it at once.
+#[derive(Debug, Clone)]
+pub struct Store {
+    layout: Layout,
+}
+
+/// What was found under a key.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The entry; nothing if it is a miss.
+    pub entry: Option<Entry>,
+    /// Damage that was met on the way.
+    pub warnings: Vec<Warning>,
+}
+
+/// What the store holds.
+#[derive(Debug, Default)]
+pub struct Listed {
+    /// The entries, by name, then the newest first.
+    pub entries: Vec<Info>,
+    /// Damage that was met on the way.
+    pub warnings: Vec<Warning>,
+}
+
+/// A file of the store is not as it should be: which, and the end of a sentence about it.
+pub(crate) struct Damage {
+    pub(crate) what: PathBuf,
+    pub(crate) why: String,
+}
+
+impl Store {
+    /// The store in the folder `root`, which need not exist: the first save makes it.
+    ///
+    /// # Errors
+    /// It was written by a later Loom, or its format cannot be read.
+    pub fn open(root: &Path) -> Result<Self, Error> {
+        let root = std::path::absolute(root).map_err(|error| Error::read_io(root, error))?;
+        let layout = Layout::new(root);
+        match fs::read_to_string(layout.format()) {
+            Ok(text) if text.trim().parse() == Ok(FORMAT) => Ok(Self { layout }),
+            Ok(text) => Err(Error::Newer {
+                root: layout.root().to_owned(),
+                found: text.trim().chars().take(20).collect(),
+                known: FORMAT,
+            }),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(Self { layout })
+            }
+            Err(error) => Err(Error::read_io(layout.format(), error)),
+        }
+    }
+
+    /// The entry of exactly this key. A damaged one is a miss and is set aside. A key in quarantine is found all the
+    /// same, see [`is_quarantined`](Self::is_quarantined).
+    ///
+    /// # Errors
+    /// The store is there but cannot be read.
+    pub fn find(&self, name: &str, key: &str) -> Result<Found, Error> {
+        let mut found = Found::default();
+        found.entry = self.open_entry(&self.layout.entry(name, key), &mut found.warnings)?;
+        Ok(found)
+    }
+
+    /// Of the entries whose keys begin with `prefix`, the one that was saved last. Damaged ones are set aside; keys in
+    /// quarantine are passed over.
+    ///
+    /// # Errors
+    /// The store is there but cannot be read.
+    pub fn newest_with_prefix(&self, name: &str, prefix: &str) -> Result<Found, Error> {
+        let mut found = Found::default();
+        let mut candidates = self.pointers_in(&self.layout.entries_of(name), &mut found.warnings)?;
+        candidates.retain(|(_, pointer)| pointer.key.starts_with(prefix));
+        candidates.sort_unstable_by(|(_, one), (_, other)| {
+            (other.saved(), &one.key).cmp(&(one.saved(), &other.key))
+        });
+        for (path, pointer) in candidates {
+            if !matches!(self.is_quarantined(name, &pointer.key), Ok(None)) {
+                continue;
+            }
+            found.entry = self.open_entry(&path, &mut found.warnings)?;
+            if found.entry.is_some() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// All entries.
+    ///
+    /// # Errors
+    /// The store is there but cannot be read.
+    pub fn list(&self) -> Result<Listed, Error> {
+        let mut listed = Listed::default();
+        for (path, pointer) in self.pointers(&mut listed.warnings)? {
+            // Gone since: not an entry any more.
+            if let Ok(used) = used(&path) {
+                listed.entries.push(pointer.into_info(used));
+            }
+        }
+        listed.entries.sort_unstable_by(|one, other| (&one.name, other.saved).cmp(&(&other.name, one.saved)));
+        Ok(listed)
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Makes the folders of the store, as far as they are missing.
+    pub(crate) fn create(&self) -> Result<(), Error> {
+        if self.layout.format().exists() {
+            return Ok(());
+        }
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        let root = self.layout.root().to_owned();
+        for folder in std::iter::once(root).chain(self.layout.folders()) {
+            builder.create(&folder).map_err(|error| Error::write_io(folder, error))?;
+        }
+        // Last: a store that has a format has its folders.
+        sealed::replace(&self.layout.format(), format!("{FORMAT}\n").as_bytes(), Sync::Yes)
+    }
+
+    /// Waits for the store's lock, which is held until the file is dropped.
+    pub(crate) fn lock(&self) -> Result<fs::File, Error> {
+        let path = self.layout.lock();
+        let locked =
+            fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).and_then(|file| {
+                file.lock()?;
+                Ok(file)
+            });
+        locked.map_err(|error| Error::write_io(path, error))
+    }
+
+    /// The pointers of all caches.
+    pub(crate) fn pointers(&self, warnings: &mut Vec<Warning>) -> Result<Vec<(PathBuf, Pointer)>, Error> {
+        let entries = self.layout.entries();
+        let mut pointers = Vec::new();
+        for folder in layout::files(&entries).map_err(|error| Error::read_io(entries, error))? {
+            pointers.extend(self.pointers_in(&folder, warnings)?);
+        }
+        Ok(pointers)
+    }
+
+    fn pointers_in(
+        &self,
+        folder: &Path,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<Vec<(PathBuf, Pointer)>, Error> {
+        let files = layout::files(folder).map_err(|error| Error::read_io(folder, error))?;
+        let mut pointers = Vec::new();
+        // What is not named after a hash is a quarantine, or what a killed process left.
+        for file in files.into_iter().filter(|file| layout::digest_of(file).is_some()) {
+            if let Some((pointer, _)) = self.read_pointer(&file, warnings)? {
+                pointers.push((file, pointer));
+            }
+        }
+        Ok(pointers)
+    }
+
+    /// Reads a pointer; a damaged one is set aside.
+    fn read_pointer(
+        &self,
+        path: &Path,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<Option<(Pointer, Vec<u8>)>, Error> {
+        let bytes = match fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::read_io(path, error)),
+        };
+        let read = sealed::decode::<Pointer>(&bytes).and_then(|pointer| {
+            let place = self.layout.entry(&pointer.name, &pointer.key);
+            if place == path { Ok(pointer) } else { Err("belongs to another key") }
+        });
+        match read {
+            Ok(pointer) => Ok(Some((pointer, bytes))),
+            Err(why) => {
+                let damage = Damage { what: path.to_owned(), why: why.to_owned() };
+                warnings.extend(self.set_aside(path, |now| now == bytes, None, damage));
+                Ok(None)
+            }
+        }
+    }
+
+    fn open_entry(&self, path: &Path, warnings: &mut Vec<Warning>) -> Result<Option<Entry>, Error> {
+        let Some((pointer, bytes)) = self.read_pointer(path, warnings)? else { return Ok(None) };
+        match self.read_manifest(pointer.manifest)? {
+            Ok(manifest) => {
+                let used = used(path).unwrap_or_else(|_| pointer.saved());
+                Ok(Some(Entry {
+                    store: self.clone(),
+                    digest: pointer.manifest,
+                    info: pointer.into_info(used),
+                    manifest: Arc::new(manifest),
+                }))
+            }
+            Err(damage) => {
+                let whose = (&*pointer.name, &*pointer.key);
+                warnings.extend(self.set_aside(path, |now| now == bytes, Some(whose), damage));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads a manifest and makes sure that what it needs is there.
+    pub(crate) fn read_manifest(&self, digest: Digest) -> Result<Result<Manifest, Damage>, Error> {
+        let path = self.layout.manifest(digest);
+        let damage = |why: String| Ok(Err(Damage { what: path.clone(), why }));
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return damage("is missing".to_owned()),
+            Err(error) => return Err(Error::read_io(path, error)),
+        };
+        if Digest::of(&bytes) != digest {
+            return damage("is not what its name says".to_owned());
+        }
+        let manifest = match Manifest::decode(&bytes) {
+            Ok(manifest) => manifest,
+            Err(invalid) => return damage(invalid.to_string()),
+        };
+        match self.missing(&manifest.packs, &manifest.objects) {
+            Some(damage) => Ok(Err(damage)),
+            None => Ok(Ok(manifest)),
+        }
+    }
+
+    /// The first of what a manifest needs that is missing, or has not the length that it should.
+    pub(crate) fn missing(
+        &self,
+        packs: &[crate::manifest::PackRef],
+        objects: &[crate::manifest::ObjectRef],
+    ) -> Option<Damage> {
+        let packs = packs.iter().map(|pack| (self.layout.pack(pack.id), pack.len));
+        let objects = objects.iter().map(|object| (self.layout.object(object.digest), object.size));
+        packs.chain(objects).find_map(|(what, len)| match fs::metadata(&what) {
+            Ok(meta) if meta.len() == len => None,
+            Ok(meta) => Some(Damage { what, why: format!("has {} bytes instead of {len}", meta.len()) }),
+            Err(_) => Some(Damage { what, why: "is missing".to_owned() }),
+        })
+    }
+
+    /// Moves a damaged pointer, and the damaged file that makes it so, out of the way, if the pointer is `still` the one
+    /// that was read. A store that cannot be written keeps them; the entry is a miss all the same.
+    pub(crate) fn set_aside(
+        &self,
+        pointer: &Path,
+        still: impl Fn(&[u8]) -> bool,
+        entry: Option<(&str, &str)>,
+        damage: Damage,
+    ) -> Option<Warning> {
+        let Damage { what, why } = damage;
+        if let Ok(_lock) = self.lock() {
+            if !fs::read(pointer).is_ok_and(|now| still(&now)) {
+                return None;
+            }
+            if what != pointer && what.exists() {
+                self.note(self.layout.set_aside(&what));
+            }
+            self.note(self.layout.set_aside(pointer));
+            if let Some((name, key)) = entry {
+                let cause = Cause::Damaged { why: format!("`{}` {why}", what.display()) };
+                let (name, key) = (name.to_owned(), key.to_owned());
+                self.log(&[Eviction { name, key, when: SystemTime::now(), cause }]);
+            }
+        }
+        tracing::debug!("cache: `{}` {why}", what.display());
+        Some(Warning::Damaged {
+            what,
+            why,
+            entry: entry.map(|(name, key)| (name.to_owned(), key.to_owned())),
+        })
+    }
+
+    fn note(&self, done: io::Result<()>) {
+        if let Err(error) = done {
+            tracing::debug!("cache: not set aside: {error}");
+        }
+    }
+}
+
+/// A pointer's time of modification is when it was last used.
+pub(crate) fn used(pointer: &Path) -> io::Result<SystemTime> {
+    fs::metadata(pointer)?.modified()
+}
+
+impl Needs {
+    /// Reads what the manifest at `path` needs, and no more of it.
+    pub(crate) fn of_file(path: &Path) -> io::Result<Option<Self>> {
+        use std::os::unix::fs::FileExt;
+        let file = fs::File::open(path)?.into_parts().0;
+        let length = file.metadata()?.len();
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX).min(16 << 10)];
+        file.read_exact_at(&mut bytes, 0)?;
+        match Self::decode(&bytes) {
+            Ok(needs) => Ok(Some(needs)),
+            Err(more) if more > bytes.len() && more as u64 <= length => {
+                bytes.resize(more, 0);
+                file.read_exact_at(&mut bytes, 0)?;
+                Ok(Self::decode(&bytes).ok())
+            }
+            Err(_) => Ok(None),
+        }
+    }
+}
