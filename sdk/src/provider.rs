@@ -1,7 +1,7 @@
 use std::marker::PhantomData;
 
-use crate::bindings::exports::loom::plugin::provider as exports;
 use crate::bindings::loom::host::{job, types};
+use crate::bindings::provider::exports::loom::plugin::provider as exports;
 use crate::error::{Error, Result};
 use crate::job::{Job, Step};
 use crate::process::Exit;
@@ -68,7 +68,7 @@ macro_rules! export_provider {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Component = $crate::__private::Exported<$provider>;
-    $crate::bindings::export!(Component with_types_in $crate::bindings);
+    $crate::bindings::provider::export!(Component with_types_in $crate::bindings::provider);
         };
     };
 }

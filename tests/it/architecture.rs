@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::top;
 
 /// Who may depend on whom, among the workspace's own crates. Adding an arrow is a decision: change this table with it.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("loom-contract", &[]),
     ("loom-workflow", &["loom-contract"]),
     ("loom-workspace", &["loom-contract"]),
@@ -33,6 +33,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("loom-plugin-keepass", &["loom-sdk"]),
     ("loom-plugin-op", &["loom-sdk"]),
     ("loom-guest-misbehaving", &["loom-sdk"]),
+    ("loom-guest-resolver", &["loom-sdk"]),
     ("loom-plugin-bundle", &[]),
     ("loom-tests", &["loom-contract", "loom-record"]),
 ];

@@ -39,6 +39,9 @@ pub(crate) enum Command {
     /// Show or start the configuration
     #[command(subcommand)]
     Config(Config),
+    /// Manage what secrets are read from
+    #[command(subcommand)]
+    Secrets(Secrets),
     /// Print the JSON Schema of a format that Loom reads or writes
     Schema {
         /// The format
@@ -51,7 +54,7 @@ pub(crate) enum Command {
     Version,
     /// The process that ends what a killed run leaves behind
     #[command(name = loom_engine::guard::COMMAND, hide = true)]
-    Guard { run_id: String },
+    Guard { run_id: String, secrets_dir: PathBuf },
 }
 
 #[derive(Debug, clap::Args)]
@@ -116,6 +119,96 @@ pub(crate) enum Config {
         #[arg(long)]
         user: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Secrets {
+    /// Manage KeePass vaults; no command prints a value
+    #[command(subcommand)]
+    Keepass(Keepass),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Keepass {
+    /// Make, change or list vaults
+    #[command(subcommand)]
+    Vault(Vault),
+    /// Make, change or list what is in a vault
+    #[command(subcommand)]
+    Item(Item),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Vault {
+    /// Make an empty vault
+    Create {
+        #[command(flatten)]
+        vault: VaultName,
+        /// Its file, relative to the current folder [default: .loom/keepass/<KEY>.kdbx]
+        #[arg(long, value_name = "FILE")]
+        database_path: Option<PathBuf>,
+        #[command(flatten)]
+        keys: Keys,
+        /// Replace a vault that exists, with all that is in it
+        #[arg(long)]
+        force: bool,
+    },
+    /// Change what unlocks a vault; what is not named stays
+    Update {
+        #[command(flatten)]
+        vault: VaultName,
+        #[command(flatten)]
+        keys: Keys,
+    },
+    /// List the vaults that are configured
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Item {
+    /// Make an item with one field
+    Create(ItemField),
+    /// Set one field of an item
+    Update(ItemField),
+    /// List the items and the names of their fields
+    List {
+        #[command(flatten)]
+        vault: VaultName,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct VaultName {
+    /// The vault's alias [default: the path of the git remote `origin`, as in group/project/repo]
+    #[arg(long = "vault-path", value_name = "ALIAS", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    pub(crate) alias: Option<String>,
+}
+
+/// Names of variables, never what is in them.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct Keys {
+    /// The environment variable that holds the password
+    #[arg(long, value_name = "VAR")]
+    pub(crate) password_from_env: Option<String>,
+    /// The environment variable that holds the path of the key file
+    #[arg(long, value_name = "VAR")]
+    pub(crate) keyfile_from_env: Option<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ItemField {
+    #[command(flatten)]
+    pub(crate) vault: VaultName,
+    /// The item: groups and title, joined by `/`
+    #[arg(long, value_name = "PATH")]
+    pub(crate) item_path: String,
+    /// The field: title, username, password, url, notes, otp, or any other name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) field: String,
+    /// The environment variable that holds the value
+    #[arg(long, value_name = "VAR")]
+    pub(crate) value_from_env: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -6,6 +6,7 @@ mod config;
 mod init;
 mod run;
 mod schema;
+mod secrets;
 mod source;
 
 use std::io::IsTerminal as _;
@@ -34,11 +35,12 @@ pub(crate) fn run(args: Args) -> i32 {
         Command::Check(args) => check::check(&args, terminal),
         Command::Compile(args) => compile::compile(&args, terminal),
         Command::Config(args) => config::config(&args, terminal),
+        Command::Secrets(args) => secrets::secrets(&args, terminal),
         Command::Schema { format } => schema::schema(format),
         Command::Init => init::init(terminal),
         Command::Version => print(format!("loom {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
-        Command::Guard { run_id } => {
-            loom_engine::guard::watch(&run_id, std::io::stdin());
+        Command::Guard { run_id, secrets_dir } => {
+            loom_engine::guard::watch(&run_id, &secrets_dir, std::io::stdin());
             exit::SUCCESS
         }
     }

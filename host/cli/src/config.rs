@@ -41,6 +41,10 @@ const CACHE_MAX_BYTES: u64 = 10 << 30;
 const MOUNT_ENV: &str = "LOOM_DOCKER_WORKSPACE_MOUNT";
 /// What the variables of KeePass databases begin with.
 const KEEPASS_ENV: &str = "LOOM_KEEPASS_DB_";
+/// The variable for the address of a 1Password Connect server. 1Password's own name for it.
+pub(crate) const OP_CONNECT_HOST: &str = "OP_CONNECT_HOST";
+/// The variable for the token of a 1Password Connect server. 1Password's own name for it.
+pub(crate) const OP_CONNECT_TOKEN: &str = "OP_CONNECT_TOKEN";
 
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -246,7 +250,13 @@ impl Effective {
             .flatten()
             .chain([&self.op_token_env])
             .map(|name| name.value.as_str())
+            .chain([OP_CONNECT_TOKEN])
             .collect()
+    }
+
+    /// The vault that is called `alias`, by a file or by the environment.
+    pub(crate) fn vault(&self, alias: &str) -> Option<&Vault> {
+        self.vaults.get(alias).or_else(|| self.vaults_by_key.get(&key_of(alias)))
     }
 }
 

@@ -116,6 +116,11 @@ impl Report {
             EventBody::Planned(roster) => {
                 self.roster = roster.iter().map(|job| (job.job_id.clone(), job.clone())).collect();
             }
+            EventBody::Commands(job_id, commands) => {
+                if let Some(job) = self.roster.get_mut(job_id) {
+                    job.commands.clone_from(commands);
+                }
+            }
             EventBody::PhaseStart(phase) => self.phase_started(phase),
             EventBody::PhaseFinish(Phase::Step(job_id, _), finish) => {
                 if let Some(tail) = self.tails.get_mut(job_id) {
@@ -177,7 +182,11 @@ impl Report {
             return;
         };
         let style = self.style();
-        let word = if message.level >= Level::Warn { style.warning("warning: ") } else { String::new() };
+        let word = match message.level {
+            Level::Error => style.warning("error: "),
+            Level::Warn => style.warning("warning: "),
+            Level::Info | Level::Debug => String::new(),
+        };
         let text = format!("{word}{} {}", style.job(job_id), line::shown(message.message.as_bytes()));
         self.say(text);
     }

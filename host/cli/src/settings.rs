@@ -6,6 +6,9 @@
 //! | `XDG_CONFIG_HOME`, else `HOME` | the user's config file |
 //! | `LOOM_DOCKER_WORKSPACE_MOUNT` | `runtime.docker.workspaceMount` |
 //! | `LOOM_KEEPASS_DB_<KEY>_PATH`, `…_PASSWORD_ENV`, `…_KEYFILE_ENV` | `providers.keepass.aliases.<alias>` |
+//! | `OP_CONNECT_HOST`, `OP_CONNECT_TOKEN` | the 1Password Connect server of `op://` references |
+//! | what references and the configuration name | secrets, and what unlocks vaults |
+//! | `XDG_RUNTIME_DIR` | a folder in memory for the files of secrets |
 //! | `NO_COLOR`, `CLICOLOR_FORCE`, `TERM` | colour (read by `anstream`) |
 //! | `LOOM_LOG` | what Loom's own developers want to see, as a `tracing` filter |
 //!
@@ -65,6 +68,12 @@ pub(crate) fn user_config() -> Option<PathBuf> {
 /// The environment that jobs start from: Loom's own, without the variables `hidden`.
 pub(crate) fn environment(hidden: &[&str]) -> Vec<(OsString, OsString)> {
     std::env::vars_os().filter(|(name, _)| !hidden.iter().any(|hidden| name == hidden)).collect()
+}
+
+/// Where a run may put the files of secrets, the best first: the user's own folder in memory, everybody's, a disk.
+pub(crate) fn secret_bases() -> Vec<PathBuf> {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    own.into_iter().chain([PathBuf::from("/dev/shm"), std::env::temp_dir()]).collect()
 }
 
 /// A filter for `tracing`, where a developer set one.

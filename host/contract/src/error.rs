@@ -64,6 +64,16 @@ pub mod code {
     pub const INTERNAL: &str = "INTERNAL";
     /// The run was cancelled by a signal to Loom.
     pub const CANCELLED: &str = "CANCELLED";
+    /// What holds a secret's value cannot be reached or opened.
+    pub const SECRETS_PROVIDER_UNAVAILABLE: &str = "SECRETS_PROVIDER_UNAVAILABLE";
+    /// A reference to a secret is malformed, or nothing resolves its scheme.
+    pub const SECRETS_REF_INVALID: &str = "SECRETS_REF_INVALID";
+    /// A reference to a secret leads nowhere, or to more than one place.
+    pub const SECRETS_REF_NOT_FOUND: &str = "SECRETS_REF_NOT_FOUND";
+    /// A secret has no value for any other reason.
+    pub const SECRETS_REQUIRED_MISSING: &str = "SECRETS_REQUIRED_MISSING";
+    /// Commands would be traced in a job that has a secret in a variable.
+    pub const SECRETS_UNSAFE_DEBUG_TRACE: &str = "SECRETS_UNSAFE_DEBUG_TRACE";
     /// A plugin's code trapped or panicked.
     pub const PLUGIN_TRAPPED: &str = "PLUGIN_TRAPPED";
     /// A plugin used more CPU time than it may.

@@ -32,6 +32,8 @@ pub struct Event {
 pub enum EventBody {
     /// The jobs of the run are known. At most once, inside `run.bootstrap`; never written as a line.
     Planned(Arc<[PlannedJob]>),
+    /// The commands of a job's steps as they may be shown, where that is not as they were planned. Never written as a line.
+    Commands(JobId, Vec<String>),
     /// A phase began.
     PhaseStart(Phase),
     /// A phase ended. Every phase that began ends.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use loom_contract::event::{EventBody, Phase, Stream};
 use loom_contract::id::{JobId, StepIndex};
@@ -14,6 +14,7 @@ use crate::emit::{self, Envelope};
 use crate::output::{OutputSink, Route};
 use crate::port::{JobContext, Step};
 use crate::process::{JOB_VARIABLE, JobProcesses, LeftBehind, RUN_VARIABLE};
+use crate::redact::Redactor;
 
 /// A job of its own, and what it has caused.
 pub struct FakeJob {
@@ -40,7 +41,7 @@ impl FakeJob {
         env: Vec<(OsString, OsString)>,
     ) -> Self {
         let run_id = format!("fake-run-{}", std::process::id());
-        let (emitter, events) = emit::channel(Clock::start());
+        let (emitter, events) = emit::channel(Clock::start(), Redactor::default());
         let (canceller, cancel) = cancel::channel();
         let cookies =
             [(RUN_VARIABLE.into(), run_id.clone().into()), (JOB_VARIABLE.into(), id.as_str().into())];
@@ -54,7 +55,9 @@ impl FakeJob {
             workspace,
             debug_trace: false,
             cancel,
+            redactor: emitter.redactor().clone(),
             emitter: emitter.clone(),
+            given: Mutex::default(),
         };
         Self { context: Arc::new(context), canceller, route: Route::new(emitter), events }
     }

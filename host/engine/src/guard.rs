@@ -1,16 +1,18 @@
 //! The guard: a second process that ends what a killed Loom leaves behind.
 //!
 //! It is started once per run and reads from a pipe that only Loom holds open. When Loom ends a run it says so; when the
-//! pipe closes without that word, Loom was killed, and the guard kills every process that bears the run's mark.
+//! pipe closes without that word, Loom was killed, and the guard kills every process that bears the run's mark and removes
+//! the files of the run's secrets.
 
+use std::ffi::OsStr;
 use std::io::{Read, Write as _};
 use std::path::Path;
 use std::process::ChildStdin;
 use std::time::Duration;
 
-use crate::process;
+use crate::{process, secrets};
 
-/// The hidden command of `loom` that runs the guard; its argument is the run's id.
+/// The hidden command of `loom` that runs the guard; its arguments are the run's id and its folder for secrets.
 pub const COMMAND: &str = "__guard";
 
 /// This program, also where its file has been replaced since it was started.
@@ -30,8 +32,9 @@ impl Guard {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start(run_id: &str) -> std::io::Result<Self> {
-        let pipe = process::spawn_attendant(Path::new(THIS_PROGRAM), &[COMMAND, run_id])?;
+    pub fn start(run_id: &str, secrets_dir: &Path) -> std::io::Result<Self> {
+        let args = [OsStr::new(COMMAND), OsStr::new(run_id), secrets_dir.as_os_str()];
+        let pipe = process::spawn_attendant(Path::new(THIS_PROGRAM), &args)?;
         Ok(Self { pipe })
     }
 
@@ -43,12 +46,14 @@ impl Guard {
 }
 
 /// The guard's whole life: reads `pipe` to its end, then acts if the run did not say that it is done.
-pub fn watch(run_id: &str, mut pipe: impl Read) {
+pub fn watch(run_id: &str, secrets_dir: &Path, mut pipe: impl Read) {
     // Away from the terminal's signals; fails only where it leads a session already.
     let _ = rustix::process::setsid();
     let mut said = Vec::new();
     let _ = pipe.read_to_end(&mut said);
     if said != DONE {
         process::kill_run(run_id, PATIENCE);
+        // Where it stays, the next run of the repository tries again.
+        let _ = secrets::remove(secrets_dir);
     }
 }

@@ -5,12 +5,12 @@
 //!              │
 //!           dispatch (one loop: starts jobs, hands every event to one callback, in one order)
 //!              │ channel
-//!           job ──> phase guards, steps ──> port::Provider (a plugin)
+//!           job ──> secrets (port::SecretResolver, a plugin), phase guards, steps ──> port::Provider (a plugin)
 //!                                              │
-//!                                           process (start, hear, end) ──> output (bytes to lines)
+//!                                           process (start, hear, end) ──> redact ──> output (bytes to lines)
 //! ```
 //!
-//! The engine writes no file and prints nothing: it calls back with events.
+//! The engine prints nothing and writes no file but those of secrets: it calls back with events.
 
 pub mod cancel;
 pub mod clock;
@@ -24,7 +24,9 @@ pub mod output;
 mod phase;
 pub mod port;
 pub mod process;
+pub mod redact;
 mod run;
 pub mod schedule;
+pub mod secrets;
 
 pub use run::{Prepared, RunEnd, Settings, run};

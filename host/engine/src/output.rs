@@ -1,10 +1,11 @@
-//! Bytes that processes write, on their way into events.
+//! Bytes that processes write, on their way into events: masked, then cut into lines.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use loom_contract::event::{LINE_LIMIT, Output, Phase, Stream};
 
 use crate::emit::Emitter;
+use crate::redact;
 
 /// Where a process's output is recorded.
 #[derive(Debug, Clone)]
@@ -67,20 +68,38 @@ impl OutputSink {
     }
 }
 
-/// Cuts a stream of bytes into chunks of whole lines, none longer than [`LINE_LIMIT`].
+/// Masks a stream of bytes, then cuts it into chunks of whole lines, none longer than [`LINE_LIMIT`].
 pub(crate) struct Lines {
+    redact: redact::Stream,
+    cut: Cut,
+}
+
+impl Lines {
+    pub(crate) fn new(sink: OutputSink) -> Self {
+        let redact = sink.route.emitter.redactor().stream();
+        Self { redact, cut: Cut { sink, held: Vec::new() } }
+    }
+
+    /// Takes what was read, and hands on all lines that it completes.
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.redact.push(bytes, &mut |shown| self.cut.push(shown));
+    }
+
+    /// Hands on what is held, complete or not: the stream has ended.
+    pub(crate) fn end(&mut self) {
+        self.redact.end(&mut |shown| self.cut.push(shown));
+        self.cut.flush(false);
+    }
+}
+
+struct Cut {
     sink: OutputSink,
     /// The beginning of a line whose end has not been read.
     held: Vec<u8>,
 }
 
-impl Lines {
-    pub(crate) fn new(sink: OutputSink) -> Self {
-        Self { sink, held: Vec::new() }
-    }
-
-    /// Takes what was read, and hands on all lines that it completes.
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
+impl Cut {
+    fn push(&mut self, bytes: &[u8]) {
         for read in bytes.chunks(LINE_LIMIT) {
             self.push_read(read);
         }
@@ -109,11 +128,6 @@ impl Lines {
             self.flush(false);
         }
         self.hold(rest);
-    }
-
-    /// Hands on what is held, complete or not: the stream has ended.
-    pub(crate) fn end(&mut self) {
-        self.flush(false);
     }
 
     fn hold(&mut self, bytes: &[u8]) {
@@ -156,7 +170,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn chunks(reads: &[Vec<u8>]) -> Vec<(Vec<u8>, bool)> {
-        let (emitter, mut receiver) = emit::channel(Clock::start());
+        let (emitter, mut receiver) = emit::channel(Clock::start(), redact::Redactor::default());
         let route = Route::new(emitter);
         route.open(Phase::Run(PhaseCode::RunBootstrap));
         let mut lines = Lines::new(OutputSink::new(&route, Stream::Stdout));

@@ -1,8 +1,8 @@
-//! What the engine asks of the outside: providers of jobs.
+//! What the engine asks of the outside: providers of jobs, resolvers of secrets.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use loom_contract::error::ErrorInfo;
@@ -10,11 +10,14 @@ use loom_contract::event::{Level, Phase, PluginRef};
 use loom_contract::id::{JobId, StepIndex};
 use loom_contract::section::Section;
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use crate::cancel::Cancel;
 use crate::emit::Emitter;
 use crate::output::OutputSink;
 use crate::process::JobProcesses;
+use crate::redact::Redactor;
+use crate::secrets::Given;
 
 /// Runs jobs of one kind: on the host's shell, in containers, or wherever a plugin's author wants.
 #[async_trait]
@@ -50,6 +53,57 @@ pub trait JobProvider: Send {
     /// # Errors
     /// Something could not be given back.
     async fn cleanup(&mut self, reason: CleanupReason) -> Result<(), ErrorInfo>;
+}
+
+/// Finds the values of secrets whose references have one of its schemes.
+#[async_trait]
+pub trait SecretResolver: Send + Sync {
+    /// Who it is.
+    fn plugin(&self) -> PluginRef;
+
+    /// Opens, ahead of the jobs, what `references` lead to. What goes wrong is told when they are resolved.
+    async fn open(&self, references: &[String], cancel: Cancel);
+
+    /// The values of `references`, in their order. Each error has one of the codes for secrets, or `PLUGIN_DENIED`.
+    ///
+    /// # Errors
+    /// The resolver itself failed.
+    async fn resolve(
+        &self,
+        references: &[String],
+        cancel: Cancel,
+    ) -> Result<Vec<Result<SecretValue, ErrorInfo>>, ErrorInfo>;
+}
+
+/// The value of a secret. Wiped when dropped, and never printed.
+pub struct SecretValue(Zeroizing<Vec<u8>>);
+
+impl SecretValue {
+    /// The value, for tests of resolvers.
+    #[cfg(feature = "fake")]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn into_bytes(self) -> Zeroizing<Vec<u8>> {
+        self.0
+    }
+}
+
+impl From<Vec<u8>> for SecretValue {
+    fn from(value: Vec<u8>) -> Self {
+        Self(Zeroizing::new(value))
+    }
+}
+
+impl std::fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretValue")
+    }
 }
 
 /// A step to run.
@@ -98,7 +152,7 @@ pub struct JobContext {
     pub image: Option<String>,
     /// The workflow's variables for it, with all references filled in; in order of name.
     pub variables: Vec<(String, String)>,
-    /// The whole environment of its processes on the host.
+    /// The environment of its processes on the host, without secrets.
     pub env: Vec<(OsString, OsString)>,
     /// The workspace on the host.
     pub workspace: PathBuf,
@@ -108,10 +162,21 @@ pub struct JobContext {
     pub cancel: Cancel,
     /// The ledger of its processes.
     pub processes: JobProcesses,
+    /// What must not be seen.
+    pub redactor: Redactor,
     pub(crate) emitter: Emitter,
+    /// The secrets that it has while it runs.
+    pub(crate) given: Mutex<Given>,
 }
 
 impl JobContext {
+    /// The environment of its processes on the host, secrets included.
+    pub fn environment(&self) -> Vec<(OsString, OsString)> {
+        let mut env = self.env.clone();
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).add_to(&mut env);
+        env
+    }
+
     /// Says `message` in the section `section`, which must be open.
     pub fn message(&self, section: Section, level: Level, message: String, data: Option<Map<String, Value>>) {
         self.emitter.message(Phase::Section(self.id.clone(), section), level, message, data);

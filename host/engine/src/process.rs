@@ -9,7 +9,7 @@
 //! the job's ledger finds it.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
@@ -333,7 +333,7 @@ pub fn become_subreaper() -> io::Result<()> {
 ///
 /// # Errors
 /// It cannot be started.
-pub fn spawn_attendant(program: &Path, args: &[&str]) -> io::Result<std::process::ChildStdin> {
+pub fn spawn_attendant(program: &Path, args: &[&OsStr]) -> io::Result<std::process::ChildStdin> {
     #[expect(clippy::disallowed_methods, reason = "this is the module that starts processes")]
     let mut command = Command::new(program);
     command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);

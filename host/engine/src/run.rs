@@ -21,12 +21,13 @@ use crate::clock::Clock;
 use crate::emit::{self, Emitter, Envelope};
 use crate::job::Job;
 use crate::phase::PhaseGuard;
-use crate::port::Provider;
+use crate::port::{Provider, SecretResolver};
 use crate::process;
+use crate::redact::Redactor;
 use crate::schedule::{Decision, JobShape, Schedule, Verdict};
+use crate::secrets::{self, SecretsDir};
 
 /// What a run is given.
-#[derive(Debug)]
 pub struct Settings {
     /// The run's names.
     pub ids: RunIds,
@@ -36,8 +37,12 @@ pub struct Settings {
     pub jobs_at_once: usize,
     /// Whether the first failure keeps jobs of the same stage from starting.
     pub fail_fast: bool,
-    /// The environment of `loom` itself.
+    /// The environment of jobs on the host: that of `loom` itself without what unlocks vaults.
     pub env: Vec<(OsString, OsString)>,
+    /// What must not be seen.
+    pub redactor: Redactor,
+    /// Where files of secrets are put. It is removed when the run ends.
+    pub secrets_dir: SecretsDir,
 }
 
 /// What `run.bootstrap` has found out.
@@ -56,6 +61,8 @@ pub struct Prepared {
     pub branch: Option<String>,
     /// The providers that the plan names.
     pub providers: HashMap<String, Arc<dyn Provider>>,
+    /// The resolvers of secrets, by scheme.
+    pub resolvers: HashMap<String, Arc<dyn SecretResolver>>,
 }
 
 /// How a run ended.
@@ -74,6 +81,9 @@ pub(crate) struct RunContext {
     pub(crate) head_sha: Option<String>,
     pub(crate) branch: Option<String>,
     pub(crate) env: Vec<(OsString, OsString)>,
+    pub(crate) resolvers: HashMap<String, Arc<dyn SecretResolver>>,
+    pub(crate) secrets_dir: SecretsDir,
+    pub(crate) roster: Arc<[PlannedJob]>,
 }
 
 /// Runs what `bootstrap` prepares. Every event goes to `on_event`, in order, on this thread; when that fails, the run is
@@ -88,19 +98,21 @@ pub async fn run(
     on_event: impl FnMut(&Event) -> Result<(), ErrorInfo>,
     settle: impl FnOnce() -> Result<(), ErrorInfo>,
 ) -> RunEnd {
-    let (emitter, events) = emit::channel(settings.clock);
+    let redactor = settings.redactor.clone();
+    let (emitter, events) = emit::channel(settings.clock, redactor.clone());
     let mut dispatcher = Dispatcher { events, on_event, failure: None };
 
     let phase = PhaseGuard::start(&emitter, Phase::Run(PhaseCode::RunBootstrap));
     dispatcher.drain();
     let prepared = bootstrap();
-    let pipeline = match prepared {
+    let mut pipeline = match prepared {
         Ok(prepared) if !cancel.is_cancelled() => {
-            emitter.emit(EventBody::Planned(planned(&prepared)));
+            let roster = planned(&prepared);
+            emitter.emit(EventBody::Planned(Arc::clone(&roster)));
             phase.finish(Finish::new(Status::Success));
             let run_phase = PhaseGuard::start(&emitter, Phase::Run(PhaseCode::RunPipelineExecute));
             let pipeline_phase = PhaseGuard::start(&emitter, Phase::Run(PhaseCode::PipelineExecute));
-            let all_passed = dispatcher.pipeline(settings, prepared, &emitter, &cancel).await;
+            let all_passed = dispatcher.pipeline(settings, prepared, roster, &emitter, &cancel).await;
             let end = dispatcher.judge(all_passed, None, &cancel);
             pipeline_phase.finish(end.finish());
             run_phase.finish(end.finish());
@@ -131,8 +143,9 @@ pub async fn run(
     if pipeline.error.is_none()
         && let Some(error) = dispatcher.failure
     {
-        return RunEnd { exit_code: exit::FAILURE, error: Some(error) };
+        pipeline = RunEnd { exit_code: exit::FAILURE, error: Some(error) };
     }
+    emit::mask_error(&redactor, &mut pipeline.error);
     pipeline
 }
 
@@ -175,6 +188,7 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
         &mut self,
         settings: Settings,
         prepared: Prepared,
+        roster: Arc<[PlannedJob]>,
         emitter: &Emitter,
         cancel: &Cancel,
     ) -> bool {
@@ -184,6 +198,9 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
             head_sha: prepared.head_sha,
             branch: prepared.branch,
             env: settings.env,
+            resolvers: prepared.resolvers,
+            secrets_dir: settings.secrets_dir,
+            roster,
         });
         let plan = prepared.plan;
         // Raised here too, when events cannot be recorded.
@@ -267,6 +284,9 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
             }
         }
         process::sweep_rest();
+        if let Err(error) = secrets::remove(&run.secrets_dir.path) {
+            tracing::warn!(%error, "a folder for secrets stays");
+        }
         self.drain();
         all_passed
     }

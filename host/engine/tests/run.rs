@@ -16,6 +16,8 @@ use loom_engine::cancel::{self, Urgency};
 use loom_engine::clock::Clock;
 use loom_engine::port::{CleanupReason, JobContext, JobProvider, Provider, Step, StepEnd};
 use loom_engine::process::Spawn;
+use loom_engine::redact::Redactor;
+use loom_engine::secrets::SecretsDir;
 use loom_engine::{Prepared, RunEnd, Settings};
 
 /// What the provider does wrong.
@@ -110,6 +112,11 @@ impl Outcome {
     }
 }
 
+/// None of these jobs has a secret: no folder is made.
+fn secrets_dir() -> SecretsDir {
+    SecretsDir { path: std::env::temp_dir().join("loom-engine-test-secrets"), in_memory: false }
+}
+
 const WORKFLOW: &str = "version: v1
 stages: [ci, later]
 default: {target: linux}
@@ -129,6 +136,8 @@ async fn run(
         jobs_at_once: 2,
         fail_fast: false,
         env: vec![("PATH".into(), path)],
+        redactor: Redactor::default(),
+        secrets_dir: secrets_dir(),
     };
     let bootstrap = || {
         let loaded = loom_workflow::load("workflow.yml", WORKFLOW, &loom_workflow::NoFiles);
@@ -141,6 +150,7 @@ async fn run(
             head_sha: None,
             branch: None,
             providers: HashMap::from([("host".to_owned(), provider)]),
+            resolvers: HashMap::new(),
         })
     };
     let mut events = Vec::new();
@@ -206,6 +216,8 @@ async fn a_run_cancelled_before_it_starts_runs_nothing() {
         jobs_at_once: 1,
         fail_fast: false,
         env: Vec::new(),
+        redactor: Redactor::default(),
+        secrets_dir: secrets_dir(),
     };
     let mut phases = Vec::new();
     let on_event = |event: &Event| {

@@ -1,16 +1,18 @@
-//! The interface files as Rust.
+//! The interface files as Rust: what the host offers once, then what each kind of plugin exports.
 
 wasmtime::component::bindgen!({
     path: "../../wit",
-    world: "provider-plugin",
+    world: "host-offers",
     imports: {
         "loom:host/types.[method]output-sink.line": async | trappable,
         "loom:exec/process.[method]child.wait": async | trappable,
         "loom:exec/process.[method]child.stop": async | trappable,
         "loom:workspace/workspace.[method]workspace.exists": async | trappable,
+        "loom:workspace/files": async | trappable,
+        "loom:credentials/credentials": async | trappable,
+        "loom:net/http.[method]request.send": async | trappable,
         default: trappable,
     },
-    exports: { default: async },
     with: {
         "loom:host/types.output-sink": crate::imports::types::Sink,
         "loom:host/job.job": crate::imports::job::JobHandle,
@@ -18,5 +20,50 @@ wasmtime::component::bindgen!({
         "loom:exec/process.command": crate::imports::process::Request,
         "loom:exec/process.child": crate::imports::process::Child,
         "loom:workspace/workspace.workspace": crate::imports::workspace::WorkspaceHandle,
+        "loom:net/http.request": crate::imports::http::Request,
+        "loom:net/http.response": crate::imports::http::Response,
     },
 });
+
+/// What a provider exports.
+pub(crate) mod provider {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "provider-plugin",
+        exports: { default: async },
+        with: {
+            "loom:host": crate::bindings::loom::host,
+            "loom:exec": crate::bindings::loom::exec,
+            "loom:workspace": crate::bindings::loom::workspace,
+        },
+    });
+}
+
+/// What a secret resolver exports.
+pub(crate) mod resolver {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "secret-resolver-plugin",
+        exports: { default: async },
+        with: {
+            "loom:host": crate::bindings::loom::host,
+            "loom:workspace": crate::bindings::loom::workspace,
+            "loom:credentials": crate::bindings::loom::credentials,
+            "loom:net": crate::bindings::loom::net,
+        },
+    });
+}
+
+/// What a secret resolver exports besides, where it also manages vaults.
+pub(crate) mod vault {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "vault-plugin",
+        exports: { default: async },
+        with: {
+            "loom:host": crate::bindings::loom::host,
+            "loom:workspace": crate::bindings::loom::workspace,
+            "loom:credentials": crate::bindings::loom::credentials,
+        },
+    });
+}

@@ -1,6 +1,138 @@
-//! Which programs a plugin may start: the one gate for `loom:exec`.
+//! What a plugin may do: asked for in its manifest, and given by the user's configuration. The one gate for `loom:exec`,
+//! `loom:credentials`, `loom:workspace/files` and `loom:net`.
 
-use crate::manifest::ExecGrant;
+use std::path::{Component, Path, PathBuf};
+
+use loom_contract::error::code;
+use ureq::http::Uri;
+
+use crate::bindings::loom::host::types::{Error, ErrorKind};
+use crate::config::PluginConfig;
+use crate::imports::types::error;
+use crate::manifest::{Access, CONFIG, ExecGrant, REFERENCES};
+use crate::runtime::Loaded;
+
+fn denied(plugin: &Loaded, what: &str, capability: &str, granted: &[String]) -> Error {
+    let message = format!("the plugin `{}` may not {what}", plugin.reference.name);
+    let granted = match granted {
+        [] => "nothing".to_owned(),
+        granted => granted.join(", "),
+    };
+    let hint =
+        format!("its manifest and the configuration grant under `capabilities.{capability}`: {granted}");
+    Error { hint: Some(hint), ..error(ErrorKind::Denied, code::PLUGIN_DENIED, message) }
+}
+
+/// Whether `plugin` may have the credential `slot`.
+pub(crate) fn credential(plugin: &Loaded, slot: &str) -> Result<(), Error> {
+    let granted = &plugin.manifest.capabilities.credentials;
+    if granted.iter().any(|granted| granted == slot) {
+        return Ok(());
+    }
+    Err(denied(plugin, &format!("have the credential `{slot}`"), "credentials", &quoted(granted)))
+}
+
+/// Whether `plugin` may read the variable `name`.
+pub(crate) fn variable(plugin: &Loaded, config: &PluginConfig, name: &str) -> Result<(), Error> {
+    let granted: Vec<String> = plugin
+        .manifest
+        .capabilities
+        .env
+        .iter()
+        .flat_map(|granted| match granted.as_str() {
+            REFERENCES => config.referenced.clone(),
+            granted => vec![granted.to_owned()],
+        })
+        .collect();
+    if granted.iter().any(|granted| granted == name) {
+        return Ok(());
+    }
+    Err(denied(plugin, &format!("read the environment variable `{name}`"), "env", &quoted(&granted)))
+}
+
+/// The file at `path`, where `plugin` may use it so.
+pub(crate) fn file(
+    plugin: &Loaded,
+    config: &PluginConfig,
+    path: &str,
+    access: Access,
+) -> Result<PathBuf, Error> {
+    let asked = Path::new(path);
+    let straight = asked.is_absolute() && !asked.components().any(|part| part == Component::ParentDir);
+    let grants = &plugin.manifest.capabilities.files;
+    let allowed =
+        grants.iter().filter(|grant| grant.access >= access).any(|grant| match grant.root.as_str() {
+            CONFIG => config.files.iter().any(|file| file == asked),
+            root => below(Path::new(root), asked),
+        });
+    if straight && allowed {
+        return Ok(asked.to_owned());
+    }
+    let granted: Vec<String> = grants
+        .iter()
+        .flat_map(|grant| {
+            let how = if grant.access == Access::Write { "" } else { " to read" };
+            match grant.root.as_str() {
+                CONFIG => config.files.iter().map(|file| format!("`{}`{how}", file.display())).collect(),
+                root => vec![format!("`{root}`{how}")],
+            }
+        })
+        .collect();
+    let verb = if access == Access::Write { "write" } else { "read" };
+    Err(denied(plugin, &format!("{verb} `{path}`"), "files", &granted))
+}
+
+/// Whether `asked` is `root` or in it, also after all symbolic links are followed.
+fn below(root: &Path, asked: &Path) -> bool {
+    // A file that is yet to be written is where its folder is.
+    let real = asked.canonicalize().or_else(|_| asked.parent().unwrap_or(asked).canonicalize());
+    asked.starts_with(root)
+        && root.canonicalize().is_ok_and(|root| real.is_ok_and(|real| real.starts_with(root)))
+}
+
+/// Whether `plugin` may send a request to `url`.
+pub(crate) fn request(plugin: &Loaded, config: &PluginConfig, method: &str, url: &Uri) -> Result<(), Error> {
+    let grants = &plugin.manifest.capabilities.http;
+    let asked = origin(url);
+    let granted: Vec<(String, &Vec<String>)> = grants
+        .iter()
+        .flat_map(|grant| match grant.origin.as_str() {
+            CONFIG => config.origins.iter().map(|origin| (origin.clone(), &grant.methods)).collect(),
+            origin => vec![(origin.to_owned(), &grant.methods)],
+        })
+        .collect();
+    let allowed = granted.iter().any(|(granted, methods)| {
+        granted.parse().is_ok_and(|granted: Uri| origin(&granted) == asked)
+            && methods.iter().any(|granted| granted == method)
+    });
+    if allowed && matches!(url.scheme_str(), Some("http" | "https")) {
+        return Ok(());
+    }
+    let granted: Vec<String> =
+        granted.iter().map(|(origin, methods)| format!("{} `{origin}`", methods.join(", "))).collect();
+    let place = format!("{}://{}", url.scheme_str().unwrap_or_default(), authority(url));
+    Err(denied(plugin, &format!("send {method} to `{place}`"), "http", &granted))
+}
+
+/// Scheme, name and port, by which two URLs lead to the same server.
+fn origin(url: &Uri) -> (Option<&str>, Option<String>, Option<u16>) {
+    let usual = match url.scheme_str() {
+        Some("http") => Some(80),
+        Some("https") => Some(443),
+        _ => None,
+    };
+    (url.scheme_str(), url.host().map(str::to_ascii_lowercase), url.port_u16().or(usual))
+}
+
+/// Name and port of a URL, without what may be a password in front of them.
+pub(crate) fn authority(url: &Uri) -> String {
+    let host = url.host().unwrap_or_default();
+    url.port_u16().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
+fn quoted(names: &[String]) -> Vec<String> {
+    names.iter().map(|name| format!("`{name}`")).collect()
+}
 
 /// Further arguments of any kind.
 const REST: &str = "...";

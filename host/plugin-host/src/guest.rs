@@ -1,9 +1,10 @@
 //! What a store holds: all that the host's functions work on for one guest.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use loom_contract::event::{Level, PluginRef};
+use loom_contract::event::Level;
 use loom_contract::id::StepIndex;
 use loom_contract::section::Section;
 use loom_engine::port::JobContext;
@@ -11,26 +12,28 @@ use serde_json::{Map, Value};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::config::PluginConfig;
 use crate::imports::wasi::{self, Printed};
 use crate::limits::{Flood, HANDLES, Memory};
-use crate::manifest::Manifest;
 use crate::meter::Meter;
+use crate::runtime::Loaded;
 
 /// Bytes of state that a plugin may keep for one job.
 const KEPT_LIMIT: usize = 1 << 20;
 
-/// A guest and its job.
+/// A guest, and its job where it has one.
 pub(crate) struct Guest {
-    pub(crate) plugin: PluginRef,
-    pub(crate) manifest: Arc<Manifest>,
-    pub(crate) job: Arc<JobContext>,
+    pub(crate) plugin: Arc<Loaded>,
+    /// What the user's configuration gives it.
+    pub(crate) config: Arc<PluginConfig>,
     pub(crate) kept: Arc<Kept>,
     pub(crate) table: ResourceTable,
     pub(crate) memory: Memory,
     pub(crate) flood: Flood,
     pub(crate) meter: Arc<Meter>,
-    pub(crate) printed: Printed,
+    printed: Printed,
     wasi: WasiCtx,
+    job: Option<Arc<JobContext>>,
     /// The call that runs, counted, and what it is part of.
     pub(crate) call: u64,
     pub(crate) place: Option<Place>,
@@ -44,37 +47,57 @@ pub(crate) enum Place {
 }
 
 impl Guest {
-    pub(crate) fn new(
-        plugin: PluginRef,
-        manifest: Arc<Manifest>,
-        job: Arc<JobContext>,
-        kept: Arc<Kept>,
-    ) -> Self {
-        let printed = Printed::default();
+    /// A guest with a job.
+    pub(crate) fn of_job(plugin: &Arc<Loaded>, job: Arc<JobContext>, kept: Arc<Kept>) -> Self {
+        let printed = Printed::new(&plugin.reference.name, Some(job.redactor.stream()));
+        Self { kept, job: Some(job), ..Self::new(plugin, Arc::default(), printed) }
+    }
+
+    /// A guest that serves the whole run, and whose prints and log nobody may see.
+    pub(crate) fn of_run(plugin: &Arc<Loaded>, config: Arc<PluginConfig>) -> Self {
+        Self::new(plugin, config, Printed::new(&plugin.reference.name, None))
+    }
+
+    fn new(plugin: &Arc<Loaded>, config: Arc<PluginConfig>, printed: Printed) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES);
         Self {
-            memory: Memory::new(manifest.limits.memory_mib),
-            wasi: wasi::context(&plugin.name, &printed),
-            plugin,
-            manifest,
-            job,
-            kept,
+            memory: Memory::new(plugin.manifest.limits.memory_mib),
+            wasi: wasi::context(&printed),
+            plugin: Arc::clone(plugin),
+            config,
+            kept: Arc::default(),
             table,
             flood: Flood::default(),
             meter: Arc::default(),
             printed,
+            job: None,
             call: 0,
             place: None,
         }
     }
 
+    /// Its job. What is about jobs is linked only where there is one.
+    pub(crate) fn job(&self) -> wasmtime::Result<&Arc<JobContext>> {
+        self.job.as_ref().ok_or_else(|| wasmtime::format_err!("the plugin has no job"))
+    }
+
+    /// The end of what it printed, as far as it may be shown.
+    pub(crate) fn last_words(&self) -> String {
+        self.printed.text()
+    }
+
+    /// What it logs, as it may be shown.
+    pub(crate) fn loggable<'t>(&self, text: &'t str) -> Option<Cow<'t, str>> {
+        self.job.as_ref().map(|job| job.redactor.text(text))
+    }
+
     /// Records a message where the call that runs belongs; nowhere while the guest is being made.
     pub(crate) fn say(&self, level: Level, text: String, data: Option<Map<String, Value>>) {
-        match self.place {
-            Some(Place::Section(section)) => self.job.message(section, level, text, data),
-            Some(Place::Step(step)) => self.job.step_message(step, level, text, data),
-            None => tracing::debug!(plugin = %self.plugin.name, "said outside of a call: {text}"),
+        match (self.place, &self.job) {
+            (Some(Place::Section(section)), Some(job)) => job.message(section, level, text, data),
+            (Some(Place::Step(step)), Some(job)) => job.step_message(step, level, text, data),
+            _ => tracing::debug!(plugin = self.plugin.reference.name, "said something outside of a call"),
         }
     }
 }

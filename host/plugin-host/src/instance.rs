@@ -1,32 +1,28 @@
-//! One instance of a plugin for one job: its calls, what ends them, and what is then said.
+//! One instance of a plugin: its calls, what ends them, and what is then said.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use loom_contract::error::{ErrorInfo, code};
 use loom_engine::cancel::{Cancel, GRACE, Urgency};
-use loom_engine::port::JobContext;
-use wasmtime::component::{Resource, ResourceTableError};
+use wasmtime::component::ResourceTableError;
 use wasmtime::{Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
-use crate::bindings::ProviderPlugin;
-use crate::bindings::exports::loom::plugin::provider::Guest as Exports;
 use crate::bindings::loom::host::types::Error;
-use crate::guest::{Guest, Kept, Place};
-use crate::imports::job::JobHandle;
+use crate::guest::{Guest, Place};
 use crate::limits::{CALL_BYTES, HANDLES, Limit};
-use crate::provider::Loaded;
-use crate::runtime::label;
+use crate::runtime::{Loaded, label};
 
 /// How long a call may go on after its processes had to end.
 const AFTERMATH: Duration = Duration::from_secs(2);
 /// How long a cleanup may take.
 const CLEANUP: Duration = Duration::from_secs(30);
 
-pub(crate) struct Instance {
+/// An instance that exports `E`.
+pub(crate) struct Instance<E> {
     pub(crate) store: Store<Guest>,
-    exports: ProviderPlugin,
+    exports: E,
 }
 
 /// What a call may wait for.
@@ -38,17 +34,16 @@ pub(crate) enum Patience {
     Cleanup,
 }
 
-impl Instance {
-    /// A new instance for `job`. Guest code may run in this already.
+impl<E> Instance<E> {
+    /// A new instance for `guest`, of which `find` takes the exports. Guest code may run in this already.
     pub(crate) async fn new(
         plugin: &Loaded,
-        job: Arc<JobContext>,
-        kept: Arc<Kept>,
+        guest: Guest,
+        find: fn(&mut Store<Guest>, &wasmtime::component::Instance) -> wasmtime::Result<E>,
         patience: Patience,
+        cancel: Cancel,
     ) -> Result<Self, ErrorInfo> {
         plugin.ticker.start()?;
-        let cancel = job.cancel.clone();
-        let guest = Guest::new(plugin.reference.clone(), Arc::clone(&plugin.manifest), job, kept);
         let meter = Arc::clone(&guest.meter);
         let mut store = Store::new(plugin.pre.engine(), guest);
         store.limiter(|guest| &mut guest.memory);
@@ -57,7 +52,7 @@ impl Instance {
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|context| {
             let guest = context.data();
-            let ms = guest.manifest.limits.cpu_ms;
+            let ms = guest.plugin.manifest.limits.cpu_ms;
             if guest.meter.used_ns() > u64::from(ms) * 1_000_000 {
                 return Err(Limit::Cpu { ms }.into());
             }
@@ -68,47 +63,35 @@ impl Instance {
             made = meter.measure(plugin.pre.instantiate_async(&mut store)) => made,
             why = run_out(patience, cancel) => return Err(timed_out(&label(&plugin.reference), why)),
         };
-        match made {
+        match made.and_then(|instance| find(&mut store, &instance)) {
             Ok(exports) => Ok(Self { store, exports }),
             Err(error) => Err(failure(&error, store.data())),
         }
     }
 
-    /// Calls into the guest. The instance is lost where this fails with an error of the host's: it takes `self`, and gives
-    /// it back only where the guest returned.
+    /// Calls into the guest. The instance is lost where this fails: it takes `self`, and gives it back only where the guest
+    /// returned.
     pub(crate) async fn call<T>(
         mut self,
-        place: Place,
+        place: Option<Place>,
         patience: Patience,
-        call: impl AsyncFnOnce(
-            &mut Store<Guest>,
-            &Exports,
-            Resource<JobHandle>,
-        ) -> wasmtime::Result<Result<T, Error>>,
-    ) -> (Option<Self>, Result<T, ErrorInfo>) {
+        cancel: Cancel,
+        call: impl AsyncFnOnce(&mut Store<Guest>, &E) -> wasmtime::Result<T>,
+    ) -> Result<(Self, T), ErrorInfo> {
         let guest = self.store.data_mut();
         guest.call += 1;
-        guest.place = Some(place);
-        let (meter, cancel, plugin) =
-            (Arc::clone(&guest.meter), guest.job.cancel.clone(), label(&guest.plugin));
-        let job = match guest.table.push(JobHandle) {
-            Ok(job) => job,
-            Err(error) => return (None, Err(failure(&error.into(), guest))),
-        };
-        let exports = self.exports.loom_plugin_provider();
-        let called = call(&mut self.store, exports, Resource::new_borrow(job.rep()));
+        guest.place = place;
+        let (meter, plugin) = (Arc::clone(&guest.meter), Arc::clone(&guest.plugin));
+        let called = call(&mut self.store, &self.exports);
         let ended = tokio::select! {
             ended = meter.measure(called) => ended,
-            why = run_out(patience, cancel) => return (None, Err(timed_out(&plugin, why))),
+            why = run_out(patience, cancel) => return Err(timed_out(&label(&plugin.reference), why)),
         };
         let guest = self.store.data_mut();
         guest.place = None;
         match ended {
-            Ok(returned) => {
-                let _ = guest.table.delete(job);
-                (Some(self), returned.map_err(|error| told(error, &plugin)))
-            }
-            Err(error) => (None, Err(failure(&error, guest))),
+            Ok(returned) => Ok((self, returned)),
+            Err(error) => Err(failure(&error, guest)),
         }
     }
 }
@@ -146,7 +129,7 @@ fn timed_out(plugin: &str, why: &str) -> ErrorInfo {
 }
 
 /// An error that the guest returned.
-fn told(error: Error, plugin: &str) -> ErrorInfo {
+pub(crate) fn told(error: Error, plugin: &str) -> ErrorInfo {
     // The host's own codes are the host's to give; a guest may only pass on that it was denied something.
     let usable = |code: &str| {
         !code.is_empty()
@@ -171,7 +154,7 @@ fn limited(mut text: String) -> String {
 
 /// What is said of a guest that a trap has ended.
 fn failure(error: &wasmtime::Error, guest: &Guest) -> ErrorInfo {
-    let plugin = label(&guest.plugin);
+    let plugin = label(&guest.plugin.reference);
     if let Some(limit) = error.downcast_ref::<Limit>() {
         let (code, hint) = match limit {
             Limit::Cpu { .. } => {
@@ -210,7 +193,7 @@ fn failure(error: &wasmtime::Error, guest: &Guest) -> ErrorInfo {
     } else {
         root
     };
-    let printed = guest.printed.text();
+    let printed = guest.last_words();
     let message = if printed.is_empty() {
         format!("{plugin} trapped: {what}")
     } else {

@@ -3,7 +3,7 @@
 use semver::Version;
 use wasmparser::{BinaryReaderError, Encoding, Parser, Payload};
 
-use crate::manifest::{self, Capabilities};
+use crate::manifest::{self, Capabilities, Kind, Manifest};
 
 /// What can be read off a component without compiling it.
 pub(crate) struct Interface {
@@ -23,6 +23,15 @@ pub(crate) struct Offer {
     pub(crate) version: &'static str,
     /// What it takes to get it.
     pub(crate) needs: Needs,
+    /// Who has any use for it.
+    pub(crate) kinds: &'static [Kind],
+}
+
+impl Offer {
+    /// Whether a plugin with this manifest gets it.
+    pub(crate) fn reaches(&self, manifest: &Manifest) -> bool {
+        self.kinds.contains(&manifest.kind) && self.needs.granted(&manifest.capabilities)
+    }
 }
 
 /// What it takes to get an interface.
@@ -31,15 +40,23 @@ pub(crate) enum Needs {
     Nothing,
     Exec,
     Workspace,
+    Credentials,
+    Files,
+    Env,
+    Http,
 }
 
 impl Needs {
     /// Whether `capabilities` have it.
-    pub(crate) fn granted(self, capabilities: &Capabilities) -> bool {
+    fn granted(self, capabilities: &Capabilities) -> bool {
         match self {
             Self::Nothing => true,
             Self::Exec => !capabilities.exec.is_empty(),
             Self::Workspace => capabilities.workspace,
+            Self::Credentials => !capabilities.credentials.is_empty(),
+            Self::Files => !capabilities.files.is_empty(),
+            Self::Env => !capabilities.env.is_empty(),
+            Self::Http => !capabilities.http.is_empty(),
         }
     }
 
@@ -49,22 +66,47 @@ impl Needs {
             Self::Nothing => "",
             Self::Exec => "exec",
             Self::Workspace => "workspace",
+            Self::Credentials => "credentials",
+            Self::Files => "files",
+            Self::Env => "env",
+            Self::Http => "http",
         }
     }
 }
 
-pub(crate) const OFFERS: [Offer; 7] = [
-    Offer { name: "loom:host/types", version: "0.1.0", needs: Needs::Nothing },
-    Offer { name: "loom:host/log", version: "0.1.0", needs: Needs::Nothing },
-    Offer { name: "loom:host/events", version: "0.1.0", needs: Needs::Nothing },
-    Offer { name: "loom:host/context", version: "0.1.0", needs: Needs::Nothing },
-    Offer { name: "loom:host/job", version: "0.1.0", needs: Needs::Nothing },
-    Offer { name: "loom:exec/process", version: "0.1.0", needs: Needs::Exec },
-    Offer { name: "loom:workspace/workspace", version: "0.1.0", needs: Needs::Workspace },
+const ANY: &[Kind] = &[Kind::Provider, Kind::SecretResolver];
+const WITH_JOBS: &[Kind] = &[Kind::Provider];
+const RESOLVERS: &[Kind] = &[Kind::SecretResolver];
+
+const fn offer(name: &'static str, needs: Needs, kinds: &'static [Kind]) -> Offer {
+    Offer { name, version: "0.1.0", needs, kinds }
+}
+
+pub(crate) const OFFERS: [Offer; 12] = [
+    offer("loom:host/types", Needs::Nothing, ANY),
+    offer("loom:host/log", Needs::Nothing, ANY),
+    offer("loom:host/config", Needs::Nothing, RESOLVERS),
+    offer("loom:host/events", Needs::Nothing, WITH_JOBS),
+    offer("loom:host/context", Needs::Nothing, WITH_JOBS),
+    offer("loom:host/job", Needs::Nothing, WITH_JOBS),
+    offer("loom:exec/process", Needs::Exec, WITH_JOBS),
+    offer("loom:workspace/workspace", Needs::Workspace, WITH_JOBS),
+    offer("loom:workspace/files", Needs::Files, RESOLVERS),
+    offer("loom:credentials/credentials", Needs::Credentials, RESOLVERS),
+    offer("loom:net/env", Needs::Env, RESOLVERS),
+    offer("loom:net/http", Needs::Http, RESOLVERS),
 ];
 
-/// What a provider exports.
-pub(crate) const PROVIDER: &str = "loom:plugin/provider@0.1.0";
+/// What a plugin of this kind exports at least.
+pub(crate) fn export(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Provider => "loom:plugin/provider@0.1.0",
+        Kind::SecretResolver => "loom:plugin/secret-resolver@0.1.0",
+    }
+}
+
+/// What a resolver exports that manages vaults.
+pub(crate) const VAULT_ADMIN: &str = "loom:plugin/vault-admin@0.1.0";
 
 /// The parts of WASI 0.2 that standard libraries need to start.
 const WASI: [&str; 18] = [
@@ -104,6 +146,8 @@ pub(crate) enum Refusal {
     NeverGranted { import: String },
     #[error("`{import}` without the capability `{capability}` in its manifest")]
     NotDeclared { import: String, capability: &'static str },
+    #[error("`{import}`, which no {kind} gets")]
+    OtherKind { import: String, kind: &'static str },
     #[error("`{import}`; this Loom offers version {offered}")]
     OtherVersion { import: String, offered: &'static str },
     #[error("`{import}`, which this Loom does not know")]
@@ -142,13 +186,13 @@ impl Interface {
         Ok(interface)
     }
 
-    /// The imports that a plugin with these capabilities does not get.
-    pub(crate) fn refused(&self, capabilities: &Capabilities) -> Vec<Refusal> {
-        self.imports.iter().filter_map(|import| refusal(import, capabilities)).collect()
+    /// The imports that a plugin of this kind with these capabilities does not get.
+    pub(crate) fn refused(&self, kind: Kind, capabilities: &Capabilities) -> Vec<Refusal> {
+        self.imports.iter().filter_map(|import| refusal(import, kind, capabilities)).collect()
     }
 }
 
-fn refusal(import: &str, capabilities: &Capabilities) -> Option<Refusal> {
+fn refusal(import: &str, kind: Kind, capabilities: &Capabilities) -> Option<Refusal> {
     let owned = || import.to_owned();
     let (name, version) = import.split_once('@').unwrap_or((import, ""));
     if WASI.contains(&name) {
@@ -158,6 +202,9 @@ fn refusal(import: &str, capabilities: &Capabilities) -> Option<Refusal> {
     if let Some(offer) = OFFERS.iter().find(|offer| offer.name == name) {
         if offer.version != version {
             return Some(Refusal::OtherVersion { import: owned(), offered: offer.version });
+        }
+        if !offer.kinds.contains(&kind) {
+            return Some(Refusal::OtherKind { import: owned(), kind: kind.words() });
         }
         return (!offer.needs.granted(capabilities))
             .then(|| Refusal::NotDeclared { import: owned(), capability: offer.needs.key() });
@@ -180,22 +227,38 @@ mod tests {
         let world = fs_err::read_to_string(wit.join("plugin.wit")).unwrap();
         let line =
             |line: &str| line.trim().strip_prefix("import ").map(|l| l.trim_end_matches(';').to_owned());
-        let imports: Vec<String> = world.lines().filter_map(line).collect();
-        assert_eq!(imports, OFFERS.map(|offer| format!("{}@{}", offer.name, offer.version)));
+        let imports = |name: &str| -> Vec<String> {
+            let at = world.find(&format!("world {name} {{")).unwrap();
+            world[at..].lines().take_while(|l| *l != "}").filter_map(line).collect()
+        };
+        let offered = |kind: Option<Kind>| -> Vec<String> {
+            let offers = OFFERS.iter().filter(|offer| kind.is_none_or(|kind| offer.kinds.contains(&kind)));
+            offers.map(|offer| format!("{}@{}", offer.name, offer.version)).collect()
+        };
+        let sorted = |mut names: Vec<String>| {
+            names.sort();
+            names
+        };
+        assert_eq!(imports("host-offers"), offered(None));
+        assert_eq!(imports("provider-plugin"), offered(Some(Kind::Provider)));
+        let resolver = Some(Kind::SecretResolver);
+        assert_eq!(sorted(imports("secret-resolver-plugin")), sorted(offered(resolver)));
         let readme = fs_err::read_to_string(wit.join("README.md")).unwrap();
         for offer in OFFERS.iter().filter(|offer| offer.needs != Needs::Nothing) {
             assert!(readme.contains(&format!("| `{}` |", offer.needs.key())), "{} in README.md", offer.name);
         }
-        assert!(
-            PROVIDER.starts_with("loom:plugin/provider@") && world.contains("package loom:plugin@0.1.0;")
-        );
+        for export in [export(Kind::Provider), export(Kind::SecretResolver), VAULT_ADMIN] {
+            let name = export.strip_prefix("loom:plugin/").and_then(|e| e.strip_suffix("@0.1.0")).unwrap();
+            assert!(world.contains(&format!("  export {name};")), "{name}");
+        }
+        assert!(world.contains("package loom:plugin@0.1.0;"));
     }
 
     #[test]
     fn an_import_needs_its_capability() {
         let nothing = Capabilities::default();
         let exec = vec![ExecGrant { program: "sh".into(), args: vec![] }];
-        let everything = Capabilities { exec, workspace: true };
+        let everything = Capabilities { exec, workspace: true, ..Capabilities::default() };
         let table = [
             ("loom:host/log@0.1.0", true, true),
             ("loom:exec/process@0.1.0", false, true),
@@ -203,6 +266,7 @@ mod tests {
             ("loom:host/log@0.2.0", false, false),
             ("loom:host/log", false, false),
             ("loom:docker/engine@0.1.0", false, false),
+            ("loom:credentials/credentials@0.1.0", false, false),
             ("wasi:io/streams@0.2.6", true, true),
             ("wasi:io/streams@0.2.99", true, true),
             ("wasi:io/streams@0.3.0", false, false),
@@ -213,10 +277,12 @@ mod tests {
             ("open", false, false),
         ];
         for (import, without, with) in table {
-            assert_eq!(refusal(import, &nothing).is_none(), without, "{import}");
-            assert_eq!(refusal(import, &everything).is_none(), with, "{import}");
+            assert_eq!(refusal(import, Kind::Provider, &nothing).is_none(), without, "{import}");
+            assert_eq!(refusal(import, Kind::Provider, &everything).is_none(), with, "{import}");
         }
-        let refused = refusal("loom:exec/process@0.1.0", &nothing).unwrap().to_string();
+        let refused = refusal("loom:exec/process@0.1.0", Kind::Provider, &nothing).unwrap().to_string();
         assert_eq!(refused, "`loom:exec/process@0.1.0` without the capability `exec` in its manifest");
+        let refused = refusal("loom:exec/process@0.1.0", Kind::SecretResolver, &everything).unwrap();
+        assert_eq!(refused.to_string(), "`loom:exec/process@0.1.0`, which no secret resolver gets");
     }
 }

@@ -2,24 +2,25 @@
 //!
 //! ```text
 //!  bytes ──> interface (names of imports and exports, before anything is compiled)
-//!              │   manifest (what it says it is and needs), grant (which programs)
+//!              │   manifest (what it says it is and needs), config (what the user gives it), grant (the gate between)
 //!              v
 //!           runtime ──> compiled (the cache of machine code, authenticated)
 //!              │
 //!              v
-//!           provider (the engine's port) ──> instance (one store per job, its calls, their limits)
-//!                                               │ the guest calls
-//!                                               v
-//!                                            imports (one file per interface), guest (what they work on)
+//!           provider, resolver (the engine's ports) ──> instance (one store per job or run, its calls, their limits)
+//!                                                          │ the guest calls
+//!                                                          v
+//!                                                       imports (one file per interface), guest (what they work on)
 //! ```
 //!
 //! A plugin that traps, hangs, floods or eats memory becomes an error of the call that it was in, which names the plugin
 //! and the cause. Its instance is never used again; cleanup gets a new one.
 //!
-//! Deliberately absent: files and sockets for guests, reading of this process's environment, anything about terminals.
+//! Deliberately absent: files and sockets of WASI, reading of this process's environment, anything about terminals.
 
 mod bindings;
 mod compiled;
+mod config;
 mod grant;
 mod guest;
 mod imports;
@@ -29,9 +30,12 @@ mod limits;
 mod manifest;
 mod meter;
 mod provider;
+mod resolver;
 mod runtime;
 
 pub use compiled::Origin;
-pub use manifest::{Capabilities, ExecGrant, Kind, Limits, Manifest};
+pub use config::{Credential, PluginConfig};
+pub use manifest::{Access, Capabilities, ExecGrant, FileGrant, HttpGrant, Kind, Limits, Manifest};
 pub use provider::Plugin;
+pub use resolver::{Resolver, VaultItem};
 pub use runtime::{LoadError, Runtime};

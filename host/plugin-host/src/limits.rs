@@ -77,9 +77,9 @@ pub(crate) struct Flood {
 
 /// How many bytes a guest may print.
 #[derive(Debug, Default)]
-pub(crate) struct Prints(Count);
+pub(crate) struct PrintCount(Count);
 
-impl Prints {
+impl PrintCount {
     /// A piece of standard output or standard error.
     pub(crate) fn add(&mut self, bytes: usize) -> Result<(), Limit> {
         self.0.add(bytes, 1_000_000, 64 << 20, "pieces of printed text")

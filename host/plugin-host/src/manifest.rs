@@ -19,6 +19,9 @@ pub struct Manifest {
     pub version: Version,
     /// What it offers.
     pub kind: Kind,
+    /// The URI schemes that it resolves; for a secret resolver, at least one.
+    #[serde(default)]
+    pub schemes: Vec<String>,
     /// What it is for, in a sentence.
     pub description: String,
     /// The oldest Loom that it works with.
@@ -37,6 +40,18 @@ pub struct Manifest {
 pub enum Kind {
     /// It runs jobs.
     Provider,
+    /// It finds the values of secrets.
+    SecretResolver,
+}
+
+impl Kind {
+    /// It in words.
+    pub(crate) fn words(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::SecretResolver => "secret resolver",
+        }
+    }
 }
 
 /// What a plugin asks to be allowed to use up.
@@ -63,6 +78,49 @@ pub struct Capabilities {
     pub exec: Vec<ExecGrant>,
     /// Whether it may look at the job's workspace.
     pub workspace: bool,
+    /// The slots of the credentials that it may have.
+    pub credentials: Vec<String>,
+    /// The variables of Loom's environment that it may read; [`REFERENCES`] stands for those that the plan refers to.
+    pub env: Vec<String>,
+    /// The files that it may use.
+    pub files: Vec<FileGrant>,
+    /// The servers that it may ask.
+    pub http: Vec<HttpGrant>,
+}
+
+/// What the user's configuration of the plugin names, instead of one name that the manifest could know.
+pub(crate) const CONFIG: &str = "$config";
+/// What the run's references name.
+pub(crate) const REFERENCES: &str = "$references";
+
+/// Files, and what may be done with them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileGrant {
+    /// The absolute path of a file, or of a folder with all that is in it; or `$config`.
+    pub root: String,
+    /// What may be done.
+    pub access: Access,
+}
+
+/// What may be done with files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Access {
+    /// They may be read.
+    Read,
+    /// They may be written too.
+    Write,
+}
+
+/// A server, and what it may be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HttpGrant {
+    /// Its scheme, name and port where that is not the scheme's own, as in `https://api.example.com`; or `$config`.
+    pub origin: String,
+    /// The methods, in capitals.
+    pub methods: Vec<String>,
 }
 
 /// A program with the arguments that it may be given.
@@ -92,6 +150,8 @@ pub(crate) enum ManifestError {
     Name(String),
     #[error("`limits.{0}` is 0")]
     Zero(&'static str),
+    #[error("`schemes`: a secret resolver names at least one, anything else none")]
+    Schemes,
 }
 
 impl Manifest {
@@ -109,6 +169,9 @@ impl Manifest {
         }
         if manifest.limits.cpu_ms == 0 {
             return Err(ManifestError::Zero("cpu_ms"));
+        }
+        if manifest.schemes.is_empty() == (manifest.kind == Kind::SecretResolver) {
+            return Err(ManifestError::Schemes);
         }
         Ok(manifest)
     }
@@ -130,7 +193,7 @@ mod tests {
     #[test]
     fn what_is_not_said_is_not_granted() {
         let manifest = Manifest::parse(SMALLEST.as_bytes()).unwrap();
-        assert_eq!(manifest.capabilities, Capabilities { exec: vec![], workspace: false });
+        assert_eq!(manifest.capabilities, Capabilities::default());
         assert_eq!(manifest.limits, Limits { memory_mib: 128, cpu_ms: 10_000 });
     }
 
@@ -144,6 +207,9 @@ mod tests {
             ("capabilities.exec = [\"sh\"]", "exec"),
             ("limits.cpu_ms = 0", "`limits.cpu_ms` is 0"),
             ("limits.memory_mib = -1", "memory_mib"),
+            ("kind = \"secret-resolver\"", "names at least one"),
+            ("schemes = [\"x\"]", "anything else none"),
+            ("capabilities.files = [{ root = \"/x\", access = \"all\" }]", "unknown variant `all`"),
         ];
         for (line, expected) in table {
             let key = line.split_once(' ').unwrap().0;

@@ -8,29 +8,21 @@ use loom_contract::event::PluginRef;
 use loom_contract::exit;
 use loom_contract::section::Section;
 use loom_engine::port::{CleanupReason, JobContext, JobProvider, Provider, Step, StepEnd};
+use wasmtime::Store;
 use wasmtime::component::Resource;
 
-use crate::bindings::ProviderPluginPre;
-use crate::bindings::exports::loom::plugin::provider as exports;
-use crate::bindings::loom::host::types::Exit;
+use crate::bindings::loom::host::types::{Error, Exit};
+use crate::bindings::provider::ProviderPlugin;
+use crate::bindings::provider::exports::loom::plugin::provider as exports;
 use crate::compiled::Origin;
 use crate::guest::{Guest, Kept, Place};
-use crate::imports::job::StepHandle;
-use crate::instance::{Instance, Patience};
+use crate::imports::job::{JobHandle, StepHandle};
+use crate::instance::{Instance, Patience, told};
 use crate::manifest::Manifest;
-use crate::runtime::{Ticker, label};
+use crate::runtime::{Loaded, label};
 
 /// A provider that was loaded.
 pub struct Plugin(pub(crate) Arc<Loaded>);
-
-/// What a plugin and its jobs share.
-pub(crate) struct Loaded {
-    pub(crate) reference: PluginRef,
-    pub(crate) manifest: Arc<Manifest>,
-    pub(crate) pre: ProviderPluginPre<Guest>,
-    pub(crate) origin: Origin,
-    pub(crate) ticker: Arc<Ticker>,
-}
 
 impl Plugin {
     /// What it says of itself.
@@ -59,7 +51,7 @@ struct PluginJob {
     plugin: Arc<Loaded>,
     job: Arc<JobContext>,
     kept: Arc<Kept>,
-    instance: Option<Instance>,
+    instance: Option<Instance<ProviderPlugin>>,
 }
 
 #[async_trait]
@@ -69,28 +61,23 @@ impl Provider for Plugin {
     }
 
     async fn open(&self, job: Arc<JobContext>) -> Result<Box<dyn JobProvider>, ErrorInfo> {
-        let kept = Arc::default();
-        let instance = Instance::new(&self.0, Arc::clone(&job), Arc::clone(&kept), Patience::Work).await?;
-        Ok(Box::new(PluginJob { plugin: Arc::clone(&self.0), job, kept, instance: Some(instance) }))
+        let mut opened = PluginJob { plugin: Arc::clone(&self.0), job, kept: Arc::default(), instance: None };
+        opened.instance = Some(opened.instantiate(Patience::Work).await?);
+        Ok(Box::new(opened))
     }
 }
 
 #[async_trait]
 impl JobProvider for PluginJob {
     async fn prepare(&mut self) -> Result<(), ErrorInfo> {
-        let instance = self.take()?;
         let place = Place::Section(Section::Provider);
-        let (instance, result) = instance
-            .call(place, Patience::Work, async |store, exports, job| exports.call_prepare(store, job).await)
-            .await;
-        self.instance = instance;
-        result
+        self.call(place, Patience::Work, async |store, exports, job| exports.call_prepare(store, job).await)
+            .await
     }
 
     async fn run_step(&mut self, step: Step) -> Result<StepEnd, ErrorInfo> {
-        let instance = self.take()?;
         let place = Place::Step(step.index);
-        let (instance, result) = instance
+        let exit = self
             .call(place, Patience::Work, async |store, exports, job| {
                 let step = store.data_mut().table.push(StepHandle { step })?;
                 let lent = Resource::new_borrow(step.rep());
@@ -98,42 +85,63 @@ impl JobProvider for PluginJob {
                 store.data_mut().table.delete(step)?;
                 ended
             })
-            .await;
-        self.instance = instance;
-        self.step_end(result?)
+            .await?;
+        self.step_end(exit)
     }
 
     async fn cleanup(&mut self, reason: CleanupReason) -> Result<(), ErrorInfo> {
-        let instance = match self.instance.take() {
-            Some(instance) => instance,
-            None => {
-                let (job, kept) = (Arc::clone(&self.job), Arc::clone(&self.kept));
-                Instance::new(&self.plugin, job, kept, Patience::Cleanup).await?
-            }
-        };
+        if self.instance.is_none() {
+            self.instance = Some(self.instantiate(Patience::Cleanup).await?);
+        }
         let reason = match reason {
             CleanupReason::Done => exports::CleanupReason::Done,
             CleanupReason::Failed => exports::CleanupReason::Failed,
             CleanupReason::Cancelled => exports::CleanupReason::Cancelled,
         };
         let place = Place::Section(Section::Cleanup);
-        let (instance, result) = instance
-            .call(place, Patience::Cleanup, async |store, exports, job| {
-                exports.call_cleanup(store, job, reason).await
-            })
-            .await;
-        self.instance = instance;
-        result
+        self.call(place, Patience::Cleanup, async |store, exports, job| {
+            exports.call_cleanup(store, job, reason).await
+        })
+        .await
     }
 }
 
 impl PluginJob {
-    /// The instance, which is put back when the call has returned.
-    fn take(&mut self) -> Result<Instance, ErrorInfo> {
-        self.instance.take().ok_or_else(|| {
-            let plugin = label(&self.plugin.reference);
-            ErrorInfo::new(code::PLUGIN_TRAPPED, format!("{plugin} lost its instance in an earlier call"))
-        })
+    async fn instantiate(&mut self, patience: Patience) -> Result<Instance<ProviderPlugin>, ErrorInfo> {
+        let (job, kept) = (Arc::clone(&self.job), Arc::clone(&self.kept));
+        let cancel = job.cancel.clone();
+        let guest = Guest::of_job(&self.plugin, job, kept);
+        Instance::new(&self.plugin, guest, |store, i| ProviderPlugin::new(store, i), patience, cancel).await
+    }
+
+    /// Calls into the instance, which is lost where the guest does not return.
+    async fn call<T>(
+        &mut self,
+        place: Place,
+        patience: Patience,
+        call: impl AsyncFnOnce(
+            &mut Store<Guest>,
+            &exports::Guest,
+            Resource<JobHandle>,
+        ) -> wasmtime::Result<Result<T, Error>>,
+    ) -> Result<T, ErrorInfo> {
+        let plugin = label(&self.plugin.reference);
+        let Some(instance) = self.instance.take() else {
+            let message = format!("{plugin} lost its instance in an earlier call");
+            return Err(ErrorInfo::new(code::PLUGIN_TRAPPED, message));
+        };
+        let cancel = self.job.cancel.clone();
+        let (instance, returned) = instance
+            .call(Some(place), patience, cancel, async |store, exports: &ProviderPlugin| {
+                let job = store.data_mut().table.push(JobHandle)?;
+                let lent = Resource::new_borrow(job.rep());
+                let returned = call(&mut *store, exports.loom_plugin_provider(), lent).await;
+                store.data_mut().table.delete(job)?;
+                returned
+            })
+            .await?;
+        self.instance = Some(instance);
+        returned.map_err(|error| told(error, &plugin))
     }
 
     fn step_end(&self, exit: Exit) -> Result<StepEnd, ErrorInfo> {

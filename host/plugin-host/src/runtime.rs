@@ -7,16 +7,19 @@ use std::time::Duration;
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::event::PluginRef;
 use semver::Version;
-use wasmtime::component::Linker;
+use wasmtime::component::{InstancePre, Linker};
 use wasmtime::{Config, Engine};
 
-use crate::bindings::ProviderPluginPre;
-use crate::compiled::CompiledCache;
+use crate::bindings::provider::ProviderPluginPre;
+use crate::bindings::resolver::SecretResolverPluginPre;
+use crate::compiled::{CompiledCache, Origin};
+use crate::config::PluginConfig;
 use crate::guest::Guest;
 use crate::imports;
 use crate::interface::{self, Interface};
-use crate::manifest::Manifest;
-use crate::provider::{Loaded, Plugin};
+use crate::manifest::{Kind, Manifest};
+use crate::provider::Plugin;
+use crate::resolver::Resolver;
 
 /// How often a guest that runs is asked to let others run, and its CPU time is looked at.
 const TICK: Duration = Duration::from_millis(10);
@@ -30,6 +33,17 @@ pub struct Runtime {
     engine: Engine,
     compiled: CompiledCache,
     ticker: Arc<Ticker>,
+}
+
+/// A plugin that was loaded: what all its instances share.
+pub(crate) struct Loaded {
+    pub(crate) reference: PluginRef,
+    pub(crate) manifest: Manifest,
+    pub(crate) pre: InstancePre<Guest>,
+    pub(crate) origin: Origin,
+    pub(crate) ticker: Arc<Ticker>,
+    /// Whether it exports what manages vaults.
+    pub(crate) manages_vaults: bool,
 }
 
 /// Advances the engine's epoch from the first job on, for as long as the engine lives.
@@ -84,6 +98,22 @@ impl Runtime {
     /// # Errors
     /// `component` is not a provider, does not fit this Loom, or asks for what it does not get.
     pub fn load_provider(&self, component: &[u8]) -> Result<Arc<Plugin>, LoadError> {
+        let loaded = self.load(component, Kind::Provider)?;
+        ProviderPluginPre::new(loaded.pre.clone()).map_err(|cause| loaded.broken(cause))?;
+        Ok(Arc::new(Plugin(Arc::new(loaded))))
+    }
+
+    /// Loads the secret resolver in `component`, for one run in which `config` holds.
+    ///
+    /// # Errors
+    /// As [`Runtime::load_provider`].
+    pub fn load_resolver(&self, component: &[u8], config: PluginConfig) -> Result<Arc<Resolver>, LoadError> {
+        let loaded = self.load(component, Kind::SecretResolver)?;
+        SecretResolverPluginPre::new(loaded.pre.clone()).map_err(|cause| loaded.broken(cause))?;
+        Ok(Arc::new(Resolver::new(loaded, config)))
+    }
+
+    fn load(&self, component: &[u8], kind: Kind) -> Result<Loaded, LoadError> {
         let interface =
             Interface::read(component).map_err(|error| LoadError::NotAComponent(error.to_string()))?;
         let manifest = match interface.manifests.as_slice() {
@@ -92,20 +122,26 @@ impl Runtime {
             _ => return Err(LoadError::Manifest("there is more than one".into())),
         };
         let digest = blake3::hash(component);
-        let plugin = PluginRef {
+        let reference = PluginRef {
             name: manifest.name.clone(),
             version: manifest.version.to_string(),
             digest: digest.to_string(),
         };
-        check(&plugin, &manifest, &interface)?;
+        check(&reference, &manifest, &interface, kind)?;
 
-        let broken = |cause| LoadError::Broken { plugin: label(&plugin), cause };
+        let broken = |cause| LoadError::Broken { plugin: label(&reference), cause };
         let (component, origin) = self.compiled.component(&self.engine, component, digest).map_err(broken)?;
         let mut linker: Linker<Guest> = Linker::new(&self.engine);
-        imports::link(&mut linker, &manifest.capabilities).map_err(broken)?;
-        let pre = linker.instantiate_pre(&component).and_then(ProviderPluginPre::new).map_err(broken)?;
-        let (manifest, ticker) = (Arc::new(manifest), Arc::clone(&self.ticker));
-        Ok(Arc::new(Plugin(Arc::new(Loaded { reference: plugin, manifest, pre, origin, ticker }))))
+        imports::link(&mut linker, &manifest).map_err(broken)?;
+        let pre = linker.instantiate_pre(&component).map_err(broken)?;
+        let manages_vaults = interface.exports.iter().any(|exported| exported == interface::VAULT_ADMIN);
+        Ok(Loaded { reference, manifest, pre, origin, ticker: Arc::clone(&self.ticker), manages_vaults })
+    }
+}
+
+impl Loaded {
+    fn broken(&self, cause: wasmtime::Error) -> LoadError {
+        LoadError::Broken { plugin: label(&self.reference), cause }
     }
 }
 
@@ -123,7 +159,16 @@ fn addresses_are_few() -> bool {
 }
 
 /// Everything that can be said against a plugin before it is compiled.
-fn check(plugin: &PluginRef, manifest: &Manifest, interface: &Interface) -> Result<(), LoadError> {
+fn check(
+    plugin: &PluginRef,
+    manifest: &Manifest,
+    interface: &Interface,
+    kind: Kind,
+) -> Result<(), LoadError> {
+    if manifest.kind != kind {
+        let (plugin, is, wanted) = (label(plugin), manifest.kind.words(), kind.words());
+        return Err(LoadError::OtherKind { plugin, is, wanted });
+    }
     let this = Version::parse(env!("CARGO_PKG_VERSION"));
     if this.as_ref().is_ok_and(|this| *this < manifest.loom) {
         return Err(LoadError::NewerLoom { plugin: label(plugin), needs: manifest.loom.to_string() });
@@ -137,7 +182,7 @@ fn check(plugin: &PluginRef, manifest: &Manifest, interface: &Interface) -> Resu
             return Err(LoadError::TooMuch { plugin: label(plugin), key, asked, cap });
         }
     }
-    let refused = interface.refused(&manifest.capabilities);
+    let refused = interface.refused(kind, &manifest.capabilities);
     if !refused.is_empty() {
         let incompatible = refused.iter().all(|refusal| {
             matches!(refusal, interface::Refusal::OtherVersion { .. } | interface::Refusal::Unknown { .. })
@@ -145,8 +190,9 @@ fn check(plugin: &PluginRef, manifest: &Manifest, interface: &Interface) -> Resu
         let imports = refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         return Err(LoadError::Imports { plugin: label(plugin), imports, incompatible });
     }
-    if !interface.exports.iter().any(|export| export == interface::PROVIDER) {
-        return Err(LoadError::NoProvider { plugin: label(plugin) });
+    let export = interface::export(kind);
+    if !interface.exports.iter().any(|exported| exported == export) {
+        return Err(LoadError::NoExport { plugin: label(plugin), export });
     }
     Ok(())
 }
@@ -202,11 +248,23 @@ pub enum LoadError {
         /// Whether the reason is another version of the interface, not a missing right.
         incompatible: bool,
     },
-    /// It does not export what a provider exports.
-    #[error("{plugin} does not export `{}`", interface::PROVIDER)]
-    NoProvider {
+    /// It is of another kind than what is to be loaded.
+    #[error("{plugin} is a {is}, not a {wanted}")]
+    OtherKind {
         /// The plugin.
         plugin: String,
+        /// What it is.
+        is: &'static str,
+        /// What it should be.
+        wanted: &'static str,
+    },
+    /// It does not export what its kind exports.
+    #[error("{plugin} does not export `{export}`")]
+    NoExport {
+        /// The plugin.
+        plugin: String,
+        /// What it should export.
+        export: &'static str,
     },
     /// The engine does not take it.
     #[error("{plugin} cannot be loaded: {cause:#}")]
@@ -239,7 +297,8 @@ impl LoadError {
             Self::NotAComponent(_)
             | Self::Manifest(_)
             | Self::Imports { incompatible: true, .. }
-            | Self::NoProvider { .. }
+            | Self::OtherKind { .. }
+            | Self::NoExport { .. }
             | Self::Broken { .. } => (code::PLUGIN_INCOMPATIBLE, None),
         };
         let info = ErrorInfo::new(code, self.to_string());

@@ -139,6 +139,7 @@ impl Writer {
         let at = event.at;
         match event.body {
             EventBody::Planned(roster) => self.fold.planned(&roster),
+            EventBody::Commands(job_id, commands) => self.fold.commands(&job_id, commands),
             EventBody::PhaseStart(phase) => {
                 if !matches!(phase, Phase::Section(..)) {
                     self.marks.push(PhaseMark { phase: phase.clone(), finish: None });

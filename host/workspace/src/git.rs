@@ -110,6 +110,15 @@ pub(crate) fn top_level(folder: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(path)))
 }
 
+/// The URL of the remote `origin`.
+pub(crate) fn origin(folder: &Path) -> Option<String> {
+    let mut command = git(folder);
+    command.args(["config", "--get", "remote.origin.url"]);
+    let outputs = run_together(&mut [command], &AtomicBool::new(false)).ok()?;
+    let output = outputs.into_iter().next().filter(|output| output.status.success())?;
+    String::from_utf8(output.stdout).ok().map(|url| url.trim_end().to_owned())
+}
+
 /// All refs as the lines of a `packed-refs` file, for a repository that keeps them in another format.
 pub(crate) fn refs_as_packed(folder: &Path, cancel: &AtomicBool) -> Result<Vec<u8>, Error> {
     let mut command = git(folder);

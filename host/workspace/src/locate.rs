@@ -29,3 +29,8 @@ pub fn repo_workspaces_dir(base: &Path, repo_root: &Path) -> PathBuf {
     let hash = blake3::hash(root.as_os_str().as_bytes()).to_hex();
     base.join(format!("{name}-{}", &hash[..8]))
 }
+
+/// The URL of the git remote `origin` of the repository at `repo_root`, where it has one.
+pub fn origin(repo_root: &Path) -> Option<String> {
+    git::origin(repo_root)
+}

@@ -22,12 +22,31 @@ struct Component {
     file: &'static str,
 }
 
-const COMPONENTS: [Component; 2] = [
+const COMPONENTS: [Component; 6] = [
     Component {
         name: "host",
         package: "loom-plugin-host-shell",
         folder: "plugins/host",
         file: "components/host.wasm",
+    },
+    Component {
+        name: "env",
+        package: "loom-plugin-env",
+        folder: "plugins/env",
+        file: "components/env.wasm",
+    },
+    Component {
+        name: "keepass",
+        package: "loom-plugin-keepass",
+        folder: "plugins/keepass",
+        file: "components/keepass.wasm",
+    },
+    Component { name: "op", package: "loom-plugin-op", folder: "plugins/op", file: "components/op.wasm" },
+    Component {
+        name: "guests/resolver",
+        package: "loom-guest-resolver",
+        folder: "host/plugin-host/tests/guests/resolver",
+        file: "components/guests/resolver.wasm",
     },
     Component {
         name: "guests/misbehaving",

@@ -14,8 +14,10 @@ use loom_contract::graph_ir::GraphIr;
 use loom_engine::cancel::{self, Cancel, Canceller, Urgency};
 use loom_engine::clock::Clock;
 use loom_engine::guard::Guard;
-use loom_engine::port::Provider;
-use loom_engine::{Prepared, Settings, process};
+use loom_engine::port::{Provider, SecretResolver};
+use loom_engine::redact::Redactor;
+use loom_engine::secrets::SecretsDir;
+use loom_engine::{Prepared, Settings, process, secrets};
 use loom_plugin_host::Runtime;
 use loom_record::{Ended, Record, RunFacts};
 use loom_workflow::Plan;
@@ -25,10 +27,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::args::Run;
 use crate::command::run::selection::Wanted;
 use crate::command::source::{self, Source};
-use crate::config::Flags;
+use crate::config::{Effective, Flags};
 use crate::report::{Report, Verbosity};
+use crate::resolvers::Environment;
 use crate::terminal::{self, Terminal};
-use crate::{failure, settings};
+use crate::{failure, resolvers, settings};
 
 /// How long processes of a killed run are hunted.
 const HUNT: Duration = Duration::from_secs(2);
@@ -71,6 +74,13 @@ struct Known {
     graph_ir: Option<GraphIr>,
     snapshot_path: Option<PathBuf>,
     head_sha: Option<String>,
+}
+
+/// What plugins are given.
+struct Given<'a> {
+    config: &'a Effective,
+    environment: &'a Environment,
+    cancel: &'a Cancel,
 }
 
 /// Errors here are those of a run that could not even begin its record.
@@ -123,10 +133,13 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
     if !terminal.interactive {
         terminal::detach();
     }
+    let secrets_dir = secrets_dir(run_id.as_str());
     // A run without its guard would be a run that a SIGKILL can leave behind: better none at all.
     let guard = process::become_subreaper()
         .map_err(|e| internal("become the parent of orphaned processes", &e))
-        .and_then(|()| Guard::start(run_id.as_str()).map_err(|e| internal("start the guard process", &e)));
+        .and_then(|()| {
+            Guard::start(run_id.as_str(), &secrets_dir.path).map_err(|e| internal("start the guard process", &e))
+        });
     let (guard, ready) = match guard {
         Ok(guard) => (Some(guard), ready),
         Err(error) => (None, ready.and(Err(error))),
@@ -134,6 +147,10 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
     let place =
         ready.map(|(cache_dir, workspaces)| (cache_dir, workspaces, workspaces.join(run_id.as_str())));
 
+    let environment: Environment = settings::environment(&[]).into();
+    let hidden = config.unlocking_variables();
+    let redactor = Redactor::default();
+    secrets::mask_variables(&redactor, &environment, &hidden);
     let mut known = Known::default();
     let stop_copy = Arc::new(AtomicBool::new(false));
     let end = runtime.block_on(async {
@@ -143,11 +160,14 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
             clock,
             jobs_at_once: config.jobs.value.get(),
             fail_fast: args.fail_fast,
-            env: settings::environment(&config.unlocking_variables()),
+            env: settings::environment(&hidden),
+            redactor: redactor.clone(),
+            secrets_dir,
         };
         let bootstrap = || {
             let (cache_dir, _, workspace) = place.as_ref().map_err(ErrorInfo::clone)?;
-            bootstrap(&source, &wanted, cache_dir, workspace, &stop_copy, &mut known, terminal)
+            let given = Given { config: &config, environment: &environment, cancel: &cancel };
+            bootstrap(&source, &wanted, &given, cache_dir, workspace, &stop_copy, &mut known, terminal)
         };
         let on_event = |event: &_| {
             let recorded = record.write(event);
@@ -164,7 +184,7 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock) -> Result<i32, ErrorInf
         error: failed.clone(),
         snapshot_path: known.snapshot_path.clone(),
         snapshot_head_sha: known.head_sha,
-        graph_ir: known.graph_ir,
+        graph_ir: known.graph_ir.map(|graph| masked(graph, &redactor)),
     };
     let receipt = record.receipt_path();
     // A successful run's workspace goes while the receipt is being synced.
@@ -192,9 +212,11 @@ fn internal(what: &str, error: &std::io::Error) -> ErrorInfo {
 }
 
 /// Reads the workflow, then loads the plugins that it needs while the repository is copied.
+#[expect(clippy::too_many_arguments, reason = "wiring: all that a run is made of meets here")]
 fn bootstrap(
     source: &Source,
     wanted: &Wanted,
+    given: &Given<'_>,
     cache_dir: &Path,
     workspace: &Path,
     stop_copy: &AtomicBool,
@@ -205,8 +227,13 @@ fn bootstrap(
     let selected = selection::select(&plan, wanted)?;
     refuse_unsupported(&plan, &selected, terminal)?;
     known.graph_ir = Some(plan.graph_ir());
-    let (providers, snapshot) = std::thread::scope(|scope| {
-        let providers = scope.spawn(|| load_providers(&plan, &selected, cache_dir));
+    let tasks = tokio::runtime::Handle::current();
+    let (plugins, snapshot) = std::thread::scope(|scope| {
+        let plugins = scope.spawn(|| {
+            let runtime = Runtime::new(Some(cache_dir.join("components"))).map_err(|e| e.to_info())?;
+            let resolvers = load_resolvers(&plan, &selected, &runtime, given, &tasks)?;
+            Ok((load_providers(&plan, &selected, &runtime)?, resolvers))
+        });
         let snapshot = loom_workspace::create(&source.repo_root, workspace, stop_copy).map_err(|error| {
             let info = ErrorInfo::new(code::WORKSPACE_FAILED, error.to_string());
             match error.hint() {
@@ -214,10 +241,10 @@ fn bootstrap(
                 None => info,
             }
         });
-        let providers = providers.join().unwrap_or_else(|_| {
+        let plugins = plugins.join().unwrap_or_else(|_| {
             Err(ErrorInfo::new(code::INTERNAL, "loading the plugins failed; this is a bug in Loom"))
         });
-        (providers, snapshot)
+        (plugins, snapshot)
     });
     let snapshot: Snapshot = snapshot?;
     for warning in &snapshot.warnings {
@@ -225,6 +252,7 @@ fn bootstrap(
     }
     known.snapshot_path = Some(snapshot.path().to_owned());
     known.head_sha = snapshot.head_sha.clone();
+    let (providers, resolvers) = plugins?;
     Ok(Prepared {
         selected,
         plan,
@@ -232,7 +260,8 @@ fn bootstrap(
         workspace: snapshot.path().to_owned(),
         head_sha: snapshot.head_sha.clone(),
         branch: snapshot.branch.clone(),
-        providers: providers?,
+        providers,
+        resolvers,
     })
 }
 
@@ -271,9 +300,8 @@ fn refuse_unsupported(plan: &Plan, selected: &[bool], terminal: Terminal) -> Res
 fn load_providers(
     plan: &Plan,
     selected: &[bool],
-    cache_dir: &Path,
+    runtime: &Runtime,
 ) -> Result<HashMap<String, Arc<dyn Provider>>, ErrorInfo> {
-    let runtime = Runtime::new(Some(cache_dir.join("components"))).map_err(|e| e.to_info())?;
     let mut providers: HashMap<String, Arc<dyn Provider>> = HashMap::new();
     for (job, selected) in plan.jobs.iter().zip(selected) {
         if !selected || providers.contains_key(&job.provider) {
@@ -288,6 +316,63 @@ fn load_providers(
         providers.insert(job.provider.clone(), provider);
     }
     Ok(providers)
+}
+
+/// The resolvers for the secrets of the selected jobs of `plan`, which begin to open their vaults at once.
+fn load_resolvers(
+    plan: &Plan,
+    selected: &[bool],
+    runtime: &Runtime,
+    given: &Given<'_>,
+    tasks: &tokio::runtime::Handle,
+) -> Result<HashMap<String, Arc<dyn SecretResolver>>, ErrorInfo> {
+    let jobs = plan.jobs.iter().zip(selected).filter(|(_, selected)| **selected);
+    let references: Vec<&str> =
+        jobs.flat_map(|(job, _)| &job.secrets).map(|secret| secret.reference.as_str()).collect();
+    let mut resolvers: HashMap<String, Arc<dyn SecretResolver>> = HashMap::new();
+    for scheme in loom_plugin_bundle::SCHEMES {
+        let begins = |reference: &&&str| reference.strip_prefix(scheme).is_some_and(|r| r.starts_with("://"));
+        let own: Vec<String> = references.iter().filter(begins).map(|r| (*r).to_owned()).collect();
+        let Some(component) = loom_plugin_bundle::component(scheme).filter(|_| !own.is_empty()) else {
+            continue;
+        };
+        secrets::keep_memory_private();
+        let config = resolvers::plugin_config(scheme, &own, given.config, given.environment);
+        let resolver = runtime.load_resolver(component, config).map_err(|e| e.to_info())?;
+        resolvers.insert(scheme.to_owned(), Arc::clone(&resolver) as Arc<dyn SecretResolver>);
+        let cancel = given.cancel.clone();
+        tasks.spawn(async move { resolver.open(&own, cancel).await });
+    }
+    Ok(resolvers)
+}
+
+/// Where the run's files of secrets are put.
+fn secrets_dir(run_id: &str) -> SecretsDir {
+    let bases = settings::secret_bases();
+    let usable = |base: &&PathBuf| {
+        let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        secrets::is_in_memory(base) && rustix::fs::access(base.as_path(), access).is_ok()
+    };
+    let in_memory = bases.iter().find(usable);
+    let base = in_memory.or(bases.last()).cloned().unwrap_or_default();
+    SecretsDir { path: secrets_folder(&base, run_id), in_memory: in_memory.is_some() }
+}
+
+fn secrets_folder(base: &Path, run_id: &str) -> PathBuf {
+    base.join(format!("{run_id}-secrets"))
+}
+
+/// `graph` without the values of secrets that somebody has written into the workflow.
+fn masked(mut graph: GraphIr, redactor: &Redactor) -> GraphIr {
+    let mask = |text: &mut String| *text = redactor.text(text).into_owned();
+    for node in &mut graph.nodes {
+        node.script.iter_mut().for_each(mask);
+        let services = node.services.iter_mut().flat_map(|service| &mut service.variables);
+        let arguments = node.image_build.iter_mut().flat_map(|build| &mut build.args);
+        let variables = node.variables.iter_mut().chain(services).chain(arguments);
+        variables.for_each(|variable| mask(&mut variable.value));
+    }
+    graph
 }
 
 /// The first signal asks the run to end, the second one ends it.
@@ -322,6 +407,11 @@ fn clean_after_the_dead(repo_root: &Path, workspaces: &Path) {
         process::kill_run(dead.run_id.as_str(), HUNT);
         if let Err(error) = loom_workspace::remove(&workspaces.join(dead.run_id.as_str())) {
             tracing::warn!(%error, "a dead run's workspace stays");
+        }
+        for base in settings::secret_bases() {
+            if let Err(error) = secrets::remove(&secrets_folder(&base, dead.run_id.as_str())) {
+                tracing::warn!(%error, "files of a dead run's secrets stay");
+            }
         }
     });
     if let Err(error) = cleaned {

@@ -7,7 +7,7 @@ use crate::imports::types::error;
 
 impl Host for Guest {
     fn cancelled(&mut self) -> wasmtime::Result<bool> {
-        Ok(self.job.cancel.is_cancelled())
+        Ok(self.job()?.cancel.is_cancelled())
     }
 
     fn get_state(&mut self, key: String) -> wasmtime::Result<Option<Vec<u8>>> {

@@ -22,23 +22,23 @@ impl Host for Guest {}
 
 impl HostJob for Guest {
     fn id(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<String> {
-        Ok(self.job.id.to_string())
+        Ok(self.job()?.id.to_string())
     }
 
     fn stage(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<String> {
-        Ok(self.job.stage.clone())
+        Ok(self.job()?.stage.clone())
     }
 
     fn image(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<Option<String>> {
-        Ok(self.job.image.clone())
+        Ok(self.job()?.image.clone())
     }
 
     fn variables(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<Vec<(String, String)>> {
-        Ok(self.job.variables.clone())
+        Ok(self.job()?.variables.clone())
     }
 
     fn debug_trace(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<bool> {
-        Ok(self.job.debug_trace)
+        Ok(self.job()?.debug_trace)
     }
 
     fn drop(&mut self, job: Resource<JobHandle>) -> wasmtime::Result<()> {

@@ -7,7 +7,8 @@ use crate::guest::Guest;
 impl Host for Guest {
     fn log(&mut self, level: Level, target: String, message: String) -> wasmtime::Result<()> {
         self.flood.log(target.len() + message.len())?;
-        let plugin = self.plugin.name.as_str();
+        let Some(message) = self.loggable(&message) else { return Ok(()) };
+        let plugin = self.plugin.reference.name.as_str();
         match level {
             Level::Trace => tracing::trace!(plugin, target, "{message}"),
             Level::Debug => tracing::debug!(plugin, target, "{message}"),

@@ -1,10 +1,12 @@
 //! `loom:exec/process`.
 
 use std::ffi::{OsStr, OsString};
+use std::sync::Arc;
 use std::time::Duration;
 
 use loom_contract::error::code;
 use loom_contract::event::Level;
+use loom_engine::port::JobContext;
 use loom_engine::process::{self, JOB_VARIABLE, Process, RUN_VARIABLE, Spawn};
 use serde_json::Map;
 use wasmtime::component::Resource;
@@ -94,20 +96,21 @@ impl HostCommand for Guest {
         let program = request.program.clone();
         let args = request.args.iter().map(OsString::from).collect();
         let cwd = request.cwd.clone();
-        let env = self.environment(request);
+        let job = Arc::clone(self.job()?);
+        let env = environment(&job, request);
         let (stdout, stderr) = match (request.stdout.clone().transpose(), request.stderr.clone().transpose())
         {
             (Ok(stdout), Ok(stderr)) => (stdout, stderr),
             (Err(error), _) | (_, Err(error)) => return Ok(Err(error)),
         };
-        let cwd = match cwd.map(|path| workspace::inside(&self.job.workspace, &path)).transpose() {
-            Ok(inside) => inside.unwrap_or_else(|| self.job.workspace.clone()),
+        let cwd = match cwd.map(|path| workspace::inside(&job.workspace, &path)).transpose() {
+            Ok(inside) => inside.unwrap_or_else(|| job.workspace.clone()),
             Err(error) => return Ok(Err(error)),
         };
         // Here and now, not on a thread for what blocks: it takes well under a millisecond, and where this call is given up
         // no process may start after the ledger was swept.
         let spawn = Spawn { program: program.clone().into(), args, cwd, env, stdout, stderr };
-        match self.job.processes.spawn(spawn) {
+        match job.processes.spawn(spawn) {
             Ok(process) => Ok(Ok(self.table.push(Child { process, program, told: false })?)),
             Err(error) => Ok(Err(not_started(&error))),
         }
@@ -125,7 +128,7 @@ impl HostChild for Guest {
     }
 
     async fn wait(&mut self, child: Resource<Child>) -> wasmtime::Result<Exit> {
-        let cancel = self.job.cancel.clone();
+        let cancel = self.job()?.cancel.clone();
         let exit = self.table.get_mut(&child)?.process.wait(&cancel).await;
         self.tell_of_open_output(&child)?;
         Ok(to_guest(exit))
@@ -146,12 +149,13 @@ impl HostChild for Guest {
 
 impl Guest {
     fn check(&self, request: &Request) -> Result<(), Error> {
-        let grants = &self.manifest.capabilities.exec;
+        let grants = &self.plugin.manifest.capabilities.exec;
         if !grants.iter().any(|grant| grant.allows(&request.program, &request.args)) {
             let asked = std::iter::once(&request.program).chain(&request.args);
             let asked: Vec<String> = asked.map(|word| shortened(word)).collect();
             let granted: Vec<String> = grants.iter().map(|grant| format!("`{grant}`")).collect();
-            let message = format!("the plugin `{}` may not start `{}`", self.plugin.name, asked.join(" "));
+            let message =
+                format!("the plugin `{}` may not start `{}`", self.plugin.reference.name, asked.join(" "));
             let hint = format!("its manifest grants under `capabilities.exec`: {}", granted.join(", "));
             return Err(Error { hint: Some(hint), ..error(ErrorKind::Denied, code::PLUGIN_DENIED, message) });
         }
@@ -161,21 +165,12 @@ impl Guest {
                 return Err(error(ErrorKind::Invalid, "VARIABLE_NAME", message));
             }
             if ALWAYS.contains(&name.as_str()) || name.starts_with("LD_") {
-                let message = format!("the plugin `{}` may not set `{name}` for a process", self.plugin.name);
+                let message =
+                    format!("the plugin `{}` may not set `{name}` for a process", self.plugin.reference.name);
                 return Err(error(ErrorKind::Denied, code::PLUGIN_DENIED, message));
             }
         }
         Ok(())
-    }
-
-    /// The whole environment of a process: the job's, or what is needed to find programs and to know the process by.
-    fn environment(&self, request: &Request) -> Vec<(OsString, OsString)> {
-        let own = |name: &OsStr| request.env.iter().any(|(n, _)| OsStr::new(n) == name);
-        let base = self.job.env.iter().filter(|(name, _)| {
-            if request.inherits { !own(name) } else { ALWAYS.iter().any(|always| OsStr::new(always) == name) }
-        });
-        let set = request.env.iter().map(|(name, value)| (name.into(), value.into()));
-        base.cloned().chain(set).collect()
     }
 
     /// A process that left another one behind which holds its output open: that one is heard until the job's cleanup.
@@ -197,6 +192,20 @@ impl Guest {
         self.say(Level::Warn, text, Some(data));
         Ok(())
     }
+}
+
+/// The whole environment of a process: the job's, or what is needed to find programs and to know the process by.
+fn environment(job: &JobContext, request: &Request) -> Vec<(OsString, OsString)> {
+    let own = |name: &OsStr| request.env.iter().any(|(n, _)| OsStr::new(n) == name);
+    let mut env = if request.inherits {
+        job.environment()
+    } else {
+        let always = |name: &OsStr| ALWAYS.iter().any(|always| OsStr::new(always) == name);
+        job.env.iter().filter(|(name, _)| always(name)).cloned().collect()
+    };
+    env.retain(|(name, _)| !own(name));
+    env.extend(request.env.iter().map(|(name, value)| (name.into(), value.into())));
+    env
 }
 
 /// For an error: a step's command may be long.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use loom_engine::redact;
 use tokio::io::AsyncWrite;
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView as _};
@@ -18,18 +19,17 @@ use wasmtime_wasi::{WasiCtx, WasiView as _};
 use wasmtime_wasi_io::bindings::wasi::io as wasi_io;
 
 use crate::guest::Guest;
-use crate::limits::{Limit, Prints};
+use crate::limits::{Limit, PrintCount};
 
 /// Bytes of a guest's last words that are kept.
 const TAIL: usize = 4096;
 /// Bytes that a guest may ask for at once from the source of randomness.
 const RANDOM: u64 = 64 * 1024;
 
-pub(crate) fn context(plugin: &str, printed: &Printed) -> WasiCtx {
+pub(crate) fn context(printed: &Printed) -> WasiCtx {
     let mut builder = WasiCtx::builder();
     builder.max_random_size(RANDOM);
-    let stdio = Stdio { plugin: plugin.to_owned(), printed: printed.clone(), prints: Arc::default() };
-    builder.stdout(stdio.clone()).stderr(stdio);
+    builder.stdout(printed.clone()).stderr(printed.clone());
     builder.build()
 }
 
@@ -61,21 +61,42 @@ pub(crate) fn link(l: &mut Linker<Guest>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// The last that a guest printed: where it panics, the text of the panic.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Printed(Arc<Mutex<VecDeque<u8>>>);
+/// Standard output and standard error of a guest: masked, into the log; the end is kept, since where the guest panics, that
+/// is the text of the panic.
+#[derive(Clone)]
+pub(crate) struct Printed(Arc<Mutex<Prints>>);
+
+struct Prints {
+    plugin: String,
+    /// None where nobody may see what it prints.
+    redact: Option<redact::Stream>,
+    tail: VecDeque<u8>,
+    count: PrintCount,
+}
 
 impl Printed {
-    fn push(&self, bytes: &[u8]) {
-        let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tail.extend(&bytes[bytes.len().saturating_sub(TAIL)..]);
-        let excess = tail.len().saturating_sub(TAIL);
-        tail.drain(..excess);
+    pub(crate) fn new(plugin: &str, redact: Option<redact::Stream>) -> Self {
+        let (tail, count) = (VecDeque::new(), PrintCount::default());
+        Self(Arc::new(Mutex::new(Prints { plugin: plugin.to_owned(), redact, tail, count })))
     }
 
-    /// As text, without the advice to set a variable that a plugin does not have.
+    fn take(&self, bytes: &[u8]) -> Result<(), Limit> {
+        let mut prints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        prints.count.add(bytes.len())?;
+        let Prints { plugin, redact, tail, .. } = &mut *prints;
+        if let Some(redact) = redact {
+            redact.push(bytes, &mut |shown| keep(plugin, tail, shown));
+        }
+        Ok(())
+    }
+
+    /// The end of it as text, without the advice to set a variable that a plugin does not have.
     pub(crate) fn text(&self) -> String {
-        let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut prints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Prints { plugin, redact, tail, .. } = &mut *prints;
+        if let Some(redact) = redact {
+            redact.end(&mut |shown| keep(plugin, tail, shown));
+        }
         let text = String::from_utf8_lossy(tail.make_contiguous()).into_owned();
         let lines: Vec<&str> =
             text.lines().filter(|l| !l.starts_with("note: run with `RUST_BACKTRACE=")).collect();
@@ -83,30 +104,20 @@ impl Printed {
     }
 }
 
-/// Standard output or standard error of a guest: into the log, its end kept.
-#[derive(Clone)]
-struct Stdio {
-    plugin: String,
-    printed: Printed,
-    prints: Arc<Mutex<Prints>>,
+fn keep(plugin: &str, tail: &mut VecDeque<u8>, shown: &[u8]) {
+    tail.extend(&shown[shown.len().saturating_sub(TAIL)..]);
+    let excess = tail.len().saturating_sub(TAIL);
+    tail.drain(..excess);
+    tracing::debug!(plugin, "printed: {}", String::from_utf8_lossy(shown).trim_end());
 }
 
-impl Stdio {
-    fn take(&self, bytes: &[u8]) -> Result<(), Limit> {
-        self.prints.lock().unwrap_or_else(PoisonError::into_inner).add(bytes.len())?;
-        self.printed.push(bytes);
-        tracing::debug!(plugin = self.plugin, "printed: {}", String::from_utf8_lossy(bytes).trim_end());
-        Ok(())
-    }
-}
-
-impl IsTerminal for Stdio {
+impl IsTerminal for Printed {
     fn is_terminal(&self) -> bool {
         false
     }
 }
 
-impl StdoutStream for Stdio {
+impl StdoutStream for Printed {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
         Box::new(self.clone())
     }
@@ -117,11 +128,11 @@ impl StdoutStream for Stdio {
 }
 
 #[async_trait::async_trait]
-impl Pollable for Stdio {
+impl Pollable for Printed {
     async fn ready(&mut self) {}
 }
 
-impl OutputStream for Stdio {
+impl OutputStream for Printed {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         self.take(&bytes).map_err(|limit| StreamError::Trap(limit.into()))
     }
@@ -135,7 +146,7 @@ impl OutputStream for Stdio {
     }
 }
 
-impl AsyncWrite for Stdio {
+impl AsyncWrite for Printed {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Poll::Ready(self.take(bytes).map(|()| bytes.len()).map_err(io::Error::other))
     }

@@ -23,7 +23,7 @@ impl Host for Guest {
 
 impl HostWorkspace for Guest {
     fn path(&mut self, _workspace: Resource<WorkspaceHandle>) -> wasmtime::Result<Result<String, Error>> {
-        let workspace = &self.job.workspace;
+        let workspace = &self.job()?.workspace;
         Ok(workspace.to_str().map(str::to_owned).ok_or_else(|| {
             let message = format!("the workspace's path is not UTF-8: {}", workspace.display());
             error(ErrorKind::Invalid, "PATH_NOT_UTF8", message)
@@ -35,7 +35,7 @@ impl HostWorkspace for Guest {
         _workspace: Resource<WorkspaceHandle>,
         path: String,
     ) -> wasmtime::Result<Result<bool, Error>> {
-        let workspace = self.job.workspace.clone();
+        let workspace = self.job()?.workspace.clone();
         let found = tokio::task::spawn_blocking(move || inside(&workspace, &path)).await?;
         Ok(match found {
             Ok(_) => Ok(true),

@@ -7,4 +7,5 @@ mod compiled;
 mod faults;
 mod load;
 mod processes;
+mod resolver;
 mod support;

@@ -41,9 +41,6 @@ fn find_in(job: &Job, found: &mut Problems) {
     {
         report(services.span, "services");
     }
-    if let Some(secret) = definition.secrets.values().next() {
-        report(secret.span, "secrets");
-    }
     if let Some(entry) =
         definition.cache.iter().flat_map(|cache| cache.entries()).find(|entry| !entry.is_disabled())
     {

@@ -1,0 +1,226 @@
+//! `loom secrets`: managing what secrets are read from, by the plugin that reads it.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use loom_contract::error::{ErrorInfo, code};
+use loom_contract::exit;
+use loom_engine::cancel;
+use loom_plugin_host::{Credential, PluginConfig, Resolver, Runtime};
+use zeroize::Zeroizing;
+
+use crate::args::{Item, ItemField, Keepass, Keys, Secrets, Vault, VaultName};
+use crate::config::{self, Effective, Flags};
+use crate::files::normal;
+use crate::resolvers::{self, Environment};
+use crate::terminal::Terminal;
+use crate::{failure, settings};
+
+pub(crate) fn secrets(args: &Secrets, terminal: Terminal) -> i32 {
+    let Secrets::Keepass(args) = args;
+    keepass(args, terminal).unwrap_or_else(|error| {
+        terminal.say(&format!("loom secrets keepass: {}\n", failure::words(&error)));
+        exit::FAILURE
+    })
+}
+
+fn keepass(args: &Keepass, terminal: Terminal) -> Result<i32, ErrorInfo> {
+    loom_engine::secrets::keep_memory_private();
+    let place = Place::find()?;
+    let text = match args {
+        Keepass::Vault(Vault::Create { vault, database_path, keys, force }) => {
+            place.create_vault(vault, database_path.as_deref(), keys, *force, terminal)?
+        }
+        Keepass::Vault(Vault::Update { vault, keys }) => place.update_vault(vault, keys)?,
+        Keepass::Vault(Vault::List) => place.list_vaults(),
+        Keepass::Item(Item::Create(item)) => place.set_item(item, true)?,
+        Keepass::Item(Item::Update(item)) => place.set_item(item, false)?,
+        Keepass::Item(Item::List { vault }) => place.list_items(vault)?,
+    };
+    Ok(super::print(text.as_bytes()))
+}
+
+/// Where the command was started, and what holds there.
+struct Place {
+    folder: PathBuf,
+    repo_root: PathBuf,
+    config: Effective,
+    environment: Environment,
+}
+
+impl Place {
+    fn find() -> Result<Self, ErrorInfo> {
+        let (folder, repo_root) = (super::current_dir()?, super::repo_root_or_here()?);
+        let config = settings::effective(Some(&repo_root), Flags::default())?;
+        Ok(Self { folder, repo_root, config, environment: settings::environment(&[]).into() })
+    }
+
+    fn alias(&self, name: &VaultName) -> Result<String, ErrorInfo> {
+        let from_origin = || loom_workspace::origin(&self.repo_root).as_deref().and_then(path_of_origin);
+        name.alias.clone().or_else(from_origin).ok_or_else(|| {
+            let message = "no vault is named, and the repository has no git remote `origin` to name it after";
+            ErrorInfo::new(code::SECRETS_REF_INVALID, message).with_hint("name it with --vault-path <alias>")
+        })
+    }
+
+    /// What the plugin is given for the vault `alias`.
+    fn given(&self, alias: &str) -> PluginConfig {
+        let environment = Arc::clone(&self.environment);
+        let mut given = PluginConfig { environment, ..PluginConfig::default() };
+        resolvers::give_vault(&mut given, alias, &self.config);
+        given
+    }
+
+    fn create_vault(
+        &self,
+        name: &VaultName,
+        database_path: Option<&Path>,
+        keys: &Keys,
+        force: bool,
+        terminal: Terminal,
+    ) -> Result<String, ErrorInfo> {
+        let alias = self.alias(name)?;
+        let usual = || self.repo_root.join(format!(".loom/keepass/{}.kdbx", config::key_of(&alias)));
+        let path = database_path.map_or_else(usual, |path| normal(&self.folder.join(path)));
+        let mut given = self.given(&alias);
+        resolvers::place_vault(&mut given, &alias, path.clone());
+        given.credentials.clear();
+        give_keys(&mut given, &alias, "", keys);
+        let created = manage(given, async |plugin, cancel| plugin.create_vault(&alias, force, cancel).await);
+        created?;
+        if self.config.vault(&alias).is_none_or(|vault| vault.path.is_none()) {
+            terminal.say(&self.advice(&alias, &path, keys));
+        }
+        Ok(format!("vault created: alias={alias} path={}\n", path.display()))
+    }
+
+    /// How the new vault comes to be known.
+    fn advice(&self, alias: &str, path: &Path, keys: &Keys) -> String {
+        let shown = path.strip_prefix(self.repo_root.join(".loom")).unwrap_or(path);
+        let mut text = format!(
+            "to use it, add to .loom/config.yml:\n\nproviders:\n  keepass:\n    aliases:\n      \"{alias}\":\n        path: {}\n",
+            shown.display()
+        );
+        let variables = [("passwordEnv", &keys.password_from_env), ("keyfileEnv", &keys.keyfile_from_env)];
+        for (key, variable) in variables {
+            if let Some(variable) = variable {
+                text.push_str(&format!("        {key}: {variable}\n"));
+            }
+        }
+        text.push('\n');
+        text
+    }
+
+    fn update_vault(&self, name: &VaultName, keys: &Keys) -> Result<String, ErrorInfo> {
+        let alias = self.alias(name)?;
+        let mut given = self.given(&alias);
+        give_keys(&mut given, &alias, "new-", keys);
+        manage(given, async |plugin, cancel| plugin.update_vault(&alias, cancel).await)?;
+        Ok(format!("vault updated: alias={alias}\n"))
+    }
+
+    fn list_vaults(&self) -> String {
+        let by_key = self.config.vaults_by_key.iter().map(|(key, vault)| (key, vault, " (from the environment)"));
+        let vaults = self.config.vaults.iter().map(|(alias, vault)| (alias, vault, "")).chain(by_key);
+        vaults
+            .map(|(alias, vault, note)| {
+                let path = match &vault.path {
+                    Some(path) if path.value.exists() => path.value.display().to_string(),
+                    Some(path) => format!("{} (not there)", path.value.display()),
+                    None => "(no path)".to_owned(),
+                };
+                format!("{alias}: {path}{note}\n")
+            })
+            .collect()
+    }
+
+    fn set_item(&self, item: &ItemField, new: bool) -> Result<String, ErrorInfo> {
+        let alias = self.alias(&item.vault)?;
+        let value = self.value(&item.value_from_env)?;
+        let (path, field) = (&item.item_path, &item.field);
+        let set = async |plugin: &Resolver, cancel| match new {
+            true => plugin.create_item(&alias, path, field, &value, cancel).await,
+            false => plugin.update_item(&alias, path, field, &value, cancel).await,
+        };
+        manage(self.given(&alias), set)?;
+        let done = if new { "created" } else { "updated" };
+        Ok(format!("item {done}: alias={alias} item={path} field={field}\n"))
+    }
+
+    fn list_items(&self, name: &VaultName) -> Result<String, ErrorInfo> {
+        let alias = self.alias(name)?;
+        let items = manage(self.given(&alias), async |plugin, cancel| plugin.list_items(&alias, cancel).await)?;
+        Ok(items.iter().map(|item| format!("{}: {}\n", item.path, item.fields.join(", "))).collect())
+    }
+
+    fn value(&self, variable: &str) -> Result<Zeroizing<Vec<u8>>, ErrorInfo> {
+        let found = self.environment.iter().find(|(name, _)| name == variable);
+        found.map(|(_, value)| Zeroizing::new(value.as_bytes().to_vec())).ok_or_else(|| {
+            let message = format!("the environment variable `{variable}` is not set");
+            ErrorInfo::new(code::SECRETS_REQUIRED_MISSING, message)
+        })
+    }
+}
+
+fn give_keys(given: &mut PluginConfig, alias: &str, prefix: &str, keys: &Keys) {
+    let slot = |slot: &str| (format!("{prefix}{slot}"), Some(alias.to_owned()));
+    if let Some(variable) = &keys.password_from_env {
+        given.credentials.insert(slot("password"), Credential::Variable(variable.clone()));
+    }
+    if let Some(variable) = &keys.keyfile_from_env {
+        given.credentials.insert(slot("keyfile"), Credential::FileIn(variable.clone()));
+    }
+}
+
+/// Does `work` with the plugin. A signal ends the command as it ends any other: nothing is half done, since a vault is
+/// written at once.
+fn manage<T>(
+    given: PluginConfig,
+    work: impl AsyncFnOnce(&Resolver, cancel::Cancel) -> Result<T, ErrorInfo>,
+) -> Result<T, ErrorInfo> {
+    let internal = |error: std::io::Error| {
+        ErrorInfo::new(code::INTERNAL, format!("cannot start the runtime: {error}"))
+    };
+    let tasks = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
+    let components = settings::built_in(Flags::default()).cache_dir.map(|dir| dir.value.join("components"));
+    let runtime = Runtime::new(components).map_err(|error| error.to_info())?;
+    let plugin =
+        runtime.load_resolver(loom_plugin_bundle::KEEPASS, given).map_err(|error| error.to_info())?;
+    let (_canceller, cancel) = cancel::channel();
+    tasks.block_on(work(&plugin, cancel))
+}
+
+/// `group/project/repo` of a remote's URL.
+fn path_of_origin(url: &str) -> Option<String> {
+    let path = match url.split_once("://") {
+        Some((_, rest)) => rest.split_once('/')?.1,
+        // `user@host:group/project`; a path of this machine names no group.
+        None => url.split_once(':').filter(|(host, _)| !host.contains('/'))?.1,
+    };
+    let path = path.trim_matches('/');
+    let path = path.strip_suffix(".git").unwrap_or(path);
+    (!path.is_empty()).then(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::path_of_origin;
+
+    #[test]
+    fn a_remote_names_a_vault_by_its_path() {
+        let table = [
+            ("https://git.example.com/group/project/repo.git", Some("group/project/repo")),
+            ("https://user:word@git.example.com:8443/group/repo/", Some("group/repo")),
+            ("ssh://git@git.example.com:22/group/repo.git", Some("group/repo")),
+            ("git@git.example.com:group/project/repo.git", Some("group/project/repo")),
+            ("../elsewhere", None),
+            ("/srv/git/repo.git", None),
+            ("https://git.example.com", None),
+            ("", None),
+        ];
+        for (url, path) in table {
+            assert_eq!(path_of_origin(url).as_deref(), path, "{url}");
+        }
+    }
+}

@@ -1,0 +1,530 @@
+//! What a secret value looks like when people and tools print it.
+//!
+//! What is made for one value:
+//!
+//! | Form | Of what | Line breaks inside |
+//! |---|---|---|
+//! | base64, standard and URL alphabet: at each of the three alignments, without the characters at the edges that depend on what stands beside; whole, of the value and of the value with a newline, padded and not | the value | ignored |
+//! | hex, lower and upper case: plain, separated by spaces (`od`), by colons (`openssl`) | the value | ignored |
+//! | raw | the value, its lines | as in the value |
+//! | percent-encoded, ten ways: which characters are kept, `+` for a space, the case of the digits | the value, its lines | as in the form |
+//! | JSON: shortest; with `\/`; ASCII only; both; as Go does; a JSON text in a JSON text | the value, its lines | as in the form |
+//! | shells: single-quoted three ways, double-quoted, `$'…'`, `printf %q`, patterns of `set -x` | the value, its lines | as in the form |
+//! | C, Go, Python, YAML string literals | the value, its lines | as in the form |
+//! | XML and HTML, by which quotes are escaped and how | the value, its lines | as in the form |
+//!
+//! "The value" is the value as it is, and without the line endings at its edges where those inside are `\n` and `\r\n`.
+//! "Its lines" are those of 8 bytes or more. Equal forms are kept once; a value of letters and digits has about 20.
+
+use std::collections::HashMap;
+use std::fmt::{self, Write as _};
+use std::hash::{BuildHasher as _, RandomState};
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{GeneralPurpose, general_purpose::NO_PAD, general_purpose::PAD};
+use zeroize::Zeroizing;
+
+/// Fewer bytes than this, line terminators not counted, cannot be masked: they stand everywhere by chance. The shortest
+/// base64 form of four bytes has four characters, so no form is shorter.
+pub(super) const SHORTEST: usize = 4;
+/// A line of a value is looked for by itself from this length on: shorter ones (`{`, `  - a`) stand everywhere.
+const SHORTEST_LINE: usize = 8;
+/// Longer values are looked for raw, line by line, in base64 and in plain hex only: a value in all forms takes more than
+/// a hundred times its size.
+const LONG: usize = 64 * 1024;
+
+/// One way in which a value is written.
+pub(super) struct Form {
+    pub(super) bytes: Zeroizing<Vec<u8>>,
+    /// Line breaks between two of its bytes do not hide it, as in what `base64` and `xxd -p` print.
+    pub(super) wrapped: bool,
+}
+
+/// Whether `value` is long enough to be masked.
+pub(super) fn maskable(value: &[u8]) -> bool {
+    value.iter().filter(|b| !is_terminator(**b)).count() >= SHORTEST
+}
+
+/// All forms of `value`, each once.
+pub(super) fn of(value: &[u8]) -> Vec<Form> {
+    let mut forms = Set::default();
+    let all = value.len() <= LONG;
+    let texts = texts(value);
+    // What may be wrapped first: it is found wherever an equal form that may not is.
+    for text in &texts {
+        binary(text, all, &mut |bytes| forms.add(bytes, true));
+    }
+    for text in texts.iter().map(|text| text.as_slice()).chain(lines(value)) {
+        if all {
+            textual(text, &mut |bytes| forms.add(bytes, false));
+        } else {
+            forms.add(Zeroizing::new(text.to_vec()), false);
+        }
+    }
+    forms.list
+}
+
+/// Forms, each once. None begins or ends with a line terminator, so that a mask swallows none that stands beside the
+/// value.
+#[derive(Default)]
+pub(super) struct Set {
+    pub(super) list: Vec<Form>,
+    /// Where in `list` a form with this hash is.
+    hashes: HashMap<u64, usize>,
+    hasher: RandomState,
+}
+
+impl Set {
+    pub(super) fn add(&mut self, mut bytes: Zeroizing<Vec<u8>>, wrapped: bool) {
+        let trimmed = trim_terminators(&bytes);
+        if trimmed.len() < bytes.len() {
+            bytes = Zeroizing::new(trimmed.to_vec());
+        }
+        let hash = self.hasher.hash_one(bytes.as_slice());
+        let known = self.hashes.get(&hash).is_some_and(|i| self.list[*i].bytes == bytes);
+        if !known && maskable(&bytes) {
+            self.hashes.insert(hash, self.list.len());
+            self.list.push(Form { bytes, wrapped });
+        }
+    }
+}
+
+/// The value as it is, and with either line ending without those at its edges.
+fn texts(value: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
+    let trimmed = trim_terminators(value);
+    let mut texts = vec![Zeroizing::new(value.to_vec()), Zeroizing::new(trimmed.to_vec())];
+    if str::from_utf8(value).is_ok() {
+        let unix = replace(trimmed, b"\r\n", b"\n");
+        texts.push(replace(&unix, b"\n", b"\r\n"));
+        texts.push(unix);
+    }
+    texts.sort_by(|a, b| a.as_slice().cmp(b));
+    texts.dedup();
+    texts
+}
+
+/// The lines of `value` that are long enough, without the white space around them where they are long enough without.
+fn lines(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|b| *b == b'\n').filter_map(|line| {
+        let line = trim_terminators(line);
+        let trimmed = line.trim_ascii();
+        if trimmed.len() >= SHORTEST_LINE {
+            Some(trimmed)
+        } else {
+            // Indentation alone is no secret.
+            (line.len() >= SHORTEST_LINE && trimmed.len() >= SHORTEST).then_some(line)
+        }
+    })
+}
+
+/// The forms that hide what bytes they stand for, and that tools break into lines.
+fn binary(text: &[u8], all: bool, add: &mut impl FnMut(Zeroizing<Vec<u8>>)) {
+    for alphabet in [&alphabet::STANDARD, &alphabet::URL_SAFE] {
+        let padded = GeneralPurpose::new(alphabet, PAD);
+        let unpadded = GeneralPurpose::new(alphabet, NO_PAD);
+        for before in 0..3 {
+            let mut shifted = Growing::with_capacity(before + text.len());
+            shifted.push(&[0; 2][..before]);
+            shifted.push(text);
+            // A character stands for six bits; those that share bits with a neighbour are left out.
+            let bits = 8 * before..8 * (before + text.len());
+            let stable = bits.start.div_ceil(6)..bits.end / 6;
+            let encoded = Zeroizing::new(unpadded.encode(&*shifted.0).into_bytes());
+            add(Zeroizing::new(encoded[stable].to_vec()));
+        }
+        let mut line = Growing::with_capacity(text.len() + 1);
+        line.push(text);
+        line.push(b"\n");
+        for text in [text, &line.0] {
+            add(Zeroizing::new(padded.encode(text).into_bytes()));
+            add(Zeroizing::new(unpadded.encode(text).into_bytes()));
+        }
+    }
+    for digits in [LOWER, UPPER] {
+        let separators = [&b""[..], b" ", b":"];
+        for separator in &separators[..if all { 3 } else { 1 }] {
+            let mut hex = Growing::with_capacity(text.len() * 3);
+            for (i, byte) in text.iter().enumerate() {
+                hex.push(if i == 0 { b"" } else { separator });
+                hex.byte(*byte, digits);
+            }
+            add(hex.0);
+        }
+    }
+}
+
+/// The forms in which most characters stand for themselves.
+fn textual(text: &[u8], add: &mut impl FnMut(Zeroizing<Vec<u8>>)) {
+    add(Zeroizing::new(text.to_vec()));
+    for (kept, plus) in PERCENT {
+        for digits in [LOWER, UPPER] {
+            add(percent(text, kept, "%20", digits));
+            if *plus {
+                add(percent(text, kept, "+", digits));
+            }
+        }
+    }
+    let json = |ascii, slash, html| escaped(text, |c, out| json_char(c, Json { ascii, slash, html }, out));
+    for (ascii, slash, html) in
+        [(false, true, false), (true, false, false), (true, true, false), (false, false, true)]
+    {
+        add(json(ascii, slash, html));
+    }
+    let shortest = json(false, false, false);
+    add(escaped(&shortest, |c, out| json_char(c, Json::default(), out)));
+    add(shortest);
+    add(escaped(text, |c, out| replace_char(c, &[('\'', r"'\''")], out)));
+    add(escaped(text, |c, out| replace_char(c, &[('\'', r#"'"'"'"#)], out)));
+    add(dash(text));
+    add(escaped(text, |c, out| replace_char(c, &[('\'', "''")], out)));
+    for special in BACKSLASHED {
+        add(escaped(text, |c, out| backslash(c, |c| special.contains(c), out)));
+    }
+    add(escaped(text, |c, out| backslash(c, |_| true, out)));
+    for literal in LITERALS {
+        add(escaped(text, |c, out| literal.char(c, out)));
+    }
+    for entities in ENTITIES {
+        add(escaped(text, |c, out| replace_char(c, entities, out)));
+        add(escaped(text, |c, out| match c {
+            Char::Text(c) if !c.is_ascii() => out.format(format_args!("&#{};", u32::from(c))),
+            c => replace_char(c, entities, out),
+        }));
+    }
+}
+
+const LOWER: &[u8; 16] = b"0123456789abcdef";
+const UPPER: &[u8; 16] = b"0123456789ABCDEF";
+
+/// What is kept beside letters and digits, and whether a space may also be `+`.
+const PERCENT: &[(&str, bool)] = &[
+    // Every byte encoded, as `xxd -p | sed 's/../%&/g'` does.
+    ("", false),
+    // RFC 3986; Go's `QueryEscape`; Python's `quote_plus`; curl.
+    ("-_.~", true),
+    // Python's `quote`.
+    ("-_.~/", true),
+    // JavaScript's `encodeURIComponent`; jq's `@uri`.
+    ("-_.~!*'()", false),
+    // JavaScript's `encodeURI`.
+    ("-_.~!*'();,/?:@&=+$#", false),
+    // JavaScript's `URLSearchParams`; Java's `URLEncoder`.
+    ("-_.*", true),
+    // PHP's `urlencode`.
+    ("-_.", true),
+    // Go's `PathEscape`, and its user names and passwords in URLs.
+    ("-_.~$&+:=@", false),
+    ("-_.~$&+,;=", false),
+    // User names and passwords in URLs after the WHATWG's standard.
+    ("-_.~!$%&'()*+,", false),
+];
+
+/// What gets a backslash, and nothing else changes.
+const BACKSLASHED: &[&str] = &[
+    // In double quotes: bash's `declare -p`.
+    "\"$`\\",
+    // bash's `printf %q`, whose words need not be quoted.
+    " !\"$&'()*,;<>?[\\]^`{|}",
+    // The same where `~` and `#` begin a word.
+    " !\"$&'()*,;<>?[\\]^`{|}~#",
+    // bash's `set -x` of `[[ x =~ "$SECRET" ]]`.
+    "$()*+.?[\\{|}",
+];
+
+/// Pairs of what is replaced and its entity.
+const ENTITIES: &[&[(char, &str)]] = &[
+    &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;")],
+    // Attributes of Python's `ElementTree`.
+    &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&quot;"), ('\n', "&#10;"), ('\r', "&#13;"), ('\t', "&#9;")],
+    &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&quot;"), ('\'', "&apos;")],
+    &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&quot;"), ('\'', "&#39;")],
+    // PHP.
+    &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&quot;"), ('\'', "&#039;")],
+    // Python's `html.escape`.
+    &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&quot;"), ('\'', "&#x27;")],
+    // Go's `html.EscapeString` and `xml.EscapeText`.
+    &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&#34;"), ('\'', "&#39;")],
+    &[
+        ('&', "&amp;"),
+        ('<', "&lt;"),
+        ('>', "&gt;"),
+        ('"', "&#34;"),
+        ('\'', "&#39;"),
+        ('\n', "&#xA;"),
+        ('\r', "&#xD;"),
+        ('\t', "&#x9;"),
+    ],
+];
+
+/// String literals of languages.
+const LITERALS: &[Literal] = &[
+    // bash's `$'…'`, in a UTF-8 locale and in another.
+    Literal { quoted: "'\\", named: BASH, controls: Code::Octal, rest: None },
+    Literal { quoted: "'\\", named: BASH, controls: Code::Octal, rest: Some(Code::Octal) },
+    // Go's `%q` and `%+q`; C.
+    Literal { quoted: "\"\\", named: GO, controls: Code::Hex(LOWER), rest: None },
+    Literal { quoted: "\"\\", named: GO, controls: Code::Hex(LOWER), rest: Some(Code::Point(false)) },
+    // Python's `repr` of a text, with either quote around it, and of bytes.
+    Literal { quoted: "\\", named: PYTHON, controls: Code::Hex(LOWER), rest: None },
+    Literal { quoted: "'\\", named: PYTHON, controls: Code::Hex(LOWER), rest: None },
+    Literal { quoted: "\\", named: PYTHON, controls: Code::Hex(LOWER), rest: Some(Code::Hex(LOWER)) },
+    Literal { quoted: "'\\", named: PYTHON, controls: Code::Hex(LOWER), rest: Some(Code::Hex(LOWER)) },
+    // YAML in double quotes.
+    Literal { quoted: "\"\\", named: YAML, controls: Code::Hex(UPPER), rest: None },
+    Literal { quoted: "\"\\", named: YAML, controls: Code::Hex(UPPER), rest: Some(Code::Point(true)) },
+];
+
+const PYTHON: &[(char, char)] = &[('\n', 'n'), ('\r', 'r'), ('\t', 't')];
+const GO: &[(char, char)] =
+    &[('\n', 'n'), ('\r', 'r'), ('\t', 't'), ('\x07', 'a'), ('\x08', 'b'), ('\x0b', 'v'), ('\x0c', 'f')];
+const BASH: &[(char, char)] = &[
+    ('\n', 'n'),
+    ('\r', 'r'),
+    ('\t', 't'),
+    ('\x07', 'a'),
+    ('\x08', 'b'),
+    ('\x0b', 'v'),
+    ('\x0c', 'f'),
+    ('\x1b', 'E'),
+];
+const YAML: &[(char, char)] = &[
+    ('\n', 'n'),
+    ('\r', 'r'),
+    ('\t', 't'),
+    ('\0', '0'),
+    ('\x07', 'a'),
+    ('\x08', 'b'),
+    ('\x0b', 'v'),
+    ('\x0c', 'f'),
+    ('\x1b', 'e'),
+];
+
+struct Literal {
+    /// What gets a backslash.
+    quoted: &'static str,
+    /// Characters that have a letter of their own.
+    named: &'static [(char, char)],
+    /// How other control characters are written.
+    controls: Code,
+    /// How what is not ASCII is written; as it is without.
+    rest: Option<Code>,
+}
+
+#[derive(Clone, Copy)]
+enum Code {
+    /// `\033`, byte by byte.
+    Octal,
+    /// `\x1b`, byte by byte.
+    Hex(&'static [u8; 16]),
+    /// `\u20ac` or, above, `\U0001f600`; in YAML, in upper case and `\xE4` where that is enough.
+    Point(bool),
+}
+
+impl Literal {
+    fn char(&self, c: Char<'_>, out: &mut Growing) {
+        let code = match c {
+            Char::Text(c) if self.quoted.contains(c) => return out.format(format_args!("\\{c}")),
+            Char::Text(c) if c.is_ascii_control() => {
+                if let Some((_, name)) = self.named.iter().find(|(named, _)| *named == c) {
+                    return out.format(format_args!("\\{name}"));
+                }
+                Some(self.controls)
+            }
+            Char::Text(c) if c.is_ascii() => None,
+            Char::Text(_) | Char::Byte(_) => self.rest,
+        };
+        match (code, c) {
+            (None, c) => out.char(c),
+            (Some(Code::Point(false)), Char::Text(c)) => match u32::from(c) {
+                point @ ..0x1_0000 => out.format(format_args!("\\u{point:04x}")),
+                point => out.format(format_args!("\\U{point:08x}")),
+            },
+            (Some(Code::Point(true)), Char::Text(c)) => match u32::from(c) {
+                point @ ..0x100 => out.format(format_args!("\\x{point:02X}")),
+                point @ ..0x1_0000 => out.format(format_args!("\\u{point:04X}")),
+                point => out.format(format_args!("\\U{point:08X}")),
+            },
+            (Some(code), c) => c.each_byte(|byte| match code {
+                Code::Octal => out.format(format_args!("\\{byte:03o}")),
+                Code::Hex(digits) => {
+                    out.push(b"\\x");
+                    out.byte(byte, digits);
+                }
+                Code::Point(_) => out.push(&[byte]),
+            }),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Default)]
+struct Json {
+    /// What is not ASCII as `\u20ac`.
+    ascii: bool,
+    /// `/` as `\/`.
+    slash: bool,
+    /// `<`, `>` and `&` as `\u003c` and so on.
+    html: bool,
+}
+
+fn json_char(c: Char<'_>, json: Json, out: &mut Growing) {
+    let Char::Text(text) = c else { return out.char(c) };
+    match text {
+        '"' | '\\' => out.format(format_args!("\\{text}")),
+        '\n' => out.push(b"\\n"),
+        '\r' => out.push(b"\\r"),
+        '\t' => out.push(b"\\t"),
+        '\x08' => out.push(b"\\b"),
+        '\x0c' => out.push(b"\\f"),
+        '/' if json.slash => out.push(b"\\/"),
+        ..' ' => out.format(format_args!("\\u{:04x}", u32::from(text))),
+        '<' | '>' | '&' if json.html => out.format(format_args!("\\u{:04x}", u32::from(text))),
+        '\x7f'.. if json.ascii => {
+            for unit in text.encode_utf16(&mut [0; 2]) {
+                out.format(format_args!("\\u{unit:04x}"));
+            }
+        }
+        _ => out.char(c),
+    }
+}
+
+fn percent(text: &[u8], kept: &str, space: &str, digits: &[u8; 16]) -> Zeroizing<Vec<u8>> {
+    let mut out = Growing::with_capacity(text.len() * 3);
+    // With nothing kept, letters and digits are encoded too.
+    let kept = |byte: u8| !kept.is_empty() && (byte.is_ascii_alphanumeric() || kept.as_bytes().contains(&byte));
+    for &byte in text {
+        match byte {
+            b' ' => out.push(space.as_bytes()),
+            byte if kept(byte) => out.push(&[byte]),
+            byte => {
+                out.push(b"%");
+                out.byte(byte, digits);
+            }
+        }
+    }
+    out.0
+}
+
+/// Quoted as dash's `export -p` does: all `'` that stand together in one pair of `"`, and nothing after them where they
+/// end the word.
+fn dash(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut out = Growing::with_capacity(text.len() + 16);
+    for run in text.chunk_by(|a, b| (*a == b'\'') == (*b == b'\'')) {
+        if run.starts_with(b"'") {
+            out.push(b"'\"");
+            out.push(run);
+            out.push(b"\"'");
+        } else {
+            out.push(run);
+        }
+    }
+    if text.ends_with(b"'") {
+        out.0.pop();
+    }
+    out.0
+}
+
+fn backslash(c: Char<'_>, special: impl Fn(char) -> bool, out: &mut Growing) {
+    if let Char::Text(c) = c
+        && special(c)
+    {
+        out.push(b"\\");
+    }
+    out.char(c);
+}
+
+fn replace_char(c: Char<'_>, table: &[(char, &str)], out: &mut Growing) {
+    match table.iter().find(|(from, _)| c == Char::Text(*from)) {
+        Some((_, to)) => out.push(to.as_bytes()),
+        None => out.char(c),
+    }
+}
+
+fn replace(text: &[u8], from: &[u8], to: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut out = Growing::with_capacity(text.len() * 2);
+    let mut done = 0;
+    for at in memchr::memmem::find_iter(text, from) {
+        out.push(&text[done..at]);
+        out.push(to);
+        done = at + from.len();
+    }
+    out.push(&text[done..]);
+    out.0
+}
+
+fn trim_terminators(text: &[u8]) -> &[u8] {
+    let start = text.iter().position(|b| !is_terminator(*b)).unwrap_or(text.len());
+    let end = text.iter().rposition(|b| !is_terminator(*b)).map_or(start, |last| last + 1);
+    &text[start..end]
+}
+
+pub(super) fn is_terminator(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
+}
+
+/// What a text of any bytes consists of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Char<'t> {
+    Text(char),
+    /// What is no UTF-8.
+    Byte(&'t u8),
+}
+
+impl Char<'_> {
+    fn each_byte(self, mut take: impl FnMut(u8)) {
+        match self {
+            Self::Text(c) => c.encode_utf8(&mut [0; 4]).bytes().for_each(take),
+            Self::Byte(byte) => take(*byte),
+        }
+    }
+}
+
+fn escaped(text: &[u8], mut rule: impl FnMut(Char<'_>, &mut Growing)) -> Zeroizing<Vec<u8>> {
+    let mut out = Growing::with_capacity(text.len() * 2);
+    for chunk in text.utf8_chunks() {
+        chunk.valid().chars().for_each(|c| rule(Char::Text(c), &mut out));
+        chunk.invalid().iter().for_each(|b| rule(Char::Byte(b), &mut out));
+    }
+    out.0
+}
+
+/// Bytes that are overwritten also where they move because they got too many.
+struct Growing(Zeroizing<Vec<u8>>);
+
+impl Growing {
+    fn with_capacity(capacity: usize) -> Self {
+        Self(Zeroizing::new(Vec::with_capacity(capacity)))
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        if self.0.capacity() - self.0.len() < bytes.len() {
+            let mut larger = Vec::with_capacity(2 * self.0.capacity() + bytes.len());
+            larger.extend_from_slice(&self.0);
+            self.0 = Zeroizing::new(larger);
+        }
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn byte(&mut self, byte: u8, digits: &[u8; 16]) {
+        self.push(&[digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]);
+    }
+
+    fn char(&mut self, c: Char<'_>) {
+        match c {
+            Char::Text(c) => self.push(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            Char::Byte(byte) => self.push(&[*byte]),
+        }
+    }
+
+    fn format(&mut self, text: fmt::Arguments<'_>) {
+        // It only grows, which does not fail.
+        let _ = self.write_fmt(text);
+    }
+}
+
+impl fmt::Write for Growing {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.push(text.as_bytes());
+        Ok(())
+    }
+}

@@ -1,0 +1,581 @@
+//! Finds forms of values in text, several bytes a nanosecond, whatever their number.
+//!
+//! A text without its line breaks (`\n`, `\r\n`) is its *view*. Wherever a form stands in a text, the view of the form
+//! stands in the view of the text. So it is enough to look at one *gram* of `Q` bytes at every `stride`-th place of the
+//! text's view, if the grams at the first `stride` places of each form are known: one of them is met. A bitmap says of
+//! nearly all grams of ordinary text that they belong to no form; with any other, the forms are compared, all that begin
+//! alike at once.
+//!
+//! The view is not made: within a line it is the text, and across lines the places looked at are no further apart,
+//! since the last gram of every line is looked at.
+
+use std::iter;
+use std::ops::Range;
+use std::sync::Arc;
+
+use memchr::memchr_iter;
+use zeroize::{Zeroize, Zeroizing};
+
+use super::forms::{Form, SHORTEST, is_terminator};
+
+/// Where a line ends after fewer characters of a form than this, the form is masked from the next line on. Otherwise
+/// the end of every line that could be the first character of a base64 form would be kept back, and so nearly every
+/// line of a text would be shown only with the next.
+const KEPT_TOGETHER: usize = 4;
+/// From this many bytes on a form is found by grams of four bytes, and [`KEPT_TOGETHER`] holds.
+const SHORTEST_LONG: usize = 8;
+/// More would look at little less, with more grams that look like those of a form.
+const LONGEST_STRIDE: usize = 16;
+
+/// What is to be masked of a form in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Match {
+    /// Where the form begins.
+    pub(super) first: usize,
+    /// The same, or after a line break among its first characters, see [`KEPT_TOGETHER`].
+    pub(super) start: usize,
+    /// After its last byte.
+    pub(super) end: usize,
+    /// Whose form it is, by order of registration.
+    pub(super) secret: usize,
+}
+
+/// Beginnings of forms at the end of a text, where what follows decides.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Partial {
+    /// Where the first of them begins.
+    pub(super) first: usize,
+    /// Where the mask would begin, of the first to be masked.
+    pub(super) start: usize,
+    /// How far its form has been compared, if `start` stays whatever follows.
+    pub(super) cursor: Option<Cursor>,
+}
+
+/// How far a form has been compared.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cursor {
+    form: usize,
+    /// Bytes of the form that were found.
+    found: usize,
+    /// Bytes of the text that were compared: those found, and line breaks.
+    read: usize,
+    /// The first of these that are not masked.
+    shown: usize,
+    gap: Gap,
+}
+
+/// What stands after the bytes that were found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gap {
+    None,
+    /// `\r`, of which the other half has not been read.
+    Return,
+    Break,
+}
+
+enum Progress {
+    Whole(Cursor),
+    /// The text ended first.
+    Partial(Cursor),
+    Different,
+}
+
+/// What is found in a text.
+#[derive(Default)]
+pub(super) struct Findings {
+    /// In no order, and some more than once.
+    pub(super) matches: Vec<Match>,
+    pub(super) partial: Option<Partial>,
+}
+
+/// Forms, ready to be looked for.
+#[derive(Default)]
+pub(super) struct Search {
+    entries: Vec<Entry>,
+    /// By kind.
+    trees: [Tree; 3],
+    short: Option<Grams<3>>,
+    long: Option<Grams<4>>,
+    /// What begins in a text is decided by so many bytes after it.
+    pub(super) reach: usize,
+}
+
+/// A form and whose it is.
+struct Entry {
+    form: Arc<Form>,
+    kind: Kind,
+    secret: usize,
+}
+
+/// What line breaks mean to a form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// They are bytes like others.
+    Exact,
+    /// One between two bytes does not hide it.
+    Wrapped,
+    /// The same, but not [`KEPT_TOGETHER`].
+    WrappedShort,
+}
+
+/// Forms by how they begin.
+#[derive(Default)]
+struct Tree {
+    /// In the order of their bytes.
+    forms: Vec<usize>,
+    /// The root, then the children of each node together, in order.
+    nodes: Vec<Node>,
+    /// The children of the root, by the first byte of their forms.
+    firsts: Vec<Option<usize>>,
+}
+
+/// Forms that begin alike.
+struct Node {
+    forms: Range<usize>,
+    /// How many bytes all of them share.
+    shared: usize,
+    /// Those that share more, by the next byte.
+    children: Range<usize>,
+    /// The byte after what the forms of the parent share.
+    byte: u8,
+}
+
+impl Search {
+    /// `forms`: each with the number of the secret it belongs to.
+    pub(super) fn new(forms: Vec<(usize, Arc<Form>)>) -> Self {
+        let kind = |form: &Form| match form.wrapped {
+            false => Kind::Exact,
+            true if form.bytes.len() < SHORTEST_LONG => Kind::WrappedShort,
+            true => Kind::Wrapped,
+        };
+        let entries: Vec<Entry> =
+            forms.into_iter().map(|(secret, form)| Entry { kind: kind(&form), form, secret }).collect();
+        let (short, long): (Vec<_>, Vec<_>) =
+            entries.iter().map(View::new).partition(|view| view.len < SHORTEST_LONG);
+        // Between any two bytes, a form that may be wrapped has at most one line break, of at most two bytes.
+        let length = |entry: &Entry| entry.form.bytes.len() * if entry.form.wrapped { 3 } else { 1 };
+        Self {
+            trees: [Kind::Exact, Kind::Wrapped, Kind::WrappedShort].map(|kind| Tree::new(&entries, kind)),
+            short: Grams::new(&short),
+            long: Grams::new(&long),
+            // What is to be masked of it may begin as late as the line breaks among its first bytes end.
+            reach: entries.iter().map(length).max().unwrap_or(0) + 3 * KEPT_TOGETHER,
+            entries,
+        }
+    }
+
+    /// All forms in `text`, and what begins in it and may go on after it. `text` begins where no form that began before
+    /// goes on.
+    pub(super) fn find(&self, text: &[u8]) -> Findings {
+        let mut findings = Findings::default();
+        if self.entries.is_empty() {
+            return findings;
+        }
+        let mut hit = |at: usize, gram: &Gram| {
+            let first = match gram.kind {
+                Kind::Exact => at.checked_sub(gram.offset),
+                Kind::Wrapped | Kind::WrappedShort => back(text, at, gram.offset),
+            };
+            if let Some(first) = first {
+                self.compare(gram.kind, text, first, &mut findings);
+            }
+        };
+        if let Some(grams) = &self.long {
+            grams.scan(text, &mut hit);
+        }
+        if let Some(grams) = &self.short {
+            grams.scan(text, &mut hit);
+        }
+        // What begins too near to the end to have a gram.
+        for first in tail(text, SHORTEST - 1) {
+            for kind in [Kind::Exact, Kind::Wrapped, Kind::WrappedShort] {
+                self.compare(kind, text, first, &mut findings);
+            }
+        }
+        findings
+    }
+
+    /// Finds all forms of `kind` that begin at `first`.
+    fn compare(&self, kind: Kind, text: &[u8], first: usize, findings: &mut Findings) {
+        let tree = &self.trees[kind as usize];
+        let mut next = tree.firsts[usize::from(text[first])];
+        let mut found = 0;
+        while let Some(node) = next.map(|node| &tree.nodes[node]) {
+            let forms = &tree.forms[node.forms.clone()];
+            let shared = &self.entries[forms[0]].form.bytes[found..node.shared];
+            let rest = &text[first + found..];
+            let same = shared_by(rest, shared);
+            let byte = rest.get(same);
+            if byte.is_none_or(|byte| kind != Kind::Exact && is_terminator(*byte)) {
+                // The text ends within what they share, or a line does.
+                return self.compare_each(forms, text, first, found + same, findings);
+            }
+            if same < shared.len() {
+                return;
+            }
+            found += same;
+            for &form in forms.iter().take_while(|form| self.entries[**form].form.bytes.len() == found) {
+                let secret = self.entries[form].secret;
+                findings.matches.push(Match { first, start: first, end: first + found, secret });
+            }
+            next = byte.and_then(|byte| tree.child(node, *byte));
+        }
+    }
+
+    /// Compares each of `forms`, of which `found` bytes stand at `first`.
+    fn compare_each(&self, forms: &[usize], text: &[u8], first: usize, found: usize, findings: &mut Findings) {
+        let rest = &text[first + found..];
+        for &form in forms {
+            let cursor = Cursor { form, found, read: found, shown: 0, gap: Gap::None };
+            match self.go_on(cursor, rest) {
+                Progress::Whole(cursor) => {
+                    let (start, end) = (first + cursor.shown, first + cursor.read);
+                    findings.matches.push(Match { first, start, end, secret: self.entries[form].secret });
+                    continue;
+                }
+                Progress::Partial(cursor) => self.note_partial(first, cursor, findings),
+                Progress::Different => {}
+            }
+            if matches!(rest, b"" | b"\n" | b"\r" | b"\r\n") {
+                // All others go on alike.
+                return;
+            }
+        }
+    }
+
+    fn note_partial(&self, first: usize, cursor: Cursor, findings: &mut Findings) {
+        let new = Partial {
+            first,
+            start: first + cursor.shown,
+            cursor: (!self.shows_more(cursor)).then_some(cursor),
+        };
+        let old = findings.partial.unwrap_or(new);
+        let next = if new.start < old.start { new } else { old };
+        findings.partial = Some(Partial { first: new.first.min(old.first), ..next });
+    }
+
+    /// The first secret of which a form begins in `text` as `partial` says.
+    pub(super) fn secret(&self, text: &[u8], partial: Partial) -> Option<usize> {
+        let begins = |form: usize, first: usize| {
+            let cursor = Cursor { form, found: 0, read: 0, shown: 0, gap: Gap::None };
+            let progress = self.go_on(cursor, &text[first..]);
+            matches!(progress, Progress::Partial(cursor) if cursor.found > 0 && first + cursor.shown == partial.start)
+        };
+        (0..self.entries.len())
+            .find(|form| (partial.first..=partial.start).any(|first| begins(*form, first)))
+            .map(|form| self.entries[form].secret)
+    }
+
+    /// All forms, each with the number of the secret it belongs to.
+    #[cfg(test)]
+    pub(super) fn forms(&self) -> impl Iterator<Item = (&Form, usize)> {
+        self.entries.iter().map(|entry| (&*entry.form, entry.secret))
+    }
+
+    /// Compares on, with what follows: how far, if the form may still go on after it.
+    pub(super) fn goes_on(&self, cursor: Cursor, text: &[u8]) -> Option<Cursor> {
+        match self.go_on(cursor, text) {
+            Progress::Partial(cursor) => Some(cursor),
+            Progress::Whole(_) | Progress::Different => None,
+        }
+    }
+
+    fn go_on(&self, mut cursor: Cursor, text: &[u8]) -> Progress {
+        let form = &self.entries[cursor.form].form;
+        let rest = &form.bytes[cursor.found..];
+        if !form.wrapped {
+            let compared = text.len().min(rest.len());
+            cursor.found += compared;
+            cursor.read += compared;
+            return match text[..compared] == rest[..compared] {
+                true if compared == rest.len() => Progress::Whole(cursor),
+                true => Progress::Partial(cursor),
+                false => Progress::Different,
+            };
+        }
+        let mut rest = rest.iter();
+        let mut next = rest.next();
+        for byte in text {
+            let Some(expected) = next else { break };
+            cursor.read += 1;
+            cursor.gap = match (cursor.gap, byte) {
+                (Gap::None | Gap::Break, byte) if byte == expected => {
+                    cursor.found += 1;
+                    next = rest.next();
+                    Gap::None
+                }
+                (Gap::None, b'\r') => Gap::Return,
+                (Gap::None | Gap::Return, b'\n') => Gap::Break,
+                _ => return Progress::Different,
+            };
+            if cursor.gap != Gap::None && self.shows_more(cursor) {
+                cursor.shown = cursor.read;
+            }
+        }
+        if next.is_none() { Progress::Whole(cursor) } else { Progress::Partial(cursor) }
+    }
+
+    /// Whether what was found is shown if a line break follows.
+    fn shows_more(&self, cursor: Cursor) -> bool {
+        self.entries[cursor.form].kind == Kind::Wrapped && cursor.found < KEPT_TOGETHER
+    }
+}
+
+impl Tree {
+    fn new(entries: &[Entry], kind: Kind) -> Self {
+        let bytes = |form: usize| entries[form].form.bytes.as_slice();
+        let mut forms: Vec<usize> = (0..entries.len()).filter(|form| entries[*form].kind == kind).collect();
+        forms.sort_unstable_by(|a, b| bytes(*a).cmp(bytes(*b)));
+        let mut nodes = vec![Node { forms: 0..forms.len(), shared: 0, children: 0..0, byte: 0 }];
+        let mut at = 0;
+        while at < nodes.len() {
+            let Range { mut start, end } = nodes[at].forms.clone();
+            let children = nodes.len();
+            let shared = match forms[start..end] {
+                [only] if at > 0 => bytes(only).len(),
+                [lowest, .., highest] if at > 0 => shared_by(bytes(lowest), bytes(highest)),
+                _ => 0,
+            };
+            while start < end && bytes(forms[start]).len() == shared {
+                start += 1;
+            }
+            while start < end {
+                let byte = bytes(forms[start])[shared];
+                let same = forms[start..end].partition_point(|form| bytes(*form)[shared] == byte);
+                nodes.push(Node { forms: start..start + same, shared: 0, children: 0..0, byte });
+                start += same;
+            }
+            nodes[at].shared = shared;
+            nodes[at].children = children..nodes.len();
+            at += 1;
+        }
+        let mut firsts = vec![None; 256];
+        for child in nodes[0].children.clone() {
+            firsts[usize::from(nodes[child].byte)] = Some(child);
+        }
+        Self { forms, nodes, firsts }
+    }
+
+    fn child(&self, node: &Node, byte: u8) -> Option<usize> {
+        let children = &self.nodes[node.children.clone()];
+        children.iter().position(|child| child.byte == byte).map(|child| node.children.start + child)
+    }
+}
+
+/// How many bytes `a` and `b` have in common at their beginnings.
+fn shared_by(a: &[u8], b: &[u8]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// The beginning of a form without line breaks.
+struct View<'f> {
+    entry: &'f Entry,
+    len: usize,
+    /// Where its first bytes are in the form.
+    places: Vec<usize>,
+}
+
+impl<'f> View<'f> {
+    fn new(entry: &'f Entry) -> Self {
+        let mut view = Self { entry, len: 0, places: Vec::new() };
+        let mut at = 0;
+        while let Some(place) = skip_breaks(&entry.form.bytes, at) {
+            view.len += 1;
+            if view.places.len() < LONGEST_STRIDE + GRAM {
+                view.places.push(place);
+            }
+            at = place + 1;
+        }
+        view
+    }
+}
+
+/// The place of the first byte from `at` on that belongs to no line break.
+fn skip_breaks(text: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match text.get(at..)? {
+            [] => return None,
+            [b'\n', ..] => at += 1,
+            [b'\r', b'\n', ..] => at += 2,
+            _ => return Some(at),
+        }
+    }
+}
+
+/// Goes `count` bytes of the view back from `at`, over single line breaks.
+fn back(text: &[u8], mut at: usize, count: usize) -> Option<usize> {
+    for _ in 0..count {
+        let before = &text[..at];
+        let before = before.strip_suffix(b"\n").map_or(before, |b| b.strip_suffix(b"\r").unwrap_or(b));
+        at = before.len().checked_sub(1)?;
+    }
+    Some(at)
+}
+
+/// The places of the last `count` bytes of `text` that are no line terminators, and of what stands between them.
+fn tail(text: &[u8], count: usize) -> Range<usize> {
+    let mut places = text.iter().enumerate().rev().filter(|(_, b)| !is_terminator(**b));
+    places.nth(count.saturating_sub(1)).map_or(0, |(place, _)| place)..text.len()
+}
+
+/// Bytes near the beginning of forms.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Gram {
+    /// The `Q` that were hashed, and as many more as there are, the first as the lowest byte.
+    bytes: u64,
+    /// Which bits of `bytes` there are.
+    mask: u64,
+    /// Where they begin in forms of this kind.
+    offset: usize,
+    kind: Kind,
+}
+
+/// Bytes in a [`Gram`].
+const GRAM: usize = 8;
+
+impl Zeroize for Gram {
+    fn zeroize(&mut self) {
+        self.bytes.zeroize();
+    }
+}
+
+/// The grams of some forms.
+struct Grams<const Q: usize> {
+    stride: usize,
+    /// The bits of a hash that are not used.
+    shift: u32,
+    /// One bit for each hash.
+    bitmap: Vec<u64>,
+    /// Where in `grams` those begin that share a word of `bitmap`.
+    words: Vec<usize>,
+    grams: Zeroizing<Vec<Gram>>,
+}
+
+impl<const Q: usize> Grams<Q> {
+    fn new(views: &[View<'_>]) -> Option<Self> {
+        let shortest = views.iter().map(|view| view.len).min()?;
+        let stride = (shortest - Q + 1).min(LONGEST_STRIDE);
+        let mut grams = Zeroizing::new(Vec::with_capacity(views.len() * stride));
+        for view in views {
+            for places in (0..stride).map(|offset| &view.places[offset..]) {
+                let places = &places[..places.len().min(GRAM)];
+                let mut bytes = [0; GRAM];
+                for (byte, place) in bytes.iter_mut().zip(places) {
+                    *byte = view.entry.form.bytes[*place];
+                }
+                grams.push(Gram {
+                    bytes: u64::from_le_bytes(bytes),
+                    mask: u64::MAX >> (8 * (GRAM - places.len())),
+                    offset: places[0],
+                    kind: view.entry.kind,
+                });
+            }
+        }
+        // One bit in 32 is set, or fewer: up to 64 KiB of bits, which is half of what is fastest to read.
+        let bits = (grams.len().ilog2() + 6).clamp(12, 19);
+        let shift = u32::BITS - bits;
+        grams.sort_unstable_by_key(|gram| (Self::hash(gram.bytes, shift), *gram));
+        grams.dedup();
+        let mut bitmap = vec![0; 1 << (bits - 6)];
+        let mut words = vec![0; bitmap.len() + 1];
+        for hash in grams.iter().map(|gram| Self::hash(gram.bytes, shift)) {
+            bitmap[hash / 64] |= 1 << (hash % 64);
+            words[hash / 64 + 1] += 1;
+        }
+        for word in 0..bitmap.len() {
+            words[word + 1] += words[word];
+        }
+        Some(Self { stride, shift, bitmap, words, grams })
+    }
+
+    /// Calls `hit` for grams in `text`, for one at least in each form in it.
+    fn scan(&self, text: &[u8], hit: &mut impl FnMut(usize, &Gram)) {
+        let mut line = 0;
+        for end in memchr_iter(b'\n', text).chain(iter::once(text.len())) {
+            let content = &text[line..end];
+            let content = if end < text.len() { content.strip_suffix(b"\r").unwrap_or(content) } else { content };
+            self.scan_line(text, line..line + content.len(), hit);
+            line = end + 1;
+        }
+        // What goes on after the text may have only this gram in it, and lines may end within it.
+        for at in tail(text, Q) {
+            self.look_across(text, at, hit);
+        }
+    }
+
+    fn scan_line(&self, text: &[u8], line: Range<usize>, hit: &mut impl FnMut(usize, &Gram)) {
+        let mut rest = line.start;
+        if line.len() >= Q {
+            let last = line.end - Q;
+            for at in (line.start..last).step_by(self.stride) {
+                self.look(text, at, hit);
+            }
+            self.look(text, last, hit);
+            if self.stride >= Q {
+                return;
+            }
+            rest = last + 1;
+        }
+        for at in rest..line.end {
+            self.look_across(text, at, hit);
+        }
+    }
+
+    #[inline]
+    fn look(&self, text: &[u8], at: usize, hit: &mut impl FnMut(usize, &Gram)) {
+        // Four bytes are read faster than three.
+        let gram = match text[at..].first_chunk() {
+            Some(bytes) => u32::from_le_bytes(*bytes),
+            None => text[at..at + Q].iter().rfold(0, |gram, byte| gram << 8 | u32::from(*byte)),
+        };
+        self.look_up(u64::from(gram) & Self::MASK, text, at, hit);
+    }
+
+    /// Looks at the gram of the view at `at`, where line breaks may stand within it.
+    fn look_across(&self, text: &[u8], at: usize, hit: &mut impl FnMut(usize, &Gram)) {
+        if text[at..].get(..Q).is_some_and(|gram| gram.iter().all(|b| *b > b'\r')) {
+            return self.look(text, at, hit);
+        }
+        if skip_breaks(text, at) != Some(at) {
+            return;
+        }
+        let mut bytes = [0; GRAM];
+        let mut next = at;
+        for byte in &mut bytes[..Q] {
+            let Some(place) = skip_breaks(text, next) else { return };
+            *byte = text[place];
+            next = place + 1;
+        }
+        self.look_up(u64::from_le_bytes(bytes), text, at, hit);
+    }
+
+    #[inline]
+    fn look_up(&self, gram: u64, text: &[u8], at: usize, hit: &mut impl FnMut(usize, &Gram)) {
+        let hash = Self::hash(gram, self.shift);
+        if self.bitmap[hash / 64] & 1 << (hash % 64) != 0 {
+            self.meet(gram, text, at, hit);
+        }
+    }
+
+    #[inline(never)]
+    fn meet(&self, gram: u64, text: &[u8], at: usize, hit: &mut impl FnMut(usize, &Gram)) {
+        // Where the text goes on without the end of a line, more is compared at once.
+        let (bytes, mask) = match text[at..].first_chunk() {
+            Some(bytes) if bytes.iter().all(|b| *b > b'\r') => (u64::from_le_bytes(*bytes), u64::MAX),
+            _ => (gram, Self::MASK),
+        };
+        let word = Self::hash(gram, self.shift) / 64;
+        self.grams[self.words[word]..self.words[word + 1]]
+            .iter()
+            .filter(|known| (known.bytes ^ bytes) & known.mask & mask == 0)
+            .for_each(|known| hit(at, known));
+    }
+
+    /// The bits of the first `Q` bytes.
+    const MASK: u64 = u64::MAX >> (8 * (GRAM - Q));
+
+    #[inline]
+    fn hash(gram: u64, shift: u32) -> usize {
+        (((gram & Self::MASK) as u32).wrapping_mul(0x9e37_79b1) >> shift) as usize
+    }
+}
