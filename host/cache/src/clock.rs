@@ -36,6 +36,13 @@ impl Time {
         }
     }
 
+    /// How much time has passed since `earlier`; nothing if that is in the future, as after a clock was set back.
+    pub(crate) fn since(self, earlier: Self) -> Option<Duration> {
+        let in_nanos = |time: Self| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
+        let passed = in_nanos(self).checked_sub(in_nanos(earlier)).filter(|&passed| passed >= 0)?;
+        Some(Duration::from_nanos(u64::try_from(passed).unwrap_or(u64::MAX)))
+    }
+
     fn back(self, seconds: i64) -> Self {
         Self { seconds: self.seconds.saturating_sub(seconds), ..self }
     }

@@ -41,10 +41,11 @@ pub fn select<'a, P: AsRef<Path>, G: AsRef<str>>(
 ///
 /// The recipe: sha256 over, for each path in the order of its bytes, each once: the length of the path, the path, the
 /// length of the content, the content; lengths in bytes as 64-bit little-endian numbers. The content of a symlink is its
-/// target, as in git. Paths that are not there, and folders, are passed over.
+/// target, as in git. Passed over is what is not a file of the work tree: paths that are not there or lie behind a
+/// symlink, and folders.
 ///
 /// # Errors
-/// A file cannot be read, changes its length meanwhile, or is only reached through a symlink or outside `root`.
+/// A file cannot be read or changes its length meanwhile, or a path leads outside `root`.
 pub fn hash_files<P: AsRef<Path>>(root: &Path, paths: &[P]) -> Result<FilesHash, Error> {
     let top = dir::open_root(root).map_err(|errno| Error::read(root, errno))?;
     let sorted: BTreeSet<&[u8]> = paths.iter().map(|path| path.as_ref().as_os_str().as_bytes()).collect();
@@ -66,7 +67,7 @@ pub fn hash_files<P: AsRef<Path>>(root: &Path, paths: &[P]) -> Result<FilesHash,
         };
         match content(top.as_fd(), path, &mut take) {
             Ok(true) => files.push((crate::entry::to_path(path), hex(&one.finalize()))),
-            Ok(false) | Err(Errno::NOENT | Errno::NOTDIR) => {}
+            Ok(false) => {}
             Err(Errno::STALE) => {
                 return Err(Error::read_io(full, std::io::Error::other("it changed while it was read")));
             }
@@ -94,7 +95,11 @@ fn content(root: BorrowedFd<'_>, path: &[u8], take: &mut impl FnMut(Piece<'_>)) 
     if name == b".." {
         return Err(Errno::XDEV);
     }
-    let folder = dir::open_beneath(root, folder)?;
+    let folder = match dir::open_beneath(root, folder) {
+        Ok(folder) => folder,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
+        Err(errno) => return Err(errno),
+    };
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = match openat(&folder, name, flags, Mode::empty()) {
         Ok(file) => file,
@@ -104,7 +109,7 @@ fn content(root: BorrowedFd<'_>, path: &[u8], take: &mut impl FnMut(Piece<'_>)) 
             take(Piece::Content(&target));
             return Ok(true);
         }
-        Err(Errno::NXIO | Errno::NODEV) => return Ok(false),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::NXIO | Errno::NODEV) => return Ok(false),
         Err(errno) => return Err(errno),
     };
     let stat = fstat(&file)?;

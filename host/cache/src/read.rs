@@ -9,41 +9,61 @@ use rustix::io::{Errno, pread};
 
 use crate::clock::{FsClock, Time};
 use crate::index::Seen;
+use crate::pack::BIG;
 use crate::{Error, LeftOut};
 
-/// Longer than the coarsest tick of a file system's clock.
-const LONGEST_TICK: Duration = Duration::from_secs(3);
+/// A call that writes to a small file is over after this time, and one that writes to a large file after this and a
+/// second for each [`SLOWEST`] bytes. The time of change is set when such a call begins.
+const WRITE: Duration = Duration::from_millis(50);
+const SLOWEST: u64 = 100 << 20;
+/// So long a whole save or restore waits for files to come to rest.
+const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Tells files that changed just now from those at rest.
+/// Tells files at rest from those that may still be written to.
+///
+/// A file whose time of change is the present tick of the clock may change again and look the same; and a call that began
+/// to write a moment ago may not be over. Neither can be of one that was last changed some time ago.
 pub(crate) struct Rest {
     clock: FsClock,
-    /// A tick that the clock has reached.
-    reached: Mutex<Time>,
+    /// When it began.
+    since: Time,
+    /// How long was waited.
+    waited: Mutex<Duration>,
 }
 
 impl Rest {
     pub(crate) fn new(clock: FsClock) -> Self {
-        let reached = Mutex::new(clock.now());
-        Self { clock, reached }
+        let since = clock.now();
+        Self { clock, since, waited: Mutex::default() }
     }
 
-    /// Waits until a change to a file that was last changed at `time` would show, a few seconds at most.
-    fn wait(&self, time: Time) -> Wait {
-        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
-        if time < *reached {
-            return Wait::NotNeeded;
+    /// How long it is until a file of this size that was last changed at `time` is at rest.
+    fn left(&self, time: Time, size: u64) -> Option<Duration> {
+        let enough = WRITE + Duration::from_nanos(size.saturating_mul(1_000_000_000 / SLOWEST));
+        if self.since.since(time).is_some_and(|passed| passed >= enough) {
+            return None;
         }
-        let past = self.clock.wait_past(time, LONGEST_TICK);
-        *reached = (*reached).max(self.clock.now());
-        if past { Wait::Over } else { Wait::InVain }
+        // One that was changed in the future would be changed to the present now: that shows.
+        let passed = self.clock.now().since(time)?;
+        Some(enough.saturating_sub(passed)).filter(|left| !left.is_zero())
     }
-}
 
-#[derive(PartialEq, Eq)]
-enum Wait {
-    NotNeeded,
-    Over,
-    InVain,
+    /// The clock has been at `time`, so that no change will have that time again.
+    fn is_over(&self, time: Time) -> bool {
+        time < self.since || time < self.clock.now()
+    }
+
+    /// Waits, unless that has taken too long already.
+    fn wait(&self, time: Duration) -> bool {
+        let mut waited = self.waited.lock().unwrap_or_else(PoisonError::into_inner);
+        if *waited + time > PATIENCE {
+            return false;
+        }
+        *waited += time;
+        drop(waited);
+        std::thread::sleep(time);
+        true
+    }
 }
 
 /// Why a file was not read: what is the matter with it, or with something else.
@@ -66,45 +86,15 @@ pub(crate) struct Taken<T> {
 }
 
 /// Calls `take` with the open file `name`, and once more if the file changed meanwhile. `take` returns nothing where the
-/// file is not as long as it should be.
-pub(crate) fn take<T>(
+/// file is not as long as it should be, and the same for the same content.
+pub(crate) fn take<T: PartialEq>(
     folder: BorrowedFd<'_>,
     name: &[u8],
     rest: &Rest,
     mut take: impl FnMut(BorrowedFd<'_>, &Stat) -> Result<Option<T>, Trouble>,
 ) -> Result<Result<Taken<T>, LeftOut>, Error> {
-    // Without NONBLOCK a fifo would wait for a writer.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let mut once = || -> Result<Option<Taken<T>>, Trouble> {
-        let file = match openat(folder, name, flags, Mode::empty()) {
-            Ok(file) => file,
-            // Not what it was when its folder was listed.
-            Err(Errno::LOOP | Errno::NXIO | Errno::NODEV) => return Ok(None),
-            Err(errno) => return Err(Trouble::File(errno)),
-        };
-        let mut before = fstat(&file).map_err(Trouble::File)?;
-        if FileType::from_raw_mode(before.st_mode) != FileType::RegularFile {
-            return Ok(None);
-        }
-        let waited = rest.wait(Time::changed(&before));
-        if waited != Wait::NotNeeded {
-            before = fstat(&file).map_err(Trouble::File)?;
-        }
-        let Some(value) = take(file.as_fd(), &before)? else { return Ok(None) };
-        let after = fstat(&file).map_err(Trouble::File)?;
-        let seen = Seen::of(&before);
-        if Seen::of(&after) != seen
-            || after.st_size != before.st_size
-            || modified(&after) != modified(&before)
-        {
-            return Ok(None);
-        }
-        // A change while we waited may be of the present tick again.
-        let at_rest = waited == Wait::NotNeeded || rest.wait(Time::changed(&before)) == Wait::NotNeeded;
-        Ok(Some(Taken { value, stat: before, seen: at_rest.then_some(seen) }))
-    };
     for _ in 0..2 {
-        match once() {
+        match once(folder, name, rest, &mut take) {
             Ok(Some(taken)) => return Ok(Ok(taken)),
             Ok(None) => {}
             Err(Trouble::File(errno)) => return left_out(errno).map(Err),
@@ -112,6 +102,57 @@ pub(crate) fn take<T>(
         }
     }
     Ok(Err(LeftOut::Changing))
+}
+
+/// Takes a file; nothing if it changed meanwhile, or may have.
+fn once<T: PartialEq>(
+    folder: BorrowedFd<'_>,
+    name: &[u8],
+    rest: &Rest,
+    take: &mut impl FnMut(BorrowedFd<'_>, &Stat) -> Result<Option<T>, Trouble>,
+) -> Result<Option<Taken<T>>, Trouble> {
+    // Without NONBLOCK a fifo would wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match openat(folder, name, flags, Mode::empty()) {
+        Ok(file) => file,
+        // Not what it was when its folder was listed.
+        Err(Errno::LOOP | Errno::NXIO | Errno::NODEV) => return Ok(None),
+        Err(errno) => return Err(Trouble::File(errno)),
+    };
+    let stat = || fstat(&file).map_err(Trouble::File);
+    let mut before = stat()?;
+    if FileType::from_raw_mode(before.st_mode) != FileType::RegularFile {
+        return Ok(None);
+    }
+    let size = |stat: &Stat| u64::try_from(stat.st_size).unwrap_or(0);
+    if let Some(left) = rest.left(Time::changed(&before), size(&before).min(BIG)) {
+        if !rest.wait(left) {
+            return Ok(None);
+        }
+        before = stat()?;
+        if rest.left(Time::changed(&before), size(&before).min(BIG)).is_some() {
+            return Ok(None);
+        }
+    }
+    let at_rest = rest.left(Time::changed(&before), size(&before)).is_none();
+    let same = |other: &Stat| {
+        Seen::of(other) == Seen::of(&before)
+            && other.st_size == before.st_size
+            && Time::modified(other) == Time::modified(&before)
+    };
+    let Some(value) = take(file.as_fd(), &before)? else { return Ok(None) };
+    // A large file may take its writer longer than one likes to wait. Read twice, some time apart, it shows.
+    if !at_rest {
+        let second = if rest.wait(WRITE) { take(file.as_fd(), &before)? } else { None };
+        if second.as_ref() != Some(&value) {
+            return Ok(None);
+        }
+    }
+    if !same(&stat()?) {
+        return Ok(None);
+    }
+    let seen = (at_rest && rest.is_over(Time::changed(&before))).then(|| Seen::of(&before));
+    Ok(Some(Taken { value, stat: before, seen }))
 }
 
 /// What to say of a file or folder that the system does not let us read; an error where that is no matter of this file.
@@ -137,8 +178,4 @@ pub(crate) fn append(file: BorrowedFd<'_>, size: usize, buffer: &mut Vec<u8>) ->
         }
     }
     Ok(true)
-}
-
-fn modified(stat: &Stat) -> Time {
-    Time::modified(stat)
 }

@@ -17,7 +17,8 @@ pub(crate) fn remove_folder(parent: BorrowedFd<'_>, name: &[u8]) -> Result<u64, 
     let mut removal = Removal { top: top.as_fd(), removed: 0, moved: 0 };
     loop {
         let moved = removal.moved;
-        removal.empty(top.as_fd(), 0)?;
+        // Opened anew, since a folder is listed once.
+        removal.empty(dir::open_child(top.as_fd(), b".")?.as_fd(), 0)?;
         // What was moved up is among the entries of the top now.
         if removal.moved == moved {
             break;

@@ -1,0 +1,105 @@
+//! SIGKILL at any instant: an entry is whole or absent, and the next restore makes the tree whole.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fs_err as fs;
+
+use crate::support::{NAME, World, assert_same, look, noise};
+
+const KILLS: u32 = 25;
+
+/// Ends the process some way through, after `share` of `whole`; false if it was done before.
+fn kill(mut command: Command, whole: Duration, share: f64) -> bool {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(whole.mul_f64(share));
+    let _ = child.kill();
+    !child.wait().unwrap().success()
+}
+
+fn world() -> World {
+    let world = World::new();
+    for file in 0..1500 {
+        world.write(&format!("deps/{}/{}/{file}", file % 7, file % 31), noise(file, 2000));
+    }
+    for file in 0..6 {
+        world.write(&format!("deps/big/{file}"), noise(file, (2 << 20) + 5));
+    }
+    world
+}
+
+fn time(mut command: Command) -> Duration {
+    let started = Instant::now();
+    assert!(command.stdout(Stdio::null()).status().unwrap().success());
+    started.elapsed()
+}
+
+#[test]
+fn a_killed_save_leaves_an_entry_whole_or_absent() {
+    let world = world();
+    let tree = world.tree();
+    let save = |key: &str| world.command(&["save", NAME, key, tree.to_str().unwrap(), "deps"]);
+    let empty_store = || {
+        let _ = fs::remove_dir_all(world.store_dir());
+    };
+    let whole = time(save("first"));
+    let (mut killed, mut absent) = (0, 0);
+    for round in 0..KILLS {
+        // Half of them into a new store, so that there is much to write.
+        if round % 2 == 0 {
+            empty_store();
+        }
+        let key = format!("k{round}");
+        killed += u32::from(kill(save(&key), whole, f64::from(round) / f64::from(KILLS) * 1.1));
+        let found = world.store.find(NAME, &key).unwrap();
+        assert_eq!(found.warnings, [], "round {round}");
+        match found.entry {
+            Some(_) => assert_same(&world.restore_fresh(&key), &tree),
+            None => {
+                absent += 1;
+                world.save(&key, &["deps"]);
+                assert_same(&world.restore_fresh(&key), &tree);
+            }
+        }
+        assert_eq!(world.store.verify(&false.into()).unwrap().warnings, [], "round {round}");
+    }
+    assert!(killed > KILLS / 3 && absent > KILLS / 3, "{killed} killed, {absent} absent");
+}
+
+#[test]
+fn a_killed_restore_is_made_good_by_the_next() {
+    let world = world();
+    world.save_all("k");
+    let other = world.folder("old");
+    for file in 0..1500 {
+        crate::support::write(
+            &other,
+            &format!("deps/{}/{}/{file}", file % 5, file % 31),
+            noise(file + 1, 2000),
+        );
+    }
+    world.try_save(&other, "old", &["deps"]).unwrap();
+    let tree = world.folder("restored");
+    let restore = |key: &str| world.command(&["restore", NAME, key, tree.to_str().unwrap(), "deps"]);
+    let whole = time(restore("k"));
+    let mut killed = 0;
+    for round in 0..KILLS {
+        // From empty, and from another tree.
+        if round % 2 == 0 {
+            fs::remove_dir_all(tree.join("deps")).unwrap();
+        } else {
+            world.restore("old", &tree, &["deps"]).unwrap();
+        }
+        killed += u32::from(kill(restore("k"), whole, f64::from(round) / f64::from(KILLS) * 1.1));
+        assert_only_deps(&tree);
+        world.restore("k", &tree, &["deps"]).unwrap();
+        assert_same(&tree, &world.tree());
+        assert_eq!(world.store.verify(&false.into()).unwrap().warnings, [], "round {round}");
+    }
+    assert!(killed > KILLS / 3, "{killed} killed");
+}
+
+fn assert_only_deps(tree: &Path) {
+    assert!(look(tree).keys().all(|path| path.starts_with("deps")));
+}

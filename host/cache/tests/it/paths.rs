@@ -1,0 +1,235 @@
+//! Nothing outside the declared paths is read into an entry or written by one.
+
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use loom_cache::{Error, LeftOut, Warning};
+
+use crate::support::{World, assert_same, link, look, warnings, write};
+
+fn names(tree: &Path) -> Vec<String> {
+    look(tree).into_keys().map(|path| path.to_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn only_what_the_patterns_name_is_saved_and_restored() {
+    let world = World::new();
+    for path in [
+        "a/x.o",
+        "a/x.c",
+        "a/.hidden.o",
+        "b/c/d.o",
+        "deps/one",
+        "deps/sub/two",
+        ".cache/z",
+        "top.o",
+        "other/z",
+    ] {
+        world.write(path, path);
+    }
+    world.save("k", &["**/*.o", "deps/", "./.cache"]);
+    let fresh = world.folder("fresh");
+    world.restore("k", &fresh, &["**/*.o", "deps/", "./.cache"]).unwrap();
+    let wanted = [
+        ".cache",
+        ".cache/z",
+        "a",
+        "a/.hidden.o",
+        "a/x.o",
+        "b",
+        "b/c",
+        "b/c/d.o",
+        "deps",
+        "deps/one",
+        "deps/sub",
+        "deps/sub/two",
+        "top.o",
+    ];
+    assert_eq!(names(&fresh), wanted);
+
+    // What the entry does not hold goes, where a pattern names it, and stays elsewhere.
+    for path in ["a/new.o", "a/new.c", "deps/three", "deps/sub/x/y", "z/only.o"] {
+        write(&fresh, path, "");
+    }
+    let restored = world.restore("k", &fresh, &["**/*.o", "deps/", "./.cache"]).unwrap();
+    assert_eq!(restored.removed, 4);
+    let mut stay: Vec<&str> = wanted.to_vec();
+    stay.extend(["a/new.c", "z"]);
+    stay.sort();
+    assert_eq!(names(&fresh), stay);
+}
+
+#[test]
+fn what_an_entry_holds_beyond_the_declared_paths_is_told_and_not_written() {
+    let world = World::new();
+    for path in ["deps/a", "deps/b", "more/c", "more/d/e", "top"] {
+        world.write(path, path);
+    }
+    world.save("k", &["."]);
+    let fresh = world.folder("fresh");
+    write(&fresh, "top", "mine");
+    write(&fresh, "more/mine", "mine");
+    let restored = world.restore("k", &fresh, &["deps"]).unwrap();
+    assert_eq!(names(&fresh), ["deps", "deps/a", "deps/b", "more", "more/mine", "top"]);
+    assert_eq!(fs::read(fresh.join("top")).unwrap(), b"mine");
+    assert_eq!(restored.files, 2);
+    let first = fresh.join("top");
+    assert_eq!(restored.warnings, [Warning::Undeclared { count: 3, first }]);
+}
+
+#[test]
+fn links_that_lead_outside_are_left_out_by_name() {
+    let world = World::new();
+    world.write("deps/a/file", "");
+    link(&world.tree(), "deps/good", "a/file");
+    link(&world.tree(), "deps/a/up", "../../src");
+    let bad = [
+        ("deps/absolute", "/etc/passwd"),
+        ("deps/out", "../../outside"),
+        ("deps/a/out", "../../../outside"),
+        ("deps/tricky", "a/up/../../.."),
+    ];
+    for (path, target) in bad {
+        link(&world.tree(), path, target);
+    }
+    let left_out = warnings(world.save("k", &["deps"]));
+    let mut named: Vec<(PathBuf, PathBuf)> = left_out
+        .into_iter()
+        .map(|warning| match warning {
+            Warning::LeftOut { path, why: LeftOut::Link { target, .. } } => (path, target),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    named.sort();
+    let mut wanted: Vec<_> =
+        bad.iter().map(|(path, target)| (world.tree().join(path), PathBuf::from(target))).collect();
+    wanted.sort();
+    assert_eq!(named, wanted);
+    assert_eq!(names(&world.restore_fresh("k")), ["deps", "deps/a", "deps/a/file", "deps/a/up", "deps/good"]);
+}
+
+#[test]
+fn fifos_sockets_and_devices_are_left_out_by_name() {
+    let world = World::new();
+    world.write("deps/file", "");
+    let deps = world.tree().join("deps");
+    rustix::fs::mkfifoat(rustix::fs::CWD, deps.join("fifo"), rustix::fs::Mode::RWXU).unwrap();
+    let _socket = UnixListener::bind(deps.join("socket")).unwrap();
+    let mut wanted = vec![("fifo", "fifo"), ("socket", "socket")];
+    let device = rustix::fs::makedev(1, 3);
+    let kind = rustix::fs::FileType::CharacterDevice;
+    if rustix::fs::mknodat(rustix::fs::CWD, deps.join("null"), kind, rustix::fs::Mode::RWXU, device).is_ok() {
+        wanted.insert(1, ("null", "device"));
+    }
+    let wanted: Vec<Warning> = wanted
+        .into_iter()
+        .map(|(name, what)| Warning::LeftOut { path: deps.join(name), why: LeftOut::Special(what) })
+        .collect();
+    assert_eq!(warnings(world.save("k", &["deps"])), wanted);
+    assert_eq!(names(&world.restore_fresh("k")), ["deps", "deps/file"]);
+}
+
+#[test]
+fn what_is_behind_a_symlink_is_neither_saved_nor_written() {
+    let world = World::new();
+    write(&world.path("outside"), "deps/secret", "secret");
+    world.write("real/deps/file", "file");
+    link(&world.tree(), "away", "../outside");
+    let left_out = warnings(world.save("k", &["away/deps", "*/deps"]));
+    let behind = Warning::LeftOut { path: world.tree().join("away"), why: LeftOut::Behind };
+    assert_eq!(left_out, [behind]);
+    let fresh = world.folder("fresh");
+    world.restore("k", &fresh, &["*/deps"]).unwrap();
+    assert_eq!(names(&fresh), ["real", "real/deps", "real/deps/file"]);
+
+    // A folder on the way that has become a link: nobody asked for that to be replaced.
+    fs::remove_dir_all(fresh.join("real")).unwrap();
+    link(&fresh, "real", "../outside");
+    let error = world.restore("k", &fresh, &["*/deps"]).unwrap_err();
+    assert!(matches!(&error, Error::Refused { path, .. } if *path == fresh.join("real")), "{error}");
+    assert_eq!(names(&world.path("outside")), ["deps", "deps/secret"]);
+
+    // One that a pattern names is replaced, and what it points to is not touched.
+    fs::remove_file(fresh.join("real")).unwrap();
+    fs::create_dir(fresh.join("real")).unwrap();
+    link(&fresh, "real/deps", "../../outside/deps");
+    world.restore("k", &fresh, &["*/deps"]).unwrap();
+    assert_eq!(names(&fresh), ["real", "real/deps", "real/deps/file"]);
+    assert_eq!(names(&world.path("outside")), ["deps", "deps/secret"]);
+}
+
+#[test]
+fn whatever_is_in_the_way_of_an_entry_gives_way() {
+    let world = World::new();
+    world.write("deps/file", "file");
+    world.write("deps/folder/inner/x", "x");
+    link(&world.tree(), "deps/link", "file");
+    world.write("deps/empty", "");
+    world.save_all("k");
+    let fresh = world.folder("fresh");
+    write(&fresh, "outside", "outside");
+    write(&fresh, "deps/file/is/a/folder", "");
+    write(&fresh, "deps/folder", "is a file");
+    write(&fresh, "deps/link/is/a/folder", "");
+    link(&fresh, "deps/empty", "../outside");
+    world.restore("k", &fresh, &["deps"]).unwrap();
+    assert_eq!(fs::read(fresh.join("outside")).unwrap(), b"outside");
+    fs::remove_file(fresh.join("outside")).unwrap();
+    assert_same(&fresh, &world.tree());
+}
+
+#[test]
+fn a_folder_on_the_way_keeps_what_is_its_own() {
+    let world = World::new();
+    world.write("a/b/out.o", "o");
+    world.write("a/b/in.c", "c");
+    crate::support::set_time(&world.tree().join("a/b"), 1_000_000, 0);
+    world.save("k", &["a/b/*.o"]);
+    let fresh = world.folder("fresh");
+    write(&fresh, "a/b/in.c", "other");
+    crate::support::set_mode(&fresh.join("a/b"), 0o711);
+    world.restore("k", &fresh, &["a/b/*.o"]).unwrap();
+    let nodes = look(&fresh);
+    let Some(crate::support::Node::Folder { mode, time }) = nodes.get(Path::new("a/b")) else { panic!() };
+    assert_eq!(*mode, 0o711);
+    assert_ne!(time.0, 1_000_000);
+    assert_eq!(fs::read(fresh.join("a/b/in.c")).unwrap(), b"other");
+}
+
+#[test]
+fn read_only_folders_are_filled_emptied_and_restored() {
+    let world = World::new();
+    world.write("deps/ro/a", "a");
+    world.write("deps/ro/sub/b", "b");
+    world.write("deps/none/c", "c");
+    for (folder, mode) in [("deps/ro/sub", 0o555), ("deps/ro", 0o555)] {
+        crate::support::set_mode(&world.tree().join(folder), mode);
+    }
+    world.save_all("k");
+    let fresh = world.restore_fresh("k");
+    assert_same(&fresh, &world.tree());
+    // Over a read-only tree that differs.
+    let other = world.folder("other");
+    for path in ["deps/ro/a", "deps/ro/old/x", "deps/ro/sub/b"] {
+        write(&other, path, "other");
+    }
+    for folder in ["deps/ro/old", "deps/ro/sub", "deps/ro", "deps"] {
+        crate::support::set_mode(&other.join(folder), 0o555);
+    }
+    world.restore("k", &other, &["deps"]).unwrap();
+    assert_same(&other, &world.tree());
+}
+
+#[test]
+fn patterns_that_lead_outside_are_refused() {
+    let world = World::new();
+    world.write("deps/a", "");
+    world.save_all("k");
+    for pattern in ["/etc", "../x", "deps/../..", "", "{..,x}/y", "a\0"] {
+        let error = world.try_save(&world.tree(), "other", &[pattern]).unwrap_err();
+        assert!(matches!(&error, Error::Pattern { pattern: named, .. } if named == pattern), "{error}");
+        let error = world.restore("k", &world.tree(), &[pattern]).unwrap_err();
+        assert!(matches!(error, Error::Pattern { .. }), "{error}");
+    }
+}

@@ -1,0 +1,121 @@
+//! What is not done twice: content is stored once, files that are right are left alone.
+
+use std::os::unix::fs::MetadataExt;
+
+use fs_err as fs;
+use loom_cache::Saved;
+
+use crate::support::{World, assert_same, noise, set_mode, set_time, write};
+
+/// Each file of the tree, as far as a change would show.
+fn inodes(world: &World) -> Vec<(u64, i64, i64)> {
+    let mut paths: Vec<_> = crate::support::look(&world.tree()).into_keys().collect();
+    paths.sort();
+    let stat = |path| fs::symlink_metadata(world.tree().join(path)).unwrap();
+    paths.into_iter().map(stat).map(|meta| (meta.ino(), meta.ctime(), meta.ctime_nsec())).collect()
+}
+
+#[test]
+fn equal_files_are_stored_once_across_entries_keys_and_caches() {
+    let world = World::new();
+    for file in 0..50 {
+        world.write(&format!("deps/{file}"), noise(file, 3000));
+    }
+    world.write("deps/big", noise(99, 3 << 20));
+    let first = world.save_all("one");
+    assert!(first > (3 << 20) + 150_000, "{first}");
+
+    // Another tree: nothing vouches for these files, they have to be read. One is new.
+    let other = world.folder("other");
+    for file in 0..50 {
+        write(&other, &format!("deps/moved/{file}"), noise(file, 3000));
+    }
+    write(&other, "deps/big-too", noise(99, 3 << 20));
+    write(&other, "deps/new", noise(1000, 5000));
+    let Saved::Stored { stored_bytes, .. } = world.try_save(&other, "two", &["deps"]).unwrap() else {
+        panic!()
+    };
+    assert!((5000..20_000).contains(&stored_bytes), "{stored_bytes}");
+    assert_same(&world.restore_fresh("two"), &other);
+    assert_eq!(world.files_in("objects").len(), 1);
+}
+
+#[test]
+fn an_unchanged_tree_under_a_new_key_costs_a_pointer() {
+    let world = World::new();
+    for file in 0..300 {
+        world.write(&format!("deps/{}/{file}", file % 7), noise(file, 500));
+    }
+    world.save_all("one");
+    assert!(world.save_all("two") < 1000);
+    assert_eq!(world.files_in("manifests").len(), 1);
+    // And so after a restore, in a workspace that is new.
+    let tree = world.restore_fresh("two");
+    let Saved::Stored { stored_bytes, files, .. } = world.try_save(&tree, "three", &["deps"]).unwrap() else {
+        panic!()
+    };
+    assert!(stored_bytes < 1000 && files == 300, "{stored_bytes}");
+    assert_eq!(world.entry("one").info().tree, world.entry("three").info().tree);
+}
+
+#[test]
+fn files_that_are_right_are_left_alone() {
+    let world = World::new();
+    for file in 0..20 {
+        world.write(&format!("deps/{file}"), noise(file, 2000));
+    }
+    world.write("deps/big", noise(7, 2 << 20));
+    world.save_all("k");
+    let before = inodes(&world);
+    let restored = world.restore("k", &world.tree(), &["deps"]).unwrap();
+    assert_eq!((restored.files, restored.written, restored.unchanged, restored.removed), (21, 0, 21, 0));
+    assert_eq!(inodes(&world), before);
+
+    world.write("deps/3", noise(3000, 2000));
+    world.write("deps/extra/one", "");
+    let restored = world.restore("k", &world.tree(), &["deps"]).unwrap();
+    assert_eq!((restored.written, restored.unchanged, restored.removed), (1, 20, 1));
+    let changed = inodes(&world).iter().zip(&before).filter(|(one, other)| one != other).count();
+    assert_eq!(changed, 2, "the file and its folder");
+}
+
+#[test]
+fn a_file_with_the_same_size_and_time_but_other_content_is_not_trusted() {
+    let world = World::new();
+    set_time(&world.write("deps/a", "right"), 1_000_000, 5);
+    set_time(&world.write("deps/big", noise(1, 1 << 20)), 1_000_000, 5);
+    world.save_all("k");
+    let other = world.folder("other");
+    set_time(&write(&other, "deps/a", "wrong"), 1_000_000, 5);
+    set_time(&write(&other, "deps/big", noise(2, 1 << 20)), 1_000_000, 5);
+    assert_eq!(world.restore("k", &other, &["deps"]).unwrap().written, 2);
+    assert_same(&other, &world.tree());
+}
+
+#[test]
+fn only_permissions_and_times_are_set_where_only_they_differ() {
+    let world = World::new();
+    let path = world.write("deps/a", "content");
+    world.write("deps/big", noise(1, 1 << 20));
+    world.save_all("k");
+    let saved = crate::support::look(&world.tree());
+    let inode = fs::metadata(&path).unwrap().ino();
+    set_mode(&path, 0o600);
+    set_time(&world.tree().join("deps/big"), 5, 5);
+    set_mode(&world.tree().join("deps"), 0o700);
+    let restored = world.restore("k", &world.tree(), &["deps"]).unwrap();
+    assert_eq!((restored.written, restored.unchanged), (0, 2));
+    assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
+    crate::support::assert_equal(&crate::support::look(&world.tree()), &saved);
+}
+
+#[test]
+fn text_is_compressed_and_noise_is_not() {
+    let world = World::new();
+    world.write("deps/text", "the same words over and over ".repeat(20_000));
+    assert!(world.save_all("text") < 30_000);
+    fs::remove_dir_all(world.tree().join("deps")).unwrap();
+    world.write("deps/noise", noise(1, 500_000));
+    let stored = world.save_all("noise");
+    assert!((500_000..502_000).contains(&stored), "{stored}");
+}

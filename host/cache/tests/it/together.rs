@@ -1,0 +1,146 @@
+//! Many at once: saves of one key, collections during restores and saves.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use fs_err as fs;
+use loom_cache::{Error, Saved};
+
+use crate::support::{NAME, World, assert_equal, assert_same, look, noise, restore, save, write};
+
+#[test]
+fn of_processes_that_save_one_key_one_wins_and_none_is_harmed() {
+    let world = World::new();
+    let trees: Vec<_> = (0..4_u64)
+        .map(|tree| {
+            let path = world.folder(&format!("tree-{tree}"));
+            for file in 0..300 {
+                // Half of the files are the same in all.
+                write(
+                    &path,
+                    &format!("deps/{}/{file}", file % 5),
+                    noise(file + tree * (file % 2) * 1000, 1500),
+                );
+            }
+            write(&path, "deps/big", noise(tree, 2 << 20));
+            path
+        })
+        .collect();
+    for round in 0..5 {
+        let key = format!("k{round}");
+        let children: Vec<_> = trees
+            .iter()
+            .map(|tree| {
+                let args = ["save", NAME, &key, tree.to_str().unwrap(), "deps"];
+                world.command(&args).stdout(Stdio::piped()).spawn().unwrap()
+            })
+            .collect();
+        let outputs: Vec<_> = children.into_iter().map(|child| child.wait_with_output().unwrap()).collect();
+        assert!(outputs.iter().all(|output| output.status.success()), "{outputs:?}");
+        let stored = outputs.iter().filter(|output| output.stdout.starts_with(b"Stored")).count();
+        assert_eq!(stored, 1, "{outputs:?}");
+        let restored = look(&world.restore_fresh(&key));
+        assert!(trees.iter().any(|tree| look(tree) == restored), "the entry is none of the trees");
+    }
+    assert_eq!(world.store.verify(&false.into()).unwrap().warnings, []);
+    assert!(world.files_in("tmp").is_empty());
+}
+
+#[test]
+fn a_collection_during_a_restore_means_success_or_a_miss() {
+    let world = World::new();
+    for file in 0..400 {
+        world.write(&format!("deps/{}/{file}", file % 5), noise(file, 3000));
+    }
+    world.write("deps/big", noise(7, 4 << 20));
+    let wanted = look(&world.tree());
+    let stop = AtomicBool::new(false);
+    let (hits, misses) = (AtomicU32::new(0), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                world.store.gc(0, &[]).unwrap();
+                std::thread::sleep(std::time::Duration::from_millis(3));
+            }
+        });
+        let restorers: Vec<_> = (0..2)
+            .map(|restorer| {
+                let (world, wanted, hits, misses) = (&world, &wanted, &hits, &misses);
+                scope.spawn(move || {
+                    for round in 0..40 {
+                        save(&world.store, &world.tree(), "k", &["deps"]).unwrap();
+                        let fresh = world.folder(&format!("fresh-{restorer}-{round}"));
+                        let found = world.store.find(NAME, "k").unwrap();
+                        assert_eq!(found.warnings, []);
+                        match found.entry.map(|entry| restore(&entry, &fresh, &["deps"])) {
+                            Some(Ok(_)) => {
+                                assert_equal(&look(&fresh), wanted);
+                                hits.fetch_add(1, Ordering::Relaxed);
+                            }
+                            None | Some(Err(Error::Gone { .. })) => {
+                                assert_eq!(look(&fresh), BTreeMap::new());
+                                misses.fetch_add(1, Ordering::Relaxed);
+                            }
+                            Some(Err(other)) => panic!("{other}"),
+                        }
+                        fs::remove_dir_all(fresh).unwrap();
+                    }
+                })
+            })
+            .collect();
+        for restorer in restorers {
+            restorer.join().unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert!(hits.into_inner() > 0);
+    println!("{} misses of 80", misses.into_inner());
+}
+
+#[test]
+fn a_collection_during_saves_breaks_no_entry() {
+    let world = World::new();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                world.store.gc(300_000, &[]).unwrap();
+            }
+        });
+        let savers: Vec<_> = (0..2_u64)
+            .map(|saver| {
+                let world = &world;
+                scope.spawn(move || {
+                    let tree = world.folder(&format!("tree-{saver}"));
+                    for round in 0..60_u64 {
+                        // What the other saves too, so that each relies on what the other stored.
+                        for file in 0..20 {
+                            write(&tree, &format!("deps/{file}"), noise(round + file, 8000));
+                        }
+                        let key = format!("{saver}-{round}");
+                        match save(&world.store, &tree, &key, &["deps"]) {
+                            Ok(Saved::Stored { .. }) => {}
+                            // Twice overtaken: told, and nothing is there.
+                            Err(Error::Emptied { .. }) => continue,
+                            other => panic!("{other:?}"),
+                        }
+                        let found = world.store.find(NAME, &key).unwrap();
+                        assert_eq!(found.warnings, []);
+                        let fresh = world.folder(&format!("fresh-{saver}"));
+                        match found.entry.map(|entry| restore(&entry, &fresh, &["deps"])) {
+                            Some(Ok(_)) => assert_same(&fresh, &tree),
+                            None | Some(Err(Error::Gone { .. })) => {}
+                            Some(Err(other)) => panic!("{other}"),
+                        }
+                    }
+                })
+            })
+            .collect();
+        for saver in savers {
+            saver.join().unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(world.store.verify(&false.into()).unwrap().warnings, []);
+}
