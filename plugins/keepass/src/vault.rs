@@ -22,9 +22,9 @@ const TOTP_SETTINGS: &str = "TOTP Settings";
 const GARBLED: char = char::REPLACEMENT_CHARACTER;
 /// Paths that an error names.
 const PATHS_NAMED: usize = 10;
-/// Copies of a file's bytes that are in memory while it is opened, besides those of its content in the end. The content is
-/// compressed, mostly to a quarter.
-const COPIES: u64 = 12;
+/// How often the bytes of a file are in memory at once while it is opened, as measured. What its content grows to when it
+/// was compressed comes on top.
+const COPIES: u64 = 6;
 
 /// An open vault.
 pub struct Vault {
@@ -147,8 +147,8 @@ pub enum FieldError {
     },
 }
 
-/// Bytes of memory that opening the file `database` takes, from what its header says; nothing is decrypted. A bound for
-/// what is common, since how far the content was compressed is not known before.
+/// Bytes of memory that opening the file `database` takes, from its length and what its header says; nothing is decrypted.
+/// How far its content was compressed is not known before, and only counts for attachments of many MiB.
 ///
 /// # Errors
 /// It is no vault that can be opened, whatever the credentials.

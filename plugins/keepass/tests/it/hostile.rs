@@ -166,6 +166,15 @@ fn fields_of_a_wrong_length_or_kind_are_named() {
             assert!(matches!(error, OpenError::Damaged(_)), "{name} without {}: {error}", all[left_out].0);
         }
     }
+    // The reader looks at each field, also at one that another of the same kind follows.
+    for (name, id, value) in
+        [("fields", 11, &[0, 1, 5, 0, 0, 0, 0, 1, 0, 0, 0, 9, 0][..]), ("kdbx31-aes", 6, &[1])]
+    {
+        let (mut twice, _) = fields(sample(name));
+        twice.insert(0, (id, value.to_vec()));
+        let error = sample(name).open_bytes(&with_fields(sample(name), &twice)).unwrap_err();
+        assert!(matches!(error, OpenError::Damaged(_) | OpenError::FieldLength(_)), "{name}: {error}");
+    }
     let table: [(u8, &[u8], &str); 6] = [
         (5, &[1; 31], "it is damaged: its header has a wrong transform seed"),
         (6, &[1; 7], "it is damaged: its header has a wrong number of rounds"),

@@ -1,6 +1,6 @@
 //! Vaults of other programs, damaged vaults, and vaults that other programs must be able to open.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test whose ground is missing has to end")]
+#![expect(clippy::unwrap_used, reason = "a test whose ground is missing has to end")]
 
 mod admin;
 mod corpus;
