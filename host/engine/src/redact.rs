@@ -14,13 +14,18 @@
 //!   are not read again, so a value `REDACTED` does no harm. Nor does a value that a mask would complete: where a form
 //!   begins as a mask ends (`]…`), or ends as one begins (`…[`), the rest of it is a form too, unless it is shorter than
 //!   four bytes.
-//! - A stream keeps back what may still become a form, until what follows decides: less than the longest form in number
-//!   of bytes (thrice that of a base64 or hex form, for the line breaks between its characters). Nothing else waits.
+//! - A stream keeps back what may still become a form, until what follows decides: less than the longest form, or than
+//!   three times the longest in base64 or hex, for the line breaks between its characters. Nothing else waits.
+//! - Base64 and hex are found across line breaks. Only where a line ends after less than four characters of a form, these
+//!   are shown, and the rest is masked: else most lines would be kept back for what their last character could become.
+//!   For values of six bytes and less, which would show too much of themselves, lines are kept back.
+//! - The forms of a value take about a hundred times its size in memory; of one above 64 KiB, about twenty times.
 //!
 //! What cannot be caught: a value that was compressed, encrypted, hashed, reversed, or changed in any other way that
-//! `forms` does not list; one that is printed in pieces (a character a line, between the columns and line numbers of a
-//! hex dump, with something before each line of its base64); the beginning of a value that is cut off, except at the end
-//! of a stream; in base64, the one or two characters at either end that the value shares with what stands beside it.
+//! `forms` does not list, as by two of its ways after one another; one that is printed in pieces (a character a line,
+//! between the line numbers and columns of a hex dump, with something before each line of its base64); the beginning of
+//! a value that is cut off, except at the end of a stream; in base64, the one or two characters at either end that the
+//! value shares with what stands beside it.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -161,7 +166,11 @@ impl Masks {
             forms.extend(secret.forms.iter().map(|form| (number, Arc::clone(form))));
             forms.extend(beside(&secret.forms, &masks).into_iter().map(|form| (number, Arc::new(form))));
         }
-        Self { search: Search::new(forms), names: secrets.iter().map(|s| s.name.as_str().into()).collect(), masks }
+        Self {
+            search: Search::new(forms),
+            names: secrets.iter().map(|s| s.name.as_str().into()).collect(),
+            masks,
+        }
     }
 
     /// Gives `out` the bytes of `text` from `from` on with `matches`, in order, masked. `open`: how many of them belong to
@@ -224,17 +233,14 @@ fn beside(forms: &[Arc<Form>], masks: &[String]) -> Vec<Form> {
 }
 
 fn cut(form: &[u8], masks: &[String], rests: &mut forms::Set) {
-    // Base64 and hex, which may be wrapped, have no brackets.
-    if !form.contains(&b'[') && !form.contains(&b']') {
-        return;
-    }
-    for mask in masks.iter().map(String::as_bytes) {
-        for at in 1..mask.len() {
-            let (begin, end) = mask.split_at(at);
-            for rest in [form.strip_prefix(end), form.strip_suffix(begin)].into_iter().flatten() {
-                rests.add(Zeroizing::new(rest.to_vec()), false);
-            }
-        }
+    for (at, byte) in form.iter().enumerate() {
+        // Base64 and hex, which may be wrapped, have no brackets.
+        let rest = match byte {
+            b'[' if masks.iter().any(|mask| mask.as_bytes().starts_with(&form[at..])) => &form[..at],
+            b']' if masks.iter().any(|mask| mask.as_bytes().ends_with(&form[..=at])) => &form[at + 1..],
+            _ => continue,
+        };
+        rests.add(Zeroizing::new(rest.to_vec()), false);
     }
 }
 
@@ -267,7 +273,7 @@ impl Reader {
     fn refresh(&mut self) {
         if self.redactor.0.count.load(Ordering::Acquire) != self.masks.names.len() {
             self.masks = self.redactor.0.masks();
-            // Another form may begin with what is kept, or be in it.
+            // It was of what was looked for before.
             self.pending = None;
         }
     }

@@ -25,6 +25,9 @@ use base64::alphabet;
 use base64::engine::{GeneralPurpose, general_purpose::NO_PAD, general_purpose::PAD};
 use zeroize::Zeroizing;
 
+#[cfg(test)]
+mod tests;
+
 /// Fewer bytes than this, line terminators not counted, cannot be masked: they stand everywhere by chance. The shortest
 /// base64 form of four bytes has four characters, so no form is shorter.
 pub(super) const SHORTEST: usize = 4;
@@ -160,37 +163,41 @@ fn textual(text: &[u8], add: &mut impl FnMut(Zeroizing<Vec<u8>>)) {
     for (kept, plus) in PERCENT {
         for digits in [LOWER, UPPER] {
             add(percent(text, kept, "%20", digits));
-            if *plus {
+            if *plus && text.contains(&b' ') {
                 add(percent(text, kept, "+", digits));
             }
         }
     }
-    let json = |ascii, slash, html| escaped(text, |c, out| json_char(c, Json { ascii, slash, html }, out));
+    let json = |text: &[u8], ascii, slash, html| {
+        escaped(text, "\"\\/<>&", |c, out| json_char(c, Json { ascii, slash, html }, out))
+    };
     for (ascii, slash, html) in
         [(false, true, false), (true, false, false), (true, true, false), (false, false, true)]
     {
-        add(json(ascii, slash, html));
+        json(text, ascii, slash, html).into_iter().for_each(&mut *add);
     }
-    let shortest = json(false, false, false);
-    add(escaped(&shortest, |c, out| json_char(c, Json::default(), out)));
-    add(shortest);
-    add(escaped(text, |c, out| replace_char(c, &[('\'', r"'\''")], out)));
-    add(escaped(text, |c, out| replace_char(c, &[('\'', r#"'"'"'"#)], out)));
+    if let Some(shortest) = json(text, false, false, false) {
+        json(&shortest, false, false, false).into_iter().for_each(&mut *add);
+        add(shortest);
+    }
+    for quote in [r"'\''", r#"'"'"'"#, "''"] {
+        escaped(text, "'", |c, out| replace_char(c, &[('\'', quote)], out)).into_iter().for_each(&mut *add);
+    }
     add(dash(text));
-    add(escaped(text, |c, out| replace_char(c, &[('\'', "''")], out)));
     for special in BACKSLASHED {
-        add(escaped(text, |c, out| backslash(c, |c| special.contains(c), out)));
+        escaped(text, special, |c, out| backslash(c, special, out)).into_iter().for_each(&mut *add);
     }
-    add(escaped(text, |c, out| backslash(c, |_| true, out)));
+    add(backslash_all(text));
     for literal in LITERALS {
-        add(escaped(text, |c, out| literal.char(c, out)));
+        escaped(text, literal.quoted, |c, out| literal.char(c, out)).into_iter().for_each(&mut *add);
     }
     for entities in ENTITIES {
-        add(escaped(text, |c, out| replace_char(c, entities, out)));
-        add(escaped(text, |c, out| match c {
+        escaped(text, "&<>\"'", |c, out| replace_char(c, entities, out)).into_iter().for_each(&mut *add);
+        let ascii = |c, out: &mut Growing| match c {
             Char::Text(c) if !c.is_ascii() => out.format(format_args!("&#{};", u32::from(c))),
             c => replace_char(c, entities, out),
-        }));
+        };
+        escaped(text, "&<>\"'", ascii).into_iter().for_each(&mut *add);
     }
 }
 
@@ -236,7 +243,15 @@ const BACKSLASHED: &[&str] = &[
 const ENTITIES: &[&[(char, &str)]] = &[
     &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;")],
     // Attributes of Python's `ElementTree`.
-    &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&quot;"), ('\n', "&#10;"), ('\r', "&#13;"), ('\t', "&#9;")],
+    &[
+        ('&', "&amp;"),
+        ('<', "&lt;"),
+        ('>', "&gt;"),
+        ('"', "&quot;"),
+        ('\n', "&#10;"),
+        ('\r', "&#13;"),
+        ('\t', "&#9;"),
+    ],
     &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&quot;"), ('\'', "&apos;")],
     &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&quot;"), ('\'', "&#39;")],
     // PHP.
@@ -322,7 +337,7 @@ enum Code {
 }
 
 impl Literal {
-    fn char(&self, c: Char<'_>, out: &mut Growing) {
+    fn char(&self, c: Char, out: &mut Growing) {
         let code = match c {
             Char::Text(c) if self.quoted.contains(c) => return out.format(format_args!("\\{c}")),
             Char::Text(c) if c.is_ascii_control() => {
@@ -367,7 +382,7 @@ struct Json {
     html: bool,
 }
 
-fn json_char(c: Char<'_>, json: Json, out: &mut Growing) {
+fn json_char(c: Char, json: Json, out: &mut Growing) {
     let Char::Text(text) = c else { return out.char(c) };
     match text {
         '"' | '\\' => out.format(format_args!("\\{text}")),
@@ -391,7 +406,8 @@ fn json_char(c: Char<'_>, json: Json, out: &mut Growing) {
 fn percent(text: &[u8], kept: &str, space: &str, digits: &[u8; 16]) -> Zeroizing<Vec<u8>> {
     let mut out = Growing::with_capacity(text.len() * 3);
     // With nothing kept, letters and digits are encoded too.
-    let kept = |byte: u8| !kept.is_empty() && (byte.is_ascii_alphanumeric() || kept.as_bytes().contains(&byte));
+    let kept =
+        |byte: u8| !kept.is_empty() && (byte.is_ascii_alphanumeric() || kept.as_bytes().contains(&byte));
     for &byte in text {
         match byte {
             b' ' => out.push(space.as_bytes()),
@@ -424,16 +440,29 @@ fn dash(text: &[u8]) -> Zeroizing<Vec<u8>> {
     out.0
 }
 
-fn backslash(c: Char<'_>, special: impl Fn(char) -> bool, out: &mut Growing) {
+fn backslash(c: Char, special: &str, out: &mut Growing) {
     if let Char::Text(c) = c
-        && special(c)
+        && special.contains(c)
     {
         out.push(b"\\");
     }
     out.char(c);
 }
 
-fn replace_char(c: Char<'_>, table: &[(char, &str)], out: &mut Growing) {
+/// As bash's `set -x` prints what a text is compared with: `[[ x == "$SECRET" ]]`.
+fn backslash_all(text: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut out = Growing::with_capacity(text.len() * 2);
+    for chunk in text.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            out.push(b"\\");
+            out.char(Char::Text(c));
+        }
+        out.push(chunk.invalid());
+    }
+    out.0
+}
+
+fn replace_char(c: Char, table: &[(char, &str)], out: &mut Growing) {
     match table.iter().find(|(from, _)| c == Char::Text(*from)) {
         Some((_, to)) => out.push(to.as_bytes()),
         None => out.char(c),
@@ -464,28 +493,46 @@ pub(super) fn is_terminator(byte: u8) -> bool {
 
 /// What a text of any bytes consists of.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Char<'t> {
+enum Char {
     Text(char),
     /// What is no UTF-8.
-    Byte(&'t u8),
+    Byte(u8),
 }
 
-impl Char<'_> {
+impl Char {
     fn each_byte(self, mut take: impl FnMut(u8)) {
         match self {
             Self::Text(c) => c.encode_utf8(&mut [0; 4]).bytes().for_each(take),
-            Self::Byte(byte) => take(*byte),
+            Self::Byte(byte) => take(byte),
         }
     }
 }
 
-fn escaped(text: &[u8], mut rule: impl FnMut(Char<'_>, &mut Growing)) -> Zeroizing<Vec<u8>> {
+/// `text` with `rule` applied to control characters, what is not ASCII, and what is `special`; nothing if there is
+/// none of these.
+fn escaped(text: &[u8], special: &str, rule: impl Fn(Char, &mut Growing)) -> Option<Zeroizing<Vec<u8>>> {
+    // One bit for each ASCII character.
+    let special = special.bytes().fold(1 << 0x7f | 0xffff_ffff, |bits: u128, byte| bits | 1 << byte);
+    let is_special = |byte: &u8| !byte.is_ascii() || special >> byte & 1 != 0;
+    if !text.iter().any(is_special) {
+        return None;
+    }
     let mut out = Growing::with_capacity(text.len() * 2);
     for chunk in text.utf8_chunks() {
-        chunk.valid().chars().for_each(|c| rule(Char::Text(c), &mut out));
-        chunk.invalid().iter().for_each(|b| rule(Char::Byte(b), &mut out));
+        let mut rest = chunk.valid();
+        while let Some(at) = rest.bytes().position(|byte| is_special(&byte)) {
+            let (plain, from) = rest.split_at(at);
+            out.push(plain.as_bytes());
+            let mut chars = from.chars();
+            if let Some(c) = chars.next() {
+                rule(Char::Text(c), &mut out);
+            }
+            rest = chars.as_str();
+        }
+        out.push(rest.as_bytes());
+        chunk.invalid().iter().for_each(|byte| rule(Char::Byte(*byte), &mut out));
     }
-    out.0
+    Some(out.0)
 }
 
 /// Bytes that are overwritten also where they move because they got too many.
@@ -509,10 +556,10 @@ impl Growing {
         self.push(&[digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]);
     }
 
-    fn char(&mut self, c: Char<'_>) {
+    fn char(&mut self, c: Char) {
         match c {
             Char::Text(c) => self.push(c.encode_utf8(&mut [0; 4]).as_bytes()),
-            Char::Byte(byte) => self.push(&[*byte]),
+            Char::Byte(byte) => self.push(&[byte]),
         }
     }
 

@@ -20,7 +20,7 @@ use super::forms::{Form, SHORTEST, is_terminator};
 
 /// Where a line ends after fewer characters of a form than this, the form is masked from the next line on. Otherwise
 /// the end of every line that could be the first character of a base64 form would be kept back, and so nearly every
-/// line of a text would be shown only with the next.
+/// line of a text would be shown only with the next. Forms shorter than [`SHORTEST_LONG`] would show too much.
 const KEPT_TOGETHER: usize = 4;
 /// From this many bytes on a form is found by grams of four bytes, and [`KEPT_TOGETHER`] holds.
 const SHORTEST_LONG: usize = 8;
@@ -74,6 +74,7 @@ enum Gap {
 }
 
 enum Progress {
+    /// The whole form was found.
     Whole(Cursor),
     /// The text ended first.
     Partial(Cursor),
@@ -85,6 +86,7 @@ enum Progress {
 pub(super) struct Findings {
     /// In no order, and some more than once.
     pub(super) matches: Vec<Match>,
+    /// What may go on after the text.
     pub(super) partial: Option<Partial>,
 }
 
@@ -151,7 +153,7 @@ impl Search {
         let entries: Vec<Entry> =
             forms.into_iter().map(|(secret, form)| Entry { kind: kind(&form), form, secret }).collect();
         let (short, long): (Vec<_>, Vec<_>) =
-            entries.iter().map(View::new).partition(|view| view.len < SHORTEST_LONG);
+            entries.iter().map(View::new).partition(|view| view.places.len() < SHORTEST_LONG);
         // Between any two bytes, a form that may be wrapped has at most one line break, of at most two bytes.
         let length = |entry: &Entry| entry.form.bytes.len() * if entry.form.wrapped { 3 } else { 1 };
         Self {
@@ -223,7 +225,14 @@ impl Search {
     }
 
     /// Compares each of `forms`, of which `found` bytes stand at `first`.
-    fn compare_each(&self, forms: &[usize], text: &[u8], first: usize, found: usize, findings: &mut Findings) {
+    fn compare_each(
+        &self,
+        forms: &[usize],
+        text: &[u8],
+        first: usize,
+        found: usize,
+        findings: &mut Findings,
+    ) {
         let rest = &text[first + found..];
         for &form in forms {
             let cursor = Cursor { form, found, read: found, shown: 0, gap: Gap::None };
@@ -259,7 +268,7 @@ impl Search {
         let begins = |form: usize, first: usize| {
             let cursor = Cursor { form, found: 0, read: 0, shown: 0, gap: Gap::None };
             let progress = self.go_on(cursor, &text[first..]);
-            matches!(progress, Progress::Partial(cursor) if cursor.found > 0 && first + cursor.shown == partial.start)
+            matches!(progress, Progress::Partial(cursor) if first + cursor.shown == partial.start)
         };
         (0..self.entries.len())
             .find(|form| (partial.first..=partial.start).any(|first| begins(*form, first)))
@@ -364,29 +373,30 @@ impl Tree {
 
 /// How many bytes `a` and `b` have in common at their beginnings.
 fn shared_by(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+    const BLOCK: usize = 32;
+    let blocks = a.chunks_exact(BLOCK).zip(b.chunks_exact(BLOCK)).take_while(|(a, b)| a == b).count();
+    let same = blocks * BLOCK;
+    same + a[same..].iter().zip(&b[same..]).take_while(|(a, b)| a == b).count()
 }
 
 /// The beginning of a form without line breaks.
 struct View<'f> {
     entry: &'f Entry,
-    len: usize,
-    /// Where its first bytes are in the form.
+    /// Where its bytes are in the form; all of them, or as many as are looked at.
     places: Vec<usize>,
 }
 
 impl<'f> View<'f> {
     fn new(entry: &'f Entry) -> Self {
-        let mut view = Self { entry, len: 0, places: Vec::new() };
+        let mut places = Vec::new();
         let mut at = 0;
-        while let Some(place) = skip_breaks(&entry.form.bytes, at) {
-            view.len += 1;
-            if view.places.len() < LONGEST_STRIDE + GRAM {
-                view.places.push(place);
-            }
+        while let Some(place) = skip_breaks(&entry.form.bytes, at)
+            && places.len() < LONGEST_STRIDE + GRAM
+        {
+            places.push(place);
             at = place + 1;
         }
-        view
+        Self { entry, places }
     }
 }
 
@@ -453,7 +463,7 @@ struct Grams<const Q: usize> {
 
 impl<const Q: usize> Grams<Q> {
     fn new(views: &[View<'_>]) -> Option<Self> {
-        let shortest = views.iter().map(|view| view.len).min()?;
+        let shortest = views.iter().map(|view| view.places.len()).min()?;
         let stride = (shortest - Q + 1).min(LONGEST_STRIDE);
         let mut grams = Zeroizing::new(Vec::with_capacity(views.len() * stride));
         for view in views {
@@ -493,7 +503,8 @@ impl<const Q: usize> Grams<Q> {
         let mut line = 0;
         for end in memchr_iter(b'\n', text).chain(iter::once(text.len())) {
             let content = &text[line..end];
-            let content = if end < text.len() { content.strip_suffix(b"\r").unwrap_or(content) } else { content };
+            let content =
+                if end < text.len() { content.strip_suffix(b"\r").unwrap_or(content) } else { content };
             self.scan_line(text, line..line + content.len(), hit);
             line = end + 1;
         }
@@ -507,8 +518,10 @@ impl<const Q: usize> Grams<Q> {
         let mut rest = line.start;
         if line.len() >= Q {
             let last = line.end - Q;
-            for at in (line.start..last).step_by(self.stride) {
+            let mut at = line.start;
+            while at < last {
                 self.look(text, at, hit);
+                at += self.stride;
             }
             self.look(text, last, hit);
             if self.stride >= Q {
@@ -523,12 +536,14 @@ impl<const Q: usize> Grams<Q> {
 
     #[inline]
     fn look(&self, text: &[u8], at: usize, hit: &mut impl FnMut(usize, &Gram)) {
-        // Four bytes are read faster than three.
-        let gram = match text[at..].first_chunk() {
-            Some(bytes) => u32::from_le_bytes(*bytes),
-            None => text[at..at + Q].iter().rfold(0, |gram, byte| gram << 8 | u32::from(*byte)),
-        };
-        self.look_up(u64::from(gram) & Self::MASK, text, at, hit);
+        self.look_up(Self::gram(text, at), text, at, hit);
+    }
+
+    #[inline]
+    fn gram(text: &[u8], at: usize) -> u64 {
+        let mut bytes = [0; GRAM];
+        bytes[..Q].copy_from_slice(&text[at..at + Q]);
+        u64::from_le_bytes(bytes)
     }
 
     /// Looks at the gram of the view at `at`, where line breaks may stand within it.
@@ -550,13 +565,19 @@ impl<const Q: usize> Grams<Q> {
     }
 
     #[inline]
-    fn look_up(&self, gram: u64, text: &[u8], at: usize, hit: &mut impl FnMut(usize, &Gram)) {
+    fn may_have(&self, gram: u64) -> bool {
         let hash = Self::hash(gram, self.shift);
-        if self.bitmap[hash / 64] & 1 << (hash % 64) != 0 {
+        self.bitmap[hash / 64] & 1 << (hash % 64) != 0
+    }
+
+    #[inline]
+    fn look_up(&self, gram: u64, text: &[u8], at: usize, hit: &mut impl FnMut(usize, &Gram)) {
+        if self.may_have(gram) {
             self.meet(gram, text, at, hit);
         }
     }
 
+    /// Calls `hit` for each known gram that this may be. Rarely called, and not to be part of the loop that calls it.
     #[inline(never)]
     fn meet(&self, gram: u64, text: &[u8], at: usize, hit: &mut impl FnMut(usize, &Gram)) {
         // Where the text goes on without the end of a line, more is compared at once.

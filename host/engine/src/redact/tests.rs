@@ -1,6 +1,7 @@
-//! What is found, in the forms in which tools print it, and wherever a stream is cut.
+//! What is masked, and when it is given out, wherever a stream is cut.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -15,13 +16,228 @@ fn redactor(values: &[(&str, &[u8])]) -> Redactor {
     redactor
 }
 
-fn streamed(stream: &mut Stream, pieces: &[&[u8]]) -> Vec<u8> {
+/// What is given out after each of `pieces`, and at the end.
+fn streamed<'p>(redactor: &Redactor, pieces: impl IntoIterator<Item = &'p str>) -> Vec<String> {
+    let mut stream = redactor.stream();
+    let mut outs: Vec<String> = pieces.into_iter().map(|piece| push(&mut stream, piece)).collect();
     let mut out = Vec::new();
-    for piece in pieces {
-        stream.push(piece, &mut |bytes| out.extend_from_slice(bytes));
-    }
     stream.end(&mut |bytes| out.extend_from_slice(bytes));
-    out
+    outs.push(String::from_utf8(out).unwrap());
+    outs
+}
+
+fn push(stream: &mut Stream, piece: &str) -> String {
+    let mut out = Vec::new();
+    stream.push(piece.as_bytes(), &mut |bytes| out.extend_from_slice(bytes));
+    String::from_utf8(out).unwrap()
+}
+
+const TOKEN: &str = "ghp_16C7e42F292c6912E7710c838347Ae178B4a";
+
+/// `bytes` so many at once.
+fn pieces(text: &str, length: usize) -> Vec<&str> {
+    text.as_bytes().chunks(length).map(|piece| str::from_utf8(piece).unwrap()).collect()
+}
+
+#[test]
+fn without_secrets_the_same_bytes_are_handed_on() {
+    let redactor = Redactor::default();
+    let text = "no secret\n";
+    let mut handed = Vec::new();
+    redactor.stream().push(text.as_bytes(), &mut |bytes| handed.push((bytes.as_ptr(), bytes.len())));
+    assert_eq!(handed, [(text.as_ptr(), text.len())]);
+    assert!(matches!(redactor.text(text), Cow::Borrowed(_)));
+    assert_eq!(redactor.scanner().push(text.as_bytes()), None);
+}
+
+#[test]
+fn text_without_a_secret_is_not_copied() {
+    let redactor = redactor(&[("TOKEN", TOKEN.as_bytes())]);
+    let text = "no secret\n";
+    let mut handed = Vec::new();
+    redactor.stream().push(text.as_bytes(), &mut |bytes| handed.push((bytes.as_ptr(), bytes.len())));
+    assert_eq!(handed, [(text.as_ptr(), text.len())]);
+    assert!(matches!(redactor.text(text), Cow::Borrowed(_)));
+    assert!(matches!(redactor.bytes(text.as_bytes()), Cow::Borrowed(_)));
+}
+
+#[test]
+fn a_value_is_found_across_reads() {
+    let redactor = redactor(&[("TOKEN", TOKEN.as_bytes())]);
+    let text = format!("export TOKEN={TOKEN}; true\n");
+    for length in 1..text.len() {
+        let out = streamed(&redactor, pieces(&text, length)).concat();
+        assert_eq!(out, "export TOKEN=[REDACTED:SECRET_TOKEN]; true\n", "by {length}");
+    }
+    assert_eq!(
+        streamed(&redactor, ["a ghp_16C7e42F", "292c6912E7710c8", "38347Ae178B4a b"]),
+        ["a ", "", "[REDACTED:SECRET_TOKEN] b", ""]
+    );
+}
+
+#[test]
+fn wrapped_base64_is_found_across_reads() {
+    let redactor = redactor(&[("TOKEN", TOKEN.as_bytes())]);
+    // `(head -c 50 /dev/zero; printf %s "$TOKEN"; head -c 10 /dev/zero) | base64`
+    let text = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABnaHBfMTZD\n\
+                N2U0MkYyOTJjNjkxMkU3NzEwYzgzODM0N0FlMTc4QjRhAAAAAAAAAAAAAA==\n";
+    for length in 1..text.len() {
+        let out = streamed(&redactor, pieces(text, length)).concat();
+        let zeros = "A".repeat(66);
+        assert_eq!(out, format!("{zeros}B[REDACTED:SECRET_TOKEN]AAAAAAAAAAAAAA==\n"), "by {length}");
+    }
+}
+
+#[test]
+fn lines_are_not_kept_back_for_what_their_last_characters_could_become() {
+    let redactor = redactor(&[("TOKEN", TOKEN.as_bytes())]);
+    // `Z2h` begins the base64 form, `676` the hex form.
+    for line in ["Z\n", "Z2h\n", "676\r\n", "done: 67\n"] {
+        assert_eq!(streamed(&redactor, [line]), [line, ""]);
+    }
+    // What follows is masked all the same.
+    assert_eq!(
+        streamed(&redactor, ["a Z2h\nw", "XzE2QzdlNDJGMjkyYzY5MTJFNzcxMGM4MzgzNDdBZTE3OEI0YQ==\n"]),
+        ["a Z2h\n", "[REDACTED:SECRET_TOKEN]\n", ""]
+    );
+    assert_eq!(streamed(&redactor, ["Z2hw\n", "Z2hw"]), ["", "Z2hw\n", "Z2hw"]);
+    // Also where it is whole before it is decided, since another form could begin with its end.
+    let redactor = self::redactor(&[("A", b"aaaa")]);
+    assert_eq!(streamed(&redactor, ["61\n", "616161", ""]), ["61\n", "", "", "[REDACTED:SECRET_A]"]);
+}
+
+#[test]
+fn values_that_overlap_or_touch_are_one_mask() {
+    let redactor = redactor(&[
+        ("SHORT", b"pass"),
+        ("LONG", b"my-passphrase"),
+        ("NEXT", b"phrase-two"),
+        ("AGAIN", b"pass"),
+    ]);
+    for (text, expected) in [
+        // A value that is a part of another does not show the rest of it.
+        ("my-passphrase", "[REDACTED:SECRET_LONG]"),
+        ("<pass>", "<[REDACTED:SECRET_SHORT]>"),
+        ("my-passphrase-two", "[REDACTED:SECRET_LONG]"),
+        ("passphrase-two", "[REDACTED:SECRET_SHORT]"),
+        ("passpass", "[REDACTED:SECRET_SHORT]"),
+        ("pass pass", "[REDACTED:SECRET_SHORT] [REDACTED:SECRET_SHORT]"),
+        ("my-pass", "my-[REDACTED:SECRET_SHORT]"),
+    ] {
+        assert_eq!(redactor.text(text), expected);
+        for length in 1..=text.len() {
+            assert_eq!(streamed(&redactor, pieces(text, length)).concat(), expected, "{text} by {length}");
+        }
+    }
+}
+
+#[test]
+fn a_value_registered_later_is_masked_in_what_is_kept() {
+    let redactor = redactor(&[("FIRST", b"abcdefgh-first")]);
+    let mut stream = redactor.stream();
+    assert_eq!(push(&mut stream, "abcdefgh"), "");
+    assert!(redactor.clone().register("SECOND", b"cdefgh-second"));
+    assert_eq!(push(&mut stream, "-s"), "ab");
+    assert_eq!(push(&mut stream, "econd."), "[REDACTED:SECRET_SECOND].");
+
+    // Of a value that began in what was shown, the rest is masked.
+    let redactor = self::redactor(&[("FIRST", b"abcdefgh")]);
+    let mut stream = redactor.stream();
+    assert_eq!(push(&mut stream, "YW\n"), "YW\n");
+    assert!(redactor.register("SECOND", b"YW\nJjZGU=?"));
+    assert_eq!(push(&mut stream, "JjZ"), "");
+    assert_eq!(push(&mut stream, "GU=?\n"), "[REDACTED:SECRET_SECOND]\n");
+
+    // Where there was no secret, nothing was kept.
+    let redactor = Redactor::default();
+    let mut stream = redactor.stream();
+    assert_eq!(push(&mut stream, "abcd"), "abcd");
+    assert!(redactor.register("FIRST", b"abcdefgh"));
+    assert_eq!(push(&mut stream, "efgh abcdefgh"), "efgh [REDACTED:SECRET_FIRST]");
+}
+
+#[test]
+fn the_beginning_of_a_value_at_the_end_is_masked_from_eight_bytes() {
+    let redactor = redactor(&[("URL", b"https://user:pw@host"), ("OTHER", b"https://user:pw@other")]);
+    assert_eq!(streamed(&redactor, ["a https:/"]), ["a ", "https:/"]);
+    assert_eq!(streamed(&redactor, ["a https://"]), ["a ", "[REDACTED:SECRET_URL]"]);
+    assert_eq!(streamed(&redactor, ["a https://user:pw@o"]), ["a ", "[REDACTED:SECRET_OTHER]"]);
+    assert_eq!(streamed(&redactor, ["a https://user:pw@host"]), ["a [REDACTED:SECRET_URL]", ""]);
+    // The end of the line stays, and so does a text that is whole.
+    assert_eq!(streamed(&redactor, ["aHR0cHM6Ly91c2Vy\n"]), ["", "[REDACTED:SECRET_URL]\n"]);
+    assert_eq!(redactor.text("see https://"), "see https://");
+}
+
+#[test]
+fn masks_are_not_masked() {
+    let redactor = redactor(&[("A", b"REDACTED"), ("B", b"SECRET_"), ("C", b"[REDACTED:SECRET_C]")]);
+    assert_eq!(redactor.text("REDACTED SECRET_ x"), "[REDACTED:SECRET_A] [REDACTED:SECRET_B] x");
+    assert_eq!(redactor.text("[REDACTED:SECRET_C]"), "[REDACTED:SECRET_C]");
+}
+
+#[test]
+fn no_value_appears_beside_a_mask() {
+    let redactor = redactor(&[("A", b"12345678"), ("B", b"pass["), ("C", b"]word"), ("D", b"]rest[RED")]);
+    for (text, expected) in [
+        ("pass12345678", "[REDACTED:SECRET_B]"),
+        ("12345678word", "[REDACTED:SECRET_A]"),
+        ("12345678rest 12345678", "[REDACTED:SECRET_A] [REDACTED:SECRET_A]"),
+    ] {
+        assert_eq!(redactor.text(text), expected);
+    }
+}
+
+#[test]
+fn line_terminators_beside_a_mask_stay() {
+    let redactor = redactor(&[("A", b"one two\nthree\n"), ("B", b"\r\nfour four\r\n")]);
+    assert_eq!(redactor.text("one two\nthree\n\n"), "[REDACTED:SECRET_A]\n\n");
+    assert_eq!(
+        redactor.text("one two\r\nthree\r\nfour four\r\n\r\n"),
+        "[REDACTED:SECRET_A]\r\n[REDACTED:SECRET_B]\r\n\r\n"
+    );
+}
+
+#[test]
+fn long_values() {
+    // As long as a large key file, and as one of which not all forms are made.
+    for (length, reads) in
+        [(8 * 1024, &[1, 7, 1000, 4096, 9000, 64 * 1024][..]), (256 * 1024, &[1000, 64 * 1024])]
+    {
+        let mut value = String::new();
+        for n in 0..length / 8 {
+            write!(value, "{:08x}", (n as u32).wrapping_mul(0x9e37_79b1)).unwrap();
+        }
+        let redactor = redactor(&[("LONG", value.as_bytes())]);
+        // Its beginning is kept until something else follows.
+        let beginning = &value[..length - 1];
+        let text = format!("a {value} {beginning}.");
+        for read in reads {
+            let out = streamed(&redactor, pieces(&text, *read)).concat();
+            assert!(out == format!("a [REDACTED:SECRET_LONG] {beginning}."), "{length} by {read}");
+        }
+    }
+}
+
+#[test]
+fn a_file_is_scanned_across_its_pieces() {
+    let redactor =
+        redactor(&[("A", b"first-value"), ("B", b"second-value"), ("C", b"second-value and more")]);
+    let mut scanner = redactor.scanner();
+    let found: Vec<Option<String>> = ["x fir", "st-val", "ue second-value", " and then", " first-value"]
+        .iter()
+        .map(|piece| scanner.push(piece.as_bytes()).map(|name| name.to_string()))
+        .collect();
+    let found: Vec<Option<&str>> = found.iter().map(Option::as_deref).collect();
+    assert_eq!(found, [None, None, Some("A"), Some("B"), Some("A")]);
+}
+
+#[test]
+fn values_are_not_in_debug_output() {
+    let redactor = redactor(&[("TOKEN", TOKEN.as_bytes())]);
+    let mut stream = redactor.stream();
+    push(&mut stream, "ghp_16C7e42F");
+    let debug = format!("{redactor:?} {stream:?} {:?}", redactor.scanner());
+    assert!(!debug.contains("ghp_") && !debug.contains("103"), "{debug}");
 }
 
 /// Masks by looking at every place for every form.
@@ -198,5 +414,34 @@ proptest! {
         prop_assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
         let expected = oracle.masked(&text, true, false);
         prop_assert_eq!(redactor.bytes(&text).escape_ascii().to_string(), expected.escape_ascii().to_string());
+    }
+
+    #[test]
+    fn what_is_given_out_has_no_form(
+        values in prop::collection::vec(value(), 1..4),
+        pieces in prop::collection::vec(piece(), 0..8),
+    ) {
+        let names = ["A", "B", "a]b"];
+        let named: Vec<(&str, &[u8])> = names.into_iter().zip(values.iter().map(Vec::as_slice)).collect();
+        let redactor = redactor(&named);
+        let oracle = Oracle::new(&redactor);
+        let text = text(&oracle, &pieces);
+        let (mut out, mut is_mask) = (Vec::new(), Vec::new());
+        let mut take = |bytes: &[u8]| {
+            out.extend_from_slice(bytes);
+            let mask = oracle.masks.iter().any(|mask| mask.as_bytes() == bytes);
+            is_mask.resize(out.len(), mask);
+        };
+        let mut stream = redactor.stream();
+        stream.push(&text, &mut take);
+        stream.end(&mut take);
+        for first in 0..out.len() {
+            for form in &oracle.forms {
+                if let Seen::Whole(_, end) = Oracle::look(form, &out, first) {
+                    let shown = (first..end).filter(|at| !is_mask[*at] && !b"\r\n".contains(&out[*at])).count();
+                    prop_assert!(shown < 4, "{} in {}", form.0.escape_ascii(), out.escape_ascii());
+                }
+            }
+        }
     }
 }
