@@ -11,6 +11,31 @@ impl Job<'_> {
         self.0.id()
     }
 
+    /// Its name in the workflow: that of all jobs of a matrix.
+    pub fn name(&self) -> String {
+        self.0.name()
+    }
+
+    /// The run that it belongs to.
+    pub fn run_id(&self) -> String {
+        self.0.run_id()
+    }
+
+    /// The pipeline that it belongs to.
+    pub fn pipeline_id(&self) -> String {
+        self.0.pipeline_id()
+    }
+
+    /// The commit that its workspace was made from, where there is one.
+    pub fn head_sha(&self) -> Option<String> {
+        self.0.head_sha()
+    }
+
+    /// What the workflow says under the wrapper's keyword, with defaults and templates applied: JSON.
+    pub fn keyword(&self) -> String {
+        self.0.keyword()
+    }
+
     /// The stage that it belongs to.
     pub fn stage(&self) -> String {
         self.0.stage()

@@ -44,6 +44,7 @@
 //!
 //! - [`Provider`] is what a provider implements; only `run_step` has no default.
 //! - [`Job`] and [`Step`] say what is to be done, [`Command`] does it.
+//! - [`Wrapper`] is what works around providers, with a [`store`] and a [`section`] of its own.
 //! - [`SecretResolver`] is what a resolver of secrets implements; only `resolve` has no default. It has [`config`],
 //!   [`credentials`], [`env`], [`files`] and [`http`] to work with, as far as its manifest asks for them.
 //! - [`Error`] takes any error of the standard library through `?`; [`Error::new`] adds a kind and a stable code.
@@ -63,7 +64,10 @@ mod message;
 mod process;
 mod provider;
 mod resolver;
+pub mod section;
 pub mod state;
+pub mod store;
+mod wrapper;
 
 pub use error::{Error, ErrorKind, Result};
 pub use job::{Job, OutputSink, Step};
@@ -71,6 +75,7 @@ pub use message::{Level, Message, Value};
 pub use process::{Child, Command, Exit};
 pub use provider::{CleanupReason, Provider};
 pub use resolver::{Item, SecretResolver, VaultAdmin};
+pub use wrapper::{Outcome, Wrapper};
 
 /// Whether the run is to end. A plugin that goes on regardless is stopped 12 seconds later.
 pub fn cancelled() -> bool {
@@ -100,6 +105,24 @@ pub mod bindings {
                 "loom:host/job@0.1.0": crate::bindings::loom::host::job,
                 "loom:exec/process@0.1.0": crate::bindings::loom::exec::process,
                 "loom:workspace/workspace@0.1.0": crate::bindings::loom::workspace::workspace,
+            },
+        });
+    }
+
+    pub mod wrapper {
+        wit_bindgen::generate!({
+            path: "../wit",
+            world: "wrapper-plugin",
+            default_bindings_module: "loom_sdk::bindings::wrapper",
+            pub_export_macro: true,
+            with: {
+                "loom:host/types@0.1.0": crate::bindings::loom::host::types,
+                "loom:host/log@0.1.0": crate::bindings::loom::host::log,
+                "loom:host/events@0.1.0": crate::bindings::loom::host::events,
+                "loom:host/section@0.1.0": crate::bindings::loom::host::section,
+                "loom:host/context@0.1.0": crate::bindings::loom::host::context,
+                "loom:host/job@0.1.0": crate::bindings::loom::host::job,
+                "loom:workspace/store@0.1.0": crate::bindings::loom::workspace::store,
             },
         });
     }
@@ -145,4 +168,5 @@ pub mod __private {
     pub use crate::resolver::{
         ExportedResolver, ResolverInstance, VaultInstance, registered_resolver, registered_vault,
     };
+    pub use crate::wrapper::{ExportedWrapper, WrapperInstance, registered_wrapper};
 }

@@ -91,7 +91,7 @@ macro_rules! export_secret_resolver {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Component = $crate::__private::ExportedResolver<$resolver>;
-            $crate::bindings::resolver::export!(Component with_types_in $crate::bindings::resolver);
+    $crate::bindings::resolver::export!(Component with_types_in $crate::bindings::resolver);
         };
     };
 }
@@ -106,7 +106,7 @@ macro_rules! export_vault {
         #[cfg(target_arch = "wasm32")]
         const _: () = {
             type Component = $crate::__private::ExportedResolver<$resolver>;
-            $crate::bindings::vault::export!(Component with_types_in $crate::bindings::vault);
+    $crate::bindings::vault::export!(Component with_types_in $crate::bindings::vault);
         };
     };
 }
@@ -137,10 +137,7 @@ impl<R: ResolverInstance> exports::Guest for ExportedResolver<R> {
 
     fn resolve(references: Vec<String>) -> Vec<Result<Vec<u8>, types::Error>> {
         R::with(|resolver| {
-            references
-                .iter()
-                .map(|reference| resolver.resolve(reference).map_err(Error::into_host))
-                .collect()
+            references.iter().map(|reference| resolver.resolve(reference).map_err(Error::into_host)).collect()
         })
     }
 }

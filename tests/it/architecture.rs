@@ -6,17 +6,19 @@ use std::path::Path;
 use crate::top;
 
 /// Who may depend on whom, among the workspace's own crates. Adding an arrow is a decision: change this table with it.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("loom-contract", &[]),
     ("loom-workflow", &["loom-contract"]),
     ("loom-workspace", &["loom-contract"]),
     ("loom-record", &["loom-contract"]),
-    ("loom-engine", &["loom-contract", "loom-workflow"]),
+    ("loom-engine", &["loom-contract", "loom-tree", "loom-workflow"]),
+    ("loom-tree", &[]),
     ("loom-cache", &[]),
-    ("loom-plugin-host", &["loom-cache", "loom-contract", "loom-engine"]),
+    ("loom-plugin-host", &["loom-cache", "loom-contract", "loom-engine", "loom-workspace"]),
     (
         "loom-cli",
         &[
+            "loom-cache",
             "loom-contract",
             "loom-engine",
             "loom-plugin-bundle",

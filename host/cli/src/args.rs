@@ -42,6 +42,9 @@ pub(crate) enum Command {
     /// Manage what secrets are read from
     #[command(subcommand)]
     Secrets(Secrets),
+    /// Look at and tend what jobs keep for later runs
+    #[command(subcommand)]
+    Cache(Cache),
     /// Print the JSON Schema of a format that Loom reads or writes
     Schema {
         /// The format
@@ -85,6 +88,9 @@ pub(crate) struct Run {
     /// Start no further job once one has failed
     #[arg(long)]
     pub(crate) fail_fast: bool,
+    /// Run twice, without caches and with them, and compare: keys that change the result go into quarantine
+    #[arg(long, conflicts_with_all = ["rerun_failed", "dry_run"])]
+    pub(crate) cache_diff: bool,
     /// Print what would run, and run nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -119,6 +125,47 @@ pub(crate) enum Config {
         #[arg(long)]
         user: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cache {
+    /// List the repository's entries, by cache, the newest first
+    List,
+    /// List the files of an entry
+    Show(Entry),
+    /// Say what became of a job's caches in its last run, and why
+    Why {
+        /// The job
+        job: String,
+    },
+    /// Read everything that is stored, and set aside what is damaged
+    Verify,
+    /// Remove what was used longest ago, until the cache is small enough, and what no entry needs
+    Gc {
+        /// Bytes that may stay [default: runtime.cacheMaxBytes]
+        #[arg(long, value_name = "N")]
+        max_bytes: Option<u64>,
+    },
+    /// Look at and lift quarantines
+    #[command(subcommand)]
+    Quarantine(Quarantine),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Quarantine {
+    /// List the keys in quarantine, with the reasons
+    List,
+    /// Let a key be used again
+    Lift(Entry),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Entry {
+    /// Its key, or the beginning of its key
+    pub(crate) key: String,
+    /// Its cache, where several have the key
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cache: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

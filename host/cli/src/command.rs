@@ -1,5 +1,6 @@
 //! The commands.
 
+mod cache;
 mod check;
 mod compile;
 mod config;
@@ -10,7 +11,7 @@ mod secrets;
 mod source;
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::exit;
@@ -35,6 +36,7 @@ pub(crate) fn run(args: Args) -> i32 {
         Command::Check(args) => check::check(&args, terminal),
         Command::Compile(args) => compile::compile(&args, terminal),
         Command::Config(args) => config::config(&args, terminal),
+        Command::Cache(args) => cache::cache(&args, terminal),
         Command::Secrets(args) => secrets::secrets(&args, terminal),
         Command::Schema { format } => schema::schema(format),
         Command::Init => init::init(terminal),
@@ -65,6 +67,19 @@ fn current_dir() -> Result<PathBuf, ErrorInfo> {
         let message = format!("cannot find the current folder: {error}");
         ErrorInfo::new(code::WORKFLOW_UNREADABLE, message)
     })
+}
+
+/// The folder for the caches of the repository at `repo_root`.
+fn cache_store(cache_dir: &Path, repo_root: &Path) -> PathBuf {
+    loom_workspace::repo_cache_dir(&cache_dir.join("cache"), repo_root)
+}
+
+fn cache_error(error: &loom_cache::Error) -> ErrorInfo {
+    let info = ErrorInfo::new(code::CACHE_FAILED, error.to_string());
+    match error.hint() {
+        Some(hint) => info.with_hint(hint),
+        None => info,
+    }
 }
 
 /// The root of the current folder's repository; the current folder itself where it is in none.

@@ -25,8 +25,7 @@ pub(crate) fn plugin_config(
     match scheme {
         "env" => given.referenced = places.map(str::to_owned).collect(),
         "keepass" => {
-            let aliases: BTreeSet<&str> =
-                places.filter_map(|place| Some(place.split_once('#')?.0)).collect();
+            let aliases: BTreeSet<&str> = places.filter_map(|place| Some(place.split_once('#')?.0)).collect();
             for alias in aliases {
                 give_vault(&mut given, alias, config);
             }

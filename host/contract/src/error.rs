@@ -64,6 +64,10 @@ pub mod code {
     pub const INTERNAL: &str = "INTERNAL";
     /// The run was cancelled by a signal to Loom.
     pub const CANCELLED: &str = "CANCELLED";
+    /// Artifacts could not be taken out of a workspace, or put into one.
+    pub const ARTIFACTS_FAILED: &str = "ARTIFACTS_FAILED";
+    /// The cache cannot be read or written.
+    pub const CACHE_FAILED: &str = "CACHE_FAILED";
     /// What holds a secret's value cannot be reached or opened.
     pub const SECRETS_PROVIDER_UNAVAILABLE: &str = "SECRETS_PROVIDER_UNAVAILABLE";
     /// A reference to a secret is malformed, or nothing resolves its scheme.

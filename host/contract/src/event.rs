@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -78,10 +79,21 @@ pub struct JobFinish {
     pub skip_reason: Option<SkipReason>,
     /// The plugins that served it.
     pub plugins: Vec<PluginRef>,
+    /// The files that were taken out of its workspace.
+    pub artifacts: Option<TakenArtifacts>,
     /// When it started; none for a job that never did.
     pub started_at: Option<Timestamp>,
     /// Milliseconds from its start to its end.
     pub duration_ms: u64,
+}
+
+/// What a job has left: files in the folder of its artifacts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenArtifacts {
+    /// The files, relative to that folder; sorted by their bytes, never none.
+    pub files: Arc<[PathBuf]>,
+    /// Their sizes, added up.
+    pub bytes: u64,
 }
 
 /// A plugin, by what it says of itself and by what it is.

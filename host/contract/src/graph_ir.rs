@@ -197,6 +197,14 @@ impl Cache {
             Self::List(entries) => entries,
         }
     }
+
+    /// The caches one by one, to be changed.
+    pub fn entries_mut(&mut self) -> &mut [CacheEntry] {
+        match self {
+            Self::One(entry) => std::slice::from_mut(entry),
+            Self::List(entries) => entries,
+        }
+    }
 }
 
 /// One cache.

@@ -131,6 +131,16 @@ impl JobLayout {
         format!("{}/user/execution/script/{step}/summary.json", self.root)
     }
 
+    /// The folder of the job's artifacts.
+    pub fn artifacts(&self) -> String {
+        format!("{}/artifacts", self.root)
+    }
+
+    /// All of the job's artifacts in one archive.
+    pub fn artifacts_archive(&self) -> String {
+        format!("{}/artifacts/artifacts.tar.gz", self.root)
+    }
+
     /// A section's events.
     pub fn section_events(&self, section: Section) -> String {
         format!("{}/system/{section}/events.jsonl", self.root)

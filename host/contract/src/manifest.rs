@@ -187,7 +187,7 @@ pub struct SectionEntry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Artifacts {
-    /// The files, relative to the run's log folder.
+    /// The files, relative to the run's log folder; the first [`Artifacts::LISTED`] of them.
     pub paths: Vec<String>,
     /// All of them in one archive.
     pub archive_path: String,
@@ -195,4 +195,9 @@ pub struct Artifacts {
     pub count: u64,
     /// Their sizes, added up.
     pub bytes: u64,
+}
+
+impl Artifacts {
+    /// Files that are listed at most: a manifest stays small.
+    pub const LISTED: usize = 1000;
 }

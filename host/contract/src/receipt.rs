@@ -79,11 +79,29 @@ pub struct JobReceipt {
     /// The plugins that served it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plugins: Vec<PluginRef>,
+    /// What it looked for in its caches, where it has any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caches: Vec<CacheReceipt>,
     /// When it started; absent for a job that never did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
     /// Milliseconds that it took.
     pub duration_ms: u64,
+}
+
+/// A cache of a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CacheReceipt {
+    /// Its name, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its key.
+    pub key: String,
+    /// Whether an entry was found.
+    pub hit: bool,
+    /// The key that the entry was saved under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matched_key: Option<String>,
 }
 
 /// The receipt of a check.

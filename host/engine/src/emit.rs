@@ -37,10 +37,7 @@ impl std::fmt::Debug for Emitter {
 }
 
 /// A new way of events, timed by `clock` and masked by `redactor`.
-pub(crate) fn channel(
-    clock: Clock,
-    redactor: Redactor,
-) -> (Emitter, mpsc::UnboundedReceiver<Envelope>) {
+pub(crate) fn channel(clock: Clock, redactor: Redactor) -> (Emitter, mpsc::UnboundedReceiver<Envelope>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (Emitter { sender, clock, budget: Arc::default(), redactor }, receiver)
 }

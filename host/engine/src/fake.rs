@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use loom_contract::event::{EventBody, Phase, Stream};
-use loom_contract::id::{JobId, StepIndex};
+use loom_contract::id::{JobId, RunIds, StepIndex};
 use tokio::sync::mpsc;
 
 use crate::cancel::{self, Canceller};
@@ -47,6 +47,9 @@ impl FakeJob {
             [(RUN_VARIABLE.into(), run_id.clone().into()), (JOB_VARIABLE.into(), id.as_str().into())];
         let context = JobContext {
             processes: JobProcesses::new(&run_id, id.as_str()),
+            name: id.to_string(),
+            ids: RunIds::from_stamp(7),
+            head_sha: None,
             id,
             stage: "test".to_owned(),
             image: None,

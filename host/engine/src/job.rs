@@ -1,14 +1,17 @@
 //! One job, from the preparation of its provider to its cleanup.
 
-use std::borrow::Cow;
+mod artifacts;
+mod caches;
+mod secrets;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use loom_contract::error::{ErrorInfo, code};
-use loom_contract::event::{EventBody, Finish, JobFinish, Level, Phase, Stream};
-use loom_contract::graph_ir::{RetryWhen, Secret};
-use loom_contract::id::StepIndex;
+use loom_contract::event::{EventBody, Finish, JobFinish, Level, Phase, PluginRef, Stream};
+use loom_contract::graph_ir::{Cache, RetryWhen};
+use loom_contract::id::{JobId, StepIndex};
 use loom_contract::phase::PhaseCode;
 use loom_contract::section::Section;
 use loom_contract::status::{SkipReason, Status};
@@ -21,17 +24,16 @@ use crate::emit::Emitter;
 use crate::environment;
 use crate::output::{OutputSink, Route};
 use crate::phase::PhaseGuard;
-use crate::port::{
-    CleanupReason, JobContext, JobProvider, Provider, SecretResolver, SecretValue, Step, StepEnd,
-};
+use crate::port::{CleanupReason, JobContext, JobProvider, Provider, Step, StepEnd, Wrapper};
 use crate::process::JobProcesses;
 use crate::run::RunContext;
-use crate::secrets::{self, Given};
 
 /// A job that is about to run.
 pub(crate) struct Job {
     pub(crate) run: Arc<RunContext>,
     pub(crate) plan: PlanJob,
+    /// The jobs whose artifacts it gets.
+    pub(crate) artifacts_from: Vec<JobId>,
     pub(crate) stage: String,
     pub(crate) workspace: PathBuf,
     pub(crate) provider: Arc<dyn Provider>,
@@ -96,10 +98,24 @@ impl Job {
         }
     }
 
-    /// The resolvers that its secrets need.
-    fn resolvers(&self) -> impl Iterator<Item = &Arc<dyn SecretResolver>> {
-        let schemes = secrets::by_scheme(&self.plan.secrets).into_keys();
-        schemes.filter_map(|scheme| self.run.resolvers.get(scheme))
+    /// Everything that serves it.
+    fn plugins(&self) -> Vec<PluginRef> {
+        let schemes = crate::secrets::by_scheme(&self.plan.secrets).into_keys();
+        let resolvers = schemes.filter_map(|scheme| self.run.resolvers.get(scheme)).map(|r| r.plugin());
+        let cache = self.cache().map(|(wrapper, _)| wrapper.plugin());
+        std::iter::once(self.provider.plugin()).chain(resolvers).chain(cache).collect()
+    }
+
+    /// What works around it, and its caches; where all are disabled it has none.
+    fn cache(&self) -> Option<(&Arc<dyn Wrapper>, Cache)> {
+        let mut cache = self.plan.cache.clone()?;
+        if cache.entries().iter().all(|entry| entry.disabled) {
+            return None;
+        }
+        if self.run.caches_off {
+            cache.entries_mut().iter_mut().for_each(|entry| entry.disabled = true);
+        }
+        Some((self.run.cache.as_ref()?, cache))
     }
 
     async fn attempt(&self) -> (Outcome, JobFinish) {
@@ -112,6 +128,9 @@ impl Job {
             emitter: &self.emitter,
             context: Arc::new(JobContext {
                 id: id.clone(),
+                name: self.plan.name.clone(),
+                ids: self.run.ids.clone(),
+                head_sha: self.run.head_sha.clone(),
                 stage: self.stage.clone(),
                 image: self.plan.image.clone(),
                 variables: environment.variables,
@@ -133,7 +152,8 @@ impl Job {
             exit_code: outcome.exit_code,
             error: outcome.error.clone(),
             skip_reason: None,
-            plugins: std::iter::once(self.provider.plugin()).chain(self.resolvers().map(|r| r.plugin())).collect(),
+            plugins: self.plugins(),
+            artifacts: self.run.taken(&self.plan.id),
             started_at: Some(started_at),
             duration_ms: self.emitter.clock().now().millis_since(started_at),
         };
@@ -145,9 +165,25 @@ impl Attempt<'_> {
     async fn run(&self, unset: &[String]) -> Outcome {
         let (provider, prepared) = self.prepare(unset).await;
         let route = Route::new(self.emitter.clone());
+        let mut wrapper = None;
+        let prepared = match prepared {
+            Ok(()) => self.restore_caches(&mut wrapper).await,
+            Err(error) => Err(error),
+        };
         let (mut provider, mut outcome) = match (provider, prepared) {
             (Some(mut provider), Ok(())) => {
                 let outcome = self.execute(provider.as_mut(), &route).await;
+                self.save_caches(wrapper, &outcome).await;
+                let outcome = match self.take_artifacts(&outcome).await {
+                    Ok(taken) => {
+                        self.job.run.keep(&self.context.id, taken);
+                        outcome
+                    }
+                    Err(error) if outcome.status == Status::Success => {
+                        Outcome::failed(RetryWhen::ProviderFailure, error)
+                    }
+                    Err(_) => outcome,
+                };
                 (Some(provider), outcome)
             }
             (provider, prepared) => {
@@ -180,7 +216,10 @@ impl Attempt<'_> {
             }
             match self.job.provider.open(Arc::clone(&self.context)).await {
                 Ok(mut provider) => {
-                    let result = provider.prepare().await;
+                    let result = match provider.prepare().await {
+                        Ok(()) => self.place_artifacts().await,
+                        failed => failed,
+                    };
                     (Some(provider), result)
                 }
                 Err(error) => (None, Err(error)),
@@ -216,110 +255,10 @@ impl Attempt<'_> {
         }
     }
 
-    /// Asks for the job's secrets, sees to it that they are masked, and gives them to the job.
-    async fn give_secrets(&self) -> Result<(), ErrorInfo> {
-        let (secrets, run) = (&self.job.plan.secrets, &self.job.run);
-        if secrets.is_empty() {
-            return Ok(());
-        }
-        if self.context.debug_trace
-            && let Some(traced) = secrets.iter().find(|secret| !secret.file)
-        {
-            let message = format!(
-                "debug tracing is on, and would print the value of the secret `{}`, which is in a variable",
-                traced.name
-            );
-            let error = ErrorInfo::new(code::SECRETS_UNSAFE_DEBUG_TRACE, message)
-                .with_hint("unset LOOM_DEBUG_TRACE and CI_DEBUG_TRACE, or leave `file: false` out");
-            self.say_unresolved(traced, Level::Error, &error, "");
-            return Err(error);
-        }
-        secrets::keep_memory_private();
-        let mut values = Vec::new();
-        for (scheme, secrets) in secrets::by_scheme(secrets) {
-            values.extend(secrets.iter().copied().zip(self.resolve(scheme, &secrets).await));
-        }
-        // All of them before anything is said of one: an error could repeat the value of another.
-        for (secret, value) in &values {
-            let Ok(value) = value else { continue };
-            let short = !self.context.redactor.register(&secret.name, value.bytes());
-            if short && !value.bytes().is_empty() {
-                let message =
-                    format!("the value of the secret `{}` is too short to be masked in output", secret.name);
-                self.context.message(Section::Provider, Level::Warn, message, None);
-            }
-        }
-        self.mask_commands();
-        let folder = run.secrets_dir.path.join(self.context.id.as_str());
-        let mut given = Given::default();
-        let mut fatal: Vec<ErrorInfo> = Vec::new();
-        for (secret, value) in values {
-            let Err(error) = value.and_then(|value| given.give(secret, value, &folder)) else { continue };
-            if secrets::is_fatal(&error.code, secret.required) {
-                self.say_unresolved(secret, Level::Error, &error, "");
-                fatal.push(error);
-            } else {
-                self.say_unresolved(secret, Level::Warn, &error, "; it is not required and is left out");
-            }
-        }
-        if given.has_files() && !run.secrets_dir.in_memory {
-            let message = format!(
-                "the files of secrets are on a disk, in {}: no folder for them is in memory",
-                run.secrets_dir.path.display()
-            );
-            self.context.message(Section::Provider, Level::Warn, message, None);
-        }
-        *self.context.given.lock().unwrap_or_else(PoisonError::into_inner) = given;
-        match fatal.as_slice() {
-            [] => Ok(()),
-            [only] => Err(only.clone()),
-            [first, rest @ ..] => {
-                let message = format!("{} (and {} more secrets)", first.message, rest.len());
-                Err(ErrorInfo { message, ..first.clone() })
-            }
-        }
-    }
-
-    /// The values of secrets whose references all have `scheme`.
-    async fn resolve(&self, scheme: &str, secrets: &[&Secret]) -> Vec<Result<SecretValue, ErrorInfo>> {
-        let resolvers = &self.job.run.resolvers;
-        let Some(resolver) = resolvers.get(scheme) else {
-            let mut known: Vec<&str> = resolvers.keys().map(String::as_str).collect();
-            known.sort_unstable();
-            return secrets.iter().map(|_| Err(secrets::no_resolver(scheme, &known))).collect();
-        };
-        let plugin = resolver.plugin();
-        let names: Vec<&str> = secrets.iter().map(|secret| secret.name.as_str()).collect();
-        let digest: String = plugin.digest.chars().take(12).collect();
-        let message =
-            format!("secrets {} from `{scheme}://`; plugin {} {} ({digest})", names.join(", "), plugin.name, plugin.version);
-        let data = object(json!({ "secrets": names, "scheme": scheme, "plugin": plugin }));
-        self.context.message(Section::Provider, Level::Info, message, data);
-        let references: Vec<String> = secrets.iter().map(|secret| secret.reference.clone()).collect();
-        match resolver.resolve(&references, self.context.cancel.clone()).await {
-            Ok(values) => values,
-            Err(error) => secrets.iter().map(|_| Err(error.clone())).collect(),
-        }
-    }
-
-    fn say_unresolved(&self, secret: &Secret, level: Level, error: &ErrorInfo, consequence: &str) {
-        let message = format!("secret `{}`: {}{consequence}", secret.name, error.message);
-        let scheme = secrets::scheme(&secret.reference);
-        let data = json!({
-            "secret": secret.name, "scheme": scheme, "code": error.code, "required": secret.required,
-        });
-        self.context.message(Section::Provider, level, message, object(data));
-    }
-
-    /// What was planned before the secrets were known may hold their values.
-    fn mask_commands(&self) {
-        for job in self.job.run.roster.iter() {
-            let shown = job.commands.iter().map(|command| self.context.redactor.text(command));
-            let shown: Vec<String> = shown.map(Cow::into_owned).collect();
-            if shown != job.commands {
-                self.emitter.emit(EventBody::Commands(job.job_id.clone(), shown));
-            }
-        }
+    /// Starts `section`, and its phase, which has no other.
+    fn start_section(&self, section: Section) -> (PhaseGuard, PhaseGuard) {
+        let phase = PhaseGuard::start(self.emitter, self.phase(section.phase_code()));
+        (phase, PhaseGuard::start(self.emitter, self.section(section)))
     }
 
     async fn execute(&self, provider: &mut dyn JobProvider, route: &Arc<Route>) -> Outcome {
@@ -438,7 +377,8 @@ impl Attempt<'_> {
             self.context.message(Section::Cleanup, Level::Warn, message, data);
         }
         route.close();
-        let mut given = std::mem::take(&mut *self.context.given.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut given =
+            std::mem::take(&mut *self.context.given.lock().unwrap_or_else(PoisonError::into_inner));
         if let Err(error) = given.take_away() {
             let message = format!("a secret's file stays: {error}");
             self.context.message(Section::Cleanup, Level::Warn, message, None);

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use loom_contract::error::ErrorInfo;
-use loom_contract::event::{Level, Phase, PluginRef};
-use loom_contract::id::{JobId, StepIndex};
+use loom_contract::event::{Level, Metrics, Phase, PluginRef};
+use loom_contract::id::{JobId, RunIds, StepIndex};
 use loom_contract::section::Section;
+use loom_contract::status::SkipReason;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
@@ -53,6 +54,44 @@ pub trait JobProvider: Send {
     /// # Errors
     /// Something could not be given back.
     async fn cleanup(&mut self, reason: CleanupReason) -> Result<(), ErrorInfo>;
+}
+
+/// Works around providers, for jobs that use its keyword.
+#[async_trait]
+pub trait Wrapper: Send + Sync {
+    /// Who it is.
+    fn plugin(&self) -> PluginRef;
+
+    /// Takes a job, of which `keyword` is what the workflow says under the wrapper's keyword.
+    ///
+    /// # Errors
+    /// The wrapper cannot be brought up.
+    async fn open(&self, job: Arc<JobContext>, keyword: Value) -> Result<Box<dyn JobWrapper>, ErrorInfo>;
+}
+
+/// A wrapper with one job.
+#[async_trait]
+pub trait JobWrapper: Send {
+    /// Works before the job's first step.
+    ///
+    /// # Errors
+    /// It cannot; no step is run.
+    async fn before(&mut self) -> Result<Report, ErrorInfo>;
+
+    /// Works after the job's last step.
+    ///
+    /// # Errors
+    /// Something went wrong; the job's result stands.
+    async fn after(&mut self, succeeded: bool) -> Result<Report, ErrorInfo>;
+}
+
+/// What a wrapper says of a section.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Report {
+    /// Why it was left out.
+    pub skip: Option<SkipReason>,
+    /// What it counted.
+    pub metrics: Option<Metrics>,
 }
 
 /// Finds the values of secrets whose references have one of its schemes.
@@ -146,6 +185,12 @@ pub enum CleanupReason {
 pub struct JobContext {
     /// The job.
     pub id: JobId,
+    /// Its name in the workflow: that of all jobs of a matrix.
+    pub name: String,
+    /// The run's names.
+    pub ids: RunIds,
+    /// The commit that the workspace was made from.
+    pub head_sha: Option<String>,
     /// Its stage.
     pub stage: String,
     /// Its image.

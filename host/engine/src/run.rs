@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use loom_contract::error::{ErrorInfo, code};
-use loom_contract::event::{Event, EventBody, Finish, JobFinish, Phase, PlannedJob};
+use loom_contract::event::{Event, EventBody, Finish, JobFinish, Phase, PlannedJob, TakenArtifacts};
 use loom_contract::exit;
-use loom_contract::id::RunIds;
+use loom_contract::id::{JobId, RunIds};
 use loom_contract::phase::PhaseCode;
 use loom_contract::section::Section;
 use loom_contract::status::{SkipReason, Status};
@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::emit::{self, Emitter, Envelope};
 use crate::job::Job;
 use crate::phase::PhaseGuard;
-use crate::port::{Provider, SecretResolver};
+use crate::port::{Provider, SecretResolver, Wrapper};
 use crate::process;
 use crate::redact::Redactor;
 use crate::schedule::{Decision, JobShape, Schedule, Verdict};
@@ -43,6 +43,10 @@ pub struct Settings {
     pub redactor: Redactor,
     /// Where files of secrets are put. It is removed when the run ends.
     pub secrets_dir: SecretsDir,
+    /// Whether every cache counts as disabled.
+    pub caches_off: bool,
+    /// Where a job's artifacts are put; the folder need not exist.
+    pub artifacts_dir: Box<dyn Fn(&JobId) -> PathBuf + Send + Sync>,
 }
 
 /// What `run.bootstrap` has found out.
@@ -63,6 +67,8 @@ pub struct Prepared {
     pub providers: HashMap<String, Arc<dyn Provider>>,
     /// The resolvers of secrets, by scheme.
     pub resolvers: HashMap<String, Arc<dyn SecretResolver>>,
+    /// What works around jobs with caches, where the plan has any.
+    pub cache: Option<Arc<dyn Wrapper>>,
 }
 
 /// How a run ended.
@@ -84,6 +90,27 @@ pub(crate) struct RunContext {
     pub(crate) resolvers: HashMap<String, Arc<dyn SecretResolver>>,
     pub(crate) secrets_dir: SecretsDir,
     pub(crate) roster: Arc<[PlannedJob]>,
+    pub(crate) cache: Option<Arc<dyn Wrapper>>,
+    pub(crate) caches_off: bool,
+    pub(crate) artifacts_dir: Box<dyn Fn(&JobId) -> PathBuf + Send + Sync>,
+    /// What jobs have left so far.
+    artifacts: Mutex<HashMap<JobId, TakenArtifacts>>,
+}
+
+impl RunContext {
+    /// The artifacts of `job`, where it has left any.
+    pub(crate) fn taken(&self, job: &JobId) -> Option<TakenArtifacts> {
+        self.artifacts.lock().unwrap_or_else(PoisonError::into_inner).get(job).cloned()
+    }
+
+    /// `job` has left these; what an earlier attempt has left does not count any more.
+    pub(crate) fn keep(&self, job: &JobId, taken: Option<TakenArtifacts>) {
+        let mut artifacts = self.artifacts.lock().unwrap_or_else(PoisonError::into_inner);
+        match taken {
+            Some(taken) => artifacts.insert(job.clone(), taken),
+            None => artifacts.remove(job),
+        };
+    }
 }
 
 /// Runs what `bootstrap` prepares. Every event goes to `on_event`, in order, on this thread; when that fails, the run is
@@ -201,6 +228,10 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
             resolvers: prepared.resolvers,
             secrets_dir: settings.secrets_dir,
             roster,
+            cache: prepared.cache,
+            caches_off: settings.caches_off,
+            artifacts_dir: settings.artifacts_dir,
+            artifacts: Mutex::default(),
         });
         let plan = prepared.plan;
         // Raised here too, when events cannot be recorded.
@@ -229,9 +260,12 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
                             schedule.finished(at, Verdict::Blocks);
                             continue;
                         };
+                        let from = plan_job.artifacts_from.iter();
+                        let artifacts_from = from.map(|&need| plan.jobs[need].id.clone()).collect();
                         let job = Job {
                             run: Arc::clone(&run),
                             plan: plan_job,
+                            artifacts_from,
                             stage,
                             workspace: prepared.workspace.clone(),
                             provider: Arc::clone(provider),
@@ -334,6 +368,7 @@ fn skip_job(emitter: &Emitter, job: &PlanJob, reason: SkipReason) {
             error: None,
             skip_reason: Some(reason),
             plugins: Vec::new(),
+            artifacts: None,
             started_at: None,
             duration_ms: 0,
         },
@@ -356,6 +391,7 @@ fn broken_job(emitter: &Emitter, job: &PlanJob, panic: &tokio::task::JoinError) 
             error: Some(error),
             skip_reason: None,
             plugins: Vec::new(),
+            artifacts: None,
             started_at: None,
             duration_ms: 0,
         },

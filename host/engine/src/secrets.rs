@@ -132,7 +132,8 @@ fn make_folder(folder: &Path) -> io::Result<()> {
         match private.create(run) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let metadata = fs::symlink_metadata(run)?;
-                let own = std::os::unix::fs::MetadataExt::uid(&metadata) == rustix::process::getuid().as_raw();
+                let own =
+                    std::os::unix::fs::MetadataExt::uid(&metadata) == rustix::process::getuid().as_raw();
                 if !metadata.is_dir() || !own {
                     return Err(io::Error::new(
                         io::ErrorKind::PermissionDenied,
@@ -189,11 +190,8 @@ pub fn mask_variables(redactor: &Redactor, env: &[(OsString, OsString)], names: 
 
 /// Whether a job without the value of a secret cannot run. From the table of error codes for secrets.
 pub(crate) fn is_fatal(code: &str, required: bool) -> bool {
-    let may_be_left_out = [
-        code::SECRETS_PROVIDER_UNAVAILABLE,
-        code::SECRETS_REF_NOT_FOUND,
-        code::SECRETS_REQUIRED_MISSING,
-    ];
+    let may_be_left_out =
+        [code::SECRETS_PROVIDER_UNAVAILABLE, code::SECRETS_REF_NOT_FOUND, code::SECRETS_REQUIRED_MISSING];
     required || !may_be_left_out.contains(&code)
 }
 
@@ -214,8 +212,11 @@ pub(crate) fn by_scheme(secrets: &[Secret]) -> BTreeMap<&str, Vec<&Secret>> {
 /// Why nothing resolves references of `scheme`.
 pub(crate) fn no_resolver(scheme: &str, known: &[&str]) -> ErrorInfo {
     let known: Vec<String> = known.iter().map(|scheme| format!("`{scheme}://`")).collect();
-    ErrorInfo::new(code::SECRETS_REF_INVALID, format!("nothing resolves references that begin with `{scheme}://`"))
-        .with_hint(format!("there are resolvers for {}", known.join(", ")))
+    ErrorInfo::new(
+        code::SECRETS_REF_INVALID,
+        format!("nothing resolves references that begin with `{scheme}://`"),
+    )
+    .with_hint(format!("there are resolvers for {}", known.join(", ")))
 }
 
 #[cfg(test)]

@@ -138,6 +138,8 @@ async fn run(
         env: vec![("PATH".into(), path)],
         redactor: Redactor::default(),
         secrets_dir: secrets_dir(),
+        caches_off: false,
+        artifacts_dir: Box::new(|_| std::path::PathBuf::new()),
     };
     let bootstrap = || {
         let loaded = loom_workflow::load("workflow.yml", WORKFLOW, &loom_workflow::NoFiles);
@@ -151,6 +153,7 @@ async fn run(
             branch: None,
             providers: HashMap::from([("host".to_owned(), provider)]),
             resolvers: HashMap::new(),
+            cache: None,
         })
     };
     let mut events = Vec::new();
@@ -218,6 +221,8 @@ async fn a_run_cancelled_before_it_starts_runs_nothing() {
         env: Vec::new(),
         redactor: Redactor::default(),
         secrets_dir: secrets_dir(),
+        caches_off: false,
+        artifacts_dir: Box::new(|_| std::path::PathBuf::new()),
     };
     let mut phases = Vec::new();
     let on_event = |event: &Event| {

@@ -9,6 +9,10 @@ wasmtime::component::bindgen!({
         "loom:exec/process.[method]child.stop": async | trappable,
         "loom:workspace/workspace.[method]workspace.exists": async | trappable,
         "loom:workspace/files": async | trappable,
+        "loom:workspace/store.hash-files": async | trappable,
+        "loom:workspace/store.[method]cache.quarantined": async | trappable,
+        "loom:workspace/store.[method]cache.restore": async | trappable,
+        "loom:workspace/store.[method]cache.save": async | trappable,
         "loom:credentials/credentials": async | trappable,
         "loom:net/http.[method]request.send": async | trappable,
         default: trappable,
@@ -20,6 +24,7 @@ wasmtime::component::bindgen!({
         "loom:exec/process.command": crate::imports::process::Request,
         "loom:exec/process.child": crate::imports::process::Child,
         "loom:workspace/workspace.workspace": crate::imports::workspace::WorkspaceHandle,
+        "loom:workspace/store.cache": crate::imports::store::CacheHandle,
         "loom:net/http.request": crate::imports::http::Request,
         "loom:net/http.response": crate::imports::http::Response,
     },
@@ -34,6 +39,19 @@ pub(crate) mod provider {
         with: {
             "loom:host": crate::bindings::loom::host,
             "loom:exec": crate::bindings::loom::exec,
+            "loom:workspace": crate::bindings::loom::workspace,
+        },
+    });
+}
+
+/// What a wrapper exports.
+pub(crate) mod wrapper {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "wrapper-plugin",
+        exports: { default: async },
+        with: {
+            "loom:host": crate::bindings::loom::host,
             "loom:workspace": crate::bindings::loom::workspace,
         },
     });

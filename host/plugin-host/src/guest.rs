@@ -4,14 +4,16 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use loom_cache::key::FilesHash;
 use loom_contract::event::Level;
 use loom_contract::id::StepIndex;
 use loom_contract::section::Section;
-use loom_engine::port::JobContext;
+use loom_engine::port::{JobContext, Report};
 use serde_json::{Map, Value};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use crate::caches::Caches;
 use crate::config::PluginConfig;
 use crate::imports::wasi::{self, Printed};
 use crate::limits::{Flood, HANDLES, Memory};
@@ -34,6 +36,14 @@ pub(crate) struct Guest {
     printed: Printed,
     wasi: WasiCtx,
     job: Option<Arc<JobContext>>,
+    /// What the workflow says under a wrapper's keyword.
+    pub(crate) keyword: Value,
+    /// What a wrapper's call says of its section.
+    pub(crate) report: Report,
+    /// The run's caches, for a wrapper.
+    pub(crate) caches: Option<Arc<Caches>>,
+    /// What it had hashed, with the globs.
+    pub(crate) hashed: Vec<(String, FilesHash)>,
     /// The call that runs, counted, and what it is part of.
     pub(crate) call: u64,
     pub(crate) place: Option<Place>,
@@ -72,6 +82,10 @@ impl Guest {
             meter: Arc::default(),
             printed,
             job: None,
+            keyword: Value::Null,
+            report: Report::default(),
+            caches: None,
+            hashed: Vec::new(),
             call: 0,
             place: None,
         }

@@ -10,6 +10,8 @@ pub(crate) mod http;
 pub(crate) mod job;
 mod log;
 pub(crate) mod process;
+mod section;
+pub(crate) mod store;
 pub(crate) mod types;
 pub(crate) mod wasi;
 pub(crate) mod workspace;
@@ -30,10 +32,12 @@ pub(crate) fn link(linker: &mut Linker<Guest>, manifest: &Manifest) -> wasmtime:
             "loom:host/log" => loom::host::log::add_to_linker::<_, HasSelf<Guest>>,
             "loom:host/config" => loom::host::config::add_to_linker::<_, HasSelf<Guest>>,
             "loom:host/events" => loom::host::events::add_to_linker::<_, HasSelf<Guest>>,
+            "loom:host/section" => loom::host::section::add_to_linker::<_, HasSelf<Guest>>,
             "loom:host/context" => loom::host::context::add_to_linker::<_, HasSelf<Guest>>,
             "loom:host/job" => loom::host::job::add_to_linker::<_, HasSelf<Guest>>,
             "loom:exec/process" => loom::exec::process::add_to_linker::<_, HasSelf<Guest>>,
             "loom:workspace/workspace" => loom::workspace::workspace::add_to_linker::<_, HasSelf<Guest>>,
+            "loom:workspace/store" => loom::workspace::store::add_to_linker::<_, HasSelf<Guest>>,
             "loom:workspace/files" => loom::workspace::files::add_to_linker::<_, HasSelf<Guest>>,
             "loom:credentials/credentials" => {
                 loom::credentials::credentials::add_to_linker::<_, HasSelf<Guest>>

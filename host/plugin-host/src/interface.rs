@@ -40,6 +40,7 @@ pub(crate) enum Needs {
     Nothing,
     Exec,
     Workspace,
+    Store,
     Credentials,
     Files,
     Env,
@@ -53,6 +54,7 @@ impl Needs {
             Self::Nothing => true,
             Self::Exec => !capabilities.exec.is_empty(),
             Self::Workspace => capabilities.workspace,
+            Self::Store => capabilities.store,
             Self::Credentials => !capabilities.credentials.is_empty(),
             Self::Files => !capabilities.files.is_empty(),
             Self::Env => !capabilities.env.is_empty(),
@@ -66,6 +68,7 @@ impl Needs {
             Self::Nothing => "",
             Self::Exec => "exec",
             Self::Workspace => "workspace",
+            Self::Store => "store",
             Self::Credentials => "credentials",
             Self::Files => "files",
             Self::Env => "env",
@@ -74,23 +77,27 @@ impl Needs {
     }
 }
 
-const ANY: &[Kind] = &[Kind::Provider, Kind::SecretResolver];
-const WITH_JOBS: &[Kind] = &[Kind::Provider];
+const ANY: &[Kind] = &[Kind::Provider, Kind::Wrapper, Kind::SecretResolver];
+const WITH_JOBS: &[Kind] = &[Kind::Provider, Kind::Wrapper];
+const PROVIDERS: &[Kind] = &[Kind::Provider];
+const WRAPPERS: &[Kind] = &[Kind::Wrapper];
 const RESOLVERS: &[Kind] = &[Kind::SecretResolver];
 
 const fn offer(name: &'static str, needs: Needs, kinds: &'static [Kind]) -> Offer {
     Offer { name, version: "0.1.0", needs, kinds }
 }
 
-pub(crate) const OFFERS: [Offer; 12] = [
+pub(crate) const OFFERS: [Offer; 14] = [
     offer("loom:host/types", Needs::Nothing, ANY),
     offer("loom:host/log", Needs::Nothing, ANY),
     offer("loom:host/config", Needs::Nothing, RESOLVERS),
     offer("loom:host/events", Needs::Nothing, WITH_JOBS),
+    offer("loom:host/section", Needs::Nothing, WRAPPERS),
     offer("loom:host/context", Needs::Nothing, WITH_JOBS),
     offer("loom:host/job", Needs::Nothing, WITH_JOBS),
-    offer("loom:exec/process", Needs::Exec, WITH_JOBS),
-    offer("loom:workspace/workspace", Needs::Workspace, WITH_JOBS),
+    offer("loom:exec/process", Needs::Exec, PROVIDERS),
+    offer("loom:workspace/workspace", Needs::Workspace, PROVIDERS),
+    offer("loom:workspace/store", Needs::Store, WRAPPERS),
     offer("loom:workspace/files", Needs::Files, RESOLVERS),
     offer("loom:credentials/credentials", Needs::Credentials, RESOLVERS),
     offer("loom:net/env", Needs::Env, RESOLVERS),
@@ -101,6 +108,7 @@ pub(crate) const OFFERS: [Offer; 12] = [
 pub(crate) fn export(kind: Kind) -> &'static str {
     match kind {
         Kind::Provider => "loom:plugin/provider@0.1.0",
+        Kind::Wrapper => "loom:plugin/wrapper@0.1.0",
         Kind::SecretResolver => "loom:plugin/secret-resolver@0.1.0",
     }
 }
@@ -241,13 +249,15 @@ mod tests {
         };
         assert_eq!(imports("host-offers"), offered(None));
         assert_eq!(imports("provider-plugin"), offered(Some(Kind::Provider)));
+        assert_eq!(imports("wrapper-plugin"), offered(Some(Kind::Wrapper)));
         let resolver = Some(Kind::SecretResolver);
         assert_eq!(sorted(imports("secret-resolver-plugin")), sorted(offered(resolver)));
         let readme = fs_err::read_to_string(wit.join("README.md")).unwrap();
         for offer in OFFERS.iter().filter(|offer| offer.needs != Needs::Nothing) {
             assert!(readme.contains(&format!("| `{}` |", offer.needs.key())), "{} in README.md", offer.name);
         }
-        for export in [export(Kind::Provider), export(Kind::SecretResolver), VAULT_ADMIN] {
+        let exports = [Kind::Provider, Kind::Wrapper, Kind::SecretResolver].map(export);
+        for export in exports.into_iter().chain([VAULT_ADMIN]) {
             let name = export.strip_prefix("loom:plugin/").and_then(|e| e.strip_suffix("@0.1.0")).unwrap();
             assert!(world.contains(&format!("  export {name};")), "{name}");
         }

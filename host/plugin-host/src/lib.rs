@@ -7,7 +7,7 @@
 //!           runtime ──> compiled (the cache of machine code, authenticated)
 //!              │
 //!              v
-//!           provider, resolver (the engine's ports) ──> instance (one store per job or run, its calls, their limits)
+//!           provider, wrapper, resolver (the engine's ports) ──> instance (one store per job or run, its calls, their limits)
 //!                                                          │ the guest calls
 //!                                                          v
 //!                                                       imports (one file per interface), guest (what they work on)
@@ -19,6 +19,7 @@
 //! Deliberately absent: files and sockets of WASI, reading of this process's environment, anything about terminals.
 
 mod bindings;
+mod caches;
 mod compiled;
 mod config;
 mod grant;
@@ -32,10 +33,13 @@ mod meter;
 mod provider;
 mod resolver;
 mod runtime;
+mod wrapper;
 
+pub use caches::Caches;
 pub use compiled::Origin;
 pub use config::{Credential, PluginConfig};
 pub use manifest::{Access, Capabilities, ExecGrant, FileGrant, HttpGrant, Kind, Limits, Manifest};
 pub use provider::Plugin;
 pub use resolver::{Resolver, VaultItem};
 pub use runtime::{LoadError, Runtime};
+pub use wrapper::RunWrapper;

@@ -22,6 +22,9 @@ pub struct Manifest {
     /// The URI schemes that it resolves; for a secret resolver, at least one.
     #[serde(default)]
     pub schemes: Vec<String>,
+    /// The keyword of a job that it serves; for a wrapper.
+    #[serde(default)]
+    pub keyword: Option<String>,
     /// What it is for, in a sentence.
     pub description: String,
     /// The oldest Loom that it works with.
@@ -40,6 +43,8 @@ pub struct Manifest {
 pub enum Kind {
     /// It runs jobs.
     Provider,
+    /// It works around providers.
+    Wrapper,
     /// It finds the values of secrets.
     SecretResolver,
 }
@@ -49,6 +54,7 @@ impl Kind {
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Provider => "provider",
+            Self::Wrapper => "wrapper",
             Self::SecretResolver => "secret resolver",
         }
     }
@@ -78,6 +84,8 @@ pub struct Capabilities {
     pub exec: Vec<ExecGrant>,
     /// Whether it may look at the job's workspace.
     pub workspace: bool,
+    /// Whether it may keep what jobs make for later runs.
+    pub store: bool,
     /// The slots of the credentials that it may have.
     pub credentials: Vec<String>,
     /// The variables of Loom's environment that it may read; [`REFERENCES`] stands for those that the plan refers to.
@@ -152,6 +160,8 @@ pub(crate) enum ManifestError {
     Zero(&'static str),
     #[error("`schemes`: a secret resolver names at least one, anything else none")]
     Schemes,
+    #[error("`keyword`: a wrapper names one, anything else none")]
+    Keyword,
 }
 
 impl Manifest {
@@ -172,6 +182,9 @@ impl Manifest {
         }
         if manifest.schemes.is_empty() == (manifest.kind == Kind::SecretResolver) {
             return Err(ManifestError::Schemes);
+        }
+        if manifest.keyword.is_none() == (manifest.kind == Kind::Wrapper) {
+            return Err(ManifestError::Keyword);
         }
         Ok(manifest)
     }
@@ -202,7 +215,9 @@ mod tests {
         let table = [
             ("name = \"X\"", "`X` is not a lower-case letter"),
             ("version = \"1\"", "version"),
-            ("kind = \"wrapper\"", "unknown variant `wrapper`"),
+            ("kind = \"service\"", "unknown variant `service`"),
+            ("kind = \"wrapper\"", "a wrapper names one"),
+            ("keyword = \"x\"", "anything else none"),
             ("capabilities.docker = true", "unknown field `docker`"),
             ("capabilities.exec = [\"sh\"]", "exec"),
             ("limits.cpu_ms = 0", "`limits.cpu_ms` is 0"),

@@ -12,6 +12,8 @@ use wasmtime::{Config, Engine};
 
 use crate::bindings::provider::ProviderPluginPre;
 use crate::bindings::resolver::SecretResolverPluginPre;
+use crate::bindings::wrapper::WrapperPluginPre;
+use crate::caches::Caches;
 use crate::compiled::{CompiledCache, Origin};
 use crate::config::PluginConfig;
 use crate::guest::Guest;
@@ -20,6 +22,7 @@ use crate::interface::{self, Interface};
 use crate::manifest::{Kind, Manifest};
 use crate::provider::Plugin;
 use crate::resolver::Resolver;
+use crate::wrapper::RunWrapper;
 
 /// How often a guest that runs is asked to let others run, and its CPU time is looked at.
 const TICK: Duration = Duration::from_millis(10);
@@ -101,6 +104,16 @@ impl Runtime {
         let loaded = self.load(component, Kind::Provider)?;
         ProviderPluginPre::new(loaded.pre.clone()).map_err(|cause| loaded.broken(cause))?;
         Ok(Arc::new(Plugin(Arc::new(loaded))))
+    }
+
+    /// Loads the wrapper in `component`, for one run whose caches are `caches`.
+    ///
+    /// # Errors
+    /// As [`Runtime::load_provider`].
+    pub fn load_wrapper(&self, component: &[u8], caches: Arc<Caches>) -> Result<Arc<RunWrapper>, LoadError> {
+        let loaded = self.load(component, Kind::Wrapper)?;
+        WrapperPluginPre::new(loaded.pre.clone()).map_err(|cause| loaded.broken(cause))?;
+        Ok(Arc::new(RunWrapper::new(loaded, caches)))
     }
 
     /// Loads the secret resolver in `component`, for one run in which `config` holds.

@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use loom_contract::event::{Finish, JobFinish, PlannedJob};
+use loom_contract::event::{Finish, JobFinish, PlannedJob, TakenArtifacts};
 use loom_contract::exit;
 use loom_contract::id::{JobId, RunIds, StepIndex};
 use loom_contract::layout::{self, JobLayout};
 use loom_contract::manifest::{
-    AttemptEntry, JobEntry, JobManifest, PipelineManifest, SectionEntry, StepEntry,
+    Artifacts, AttemptEntry, JobEntry, JobManifest, PipelineManifest, SectionEntry, StepEntry,
 };
 use loom_contract::receipt::JobReceipt;
 use loom_contract::section::Section;
@@ -253,7 +254,7 @@ impl Fold {
             failing_step,
             failing_step_events_path,
             execution_events_path: job.started.then(|| place.execution_events()),
-            artifacts: None,
+            artifacts: end.artifacts.as_ref().map(|taken| artifacts(taken, place)),
             attempts,
         };
         (summary, manifest)
@@ -329,8 +330,13 @@ impl Fold {
 
     pub(crate) fn job_receipts(&self) -> BTreeMap<JobId, JobReceipt> {
         let receipts = self.roster.iter().filter_map(|planned| {
-            let end = self.jobs.get(&planned.job_id)?.end.as_ref()?;
+            let job = self.jobs.get(&planned.job_id)?;
+            let end = job.end.as_ref()?;
+            let restore = job.sections.iter().find(|entry| entry.section == Section::CacheRestore);
+            let caches = restore.and_then(|entry| entry.metrics.as_ref()?.get("caches").cloned());
             let receipt = JobReceipt {
+                // What a wrapper counts otherwise is its own affair.
+                caches: caches.and_then(|caches| serde_json::from_value(caches).ok()).unwrap_or_default(),
                 status: end.status,
                 provider: planned.provider.clone(),
                 plugins: end.plugins.clone(),
@@ -349,5 +355,16 @@ impl Fold {
     fn command(&self, job_id: &JobId, step: StepIndex) -> String {
         let command = self.planned_job(job_id).and_then(|job| job.commands.get(step.position()));
         command.cloned().unwrap_or_default()
+    }
+}
+
+fn artifacts(taken: &TakenArtifacts, place: &JobLayout) -> Artifacts {
+    let folder = place.artifacts();
+    let path = |file: &PathBuf| format!("{folder}/{}", file.display());
+    Artifacts {
+        paths: taken.files.iter().take(Artifacts::LISTED).map(path).collect(),
+        archive_path: place.artifacts_archive(),
+        count: taken.files.len() as u64,
+        bytes: taken.bytes,
     }
 }

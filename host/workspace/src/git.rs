@@ -110,6 +110,29 @@ pub(crate) fn top_level(folder: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(path)))
 }
 
+/// All tracked and all untracked but not ignored files below `folder`, each ended by a NUL; none where it is in no work tree.
+pub(crate) fn files(folder: &Path, cancel: &AtomicBool) -> Result<Option<Vec<u8>>, Error> {
+    if marker(folder).is_none() {
+        return Ok(None);
+    }
+    let mut command = git(folder);
+    command.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    run_one(command, folder, "ls-files", cancel).map(Some)
+}
+
+/// The git folder that all work trees of the repository share, and the way from the top of the work tree to `folder`.
+pub(crate) fn common_dir(folder: &Path) -> Option<(PathBuf, PathBuf)> {
+    let mut command = git(folder);
+    command.args(["rev-parse", "--git-common-dir", SEPARATOR, "--show-prefix"]);
+    let outputs = run_together(&mut [command], &AtomicBool::new(false)).ok()?;
+    let output = outputs.first().filter(|output| output.status.success())?;
+    let separator = format!("\n{SEPARATOR}\n");
+    let at = memchr::memmem::find(&output.stdout, separator.as_bytes())?;
+    let (common_dir, prefix) = (&output.stdout[..at], &output.stdout[at + separator.len()..]);
+    let prefix = prefix.strip_suffix(b"\n").unwrap_or(prefix);
+    Some((folder.join(OsStr::from_bytes(common_dir)), PathBuf::from(OsStr::from_bytes(prefix))))
+}
+
 /// The URL of the remote `origin`.
 pub(crate) fn origin(folder: &Path) -> Option<String> {
     let mut command = git(folder);

@@ -1,9 +1,12 @@
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use loom_contract::layout::LOOM_DIR;
 
-use crate::git;
+use crate::{Error, git, tree};
 
 /// The root of the repository that `from` belongs to: the nearest folder at or above it that holds `.loom/`, else the
 /// top level of its git work tree, else none.
@@ -19,6 +22,23 @@ pub fn find_repo_root(from: &Path) -> Option<PathBuf> {
 /// recognises it and two repositories of one name stay apart.
 pub fn repo_workspaces_dir(base: &Path, repo_root: &Path) -> PathBuf {
     let root = std::path::absolute(repo_root).unwrap_or_else(|_| repo_root.to_owned());
+    named_after(base, &root)
+}
+
+/// The folder for the cache of the repository at `repo_root`, named in the same way. All work trees of one git repository
+/// have the same.
+pub fn repo_cache_dir(base: &Path, repo_root: &Path) -> PathBuf {
+    let root = fs_err::canonicalize(repo_root).unwrap_or_else(|_| repo_root.to_owned());
+    let shared = git::common_dir(&root).and_then(|(common_dir, prefix)| {
+        let common_dir = fs_err::canonicalize(common_dir).ok()?;
+        // `<repository>/.git`, but for a repository without a work tree.
+        let repository = if common_dir.ends_with(".git") { common_dir.parent()? } else { &common_dir };
+        Some(repository.join(prefix).components().collect::<PathBuf>())
+    });
+    named_after(base, &shared.unwrap_or(root))
+}
+
+fn named_after(base: &Path, root: &Path) -> PathBuf {
     let name: String = root
         .file_name()
         .map_or(&b"root"[..], OsStrExt::as_bytes)
@@ -33,4 +53,33 @@ pub fn repo_workspaces_dir(base: &Path, repo_root: &Path) -> PathBuf {
 /// The URL of the git remote `origin` of the repository at `repo_root`, where it has one.
 pub fn origin(repo_root: &Path) -> Option<String> {
     git::origin(repo_root)
+}
+
+/// The files below `workspace` as git sees them, tracked and untracked but not ignored; where it is in no git repository,
+/// all of them. Relative paths, each once.
+///
+/// # Errors
+/// Git fails, or a folder cannot be read.
+pub fn list_files(workspace: &Path, cancel: &AtomicBool) -> Result<Vec<PathBuf>, Error> {
+    let listing = match git::files(workspace, cancel)? {
+        Some(listing) => listing,
+        None => tree::walk(workspace, cancel)?,
+    };
+    let paths = listing.split(|&byte| byte == 0).filter(|path| !path.is_empty() && !path.ends_with(b"/"));
+    let paths: BTreeSet<&[u8]> = paths.collect();
+    Ok(paths.into_iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect())
+}
+
+/// Everything below `workspace` but what is git's own and Loom's runtime folder: files, symbolic links and whatever else,
+/// folders left out. Relative paths.
+///
+/// # Errors
+/// A folder cannot be read.
+pub fn list_everything(workspace: &Path, cancel: &AtomicBool) -> Result<Vec<PathBuf>, Error> {
+    let listing = tree::walk(workspace, cancel)?;
+    let own = |path: &&[u8]| {
+        !path.is_empty() && !path.ends_with(b"/") && !path.starts_with(b".git/") && !tree::is_runtime(path)
+    };
+    let paths = listing.split(|&byte| byte == 0).filter(own);
+    Ok(paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect())
 }

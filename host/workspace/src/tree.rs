@@ -125,7 +125,7 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-fn is_runtime(path: &[u8]) -> bool {
+pub(crate) fn is_runtime(path: &[u8]) -> bool {
     path.strip_prefix(RUNTIME_DIR.as_bytes()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 

@@ -7,6 +7,8 @@
 
 /// The host shell provider.
 pub const HOST: &[u8] = include_bytes!("../components/host.wasm");
+/// The cache around providers.
+pub const CACHE: &[u8] = include_bytes!("../components/cache.wasm");
 /// The resolver of `env://`.
 pub const ENV: &[u8] = include_bytes!("../components/env.wasm");
 /// The resolver of `keepass://`.
@@ -18,6 +20,7 @@ pub const OP: &[u8] = include_bytes!("../components/op.wasm");
 pub fn component(name: &str) -> Option<&'static [u8]> {
     match name {
         "host" => Some(HOST),
+        "cache" => Some(CACHE),
         "env" => Some(ENV),
         "keepass" => Some(KEEPASS),
         "op" => Some(OP),

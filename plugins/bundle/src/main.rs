@@ -22,7 +22,7 @@ struct Component {
     file: &'static str,
 }
 
-const COMPONENTS: [Component; 6] = [
+const COMPONENTS: [Component; 7] = [
     Component {
         name: "host",
         package: "loom-plugin-host-shell",
@@ -30,11 +30,12 @@ const COMPONENTS: [Component; 6] = [
         file: "components/host.wasm",
     },
     Component {
-        name: "env",
-        package: "loom-plugin-env",
-        folder: "plugins/env",
-        file: "components/env.wasm",
+        name: "cache",
+        package: "loom-plugin-cache",
+        folder: "plugins/cache",
+        file: "components/cache.wasm",
     },
+    Component { name: "env", package: "loom-plugin-env", folder: "plugins/env", file: "components/env.wasm" },
     Component {
         name: "keepass",
         package: "loom-plugin-keepass",

@@ -84,20 +84,29 @@ impl Connect {
             200 => match serde_json::from_slice(&body) {
                 Ok(value) => Ok(Some(value)),
                 // Not its words: they could repeat what is in the body.
-                Err(error) => Err(self.strange("JSON", &format!("line {} column {}", error.line(), error.column()))),
+                Err(error) => {
+                    Err(self.strange("JSON", &format!("line {} column {}", error.line(), error.column())))
+                }
             },
             // A name that is no id is a bad request.
             400 | 404 => Ok(None),
             status @ (401 | 403) => {
-                let message = format!("the 1Password Connect server {} refused the token ({status})", self.host);
-                Err(unavailable(message).with_hint("look at OP_CONNECT_TOKEN, and at the vaults that it may read"))
+                let message =
+                    format!("the 1Password Connect server {} refused the token ({status})", self.host);
+                Err(unavailable(message)
+                    .with_hint("look at OP_CONNECT_TOKEN, and at the vaults that it may read"))
             }
-            status => Err(unavailable(format!("the 1Password Connect server {} answered {status}", self.host))),
+            status => {
+                Err(unavailable(format!("the 1Password Connect server {} answered {status}", self.host)))
+            }
         }
     }
 
     fn strange(&self, what: &str, at: &str) -> Error {
-        unavailable(format!("what {} answers is not {what} ({at}); is it a 1Password Connect server?", self.host))
+        unavailable(format!(
+            "what {} answers is not {what} ({at}); is it a 1Password Connect server?",
+            self.host
+        ))
     }
 }
 
@@ -120,7 +129,11 @@ impl Item {
         let whose = format!("`{}` of the item `{}`", reference.field, reference.item);
         match found.as_slice() {
             [field] => field.totp.as_deref().or(field.value.as_deref()).ok_or_else(|| {
-                Error::new(ErrorKind::NotFound, "SECRETS_REF_NOT_FOUND", format!("the field {whose} is empty"))
+                Error::new(
+                    ErrorKind::NotFound,
+                    "SECRETS_REF_NOT_FOUND",
+                    format!("the field {whose} is empty"),
+                )
             }),
             [] => {
                 let labels: Vec<&str> = self.fields.iter().map(|field| field.label.as_str()).collect();
@@ -197,7 +210,10 @@ mod tests {
                 {"id": "f8", "label": "empty"}
             ]}"#,
         )
-        .unwrap_or_else(|error| Item { fields: vec![], sections: vec![Section { id: error.to_string(), label: String::new() }] })
+        .unwrap_or_else(|error| Item {
+            fields: vec![],
+            sections: vec![Section { id: error.to_string(), label: String::new() }],
+        })
     }
 
     #[test]

@@ -64,7 +64,8 @@ fn configured() -> Result<Connect> {
     let settings: Settings = serde_json::from_str(&config::json())?;
     let unavailable =
         |message: String| Error::new(ErrorKind::Unavailable, "SECRETS_PROVIDER_UNAVAILABLE", message);
-    let hint = "set OP_CONNECT_HOST to the address of a 1Password Connect server and OP_CONNECT_TOKEN to its token";
+    let hint =
+        "set OP_CONNECT_HOST to the address of a 1Password Connect server and OP_CONNECT_TOKEN to its token";
     let Some(host) = settings.connect_host else {
         let message = match credentials::get("service-account-token")? {
             Some(_) => format!(
@@ -76,7 +77,9 @@ fn configured() -> Result<Connect> {
         return Err(unavailable(message).with_hint(hint));
     };
     let Some(token) = credentials::get("connect-token")? else {
-        return Err(unavailable("OP_CONNECT_HOST is set, but OP_CONNECT_TOKEN is not".to_owned()).with_hint(hint));
+        return Err(
+            unavailable("OP_CONNECT_HOST is set, but OP_CONNECT_TOKEN is not".to_owned()).with_hint(hint)
+        );
     };
     let token = String::from_utf8(token)
         .map_err(|_| unavailable("the token in OP_CONNECT_TOKEN is not text".to_owned()))?;

@@ -17,9 +17,7 @@ impl<'a> Reference<'a> {
         let whole = !reference.contains(['?', '#']) && parts.iter().all(|part| !part.is_empty());
         match parts.as_slice() {
             [vault, item, field] if whole => Ok(Self { vault, item, section: None, field }),
-            [vault, item, section, field] if whole => {
-                Ok(Self { vault, item, section: Some(section), field })
-            }
+            [vault, item, section, field] if whole => Ok(Self { vault, item, section: Some(section), field }),
             _ => {
                 let message = format!("`{reference}` does not name a field of 1Password");
                 Err(Error::new(ErrorKind::Invalid, "SECRETS_REF_INVALID", message)
@@ -38,8 +36,12 @@ mod tests {
         let parse = |text| Reference::parse(text).ok();
         let parts = |vault, item, section, field| Some(Reference { vault, item, section, field });
         assert_eq!(parse("op://app/db/password"), parts("app", "db", None, "password"));
-        assert_eq!(parse("op://app/db/admin/one-time password"), parts("app", "db", Some("admin"), "one-time password"));
-        for wrong in ["op://a/b", "op://a/b/c/d/e", "op://a//c", "op://a/b/c?d", "op://a/b/c#d", "x://a/b/c"] {
+        assert_eq!(
+            parse("op://app/db/admin/one-time password"),
+            parts("app", "db", Some("admin"), "one-time password")
+        );
+        for wrong in ["op://a/b", "op://a/b/c/d/e", "op://a//c", "op://a/b/c?d", "op://a/b/c#d", "x://a/b/c"]
+        {
             assert_eq!(parse(wrong), None, "{wrong}");
         }
     }

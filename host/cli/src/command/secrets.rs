@@ -121,7 +121,8 @@ impl Place {
     }
 
     fn list_vaults(&self) -> String {
-        let by_key = self.config.vaults_by_key.iter().map(|(key, vault)| (key, vault, " (from the environment)"));
+        let by_key =
+            self.config.vaults_by_key.iter().map(|(key, vault)| (key, vault, " (from the environment)"));
         let vaults = self.config.vaults.iter().map(|(alias, vault)| (alias, vault, "")).chain(by_key);
         vaults
             .map(|(alias, vault, note)| {
@@ -150,7 +151,8 @@ impl Place {
 
     fn list_items(&self, name: &VaultName) -> Result<String, ErrorInfo> {
         let alias = self.alias(name)?;
-        let items = manage(self.given(&alias), async |plugin, cancel| plugin.list_items(&alias, cancel).await)?;
+        let items =
+            manage(self.given(&alias), async |plugin, cancel| plugin.list_items(&alias, cancel).await)?;
         Ok(items.iter().map(|item| format!("{}: {}\n", item.path, item.fields.join(", "))).collect())
     }
 
@@ -179,9 +181,8 @@ fn manage<T>(
     given: PluginConfig,
     work: impl AsyncFnOnce(&Resolver, cancel::Cancel) -> Result<T, ErrorInfo>,
 ) -> Result<T, ErrorInfo> {
-    let internal = |error: std::io::Error| {
-        ErrorInfo::new(code::INTERNAL, format!("cannot start the runtime: {error}"))
-    };
+    let internal =
+        |error: std::io::Error| ErrorInfo::new(code::INTERNAL, format!("cannot start the runtime: {error}"));
     let tasks = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
     let components = settings::built_in(Flags::default()).cache_dir.map(|dir| dir.value.join("components"));
     let runtime = Runtime::new(components).map_err(|error| error.to_info())?;

@@ -25,6 +25,26 @@ impl HostJob for Guest {
         Ok(self.job()?.id.to_string())
     }
 
+    fn name(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<String> {
+        Ok(self.job()?.name.clone())
+    }
+
+    fn run_id(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<String> {
+        Ok(self.job()?.ids.run_id.to_string())
+    }
+
+    fn pipeline_id(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<String> {
+        Ok(self.job()?.ids.pipeline_id.to_string())
+    }
+
+    fn head_sha(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<Option<String>> {
+        Ok(self.job()?.head_sha.clone())
+    }
+
+    fn keyword(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<String> {
+        Ok(self.keyword.to_string())
+    }
+
     fn stage(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<String> {
         Ok(self.job()?.stage.clone())
     }

@@ -47,12 +47,16 @@ fn environment(variables: &[(&str, &str)]) -> Arc<[(OsString, OsString)]> {
 #[tokio::test(flavor = "multi_thread")]
 async fn variables_are_those_of_the_references_and_the_manifest() {
     let environment = environment(&[("TOKEN", "t0ken"), ("ALWAYS", "yes"), ("OTHER", "no")]);
-    let resolver =
-        resolver(PluginConfig { referenced: vec!["TOKEN".into(), "UNSET".into()], environment, ..Default::default() });
+    let resolver = resolver(PluginConfig {
+        referenced: vec!["TOKEN".into(), "UNSET".into()],
+        environment,
+        ..Default::default()
+    });
     assert_eq!(text(&resolver, "env TOKEN").await, "t0ken");
     assert_eq!(text(&resolver, "env ALWAYS").await, "yes");
     assert_eq!(ask(&resolver, "env UNSET").await.unwrap_err().code, "SECRETS_REF_NOT_FOUND");
-    denied(&resolver, "env OTHER", "read the environment variable `OTHER`", "`TOKEN`, `UNSET`, `ALWAYS`").await;
+    denied(&resolver, "env OTHER", "read the environment variable `OTHER`", "`TOKEN`, `UNSET`, `ALWAYS`")
+        .await;
     denied(&resolver, "env token", "read the environment variable `token`", "`TOKEN`").await;
 }
 
@@ -62,7 +66,8 @@ async fn credentials_are_those_of_the_slots_and_the_configuration() {
     let key_file = folder.path().join("key");
     fs_err::write(&key_file, b"\x00key").unwrap();
     let key_path = key_file.to_str().unwrap().to_owned();
-    let environment = environment(&[("PW", "correct horse"), ("KEY", &key_path), ("GONE", "/nowhere/key"), ("EMPTY", "")]);
+    let environment =
+        environment(&[("PW", "correct horse"), ("KEY", &key_path), ("GONE", "/nowhere/key"), ("EMPTY", "")]);
     let owner = |owner: &str| Some(owner.to_owned());
     let credentials = [
         (("password".to_owned(), owner("a")), Credential::Variable("PW".into())),
@@ -81,7 +86,10 @@ async fn credentials_are_those_of_the_slots_and_the_configuration() {
     for (reference, words) in [
         ("credential password b", "the environment variable `NOT_SET` is not set"),
         ("credential password c", "the environment variable `EMPTY` is not set"),
-        ("credential keyfile b", "the key file that the environment variable `GONE` names cannot be read: entity not found"),
+        (
+            "credential keyfile b",
+            "the key file that the environment variable `GONE` names cannot be read: entity not found",
+        ),
     ] {
         let error = ask(&resolver, reference).await.unwrap_err();
         assert_eq!((error.code.as_ref(), error.message.as_str()), ("SECRETS_PROVIDER_UNAVAILABLE", words));
@@ -133,7 +141,8 @@ async fn a_root_holds_what_is_below_it_and_nothing_that_leads_out() {
     assert_eq!(mode & 0o777, 0o600);
     let through = own.join("out/x").to_str().unwrap().to_owned();
     denied(&resolver, &format!("read {through}"), &format!("read `{through}`"), "loom-resolver-test").await;
-    denied(&resolver, &format!("write {through} y"), &format!("write `{through}`"), "loom-resolver-test").await;
+    denied(&resolver, &format!("write {through} y"), &format!("write `{through}`"), "loom-resolver-test")
+        .await;
     assert_eq!(fs_err::read_to_string(outside.path().join("x")).unwrap(), "outside");
     fs_err::remove_dir_all(&own).unwrap();
 }

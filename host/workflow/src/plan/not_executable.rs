@@ -41,15 +41,4 @@ fn find_in(job: &Job, found: &mut Problems) {
     {
         report(services.span, "services");
     }
-    if let Some(entry) =
-        definition.cache.iter().flat_map(|cache| cache.entries()).find(|entry| !entry.is_disabled())
-    {
-        report(entry.span, "cache");
-    }
-    if let Some(artifacts) = &definition.artifacts {
-        report(artifacts.span, "artifacts");
-    }
-    if let Some(need) = definition.needs.iter().flat_map(|needs| needs.iter()).find(|need| need.artifacts) {
-        report(need.job.span, "needs.artifacts");
-    }
 }

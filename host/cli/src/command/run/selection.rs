@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use fs_err as fs;
 use loom_contract::error::{ErrorInfo, code};
-use loom_contract::layout::{self, RuntimeDir};
+use loom_contract::layout;
 use loom_contract::manifest::PipelineManifest;
 use loom_contract::receipt::RunReceipt;
 use loom_contract::status::{SkipReason, Status};
@@ -29,22 +28,10 @@ pub(super) enum Wanted {
 /// There is no such run, or its record cannot be read.
 pub(super) fn failed_last_time(repo_root: &Path, workflow_path: &Path) -> Result<Vec<String>, ErrorInfo> {
     let none = || ErrorInfo::new(code::WORKFLOW_UNREADABLE, "no earlier run of this workflow to go by");
-    let runtime = RuntimeDir::of_repo(repo_root);
-    let mut receipts: Vec<_> = fs::read_dir(runtime.receipts_dir())
-        .map_err(|_| none())?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("loom-run-local-") && name.ends_with(".json")
-        })
-        .collect();
-    // Names are stamps of one length: their order is that of time.
-    receipts.sort_unstable();
     let read_error = |error: loom_record::RecordError| error.to_info();
-    for receipt in receipts.iter().rev() {
+    for receipt in loom_record::read::receipts(repo_root) {
         // One that is damaged, or whose logs were removed, says nothing.
-        let Ok(receipt) = loom_record::read::document::<RunReceipt>(receipt) else { continue };
+        let Ok(receipt) = loom_record::read::document::<RunReceipt>(&receipt) else { continue };
         let dir = Path::new(&receipt.logs_dir);
         let manifest = loom_record::read::document::<PipelineManifest>(&dir.join(layout::PIPELINE_MANIFEST));
         let Ok(manifest) = manifest else { continue };

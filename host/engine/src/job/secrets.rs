@@ -1,0 +1,126 @@
+//! The job's secrets: asked for and given.
+
+use std::borrow::Cow;
+use std::sync::PoisonError;
+
+use loom_contract::error::{ErrorInfo, code};
+use loom_contract::event::{EventBody, Level};
+use loom_contract::graph_ir::Secret;
+use loom_contract::section::Section;
+use serde_json::json;
+
+use super::{Attempt, object};
+use crate::port::SecretValue;
+use crate::secrets::{self, Given};
+
+impl Attempt<'_> {
+    /// Asks for the job's secrets, sees to it that they are masked, and gives them to the job.
+    pub(super) async fn give_secrets(&self) -> Result<(), ErrorInfo> {
+        let (secrets, run) = (&self.job.plan.secrets, &self.job.run);
+        if secrets.is_empty() {
+            return Ok(());
+        }
+        if self.context.debug_trace
+            && let Some(traced) = secrets.iter().find(|secret| !secret.file)
+        {
+            let message = format!(
+                "debug tracing is on, and would print the value of the secret `{}`, which is in a variable",
+                traced.name
+            );
+            let error = ErrorInfo::new(code::SECRETS_UNSAFE_DEBUG_TRACE, message)
+                .with_hint("unset LOOM_DEBUG_TRACE and CI_DEBUG_TRACE, or leave `file: false` out");
+            self.say_unresolved(traced, Level::Error, &error, "");
+            return Err(error);
+        }
+        secrets::keep_memory_private();
+        let mut values = Vec::new();
+        for (scheme, secrets) in secrets::by_scheme(secrets) {
+            values.extend(secrets.iter().copied().zip(self.resolve(scheme, &secrets).await));
+        }
+        // All of them before anything is said of one: an error could repeat the value of another.
+        for (secret, value) in &values {
+            let Ok(value) = value else { continue };
+            let short = !self.context.redactor.register(&secret.name, value.bytes());
+            if short && !value.bytes().is_empty() {
+                let message =
+                    format!("the value of the secret `{}` is too short to be masked in output", secret.name);
+                self.context.message(Section::Provider, Level::Warn, message, None);
+            }
+        }
+        self.mask_commands();
+        let folder = run.secrets_dir.path.join(self.context.id.as_str());
+        let mut given = Given::default();
+        let mut fatal: Vec<ErrorInfo> = Vec::new();
+        for (secret, value) in values {
+            let Err(error) = value.and_then(|value| given.give(secret, value, &folder)) else { continue };
+            if secrets::is_fatal(&error.code, secret.required) {
+                self.say_unresolved(secret, Level::Error, &error, "");
+                fatal.push(error);
+            } else {
+                self.say_unresolved(secret, Level::Warn, &error, "; it is not required and is left out");
+            }
+        }
+        if given.has_files() && !run.secrets_dir.in_memory {
+            let message = format!(
+                "the files of secrets are on a disk, in {}: no folder for them is in memory",
+                run.secrets_dir.path.display()
+            );
+            self.context.message(Section::Provider, Level::Warn, message, None);
+        }
+        *self.context.given.lock().unwrap_or_else(PoisonError::into_inner) = given;
+        match fatal.as_slice() {
+            [] => Ok(()),
+            [only] => Err(only.clone()),
+            [first, rest @ ..] => {
+                let message = format!("{} (and {} more secrets)", first.message, rest.len());
+                Err(ErrorInfo { message, ..first.clone() })
+            }
+        }
+    }
+
+    /// The values of secrets whose references all have `scheme`.
+    async fn resolve(&self, scheme: &str, secrets: &[&Secret]) -> Vec<Result<SecretValue, ErrorInfo>> {
+        let resolvers = &self.job.run.resolvers;
+        let Some(resolver) = resolvers.get(scheme) else {
+            let mut known: Vec<&str> = resolvers.keys().map(String::as_str).collect();
+            known.sort_unstable();
+            return secrets.iter().map(|_| Err(secrets::no_resolver(scheme, &known))).collect();
+        };
+        let plugin = resolver.plugin();
+        let names: Vec<&str> = secrets.iter().map(|secret| secret.name.as_str()).collect();
+        let digest: String = plugin.digest.chars().take(12).collect();
+        let message = format!(
+            "secrets {} from `{scheme}://`; plugin {} {} ({digest})",
+            names.join(", "),
+            plugin.name,
+            plugin.version
+        );
+        let data = object(json!({ "secrets": names, "scheme": scheme, "plugin": plugin }));
+        self.context.message(Section::Provider, Level::Info, message, data);
+        let references: Vec<String> = secrets.iter().map(|secret| secret.reference.clone()).collect();
+        match resolver.resolve(&references, self.context.cancel.clone()).await {
+            Ok(values) => values,
+            Err(error) => secrets.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    fn say_unresolved(&self, secret: &Secret, level: Level, error: &ErrorInfo, consequence: &str) {
+        let message = format!("secret `{}`: {}{consequence}", secret.name, error.message);
+        let scheme = secrets::scheme(&secret.reference);
+        let data = json!({
+            "secret": secret.name, "scheme": scheme, "code": error.code, "required": secret.required,
+        });
+        self.context.message(Section::Provider, level, message, object(data));
+    }
+
+    /// What was planned before the secrets were known may hold their values.
+    fn mask_commands(&self) {
+        for job in self.job.run.roster.iter() {
+            let shown = job.commands.iter().map(|command| self.context.redactor.text(command));
+            let shown: Vec<String> = shown.map(Cow::into_owned).collect();
+            if shown != job.commands {
+                self.emitter.emit(EventBody::Commands(job.job_id.clone(), shown));
+            }
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! `loom:workspace/store`.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use loom_cache::{Entry, Kind, Origin, Save, key};
+use loom_contract::event::Level;
+use loom_engine::cancel::{Cancel, Urgency};
+use loom_engine::redact::Redactor;
+use serde_json::{Map, Value, json};
+use wasmtime::component::Resource;
+
+use crate::bindings::loom::host::types::{Error, ErrorKind};
+use crate::bindings::loom::workspace::store::{Content, FilesHash, Host, HostCache, Lookup, Restored, Saved};
+use crate::caches::{Cache, Caches, Claimed};
+use crate::guest::Guest;
+use crate::imports::types::error;
+
+/// A cache of the guest's own job.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct CacheHandle {
+    claimed: Arc<Claimed>,
+}
+
+/// Key files that are named in a message at most.
+const NAMED: usize = 2000;
+
+impl Host for Guest {
+    async fn hash_files(&mut self, globs: Vec<String>) -> wasmtime::Result<Result<FilesHash, Error>> {
+        let job = Arc::clone(self.job()?);
+        let patterns = globs.clone();
+        let hashed = blocking(job.cancel.clone(), move |cancel| {
+            let listing = loom_workspace::list_files(&job.workspace, cancel)
+                .map_err(|cause| failed(format!("cannot list the files of the workspace: {cause}")))?;
+            let selected = key::select(&listing, &patterns).map_err(|cause| wrong(&cause))?;
+            key::hash_files(&job.workspace, &selected).map_err(|cause| wrong(&cause))
+        })
+        .await?;
+        Ok(hashed.map(|hash| {
+            let inputs: Map<String, Value> = hash
+                .files
+                .iter()
+                .take(NAMED)
+                .map(|(path, digest)| (path.to_string_lossy().into_owned(), digest.as_str().into()))
+                .collect();
+            let text = format!("hashed {} files: {}", hash.files.len(), hash.hex);
+            let data = json!({ "globs": globs, "digest": hash.hex, "inputs": inputs });
+            self.say(Level::Debug, text, data.as_object().cloned());
+            let files = u32::try_from(hash.files.len()).unwrap_or(u32::MAX);
+            let answer = FilesHash { digest: hash.hex.clone(), files };
+            self.hashed.push((globs.join(" "), hash));
+            answer
+        }))
+    }
+}
+
+impl HostCache for Guest {
+    fn new(
+        &mut self,
+        name: String,
+        key: String,
+        paths: Vec<String>,
+    ) -> wasmtime::Result<Resource<CacheHandle>> {
+        let job = Arc::clone(self.job()?);
+        let cache = Cache { workspace: job.workspace.clone(), name, key, paths };
+        let claimed = Arc::new(self.caches()?.claim(&job.id, cache));
+        Ok(self.table.push(CacheHandle { claimed })?)
+    }
+
+    async fn quarantined(
+        &mut self,
+        handle: Resource<CacheHandle>,
+    ) -> wasmtime::Result<Result<Option<String>, Error>> {
+        let claimed = Arc::clone(&self.table.get(&handle)?.claimed);
+        let cancel = self.job()?.cancel.clone();
+        blocking(cancel, move |_| {
+            let Cache { name, key, .. } = &claimed.cache;
+            Ok(match claimed.caches().store.is_quarantined(name, key) {
+                Ok(reason) => reason
+                    .map(|reason| format!("job `{}` of run {} differed with it", reason.job, reason.run)),
+                Err(cause) => Some(cause.to_string()),
+            })
+        })
+        .await
+    }
+
+    async fn restore(
+        &mut self,
+        handle: Resource<CacheHandle>,
+        key: String,
+        by: Lookup,
+    ) -> wasmtime::Result<Result<Restored, Error>> {
+        let claimed = Arc::clone(&self.table.get(&handle)?.claimed);
+        if claimed.is_busy() {
+            return Ok(Ok(Restored::Busy));
+        }
+        let cancel = self.job()?.cancel.clone();
+        let caches = Arc::clone(claimed.caches());
+        let _alone = caches.restoring.lock().await;
+        let done = blocking(cancel, move |cancel| restore(&claimed, &key, by, cancel)).await?;
+        Ok(done.map(|(restored, warnings)| {
+            self.warn_all(warnings);
+            restored
+        }))
+    }
+
+    async fn save(&mut self, handle: Resource<CacheHandle>) -> wasmtime::Result<Result<Saved, Error>> {
+        let claimed = Arc::clone(&self.table.get(&handle)?.claimed);
+        let job = Arc::clone(self.job()?);
+        let (recipe, inputs) = self.inputs(&claimed.cache.key);
+        let origin = Origin { run: job.ids.run_id.to_string(), job: job.id.to_string(), inputs, recipe };
+        let redactor = job.redactor.clone();
+        let done =
+            blocking(job.cancel.clone(), move |cancel| save(&claimed, &origin, &redactor, cancel)).await?;
+        Ok(done.map(|(saved, warnings)| {
+            self.warn_all(warnings);
+            saved
+        }))
+    }
+
+    fn drop(&mut self, handle: Resource<CacheHandle>) -> wasmtime::Result<()> {
+        self.table.delete(handle)?;
+        Ok(())
+    }
+}
+
+impl Guest {
+    fn caches(&self) -> wasmtime::Result<Arc<Caches>> {
+        self.caches.clone().ok_or_else(|| wasmtime::format_err!("the run has no store"))
+    }
+
+    fn warn_all(&self, warnings: Vec<String>) {
+        for warning in warnings {
+            self.say(Level::Warn, warning, None);
+        }
+    }
+
+    /// The files that `key` was made from, and how.
+    fn inputs(&self, key: &str) -> (String, Vec<(String, String)>) {
+        let used = self.hashed.iter().filter(|(_, hash)| key.contains(&hash.hex));
+        let (mut recipe, mut inputs) = (String::new(), Vec::new());
+        for (globs, hash) in used {
+            let _ = write!(recipe, "{}{globs}", if recipe.is_empty() { "" } else { " " });
+            let file =
+                |(path, digest): &(PathBuf, String)| (path.to_string_lossy().into_owned(), digest.clone());
+            inputs.extend(hash.files.iter().map(file));
+        }
+        (recipe, inputs)
+    }
+}
+
+/// Does `work` on a thread for what blocks, and tells it when the run is to end.
+async fn blocking<T: Send + 'static>(
+    mut cancel: Cancel,
+    work: impl FnOnce(&AtomicBool) -> Result<T, Error> + Send + 'static,
+) -> wasmtime::Result<Result<T, Error>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&stop);
+    let mut task = tokio::task::spawn_blocking(move || work(&seen));
+    tokio::select! {
+        done = &mut task => return Ok(done?),
+        () = cancel.reached(Urgency::Ask) => stop.store(true, Ordering::Relaxed),
+    }
+    Ok(task.await?)
+}
+
+fn failed(message: String) -> Error {
+    error(ErrorKind::Failed, "CACHE_FAILED", message)
+}
+
+fn wrong(cause: &loom_cache::Error) -> Error {
+    let kind = match cause {
+        loom_cache::Error::Cancelled => ErrorKind::Cancelled,
+        _ => ErrorKind::Failed,
+    };
+    Error { hint: cause.hint().map(str::to_owned), ..error(kind, "CACHE_FAILED", cause.to_string()) }
+}
+
+type Warnings = Vec<String>;
+
+/// An entry that cannot be restored, for whatever reason, is a miss: the job makes anew what it holds.
+fn restore(
+    claimed: &Claimed,
+    key: &str,
+    by: Lookup,
+    cancel: &AtomicBool,
+) -> Result<(Restored, Warnings), Error> {
+    let (cache, caches) = (&claimed.cache, claimed.caches());
+    let found = match by {
+        Lookup::Exact => caches.store.find(&cache.name, key),
+        Lookup::Prefix => caches.store.newest_with_prefix(&cache.name, key),
+    };
+    let found = match found {
+        Ok(found) => found,
+        Err(cause) => return Ok((Restored::Miss, vec![format!("the cache cannot be read: {cause}")])),
+    };
+    let mut warnings: Warnings = found.warnings.iter().map(ToString::to_string).collect();
+    let Some(entry) = found.entry else { return Ok((Restored::Miss, warnings)) };
+    let info = entry.info();
+    // One in quarantine may be found by the exact text of a fallback key.
+    if info.key != cache.key && !matches!(caches.store.is_quarantined(&cache.name, &info.key), Ok(None)) {
+        return Ok((Restored::Miss, warnings));
+    }
+    let content =
+        |stored_bytes| Content { key: info.key.clone(), files: info.files, bytes: info.bytes, stored_bytes };
+    if caches.stands(cache, &info.key) {
+        return Ok((Restored::Already(content(0)), warnings));
+    }
+    match entry.restore(&cache.workspace, &cache.paths, cancel) {
+        Ok(restored) => {
+            warnings.extend(restored.warnings.iter().map(ToString::to_string));
+            caches.restored(cache, &info.key);
+            Ok((Restored::Hit(content(written_bytes(&entry, &restored))), warnings))
+        }
+        Err(cause @ loom_cache::Error::Cancelled) => Err(wrong(&cause)),
+        Err(cause) => {
+            warnings.push(format!("the entry `{}` was not restored: {cause}", info.key));
+            Ok((Restored::Miss, warnings))
+        }
+    }
+}
+
+/// Bytes of the entry that had to be written.
+fn written_bytes(entry: &Entry, restored: &loom_cache::Restored) -> u64 {
+    if restored.unchanged == 0 {
+        return entry.info().bytes;
+    }
+    let files = restored.files.max(1);
+    entry.info().bytes / files * restored.written
+}
+
+fn save(
+    claimed: &Claimed,
+    origin: &Origin,
+    redactor: &Redactor,
+    cancel: &AtomicBool,
+) -> Result<(Saved, Warnings), Error> {
+    let cache = &claimed.cache;
+    let store = &claimed.caches().store;
+    let (name, key, tree, patterns) = (&cache.name, &cache.key, &cache.workspace, &cache.paths);
+    let saved =
+        store.save(&Save { name, key, tree, patterns, origin, cancel }).map_err(|cause| wrong(&cause))?;
+    let shown = |warnings: Vec<loom_cache::Warning>| warnings.iter().map(ToString::to_string).collect();
+    Ok(match saved {
+        loom_cache::Saved::Stored { files, bytes, stored_bytes, warnings } => {
+            let mut warnings: Warnings = shown(warnings);
+            if !redactor.is_empty()
+                && let Ok(found) = store.find(name, key)
+                && let Some(entry) = found.entry
+            {
+                warnings.extend(with_secrets(&entry, tree, redactor));
+            }
+            (Saved::Stored(Content { key: key.clone(), files, bytes, stored_bytes }), warnings)
+        }
+        loom_cache::Saved::AlreadyThere => (Saved::Unchanged, Warnings::new()),
+        loom_cache::Saved::Nothing { warnings } => (Saved::Nothing, shown(warnings)),
+    })
+}
+
+/// A sentence for each secret whose value is in a file of the entry.
+fn with_secrets(entry: &Entry, tree: &Path, redactor: &Redactor) -> BTreeSet<String> {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut found = BTreeSet::new();
+    for file in entry.files().filter(|file| matches!(file.kind, Kind::File { .. })) {
+        let Ok(mut content) = std::fs::File::open(tree.join(&file.path)) else { continue };
+        let mut scanner = redactor.scanner();
+        while let Ok(count @ 1..) = content.read(&mut buffer) {
+            if let Some(secret) = scanner.push(&buffer[..count]) {
+                found.insert(format!(
+                    "`{}` in the cache holds the value of the secret `{secret}`",
+                    file.path.display()
+                ));
+                break;
+            }
+        }
+    }
+    found
+}

@@ -1,0 +1,356 @@
+//! Files of one tree, copied into another: in parallel, through no symlink on either side.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, fchmod, fstat, futimens,
+    mkdirat, openat, readlinkat, renameat, statat, symlinkat, unlinkat, utimensat,
+};
+use rustix::io::Errno;
+
+use crate::data::{self, Failed};
+use crate::error::{FirstError, Warnings};
+use crate::{Error, LeftOut, dir, link};
+
+/// Files of one folder that one task copies at most: enough to pay for opening the folder.
+const CHUNK: usize = 64;
+/// Tasks that even a few files make, so that big ones are shared out.
+const TASKS: usize = 16;
+
+/// An open tree.
+#[derive(Clone, Copy)]
+pub(crate) struct Tree<'a> {
+    /// For messages.
+    pub(crate) path: &'a Path,
+    pub(crate) root: BorrowedFd<'a>,
+}
+
+impl Tree<'_> {
+    pub(crate) fn path_of(&self, path: &[u8]) -> PathBuf {
+        self.path.join(OsStr::from_bytes(path))
+    }
+}
+
+/// From where files are copied to where, and what must not be.
+#[derive(Clone, Copy)]
+pub(crate) struct Copy<'a> {
+    pub(crate) from: Tree<'a>,
+    pub(crate) to: Tree<'a>,
+    /// Targets of symlinks that must not be written.
+    pub(crate) refuse: &'a (dyn Fn(&Path) -> bool + Sync),
+    pub(crate) cancel: &'a AtomicBool,
+}
+
+/// What was copied.
+#[derive(Default)]
+pub(crate) struct Copied {
+    /// In the order of their bytes.
+    pub(crate) files: Vec<Vec<u8>>,
+    pub(crate) bytes: u64,
+}
+
+/// Copies the files and symlinks at `paths`, with their permissions and times, over what is there. Folders are made
+/// where they are missing. What cannot be copied is left out with a warning.
+pub(crate) fn copy(
+    what: Copy<'_>,
+    mut paths: Vec<Vec<u8>>,
+    warnings: &Mutex<Warnings>,
+) -> Result<Copied, Error> {
+    let by_folder = |one: &Vec<u8>, other: &Vec<u8>| split(one).cmp(&split(other));
+    paths.par_sort_unstable_by(by_folder);
+    paths.dedup();
+    let chunk = (paths.len() / TASKS).clamp(1, CHUNK);
+    let tasks: Vec<&[Vec<u8>]> = paths
+        .chunk_by(|one, other| split(one).0 == split(other).0)
+        .flat_map(|paths| paths.chunks(chunk))
+        .collect();
+    let copying = Copying {
+        what,
+        warnings,
+        share: AtomicBool::new(true),
+        copied: Mutex::default(),
+        failure: FirstError::new(what.cancel),
+    };
+    tasks.into_par_iter().with_max_len(1).for_each(|paths| copying.task(paths));
+    copying.failure.into_result()?;
+    let mut copied = copying.copied.into_inner().unwrap_or_else(PoisonError::into_inner);
+    copied.files.par_sort_unstable();
+    Ok(copied)
+}
+
+/// The folder of a path, and the name there.
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (b"", path),
+    }
+}
+
+/// A name for what is not to be seen under its own yet.
+pub(crate) fn random_name() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    // Seeded by the system once a process, and never twice the same.
+    format!(".loom-{}-{:016x}", std::process::id(), RandomState::new().hash_one(()))
+}
+
+struct Copying<'a> {
+    what: Copy<'a>,
+    warnings: &'a Mutex<Warnings>,
+    /// Whether the two trees can share data, as far as is known.
+    share: AtomicBool,
+    copied: Mutex<Copied>,
+    failure: FirstError<'a>,
+}
+
+/// What became of a file: how many bytes it has, or why it has been left out.
+enum Done {
+    Copied(u64),
+    LeftOut(LeftOut),
+    Refused,
+}
+
+impl From<LeftOut> for Done {
+    fn from(why: LeftOut) -> Self {
+        Self::LeftOut(why)
+    }
+}
+
+impl Copying<'_> {
+    /// Copies files of one folder.
+    fn task(&self, paths: &[Vec<u8>]) {
+        let mut done = Copied::default();
+        if let Err(error) = self.files(paths, &mut done) {
+            self.failure.set(error);
+        }
+        let mut copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner);
+        copied.files.append(&mut done.files);
+        copied.bytes += done.bytes;
+    }
+
+    fn files(&self, paths: &[Vec<u8>], done: &mut Copied) -> Result<(), Error> {
+        let Some(first) = paths.first() else { return Ok(()) };
+        let folder = split(first).0;
+        let source = dir::open_beneath(self.what.from.root, folder);
+        let mut target = None;
+        for path in paths {
+            if self.failure.is_set() {
+                return Ok(());
+            }
+            let file = match &source {
+                Ok(source) => File { copying: self, path, source: source.as_fd() }.copy(&mut target)?,
+                Err(errno) => LeftOut::of(*errno)?.into(),
+            };
+            let warnings = || self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+            match file {
+                Done::Copied(bytes) => {
+                    done.files.push(path.clone());
+                    done.bytes += bytes;
+                }
+                Done::LeftOut(why) => warnings().push(OsStr::from_bytes(path).into(), why),
+                Done::Refused => warnings().refuse(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a folder of the tree that is written to; makes it, and those above it, as they are in the other tree.
+    fn open_target(&self, folder: &[u8]) -> Result<OwnedFd, Error> {
+        let Copy { from, to, .. } = self.what;
+        if let Ok(open) = dir::open_beneath(to.root, folder) {
+            return Ok(open);
+        }
+        // Most often only the last one is missing.
+        let above = split(folder).0;
+        let begin = |at: &[u8]| Ok((dir::open_beneath(from.root, at).ok(), dir::open_beneath(to.root, at)?));
+        let (mut source, mut target, mut at) = match begin(above) {
+            Ok((source, target)) => (source, target, above.len()),
+            Err(_) => {
+                let (source, target) = begin(b"").map_err(|errno| Error::write(to.path, errno))?;
+                (source, target, 0)
+            }
+        };
+        for name in folder[at..].split(|&byte| byte == b'/').filter(|name| !name.is_empty()) {
+            at += name.len() + usize::from(at > 0);
+            let path = || to.path_of(&folder[..at]);
+            source = source.and_then(|source| dir::open_child(source.as_fd(), name).ok());
+            target = match dir::open_child(target.as_fd(), name) {
+                Err(Errno::NOENT) => {
+                    let stat = source.as_ref().and_then(|source| fstat(source).ok());
+                    // The owner must be able to fill it, and to remove it.
+                    let mode = Mode::from_raw_mode(stat.map_or(0, |stat| stat.st_mode & 0o777)) | Mode::RWXU;
+                    match mkdirat(&target, name, mode) {
+                        // Another task was quicker.
+                        Ok(()) | Err(Errno::EXIST) => dir::open_child(target.as_fd(), name),
+                        Err(errno) => Err(errno),
+                    }
+                }
+                Err(Errno::LOOP | Errno::NOTDIR) => return Err(in_the_way(target.as_fd(), name, path())),
+                opened => opened,
+            }
+            .map_err(|errno| Error::write(path(), errno))?;
+        }
+        Ok(target)
+    }
+}
+
+/// One file or symlink.
+struct File<'a> {
+    copying: &'a Copying<'a>,
+    path: &'a [u8],
+    /// The folder that it is in.
+    source: BorrowedFd<'a>,
+}
+
+impl File<'_> {
+    /// `target` is the folder that it comes into, once that is open.
+    fn copy(&self, target: &mut Option<OwnedFd>) -> Result<Done, Error> {
+        let stat = match statat(self.source, self.name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(errno) => return self.unreadable(errno),
+        };
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => self.copy_data(target),
+            FileType::Symlink => self.copy_link(&stat, target),
+            kind => Ok(special(kind).into()),
+        }
+    }
+
+    fn copy_data(&self, target: &mut Option<OwnedFd>) -> Result<Done, Error> {
+        let Copying { what, share, .. } = self.copying;
+        // It may have become something else: without NONBLOCK a fifo would wait for a writer.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let opened = openat(self.source, self.name(), flags, Mode::empty());
+        let (from, stat) = match opened.and_then(|from| Ok((fstat(&from)?, from))) {
+            Ok((stat, from)) => (from, stat),
+            Err(errno) => return self.unreadable(errno),
+        };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind != FileType::RegularFile {
+            return Ok(special(kind).into());
+        }
+        // The owner must be able to read it: whoever copied it could.
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o777) | Mode::RUSR;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let create = |folder: BorrowedFd<'_>, name: &[u8]| openat(folder, name, flags, mode);
+        self.put(target, create, |_, _, to| {
+            let bytes = data::copy(from.as_fd(), to.as_fd(), &stat, share, what.cancel)?;
+            let finish = || {
+                if Mode::from_raw_mode(fstat(&to)?.st_mode & 0o7777) != mode {
+                    fchmod(&to, mode)?;
+                }
+                // The time last: writing sets it.
+                futimens(&to, &modified(&stat))
+            };
+            finish().map_err(Failed::Write)?;
+            Ok(bytes)
+        })
+    }
+
+    fn copy_link(&self, stat: &Stat, target: &mut Option<OwnedFd>) -> Result<Done, Error> {
+        let Copy { from, refuse, .. } = self.copying.what;
+        let to = match readlinkat(self.source, self.name(), Vec::new()) {
+            Ok(to) => to.into_bytes(),
+            // No symlink any more.
+            Err(Errno::INVAL) => return Ok(LeftOut::Vanished.into()),
+            Err(errno) => return self.unreadable(errno),
+        };
+        let shown = Path::new(OsStr::from_bytes(&to));
+        if refuse(shown) {
+            return Ok(Done::Refused);
+        }
+        if let Err(why) = link::check_link(from.root, self.path, &to) {
+            return Ok(LeftOut::Link { target: shown.to_owned(), why }.into());
+        }
+        let create = |folder: BorrowedFd<'_>, name: &[u8]| symlinkat(&*to, folder, name);
+        self.put(target, create, |folder, name, ()| {
+            utimensat(folder, name, &modified(stat), AtFlags::SYMLINK_NOFOLLOW).map_err(Failed::Write)?;
+            Ok(0)
+        })
+    }
+
+    /// Creates something and fills it: under another name if there is something in its place, which it then replaces. So
+    /// nothing is written through what is there.
+    fn put<T>(
+        &self,
+        target: &mut Option<OwnedFd>,
+        create: impl Fn(BorrowedFd<'_>, &[u8]) -> Result<T, Errno>,
+        fill: impl FnOnce(BorrowedFd<'_>, &[u8], T) -> Result<u64, Failed>,
+    ) -> Result<Done, Error> {
+        let to = self.copying.what.to;
+        let cannot = |errno| Error::write(to.path_of(self.path), errno);
+        let folder = match target {
+            Some(target) => &*target,
+            None => target.insert(self.copying.open_target(split(self.path).0)?),
+        };
+        let folder = folder.as_fd();
+        let (name, created) = match create(folder, self.name()) {
+            Ok(created) => (None, created),
+            Err(Errno::EXIST) => {
+                let beside = random_name().into_bytes();
+                let created = create(folder, &beside).map_err(cannot)?;
+                (Some(beside), created)
+            }
+            Err(errno) => return Err(cannot(errno)),
+        };
+        let first = name.as_deref().unwrap_or(self.name());
+        let made = fill(folder, first, created).and_then(|bytes| {
+            if name.is_some() {
+                renameat(folder, first, folder, self.name()).map_err(Failed::Write)?;
+            }
+            Ok(bytes)
+        });
+        if made.is_err() {
+            // Half a file is none. Where it cannot be removed, the act fails all the same.
+            let _ = unlinkat(folder, first, AtFlags::empty());
+        }
+        match made {
+            Ok(bytes) => Ok(Done::Copied(bytes)),
+            Err(Failed::Read(errno)) => self.unreadable(errno),
+            Err(Failed::Write(Errno::ISDIR)) => Err(in_the_way(folder, self.name(), to.path_of(self.path))),
+            Err(Failed::Write(errno)) => Err(cannot(errno)),
+            Err(Failed::Cancelled) => Err(Error::Cancelled),
+        }
+    }
+
+    fn unreadable(&self, errno: Errno) -> Result<Done, Error> {
+        LeftOut::of(errno).map(Done::LeftOut)
+    }
+
+    fn name(&self) -> &[u8] {
+        split(self.path).1
+    }
+}
+
+fn in_the_way(folder: BorrowedFd<'_>, name: &[u8], path: PathBuf) -> Error {
+    let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+    let what = match stat.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+        Ok(FileType::Directory) => "a folder",
+        Ok(FileType::Symlink) => "a symlink",
+        _ => "a file",
+    };
+    Error::InTheWay { path, what }
+}
+
+fn special(kind: FileType) -> LeftOut {
+    LeftOut::Special(match kind {
+        FileType::Directory => "folder",
+        FileType::Fifo => "fifo",
+        FileType::Socket => "socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "device",
+        _ => "file of an unknown kind",
+    })
+}
+
+/// What gives another file the same time of modification.
+fn modified(stat: &Stat) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: stat.st_mtime as _, tv_nsec: stat.st_mtime_nsec as _ },
+    }
+}

@@ -1,0 +1,138 @@
+//! What is in a file: shared where the file system can, else copied, holes as holes.
+
+use std::cell::RefCell;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{SeekFrom, Stat, copy_file_range, fstat, ftruncate, ioctl_ficlone, seek};
+use rustix::io::{Errno, pread, pwrite};
+
+/// Above this size a file is copied inside the kernel, below it with one read and one write, which is faster there.
+const BIG: u64 = 1 << 20;
+/// How much is copied inside the kernel between two looks at the cancel flag.
+const STEP: usize = 8 << 20;
+const BUFFER: usize = 128 << 10;
+
+/// Why a copy was not made.
+pub(crate) enum Failed {
+    Read(Errno),
+    Write(Errno),
+    Cancelled,
+}
+
+/// Makes the empty file `to` hold what `from` does, and no more than it held at `stat`: a file that grows all the time
+/// has an end too. Returns how many bytes that is.
+pub(crate) fn copy(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    stat: &Stat,
+    share: &AtomicBool,
+    cancel: &AtomicBool,
+) -> Result<u64, Failed> {
+    let size = u64::try_from(stat.st_size).unwrap_or(0);
+    if size == 0 {
+        return Ok(0);
+    }
+    if share.load(Ordering::Relaxed) {
+        match ioctl_ficlone(to, from) {
+            // The whole file, as it is by now.
+            Ok(()) => return Ok(u64::try_from(fstat(to).map_err(Failed::Write)?.st_size).unwrap_or(0)),
+            Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => return Err(Failed::Write(errno)),
+            Err(_) => share.store(false, Ordering::Relaxed),
+        }
+    }
+    if size <= BIG {
+        return by_buffer(from, to, 0..size, cancel);
+    }
+    if u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) >= size {
+        return in_kernel(from, to, 0..size, cancel);
+    }
+    let mut at = 0;
+    while at < size {
+        let data = next_data(from, at, size);
+        at = data.end;
+        in_kernel(from, to, data, cancel)?;
+    }
+    ftruncate(to, size).map_err(Failed::Write)?;
+    Ok(size)
+}
+
+type Range = std::ops::Range<u64>;
+
+/// The next part of a file that is no hole; empty at the end if there is none.
+fn next_data(from: BorrowedFd<'_>, at: u64, size: u64) -> Range {
+    match seek(from, SeekFrom::Data(at)) {
+        Ok(start) if start < size => {
+            let end = seek(from, SeekFrom::Hole(start)).map_or(size, |end| end.min(size));
+            // A file system that does not know holes says anything.
+            start..if end > start { end } else { size }
+        }
+        Ok(_) | Err(Errno::NXIO) => size..size,
+        Err(_) => at..size,
+    }
+}
+
+/// Copies a part of a file and returns where it ended: earlier if the file is shorter by now.
+fn in_kernel(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    part: Range,
+    cancel: &AtomicBool,
+) -> Result<u64, Failed> {
+    let (mut read_at, mut write_at) = (part.start, part.start);
+    while read_at < part.end {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Failed::Cancelled);
+        }
+        let wanted = usize::try_from(part.end - read_at).unwrap_or(STEP).min(STEP);
+        match copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), wanted) {
+            // Some file systems answer 0 instead of saying that they cannot.
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => return Err(Failed::Write(errno)),
+            // Not between these two file systems, or not in this kernel; what else there is shows then.
+            Err(_) => break,
+        }
+    }
+    by_buffer(from, to, read_at..part.end, cancel)
+}
+
+/// As [`in_kernel`].
+fn by_buffer(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    part: Range,
+    cancel: &AtomicBool,
+) -> Result<u64, Failed> {
+    thread_local! {
+        static COPY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    COPY.with_borrow_mut(|buffer| {
+        buffer.resize(BUFFER, 0);
+        let mut at = part.start;
+        while at < part.end {
+            if cancel.load(Ordering::Relaxed) {
+                return Err(Failed::Cancelled);
+            }
+            let wanted = usize::try_from(part.end - at).unwrap_or(BUFFER).min(BUFFER);
+            let got = match pread(from, &mut buffer[..wanted], at) {
+                Ok(0) => break,
+                Ok(got) => got,
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(Failed::Read(errno)),
+            };
+            let mut rest = &buffer[..got];
+            while !rest.is_empty() {
+                match pwrite(to, rest, at) {
+                    Ok(written) => {
+                        rest = &rest[written..];
+                        at += written as u64;
+                    }
+                    Err(Errno::INTR) => {}
+                    Err(errno) => return Err(Failed::Write(errno)),
+                }
+            }
+        }
+        Ok(at)
+    })
+}

@@ -1,0 +1,56 @@
+//! Files that were collected, put into a tree.
+
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+
+use crate::copy::{Copy, Tree, copy};
+use crate::error::Warnings;
+use crate::{Error, Warning, dir, link};
+
+/// What was put into a tree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Placed {
+    /// How many files and symlinks.
+    pub files: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+    /// What was left out.
+    pub warnings: Vec<Warning>,
+}
+
+/// Puts files of an earlier [`collect`](crate::collect), `files` of the folder `from`, into `tree`, with their
+/// permissions and times.
+///
+/// What is there is replaced, a symlink by the file and not what it leads to; nothing else is touched. Folders are made
+/// where they are missing. A symlink is not placed if it could lead out of the tree. `cancel` ends it early; what was
+/// placed by then stays.
+///
+/// # Errors
+/// - [`Error::Refused`]: a path is none below the tree, or one into its `.git`; nothing was written.
+/// - [`Error::InTheWay`]: a file or symlink is where a folder must be, or a folder where a file must be.
+/// - `from` cannot be read, `tree` cannot be written, or the caller cancelled.
+pub fn place(from: &Path, files: &[PathBuf], tree: &Path, cancel: &AtomicBool) -> Result<Placed, Error> {
+    for path in files {
+        let mut names = path.as_os_str().as_bytes().split(|&byte| byte == b'/');
+        let refused = |why| Error::Refused { path: path.clone(), why };
+        names.clone().try_for_each(link::check_name).map_err(refused)?;
+        if names.next() == Some(b".git") {
+            return Err(refused("would change what git keeps of the repository"));
+        }
+    }
+    let source = dir::open_root(from).map_err(|errno| Error::read(from, errno))?;
+    let target = dir::open_root(tree).map_err(|errno| Error::write(tree, errno))?;
+    let what = Copy {
+        from: Tree { path: from, root: source.as_fd() },
+        to: Tree { path: tree, root: target.as_fd() },
+        refuse: &|_| false,
+        cancel,
+    };
+    let warnings = Mutex::<Warnings>::default();
+    let paths = files.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
+    let copied = copy(what, paths, &warnings)?;
+    Ok(Placed { files: copied.files.len() as u64, bytes: copied.bytes, warnings: Warnings::take(warnings) })
+}
