@@ -104,8 +104,8 @@ pub fn collect(what: &Collect<'_>) -> Result<Collected, Error> {
             archive::pack(to, &files, cancel)?;
             collected.archive = Some(into.join(archive::NAME));
         } else if made {
-            // All of it went away, or was left out.
-            fs::remove_dir(into).map_err(|error| Error::write_io(into, error))?;
+            // All of it went away, or was left out. A folder that was made for what could not be read stays.
+            let _ = fs::remove_dir(into);
         }
         let to_path = |path| PathBuf::from(OsString::from_vec(path));
         collected.files = files.into_iter().map(to_path).collect();

@@ -1,6 +1,5 @@
 //! Folders by descriptor: below an open folder, through no symlink, and as deep as one likes.
 
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -71,10 +70,14 @@ pub fn open_beneath(root: BorrowedFd<'_>, mut path: &[u8]) -> Result<OwnedFd, Er
 
 fn open_hop(from: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
     match openat2(from, path, OPEN_DIR, Mode::empty(), INSIDE) {
-        // An old kernel, or a sandbox that has never heard of the call: name by name, which means the same.
-        Err(Errno::NOSYS | Errno::PERM) => {}
-        opened => return opened,
+        // An old kernel, or a sandbox that has never heard of the call.
+        Err(Errno::NOSYS | Errno::PERM) => open_by_names(from, path),
+        opened => opened,
     }
+}
+
+/// Opens one folder after the other, which means the same.
+fn open_by_names(from: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
     let mut at: Option<OwnedFd> = None;
     for name in path.split(|&byte| byte == b'/') {
         if name == b".." {
@@ -86,14 +89,14 @@ fn open_hop(from: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
     at.ok_or(Errno::NOENT)
 }
 
-/// Calls `visit` with the name and type of each entry of an open folder, `.` and `..` left out.
+/// Calls `visit` with the name and type of each entry of an open folder, `.` and `..` left out, in no order. A folder is
+/// listed once: opened anew it can be listed again.
 ///
 /// # Errors
 /// The folder cannot be read; some entries may have been visited.
 pub fn for_each_entry(folder: BorrowedFd<'_>, mut visit: impl FnMut(&[u8], FileType)) -> Result<(), Errno> {
-    let mut buffer: Vec<MaybeUninit<u8>> = Vec::new();
-    buffer.resize(32 << 10, MaybeUninit::uninit());
-    let mut entries = RawDir::new(folder, &mut buffer);
+    let mut buffer: Vec<u8> = Vec::with_capacity(32 << 10);
+    let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
@@ -113,7 +116,7 @@ pub fn for_each_entry(folder: BorrowedFd<'_>, mut visit: impl FnMut(&[u8], FileT
     Ok(())
 }
 
-/// The entries of one folder by name, in the order of their bytes.
+/// The entries of one folder, in no order.
 #[derive(Debug, Default)]
 pub struct Listing {
     names: Vec<u8>,
@@ -134,13 +137,10 @@ impl Listing {
                 listing.entries.push((at, length, kind));
             }
         })?;
-        let Self { names, entries } = &mut listing;
-        entries
-            .sort_unstable_by_key(|&(at, length, _)| &names[at as usize..at as usize + usize::from(length)]);
         Ok(listing)
     }
 
-    /// The entries in the order of their names.
+    /// The entries.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], FileType)> {
         (0..self.entries.len()).map(|index| (self.name(index), self.kind(index)))
     }
@@ -166,4 +166,36 @@ pub fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
     }
     path.extend_from_slice(name);
     path
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use fs_err as fs;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_below_is_opened_through_no_link_and_from_nowhere_else() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("a/b")).unwrap();
+        fs::write(root.path().join("a/file"), "").unwrap();
+        symlink("a", root.path().join("link")).unwrap();
+        let open = open_root(root.path()).unwrap();
+        let both = |path: &[u8]| [open_beneath(open.as_fd(), path), open_by_names(open.as_fd(), path)];
+        for opened in both(b"a/b") {
+            assert!(opened.is_ok());
+        }
+        assert!(open_beneath(open.as_fd(), b"").is_ok());
+        for path in [&b"link"[..], b"link/b", b"a/file", b"a/file/x", b"../x", b"a/../../x", b"a/none"] {
+            for opened in both(path) {
+                let errno = opened.unwrap_err();
+                assert!(
+                    matches!(errno, Errno::LOOP | Errno::NOTDIR | Errno::XDEV | Errno::NOENT),
+                    "{path:?}"
+                );
+            }
+        }
+    }
 }

@@ -31,7 +31,7 @@ pub trait Visit: Sync {
     /// A folder that was opened and listed, before anything in it. `parent` is nothing for the root.
     fn folder(&self, folder: &Folder<'_>, parent: Option<&Self::Note>) -> Self::Note;
 
-    /// Entries of a folder that are wanted and no folders themselves, some or all of them, by name.
+    /// Entries of a folder that are wanted and no folders themselves, some or all of them.
     fn entries(&self, folder: &Folder<'_>, note: &Self::Note, entries: &[Entry<'_>]);
 
     /// Something below the root that is wanted, or holds what may be, and is left out.
