@@ -13,8 +13,8 @@ use crate::vault::OpenError;
 const MEMORY_CAP: u64 = 1 << 30;
 /// Rounds of AES that a vault may ask for: some eight minutes in WebAssembly, which has no instruction for AES.
 const AES_ROUNDS_CAP: u64 = 500_000_000;
-/// KiB times iterations of Argon2 that a vault may ask for: some ten minutes.
-const ARGON2_WORK_CAP: u64 = 1 << 29;
+/// KiB times iterations of Argon2 that a vault may ask for: some seven minutes in WebAssembly.
+const ARGON2_WORK_CAP: u64 = 1 << 28;
 /// Lanes of Argon2 that a vault may ask for. Each is a thread where there are threads.
 const ARGON2_LANES_CAP: u32 = 256;
 

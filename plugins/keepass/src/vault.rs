@@ -86,7 +86,7 @@ pub enum OpenError {
         /// Bytes.
         available: u64,
     },
-    /// Deriving its key would take more than ten minutes.
+    /// Deriving its key would take many minutes.
     #[error(
         "its key derivation takes too long ({0}); KeePassXC can lower that in the database's security settings"
     )]
@@ -170,6 +170,10 @@ impl Vault {
     ///
     /// # Errors
     /// It is no vault, is damaged, or does not open with these credentials.
+    ///
+    /// # Panics
+    /// The reader of `keepass` 0.17 panics at nonsense that only a holder of the key can write: a time of fewer than 8 bytes
+    /// or outside of the calendar, or an older version of an entry under another UUID than the entry's.
     pub fn open(database: &[u8], password: Option<&[u8]>, keyfile: Option<&[u8]>) -> Result<Self, OpenError> {
         let credentials = Credentials { password, keyfile };
         let key = credentials.key()?;

@@ -165,7 +165,7 @@ fn what_keepassxc_writes_in_many_blocks_is_read() {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 24) as u8
     })
-    .take(3 << 20)
+    .take(3 << 19)
     .collect();
     let attached = referee.file("noise", &noise);
     for name in ["kdbx31-aes", "kdbx40-uncompressed"] {
