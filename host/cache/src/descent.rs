@@ -14,7 +14,7 @@ use crate::dir;
 pub(crate) struct Descent<'a> {
     root: BorrowedFd<'a>,
     /// By number, the root first: the folder that each is in, and its name there.
-    ways: Mutex<Vec<(u32, Box<[u8]>)>>,
+    ways: Mutex<Vec<(u32, Arc<[u8]>)>>,
     open: Arc<AtomicUsize>,
     /// More folders than these are not held open for the sake of those in them.
     most: usize,
@@ -30,7 +30,7 @@ pub(crate) struct Open {
 /// A folder that was seen and is to be opened.
 pub(crate) struct Child {
     pub(crate) id: u32,
-    name: Box<[u8]>,
+    name: Arc<[u8]>,
     /// What it is in, as long as that may stay open.
     parent: Option<Arc<Open>>,
 }
@@ -51,7 +51,7 @@ impl<'a> Descent<'a> {
     pub(crate) fn new(root: BorrowedFd<'a>) -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
         let most = usize::try_from(limit / 8).unwrap_or(usize::MAX).min(256);
-        Self { root, ways: Mutex::new(vec![(0, Box::default())]), open: Arc::default(), most }
+        Self { root, ways: Mutex::new(vec![(0, Arc::default())]), open: Arc::default(), most }
     }
 
     pub(crate) fn root(&self) -> Result<Arc<Open>, Errno> {
@@ -60,13 +60,14 @@ impl<'a> Descent<'a> {
 
     /// Notes a folder in an open one.
     pub(crate) fn child(&self, parent: &Arc<Open>, name: &[u8]) -> Child {
+        let name: Arc<[u8]> = name.into();
         let id = {
             let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
-            ways.push((parent.id, name.into()));
+            ways.push((parent.id, name.clone()));
             u32::try_from(ways.len() - 1).unwrap_or(u32::MAX)
         };
         let held = self.open.load(Ordering::Relaxed) <= self.most;
-        Child { id, name: name.into(), parent: held.then(|| parent.clone()) }
+        Child { id, name, parent: held.then(|| parent.clone()) }
     }
 
     /// Opens a folder; fails with `LOOP` or `NOTDIR` where it, or one above it, is a symlink.
@@ -92,7 +93,7 @@ impl<'a> Descent<'a> {
     }
 
     /// All folders that were noted, by number: each after the one that it is in.
-    pub(crate) fn into_ways(self) -> Vec<(u32, Box<[u8]>)> {
+    pub(crate) fn into_ways(self) -> Vec<(u32, Arc<[u8]>)> {
         self.ways.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 

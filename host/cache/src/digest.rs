@@ -1,12 +1,13 @@
 //! The name of content: its blake3 hash.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 use serde::ser::{Serialize, Serializer};
 
 /// A blake3 hash.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Digest(pub(crate) [u8; 32]);
 
 impl Digest {
@@ -17,6 +18,13 @@ impl Digest {
     /// Reads what [`fmt::Display`] writes.
     pub(crate) fn from_hex(text: &str) -> Option<Self> {
         blake3::Hash::from_hex(text).ok().map(|hash| Self(*hash.as_bytes()))
+    }
+}
+
+// The first bytes of a hash are as good a hash of it as any.
+impl Hash for Digest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0[..8]);
     }
 }
 
@@ -47,8 +55,8 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Hash;
-        impl Visitor<'_> for Hash {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
             type Value = Digest;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,6 +67,6 @@ impl<'de> Deserialize<'de> for Digest {
                 bytes.try_into().map(Digest).map_err(|_| E::invalid_length(bytes.len(), &self))
             }
         }
-        deserializer.deserialize_bytes(Hash)
+        deserializer.deserialize_bytes(Bytes)
     }
 }

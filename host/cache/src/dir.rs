@@ -1,5 +1,6 @@
 //! Folders by descriptor: below an open folder, through no symlink, and as deep as one likes.
 
+use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -74,34 +75,39 @@ fn open_hop(from: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
     at.ok_or(Errno::NOENT)
 }
 
-/// Calls `visit` with the name and type of each entry of an open folder, `.` and `..` left out.
+/// Calls `visit` with the name and type of each entry of an open folder, `.` and `..` left out. `visit` may not list
+/// another folder. A folder is listed once: opened anew it can be listed again.
 pub(crate) fn for_each_entry(
     folder: BorrowedFd<'_>,
     mut visit: impl FnMut(&[u8], FileType),
 ) -> Result<(), Errno> {
-    let mut buffer: Vec<MaybeUninit<u8>> = Vec::new();
-    buffer.resize(32 << 10, MaybeUninit::uninit());
-    let mut entries = RawDir::new(folder, &mut buffer);
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." {
-            continue;
-        }
-        let mut kind = entry.file_type();
-        if kind == FileType::Unknown {
-            kind = match statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-                Err(Errno::NOENT) => continue,
-                Err(errno) => return Err(errno),
-            };
-        }
-        visit(name, kind);
+    thread_local! {
+        static ENTRIES: RefCell<Vec<MaybeUninit<u8>>> = const { RefCell::new(Vec::new()) };
     }
-    Ok(())
+    ENTRIES.with_borrow_mut(|buffer| {
+        buffer.resize(32 << 10, MaybeUninit::uninit());
+        let mut entries = RawDir::new(folder, buffer);
+        while let Some(entry) = entries.next() {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            let mut kind = entry.file_type();
+            if kind == FileType::Unknown {
+                kind = match statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+                    Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                    Err(Errno::NOENT) => continue,
+                    Err(errno) => return Err(errno),
+                };
+            }
+            visit(name, kind);
+        }
+        Ok(())
+    })
 }
 
-/// The entries of one folder by name, in the order of their bytes.
+/// The entries of one folder, in no order.
 #[derive(Default)]
 pub(crate) struct Listing {
     names: Vec<u8>,
@@ -118,9 +124,6 @@ impl Listing {
                 listing.entries.push((at, length, kind));
             }
         })?;
-        let Self { names, entries } = &mut listing;
-        entries
-            .sort_unstable_by_key(|&(at, length, _)| &names[at as usize..at as usize + usize::from(length)]);
         Ok(listing)
     }
 

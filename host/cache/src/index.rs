@@ -7,6 +7,7 @@
 //! have no such record.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::Stat;
 
@@ -38,26 +39,34 @@ impl Seen {
 /// A tree as it was last seen.
 pub(crate) struct Index {
     pub(crate) digest: Digest,
-    pub(crate) manifest: Manifest,
+    pub(crate) manifest: Arc<Manifest>,
     /// One for each item.
     seen: Vec<Option<Seen>>,
 }
 
 impl Index {
-    /// What is known of the tree at `tree`, whose stat is `root`; nothing is as good as an index that is damaged, or of
-    /// another tree that was at this place.
-    pub(crate) fn load(layout: &Layout, tree: &Path, root: &Stat, name: &str) -> Option<Self> {
+    /// What is known of the tree at `tree`, whose stat is `root`; an index that is damaged, or of another tree that was
+    /// at this place, is as good as none. The manifest is read unless it is the one that is `at_hand`.
+    pub(crate) fn load(
+        layout: &Layout,
+        tree: &Path,
+        root: &Stat,
+        name: &str,
+        at_hand: Option<(Digest, &Arc<Manifest>)>,
+    ) -> Option<Self> {
         let bytes = fs_err::read(path(layout, tree, name)).ok()?;
         let (records, tail) = bytes.split_last_chunk::<TAIL>()?;
         let (root_now, digest) = (Seen::of(root).identity, Digest(*tail.first_chunk()?));
         if root_now.to_le_bytes() != tail[32..40] || Digest::of(records).0[..24] != tail[40..] {
             return None;
         }
-        let bytes = fs_err::read(layout.manifest(digest)).ok()?;
-        if Digest::of(&bytes) != digest {
-            return None;
-        }
-        let manifest = Manifest::decode(&bytes).ok()?;
+        let manifest = match at_hand {
+            Some((known, manifest)) if known == digest => manifest.clone(),
+            _ => {
+                let bytes = fs_err::read(layout.manifest(digest)).ok()?;
+                Arc::new(Manifest::decode(&bytes).ok().filter(|_| Digest::of(&bytes) == digest)?)
+            }
+        };
         let (records, []) = records.as_chunks::<RECORD>() else { return None };
         let seen: Vec<_> = records.iter().map(read).collect();
         (seen.len() == manifest.items.len()).then_some(Self { digest, manifest, seen })
@@ -65,7 +74,7 @@ impl Index {
 
     /// What is known of a tree that was never seen.
     pub(crate) fn nothing() -> Self {
-        Self { digest: manifest::empty(), manifest: Manifest::nothing(), seen: Vec::new() }
+        Self { digest: manifest::empty(), manifest: Arc::new(Manifest::nothing()), seen: Vec::new() }
     }
 
     /// The file with this stat has the content of the item; false also where that cannot be told.

@@ -439,3 +439,6 @@ fn search<'a>(range: Range<usize>, name: &[u8], name_of: impl Fn(usize) -> &'a [
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 //!
 //! A pack is named after the hash of its index, which names the content of every file in it. It is written once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -340,10 +340,12 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    pub(crate) fn load(layout: &Layout) -> Self {
+    /// Loads what is not in the packs to `avoid`.
+    pub(crate) fn load(layout: &Layout, avoid: &HashSet<Digest>) -> Self {
         let mut files: Vec<_> = layout::files(&layout.packs())
             .unwrap_or_default()
             .into_iter()
+            .filter(|file| layout::digest_of(file).is_some_and(|id| !avoid.contains(&id)))
             .filter_map(|file| Some((fs_err::metadata(&file).and_then(|meta| meta.modified()).ok()?, file)))
             .collect();
         files.sort_unstable_by(|one, other| other.cmp(one));

@@ -85,32 +85,46 @@ pub(crate) struct Taken<T> {
     pub(crate) seen: Option<Seen>,
 }
 
-/// Calls `take` with the open file `name`, and once more if the file changed meanwhile. `take` returns nothing where the
-/// file is not as long as it should be, and the same for the same content.
+/// Why a file was not taken.
+pub(crate) enum NotTaken {
+    /// It is to be left out.
+    LeftOut(LeftOut),
+    /// It has more bytes than were asked for.
+    Large,
+    Failed(Error),
+}
+
+/// Calls `take` with the open file `name`, if it has no more than `most` bytes, and once more if the file changed
+/// meanwhile. `take` returns nothing where the file is not as long as it should be, and the same for the same content.
 pub(crate) fn take<T: PartialEq>(
     folder: BorrowedFd<'_>,
     name: &[u8],
+    most: u64,
     rest: &Rest,
     mut take: impl FnMut(BorrowedFd<'_>, &Stat) -> Result<Option<T>, Trouble>,
-) -> Result<Result<Taken<T>, LeftOut>, Error> {
+) -> Result<Taken<T>, NotTaken> {
     for _ in 0..2 {
-        match once(folder, name, rest, &mut take) {
-            Ok(Some(taken)) => return Ok(Ok(taken)),
+        match once(folder, name, most, rest, &mut take) {
+            Ok(Some(Some(taken))) => return Ok(taken),
+            Ok(Some(None)) => return Err(NotTaken::Large),
             Ok(None) => {}
-            Err(Trouble::File(errno)) => return left_out(errno).map(Err),
-            Err(Trouble::Else(error)) => return Err(error),
+            Err(Trouble::File(errno)) => {
+                return Err(left_out(errno).map_or_else(NotTaken::Failed, NotTaken::LeftOut));
+            }
+            Err(Trouble::Else(error)) => return Err(NotTaken::Failed(error)),
         }
     }
-    Ok(Err(LeftOut::Changing))
+    Err(NotTaken::LeftOut(LeftOut::Changing))
 }
 
-/// Takes a file; nothing if it changed meanwhile, or may have.
+/// Takes a file; nothing if it changed meanwhile, or may have; nothing of it if it is too large.
 fn once<T: PartialEq>(
     folder: BorrowedFd<'_>,
     name: &[u8],
+    most: u64,
     rest: &Rest,
     take: &mut impl FnMut(BorrowedFd<'_>, &Stat) -> Result<Option<T>, Trouble>,
-) -> Result<Option<Taken<T>>, Trouble> {
+) -> Result<Option<Option<Taken<T>>>, Trouble> {
     // Without NONBLOCK a fifo would wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = match openat(folder, name, flags, Mode::empty()) {
@@ -125,6 +139,9 @@ fn once<T: PartialEq>(
         return Ok(None);
     }
     let size = |stat: &Stat| u64::try_from(stat.st_size).unwrap_or(0);
+    if size(&before) > most {
+        return Ok(Some(None));
+    }
     if let Some(left) = rest.left(Time::changed(&before), size(&before).min(BIG)) {
         if !rest.wait(left) {
             return Ok(None);
@@ -152,7 +169,7 @@ fn once<T: PartialEq>(
         return Ok(None);
     }
     let seen = (at_rest && rest.is_over(Time::changed(&before))).then(|| Seen::of(&before));
-    Ok(Some(Taken { value, stat: before, seen }))
+    Ok(Some(Some(Taken { value, stat: before, seen })))
 }
 
 /// What to say of a file or folder that the system does not let us read; an error where that is no matter of this file.

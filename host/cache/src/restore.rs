@@ -59,7 +59,9 @@ impl Entry {
         let root = dir::open_root(tree).map_err(|errno| Error::read(tree, errno))?;
         let root_stat = fstat(&root).map_err(|errno| Error::read(tree, errno))?;
         let layout = self.store.layout();
-        let base = Index::load(layout, tree, &root_stat, &self.info.name).unwrap_or_else(Index::nothing);
+        let at_hand = Some((self.digest, &self.manifest));
+        let base =
+            Index::load(layout, tree, &root_stat, &self.info.name, at_hand).unwrap_or_else(Index::nothing);
         let plan = Plan::new(&self.manifest, &patterns, tree);
         let scene =
             Scene { entry: self, manifest: &self.manifest, tree, root: root.as_fd(), plan: &plan, cancel };

@@ -3,7 +3,9 @@
 
 mod assemble;
 mod walk;
+mod waste;
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -97,12 +99,21 @@ impl Store {
     ) -> Result<Option<Saved>, Error> {
         let root = dir::open_root(save.tree).map_err(|errno| Error::read(save.tree, errno))?;
         let root_stat = fstat(&root).map_err(|errno| Error::read(save.tree, errno))?;
-        let base = Index::load(self.layout(), save.tree, &root_stat, save.name)
+        let base = Index::load(self.layout(), save.tree, &root_stat, save.name, None)
             .filter(|base| self.missing(&base.manifest.packs, &base.manifest.objects).is_none())
             .unwrap_or_else(Index::nothing);
-        let staging = Staging::new(self.layout())?;
-        let walked = walk::walk(self.layout(), save, patterns, &base, root.as_fd(), &staging)?;
-        let (tree, mut left_out) = assemble::assemble(walked, &base);
+        let mut avoid = HashSet::new();
+        let (staging, tree, mut left_out) = loop {
+            let staging = Staging::new(self.layout())?;
+            let walked = walk::walk(self.layout(), save, patterns, &base, &avoid, root.as_fd(), &staging)?;
+            let (tree, left_out) = assemble::assemble(walked, &base);
+            let new = tree.as_ref().and_then(|tree| tree.new.as_ref());
+            let wasteful = new.map(waste::wasteful).unwrap_or_default();
+            if !avoid.is_empty() || wasteful.is_empty() {
+                break (staging, tree, left_out);
+            }
+            avoid = wasteful;
+        };
         warnings.append(&mut left_out);
         let Some(tree) = tree else {
             return Ok(Some(Saved::Nothing { warnings: std::mem::take(warnings) }));
@@ -113,7 +124,7 @@ impl Store {
         // Without a new tree it is the one that was saved or restored here before.
         let encoded = tree.new.as_ref().map(Manifest::encode);
         let digest = encoded.as_ref().map_or(base.digest, |encoded| Digest::of(encoded));
-        let manifest = tree.new.as_ref().unwrap_or(&base.manifest);
+        let manifest = tree.new.as_ref().unwrap_or(&*base.manifest);
         let (files, bytes) = (manifest.items.len() as u64, manifest.bytes());
         let needs = Needs { packs: manifest.packs.clone(), objects: manifest.objects.clone() };
         let made = Made { packs: tree.packs, objects: tree.objects, manifest: encoded, needs };

@@ -125,16 +125,15 @@ impl Store {
 
     /// Makes the folders of the store, as far as they are missing.
     pub(crate) fn create(&self) -> Result<(), Error> {
-        if self.layout.format().exists() {
-            return Ok(());
-        }
         let mut builder = std::fs::DirBuilder::new();
         builder.recursive(true).mode(0o700);
         let root = self.layout.root().to_owned();
         for folder in std::iter::once(root).chain(self.layout.folders()) {
             builder.create(&folder).map_err(|error| Error::write_io(folder, error))?;
         }
-        // Last: a store that has a format has its folders.
+        if self.layout.format().exists() {
+            return Ok(());
+        }
         sealed::replace(&self.layout.format(), format!("{FORMAT}\n").as_bytes(), Sync::Yes)
     }
 

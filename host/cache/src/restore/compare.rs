@@ -14,6 +14,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::Scene;
+use crate::Error;
 use crate::clock::{FsClock, Time};
 use crate::descent::{Child, Descent, Open};
 use crate::digest::Digest;
@@ -25,9 +26,8 @@ use crate::manifest::{Content, Meta};
 use crate::object;
 use crate::pack::BIG;
 use crate::pattern::Patterns;
-use crate::read::{self, Rest, Trouble};
+use crate::read::{self, NotTaken, Rest, Trouble};
 use crate::remove::remove_folder;
-use crate::{Error, LeftOut};
 
 /// Files of one folder that one task looks at.
 const CHUNK: usize = 512;
@@ -434,7 +434,7 @@ impl<'a> Compare<'a> {
             static READ: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         let Some((size, digest)) = self.scene.manifest.data(item) else { return Ok(Is::Wrong) };
-        let taken = read::take(open.as_fd(), name, &self.rest, |file, stat| {
+        let taken = read::take(open.as_fd(), name, u64::MAX, &self.rest, |file, stat| {
             if u64::try_from(stat.st_size) != Ok(size) {
                 return Ok(None);
             }
@@ -452,19 +452,19 @@ impl<'a> Compare<'a> {
                     read::append(file, usize::try_from(size).unwrap_or(0), buffer).map_err(Trouble::File)?;
                 Ok(whole.then(|| Digest::of(buffer)))
             })
-        })?;
-        Ok(match taken {
+        });
+        match taken {
             Ok(taken) if taken.value == digest => {
                 if meta(&taken.stat, 0o7777) == self.scene.manifest.items[item].meta {
-                    Is::Right(Some(taken.seen))
-                } else {
-                    self.set_meta(open, name, item, &taken.stat)
-                        .map_or(Is::Wrong, |seen| Is::Right(Some(seen)))
+                    return Ok(Is::Right(Some(taken.seen)));
                 }
+                let seen = self.set_meta(open, name, item, &taken.stat);
+                Ok(seen.map_or(Is::Wrong, |seen| Is::Right(Some(seen))))
             }
+            Err(NotTaken::Failed(error)) => Err(error),
             // What cannot be read is not known to be right.
-            Ok(_) | Err(LeftOut::Changing | LeftOut::Vanished | LeftOut::Unreadable(_)) | Err(_) => Is::Wrong,
-        })
+            Ok(_) | Err(NotTaken::LeftOut(_) | NotTaken::Large) => Ok(Is::Wrong),
+        }
     }
 
     /// Gives a file whose content is right the permissions and the time that it should have; nothing where it is better

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::walk::{At, NewContent, SeenFolder, SeenItem, Walked};
 use crate::Warning;
@@ -22,23 +23,45 @@ pub(super) struct Assembled {
 
 /// Puts together what was walked; nothing if nothing was found.
 pub(super) fn assemble(walked: Walked, base: &Index) -> (Option<Assembled>, Vec<Warning>) {
-    let Walked { ways, folders, parts, packed, mut objects, known, warnings } = walked;
+    let Walked { ways, folders, same, parts, packed, mut objects, known, warnings } = walked;
     let warnings = warnings.into_list();
-    let tree = Tree::new(&ways, folders, parts, base);
+    if is_base(&folders, &same, &parts, base) {
+        let assembled = Assembled { new: None, seen: Vec::new(), packs: Vec::new(), objects: HashMap::new() };
+        return (Some(assembled), warnings);
+    }
+    let tree = Tree::new(&ways, folders, same, parts, base);
     if tree.folders.len() == 1 && tree.items.is_empty() {
         return (None, warnings);
     }
-    let mut assembled = Assembled { new: None, seen: Vec::new(), packs: Vec::new(), objects: HashMap::new() };
-    if !tree.is_base() {
-        let manifest = tree.manifest(&known, &packed);
-        assembled.seen = tree.items.iter().map(|item| seen(item, base)).collect();
-        // Not those of files that changed while they were taken.
-        objects.retain(|digest, _| manifest.objects.iter().any(|object| object.digest == *digest));
-        assembled.new = Some(manifest);
-        assembled.packs = packed.packs;
-        assembled.objects = objects;
+    let manifest = tree.manifest(&known, &packed);
+    let seen = tree.items.iter().map(|item| seen(item, base)).collect();
+    // Not those of files that changed while they were taken.
+    objects.retain(|digest, _| manifest.objects.binary_search_by_key(digest, |object| object.digest).is_ok());
+    (Some(Assembled { new: Some(manifest), seen, packs: packed.packs, objects }), warnings)
+}
+
+/// The tree is as it was before: every folder and every item of it was seen, and nothing else.
+fn is_base(folders: &[SeenFolder], same: &[u32], parts: &[(u32, Vec<SeenItem>)], base: &Index) -> bool {
+    let manifest = &base.manifest;
+    let is_nothing = manifest.items.is_empty() && manifest.folders.len() == 1;
+    let mut others = parts.iter().flat_map(|(_, items)| items);
+    if is_nothing || others.any(|item| matches!(item, SeenItem::New(_))) {
+        return false;
     }
-    (Some(assembled), warnings)
+    let mut before: HashMap<u32, usize> = HashMap::with_capacity(folders.len());
+    for folder in folders {
+        match folder.base {
+            Some(base) if manifest.folders[base].meta == folder.meta => {
+                before.insert(folder.id, base);
+            }
+            // One on the way, to nothing as it seems.
+            None if folder.meta.is_none() => {}
+            _ => return false,
+        }
+    }
+    let items = same.iter().filter_map(|id| before.get(id)).map(|&base| manifest.items_of(base).len());
+    let items = items.sum::<usize>() + parts.iter().map(|(_, items)| items.len()).sum::<usize>();
+    before.len() == manifest.folders.len() && items == manifest.items.len()
 }
 
 /// Folders and items in the order of a manifest.
@@ -51,15 +74,15 @@ struct Tree<'a> {
 struct Placed<'a> {
     parent: u32,
     name: &'a [u8],
-    base: Option<usize>,
     meta: Option<Meta>,
     items: usize,
 }
 
 impl<'a> Tree<'a> {
     fn new(
-        ways: &'a [(u32, Box<[u8]>)],
+        ways: &'a [(u32, Arc<[u8]>)],
         folders: Vec<SeenFolder>,
+        same: Vec<u32>,
         parts: Vec<(u32, Vec<SeenItem>)>,
         base: &'a Index,
     ) -> Self {
@@ -73,6 +96,12 @@ impl<'a> Tree<'a> {
         items.resize_with(ways.len(), Vec::new);
         for (id, mut part) in parts {
             items[id as usize].append(&mut part);
+        }
+        for id in same {
+            let folder = seen[id as usize].as_ref().and_then(|folder| folder.base);
+            items[id as usize].extend(
+                folder.into_iter().flat_map(|folder| base.manifest.items_of(folder)).map(SeenItem::Base),
+            );
         }
         // A folder on the way is kept if it leads to something.
         let mut kept: Vec<bool> = (0..ways.len())
@@ -99,7 +128,6 @@ impl<'a> Tree<'a> {
             tree.folders.push(Placed {
                 parent,
                 name: &ways[id].1,
-                base: seen[id].as_ref().and_then(|folder| folder.base),
                 meta: seen[id].as_ref().and_then(|folder| folder.meta),
                 items: items.len(),
             });
@@ -109,31 +137,18 @@ impl<'a> Tree<'a> {
         tree
     }
 
-    /// Nothing in the tree differs from what it was before.
-    fn is_base(&self) -> bool {
-        let manifest = &self.base.manifest;
-        self.folders.len() == manifest.folders.len()
-            && self.items.len() == manifest.items.len()
-            && self.items.iter().all(|item| matches!(item, SeenItem::Base(_)))
-            && self
-                .folders
-                .iter()
-                .all(|folder| folder.base.is_some_and(|base| manifest.folders[base].meta == folder.meta))
-    }
-
     fn manifest(&self, known: &Known, packed: &Packed) -> Manifest {
         // In the order of packs, so that trees of the same content have the same manifest.
         let mut blocks = BTreeMap::new();
-        let mut places = HashMap::new();
+        let mut numbers = Numbers::new(&self.base.manifest, known, packed);
         let mut objects = BTreeMap::new();
         for item in &self.items {
             match self.content(item) {
                 Found::At(at, ..) => {
-                    places.entry(at).or_insert_with(|| {
+                    if numbers.of(at).replace(0).is_none() {
                         let (pack, block) = self.block(at, known, packed);
-                        blocks.insert((pack.id, block.at), (pack, block));
-                        (pack.id, block.at)
-                    });
+                        blocks.entry((pack.id, block.at)).or_insert((pack, block, Vec::new())).2.push(at);
+                    }
                 }
                 Found::Object(object) => {
                     objects.insert(object.digest, object.size);
@@ -142,25 +157,23 @@ impl<'a> Tree<'a> {
             }
         }
         let mut packs: Vec<PackRef> = Vec::new();
-        let mut numbers = HashMap::new();
         let mut list = Vec::new();
-        for (&key, &(pack, block)) in &blocks {
+        for (pack, BlockAt { at, stored, raw }, names) in blocks.into_values() {
             if packs.last().is_none_or(|last| last.id != pack.id) {
                 packs.push(pack.clone());
             }
-            numbers.insert(key, number(list.len()));
-            let BlockAt { at, stored, raw } = block;
+            for name in names {
+                *numbers.of(name) = Some(number(list.len()));
+            }
             list.push(Block { pack: number(packs.len() - 1), at, stored, raw });
         }
-        let places: HashMap<At, u32> =
-            places.into_iter().filter_map(|(at, key)| Some((at, *numbers.get(&key)?))).collect();
         let objects: Vec<ObjectRef> =
             objects.into_iter().map(|(digest, size)| ObjectRef { digest, size }).collect();
         let items = self.items.iter().map(|item| {
             let stored = match self.content(item) {
                 Found::Empty => Stored::Content(Content::Empty),
                 Found::At(at, offset, size, digest) => {
-                    let block = places.get(&at).copied().unwrap_or(u32::MAX);
+                    let block = numbers.of(at).unwrap_or(u32::MAX);
                     Stored::Content(Content::Packed { block, offset, size, digest })
                 }
                 Found::Object(object) => {
@@ -217,6 +230,31 @@ impl<'a> Tree<'a> {
                 let (pack, at) = packed.blocks[block as usize];
                 (&packed.packs[pack as usize].1, at)
             }
+        }
+    }
+}
+
+/// The numbers that blocks get in the new manifest.
+struct Numbers {
+    base: Vec<Option<u32>>,
+    known: Vec<Vec<Option<u32>>>,
+    new: Vec<Option<u32>>,
+}
+
+impl Numbers {
+    fn new(base: &Manifest, known: &Known, packed: &Packed) -> Self {
+        Self {
+            base: vec![None; base.blocks.len()],
+            known: known.packs.iter().map(|pack| vec![None; pack.blocks.len()]).collect(),
+            new: vec![None; packed.blocks.len()],
+        }
+    }
+
+    fn of(&mut self, at: At) -> &mut Option<u32> {
+        match at {
+            At::Base(block) => &mut self.base[block as usize],
+            At::Known(pack, block) => &mut self.known[pack as usize][block as usize],
+            At::New(block) => &mut self.new[block as usize],
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The walk of a save: folders in parallel, what is new in them read and packed at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -22,7 +22,7 @@ use crate::object::Objects;
 use crate::pack::{BIG, Filling, Known, Packed, Packer};
 use crate::pattern::Patterns;
 use crate::publish::Staging;
-use crate::read::{self, Rest, Trouble};
+use crate::read::{self, NotTaken, Rest, Trouble};
 use crate::{Error, LeftOut, Warning, safe};
 
 /// Files of one folder that one task looks at: enough to pay for the task, few enough to share a big folder out.
@@ -31,10 +31,12 @@ const CHUNK: usize = 512;
 /// What was found and read.
 pub(super) struct Walked {
     /// By number, the root first: the folder that each is in, and its name there.
-    pub(super) ways: Vec<(u32, Box<[u8]>)>,
+    pub(super) ways: Vec<(u32, Arc<[u8]>)>,
     /// The folders that could be read, in no order.
     pub(super) folders: Vec<SeenFolder>,
-    /// Items with the number of their folder, in no order.
+    /// The numbers of folders whose items are those of the same folder before, and no others.
+    pub(super) same: Vec<u32>,
+    /// Other items with the number of their folder, in no order.
     pub(super) parts: Vec<(u32, Vec<SeenItem>)>,
     pub(super) packed: Packed,
     pub(super) objects: HashMap<Digest, u64>,
@@ -53,7 +55,7 @@ pub(super) struct SeenFolder {
 pub(super) enum SeenItem {
     /// As the item of this number in the tree that was there before.
     Base(usize),
-    New(NewItem),
+    New(Box<NewItem>),
 }
 
 pub(super) struct NewItem {
@@ -81,12 +83,13 @@ pub(super) enum At {
     New(u32),
 }
 
-/// Walks what the patterns name below `root`.
+/// Walks what the patterns name below `root`. Content that is in the packs to `avoid` is read and stored anew.
 pub(super) fn walk(
     layout: &Layout,
     save: &Save<'_>,
     patterns: &Patterns,
     base: &Index,
+    avoid: &HashSet<Digest>,
     root: BorrowedFd<'_>,
     staging: &Staging,
 ) -> Result<Walked, Error> {
@@ -95,12 +98,14 @@ pub(super) fn walk(
         save,
         patterns,
         base,
+        avoid,
         rest: Rest::new(FsClock::of(root)),
         descent: Descent::new(root),
         packer: Packer::new(staging),
         objects: Objects::new(layout, staging, save.cancel),
         known: OnceLock::new(),
         folders: Mutex::default(),
+        same: Mutex::default(),
         parts: Mutex::default(),
         warnings: Mutex::default(),
         failure: FirstError::new(save.cancel),
@@ -112,6 +117,7 @@ pub(super) fn walk(
     Ok(Walked {
         ways: walk.descent.into_ways(),
         folders: inner(walk.folders),
+        same: inner(walk.same),
         parts: inner(walk.parts),
         packed: walk.packer.finish()?,
         objects: walk.objects.taken(),
@@ -125,6 +131,7 @@ struct Walk<'a> {
     save: &'a Save<'a>,
     patterns: &'a Patterns,
     base: &'a Index,
+    avoid: &'a HashSet<Digest>,
     rest: Rest,
     descent: Descent<'a>,
     packer: Packer<'a>,
@@ -132,6 +139,7 @@ struct Walk<'a> {
     /// Loaded for the first file that is new to the tree.
     known: OnceLock<Known>,
     folders: Mutex<Vec<SeenFolder>>,
+    same: Mutex<Vec<u32>>,
     parts: Mutex<Vec<(u32, Vec<SeenItem>)>>,
     warnings: Mutex<Warnings>,
     failure: FirstError<'a>,
@@ -248,7 +256,13 @@ impl<'a> Walk<'a> {
         if let Some(filling) = filling {
             self.packer.put_back(filling);
         }
-        if !items.is_empty() {
+        let before = place.base.map_or(0, |base| self.base.manifest.items_of(base).len());
+        if !items.is_empty()
+            && items.len() == before
+            && items.iter().all(|item| matches!(item, SeenItem::Base(_)))
+        {
+            lock(&self.same).push(folder.id);
+        } else if !items.is_empty() {
             lock(&self.parts).push((folder.id, items));
         }
     }
@@ -262,43 +276,47 @@ impl<'a> Walk<'a> {
         base: Option<usize>,
         filling: &mut Option<Filling>,
     ) -> Result<Result<Option<SeenItem>, LeftOut>, Error> {
-        let stat = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => stat,
-            Err(errno) => return read::left_out(errno).map(Err),
-        };
         if let Some(item) = base
-            && self.base.vouches(item, &stat)
+            && !self.avoids(item)
         {
-            return Ok(Ok(Some(SeenItem::Base(item))));
-        }
-        if u64::try_from(stat.st_size).is_ok_and(|size| size >= BIG) {
-            let (folder, name) = (folder.clone(), Box::<[u8]>::from(name));
-            scope.spawn(move |_| self.big(&folder, &name));
-            return Ok(Ok(None));
+            match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) if self.base.vouches(item, &stat) => return Ok(Ok(Some(SeenItem::Base(item)))),
+                Ok(_) => {}
+                Err(errno) => return read::left_out(errno).map(Err),
+            }
         }
         let filling = match filling {
             Some(filling) => filling,
             None => filling.insert(self.packer.take()?),
         };
         let start = filling.raw.len();
-        let taken = read::take(folder.as_fd(), name, &self.rest, |file, stat| {
+        let taken = read::take(folder.as_fd(), name, BIG - 1, &self.rest, |file, stat| {
             filling.raw.truncate(start);
-            // One that has grown beyond a block is being written.
+            // One that has grown since its size was looked at is being written.
             let size = usize::try_from(stat.st_size).ok().filter(|&size| (size as u64) < BIG);
             let Some(size) = size else { return Ok(None) };
             let whole = read::append(file, size, &mut filling.raw).map_err(Trouble::File)?;
             Ok(whole.then_some(()))
         });
         let taken = match taken {
-            Ok(Ok(taken)) => taken,
-            failed => {
+            Ok(taken) => taken,
+            Err(not) => {
                 filling.raw.truncate(start);
-                return failed.map(|left_out| left_out.map(|_| None));
+                return match not {
+                    NotTaken::Large => {
+                        let (folder, name) = (folder.clone(), Box::<[u8]>::from(name));
+                        scope.spawn(move |_| self.big(&folder, &name));
+                        Ok(Ok(None))
+                    }
+                    NotTaken::LeftOut(why) => Ok(Err(why)),
+                    NotTaken::Failed(error) => Err(error),
+                };
             }
         };
         let content = self.pack(filling, start, base)?;
         let meta = meta(&taken.stat, 0o1777);
-        Ok(Ok(Some(SeenItem::New(NewItem { name: name.into(), meta, content, seen: taken.seen }))))
+        let new = NewItem { name: name.into(), meta, content, seen: taken.seen };
+        Ok(Ok(Some(SeenItem::New(Box::new(new)))))
     }
 
     /// Finds a place for the last bytes of the block that is being filled: they stay there only if they are new.
@@ -309,13 +327,13 @@ impl<'a> Walk<'a> {
         };
         let digest = Digest::of(bytes);
         let before = base.and_then(|item| match self.base.manifest.items[item].content {
-            Content::Packed { block, offset, digest: known, .. } if known == digest => {
+            Content::Packed { block, offset, digest: known, .. } if known == digest && !self.avoids(item) => {
                 Some((At::Base(block), offset))
             }
             _ => None,
         });
         let known = before.or_else(|| {
-            let known = self.known.get_or_init(|| Known::load(self.layout));
+            let known = self.known.get_or_init(|| Known::load(self.layout, self.avoid));
             known.find(digest).map(|(pack, record)| (At::Known(pack, record.block), record.offset))
         });
         let (at, offset) = match known {
@@ -331,22 +349,38 @@ impl<'a> Walk<'a> {
         Ok(NewContent::Packed { at, offset, size, digest })
     }
 
+    /// The item is in a pack that it should not stay in.
+    fn avoids(&self, item: usize) -> bool {
+        let manifest = &self.base.manifest;
+        match manifest.items[item].content {
+            Content::Packed { block, .. } if !self.avoid.is_empty() => {
+                self.avoid.contains(&manifest.packs[manifest.blocks[block as usize].pack as usize].id)
+            }
+            _ => false,
+        }
+    }
+
     fn big(&self, folder: &Arc<Open>, name: &[u8]) {
         if self.failure.is_set() {
             return;
         }
-        match read::take(folder.as_fd(), name, &self.rest, |file, stat| self.objects.take(file, stat)) {
-            Ok(Ok(taken)) => {
+        let take = |file: BorrowedFd<'_>, stat: &Stat| self.objects.take(file, stat);
+        match read::take(folder.as_fd(), name, u64::MAX, &self.rest, take) {
+            Ok(taken) => {
                 let item = NewItem {
                     name: name.into(),
                     meta: meta(&taken.stat, 0o1777),
                     content: NewContent::Object(taken.value),
                     seen: taken.seen,
                 };
-                lock(&self.parts).push((folder.id, vec![SeenItem::New(item)]));
+                lock(&self.parts).push((folder.id, vec![SeenItem::New(Box::new(item))]));
             }
-            Ok(Err(why)) => self.leave_out(&dir::join(&self.descent.path(folder.id), name), Ok(why)),
-            Err(error) => self.failure.set(error),
+            Err(NotTaken::LeftOut(why)) => {
+                self.leave_out(&dir::join(&self.descent.path(folder.id), name), Ok(why));
+            }
+            Err(NotTaken::Failed(error)) => self.failure.set(error),
+            // Nothing is larger than that.
+            Err(NotTaken::Large) => {}
         }
     }
 
@@ -377,7 +411,8 @@ impl<'a> Walk<'a> {
             return Ok(Ok(Some(SeenItem::Base(item))));
         }
         let content = NewContent::Link(target.into());
-        Ok(Ok(Some(SeenItem::New(NewItem { name: name.into(), meta, content, seen: None }))))
+        let new = NewItem { name: name.into(), meta, content, seen: None };
+        Ok(Ok(Some(SeenItem::New(Box::new(new)))))
     }
 
     fn leave_out(&self, path: &[u8], why: Result<LeftOut, Error>) {

@@ -2,11 +2,12 @@
 
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fs_err as fs;
 use loom_cache::{Error, LeftOut, Warning};
 
-use crate::support::{World, assert_same, link, look, warnings, write};
+use crate::support::{Mounted, World, assert_same, link, look, noise, warnings, write};
 
 fn names(tree: &Path) -> Vec<String> {
     look(tree).into_keys().map(|path| path.to_str().unwrap().to_owned()).collect()
@@ -157,6 +158,61 @@ fn what_is_behind_a_symlink_is_neither_saved_nor_written() {
     world.restore("k", &fresh, &["*/deps"]).unwrap();
     assert_eq!(names(&fresh), ["real", "real/deps", "real/deps/file"]);
     assert_eq!(names(&world.path("outside")), ["deps", "deps/secret"]);
+}
+
+#[test]
+fn a_folder_that_becomes_a_symlink_during_a_restore_is_not_written_through() {
+    let world = World::new();
+    for file in 0..200 {
+        world.write(&format!("deps/folder/{file}"), noise(file, 100));
+    }
+    world.save_all("k");
+    let outside = world.folder("outside");
+    write(&outside, "mine", "mine");
+    let fresh = world.folder("fresh");
+    let deps = world.folder("fresh/deps");
+    let stop = AtomicBool::new(false);
+    let mut outcomes = [0, 0];
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let _ = fs::rename(deps.join("folder"), deps.join("aside"));
+                let _ = std::os::unix::fs::symlink("../../outside", deps.join("folder"));
+                std::thread::yield_now();
+                let _ = fs::remove_file(deps.join("folder"));
+                let _ = fs::rename(deps.join("aside"), deps.join("folder"));
+            }
+        });
+        for _ in 0..100 {
+            let done = world.restore("k", &fresh, &["deps"]);
+            outcomes[usize::from(done.is_ok())] += 1;
+            if names(&outside) != ["mine"] {
+                break;
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(names(&outside), ["mine"], "{outcomes:?}");
+    fs::remove_dir_all(&deps).unwrap();
+    world.restore("k", &fresh, &["deps"]).unwrap();
+    assert_same(&fresh, &world.tree());
+}
+
+#[test]
+fn names_that_are_one_to_the_file_system_are_refused() {
+    let world = World::new();
+    world.write("deps/name", "lower");
+    world.write("deps/Name", "upper");
+    world.save_all("k");
+    let Some(_mounted) = Mounted::new(&world.path("folding"), "16m,casefold") else { return };
+    let fresh = world.folder("folding/fresh");
+    if crate::support::run("chattr", &["+F", fresh.to_str().unwrap()]).is_none() {
+        println!("skipped: no folder here can ignore case");
+        return;
+    }
+    let error = world.restore("k", &fresh, &["deps"]).unwrap_err();
+    assert!(matches!(&error, Error::Refused { path, .. } if path.starts_with(fresh.join("deps"))), "{error}");
+    assert_eq!(names(&fresh), Vec::<String>::new());
 }
 
 #[test]

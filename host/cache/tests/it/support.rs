@@ -251,10 +251,11 @@ pub(crate) fn run(program: &str, args: &[&str]) -> Option<Output> {
 pub(crate) struct Mounted(PathBuf);
 
 impl Mounted {
+    /// A file system of `size`, which may be followed by other options.
     pub(crate) fn new(path: &Path, size: &str) -> Option<Self> {
         fs::create_dir_all(path).unwrap();
-        let size = format!("size={size}");
-        if run("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", path.to_str().unwrap()]).is_none() {
+        let options = format!("size={size}");
+        if run("mount", &["-t", "tmpfs", "-o", &options, "tmpfs", path.to_str().unwrap()]).is_none() {
             println!("skipped: this user may not mount a file system");
             return None;
         }
