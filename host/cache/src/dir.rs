@@ -4,9 +4,13 @@ use std::cell::RefCell;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, chmod, openat, openat2, statat,
+    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RawDir, ResolveFlags, chmod, flock, openat,
+    openat2, statat,
 };
 use rustix::io::Errno;
 
@@ -23,6 +27,36 @@ const INSIDE: ResolveFlags =
 pub(crate) fn open_root(path: &Path) -> Result<OwnedFd, Errno> {
     openat(CWD, path, OPEN_DIR.difference(OFlags::NOFOLLOW), Mode::empty())
 }
+
+/// Waits until nobody restores to the tree that is open as `root`, or, to restore to it, until nobody does anything to
+/// it. The lock is held as long as `root` is open.
+pub(crate) fn lock_tree(root: BorrowedFd<'_>, to: To, cancel: &AtomicBool) -> Result<(), Cancelled> {
+    let operation = match to {
+        To::Read => FlockOperation::NonBlockingLockShared,
+        To::Write => FlockOperation::NonBlockingLockExclusive,
+    };
+    loop {
+        match flock(root, operation) {
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+            // Also where the file system has no locks: better without than not at all.
+            _ => return Ok(()),
+        }
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Cancelled);
+        }
+        sleep(Duration::from_millis(5));
+    }
+}
+
+/// What one wants to do to a tree.
+#[derive(Clone, Copy)]
+pub(crate) enum To {
+    Read,
+    Write,
+}
+
+/// The caller did not want to wait any longer.
+pub(crate) struct Cancelled;
 
 /// Opens the folder `name` in `folder`; fails with `LOOP` or `NOTDIR` if it is a symlink.
 pub(crate) fn open_child(folder: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {

@@ -74,27 +74,14 @@ impl<'a> Objects<'a> {
         }
         let path = self.staging.file(&format!("object-{}", self.next.fetch_add(1, Ordering::Relaxed)));
         let to = new_file(&path)?;
-        let copied = if self.share.load(Ordering::Relaxed) && ioctl_ficlone(&to, from).is_ok() {
-            // What was shared is ours: later changes to the file do not reach it.
-            fs_err::File::open(&path)
-                .map_err(|error| Error::read_io(&path, error).into())
-                .map(|shared| copy(shared.as_fd(), None, size, is_sparse(stat), self.cancel))
-        } else {
-            self.share.store(false, Ordering::Relaxed);
-            Ok(copy(from, Some(to.as_fd()), size, is_sparse(stat), self.cancel))
-        };
-        let remove = || {
-            let _ = fs_err::remove_file(&path);
-        };
-        let digest = match copied {
-            Ok(Ok(digest)) => digest,
-            Ok(Err(failed)) => {
-                remove();
+        let shared = self.share.load(Ordering::Relaxed) && ioctl_ficlone(&to, from).is_ok();
+        self.share.store(shared, Ordering::Relaxed);
+        // What is shared is hashed where it comes from: that is what the page cache holds.
+        let digest = match copy(from, (!shared).then(|| to.as_fd()), size, is_sparse(stat), self.cancel) {
+            Ok(digest) => digest,
+            Err(failed) => {
+                let _ = fs_err::remove_file(&path);
                 return self.failed(failed);
-            }
-            Err(trouble) => {
-                remove();
-                return Err(trouble);
             }
         };
         let new = self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, size).is_none();
@@ -102,7 +89,7 @@ impl<'a> Objects<'a> {
             let place = self.staging.file(&digest.to_string());
             fs_err::rename(&path, &place).map_err(|error| Error::write_io(&path, error))?;
         } else {
-            remove();
+            let _ = fs_err::remove_file(&path);
         }
         Ok(Some(ObjectRef { digest, size }))
     }
@@ -128,7 +115,8 @@ impl<'a> Objects<'a> {
     }
 }
 
-/// Makes the empty file `to` hold what `from` does, shared where the file systems can, and returns the hash of it.
+/// Makes the empty file `to`, open for reading too, hold what `from` does, shared where the file systems can, and returns
+/// the hash of it.
 pub(crate) fn restore(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
@@ -139,7 +127,8 @@ pub(crate) fn restore(
     let sparse = is_sparse(&fstat(from).map_err(Failed::Read)?);
     if share.load(Ordering::Relaxed) {
         match ioctl_ficlone(to, from) {
-            Ok(()) => return copy(from, None, size, sparse, cancel),
+            // Read where it will be read again.
+            Ok(()) => return copy(to, None, size, sparse, cancel),
             Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => return Err(Failed::Write(errno)),
             Err(_) => share.store(false, Ordering::Relaxed),
         }

@@ -60,7 +60,9 @@ impl Store {
                 Ok(quarantined) => Ok(Some(quarantined.reason)),
                 Err(why) => Err(Error::read_io(path, io::Error::other(format!("it {why}")))),
             },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Ok(None)
+            }
             Err(error) => Err(Error::read_io(path, error)),
         }
     }

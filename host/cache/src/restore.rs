@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, fstat, unlinkat};
 
 use crate::clock::FsClock;
 use crate::digest::Digest;
+use crate::dir::To;
 use crate::entry::{Entry, Pointer};
 use crate::index::{self, Index, Seen};
 use crate::layout::random_name;
@@ -47,7 +48,8 @@ pub struct Restored {
 impl Entry {
     /// Makes what `patterns` name below `tree` equal to the entry. Files that are right already are left alone; files
     /// that replace others appear whole; files that the entry does not hold are removed. Nothing that the patterns do
-    /// not name is written or removed, but for folders that lead to what they name, which are made where missing.
+    /// not name is written or removed, but for folders that lead to what they name, which are made where missing. Restores
+    /// to one tree, and saves of it, wait for one another.
     ///
     /// # Errors
     /// Content of the entry is damaged ([`Error::Damaged`]; the entry is set aside) or the entry is no longer there
@@ -57,6 +59,7 @@ impl Entry {
         let patterns = Patterns::new(patterns)?;
         let _lease = Lease::take(self)?;
         let root = dir::open_root(tree).map_err(|errno| Error::read(tree, errno))?;
+        dir::lock_tree(root.as_fd(), To::Write, cancel).map_err(|dir::Cancelled| Error::Cancelled)?;
         let root_stat = fstat(&root).map_err(|errno| Error::read(tree, errno))?;
         let layout = self.store.layout();
         let at_hand = Some((self.digest, &self.manifest));

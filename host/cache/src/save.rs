@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::fs::fstat;
 
 use crate::digest::Digest;
+use crate::dir::To;
 use crate::entry::{Origin, Pointer};
 use crate::index::{self, Index};
 use crate::manifest::{Manifest, Needs};
@@ -66,7 +67,7 @@ impl Store {
     ///
     /// Saved are files, symlinks that stay inside the workspace, and folders, with their permissions and times. Hard
     /// links become files of their own. The setuid and setgid bits of files are not kept: they would give away the
-    /// rights of whoever restores. What cannot be saved, or changes while it is read, is left out with a warning.
+    /// rights of whoever restores. A save waits until no restore to the same tree is under way. What cannot be saved, or changes while it is read, is left out with a warning.
     ///
     /// # Errors
     /// The tree cannot be read at all, the store cannot be written, or the caller cancelled.
@@ -98,6 +99,7 @@ impl Store {
         warnings: &mut Vec<Warning>,
     ) -> Result<Option<Saved>, Error> {
         let root = dir::open_root(save.tree).map_err(|errno| Error::read(save.tree, errno))?;
+        dir::lock_tree(root.as_fd(), To::Read, save.cancel).map_err(|dir::Cancelled| Error::Cancelled)?;
         let root_stat = fstat(&root).map_err(|errno| Error::read(save.tree, errno))?;
         let base = Index::load(self.layout(), save.tree, &root_stat, save.name, None)
             .filter(|base| self.missing(&base.manifest.packs, &base.manifest.objects).is_none())

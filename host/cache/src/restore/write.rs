@@ -240,7 +240,7 @@ impl Writer<'_> {
         let meta = self.scene.manifest.items[item].meta;
         let mode = u32::from(meta.mode & 0o1777);
         let folder = at.open(self.scene, self.folder_of[item]).map_err(|errno| self.cannot(item, errno))?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let beside = (job.how == How::Replace).then(|| format!(".loom-{}", random_name()));
         let first = beside.as_ref().map_or(name, |beside| beside.as_bytes());
         let file = openat(folder, first, flags, Mode::from_raw_mode(mode & 0o777))

@@ -144,3 +144,33 @@ fn a_collection_during_saves_breaks_no_entry() {
     });
     assert_eq!(world.store.verify(&false.into()).unwrap().warnings, []);
 }
+
+#[test]
+fn restores_to_one_tree_do_not_get_in_each_others_way() {
+    let world = World::new();
+    for file in 0..600 {
+        world.write(&format!("deps/{}/{file}", file % 5), noise(file, 2000));
+    }
+    world.save_all("k");
+    let fresh = world.folder("fresh");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..5 {
+                    assert_eq!(world.restore("k", &fresh, &["deps"]).unwrap().files, 600);
+                }
+            });
+        }
+        scope.spawn(|| {
+            // Whoever comes first: nothing is there yet, or all of it.
+            for round in 0..5 {
+                let saved = save(&world.store, &fresh, &format!("round-{round}"), &["deps"]).unwrap();
+                assert!(
+                    matches!(saved, Saved::Nothing { .. } | Saved::Stored { files: 600, .. }),
+                    "{saved:?}"
+                );
+            }
+        });
+    });
+    assert_same(&fresh, &world.tree());
+}
