@@ -2,19 +2,20 @@
 //! may.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use crate::dir;
+use crate::shared::Shared;
 
 /// What is known of the folders that one act came by.
 pub(crate) struct Descent<'a> {
     root: BorrowedFd<'a>,
     /// By number, the root first: the folder that each is in, and its name there.
-    ways: Mutex<Vec<(u32, Arc<[u8]>)>>,
+    ways: Shared<Vec<(u32, Arc<[u8]>)>>,
     open: Arc<AtomicUsize>,
     /// More folders than these are not held open for the sake of those in them.
     most: usize,
@@ -51,7 +52,7 @@ impl<'a> Descent<'a> {
     pub(crate) fn new(root: BorrowedFd<'a>) -> Self {
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
         let most = usize::try_from(limit / 8).unwrap_or(usize::MAX).min(256);
-        Self { root, ways: Mutex::new(vec![(0, Arc::default())]), open: Arc::default(), most }
+        Self { root, ways: Shared::new(vec![(0, Arc::default())]), open: Arc::default(), most }
     }
 
     pub(crate) fn root(&self) -> Result<Arc<Open>, Errno> {
@@ -62,7 +63,7 @@ impl<'a> Descent<'a> {
     pub(crate) fn child(&self, parent: &Arc<Open>, name: &[u8]) -> Child {
         let name: Arc<[u8]> = name.into();
         let id = {
-            let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut ways = self.ways.lock();
             ways.push((parent.id, name.clone()));
             u32::try_from(ways.len() - 1).unwrap_or(u32::MAX)
         };
@@ -81,7 +82,7 @@ impl<'a> Descent<'a> {
 
     /// The path of a folder below the root, which is empty.
     pub(crate) fn path(&self, mut id: u32) -> Vec<u8> {
-        let ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        let ways = self.ways.lock();
         let mut names: Vec<&[u8]> = Vec::new();
         while id != 0 {
             let (parent, name) = &ways[id as usize];
@@ -94,7 +95,7 @@ impl<'a> Descent<'a> {
 
     /// All folders that were noted, by number: each after the one that it is in.
     pub(crate) fn into_ways(self) -> Vec<(u32, Arc<[u8]>)> {
-        self.ways.into_inner().unwrap_or_else(PoisonError::into_inner)
+        self.ways.into_inner()
     }
 
     /// As [`Self::open`], but takes the right to look into a folder whose owner has none.

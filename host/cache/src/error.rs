@@ -3,9 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
+
+use crate::shared::Shared;
 
 /// Why the store could not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +171,13 @@ pub enum Warning {
         /// The first of them.
         first: PathBuf,
     },
+    /// A folder that a restore could not look into. What the declared paths name in it, and the entry does not hold,
+    /// is still there.
+    #[error("`{}` cannot be looked into, so that files of it that the cache entry does not hold may be left", path.display())]
+    NotSeen {
+        /// The folder.
+        path: PathBuf,
+    },
     /// More warnings than are worth listing.
     #[error("{0} more warnings of this kind")]
     More(u64),
@@ -208,12 +216,12 @@ pub enum LeftOut {
 pub(crate) struct FirstError<'a> {
     cancel: &'a AtomicBool,
     set: AtomicBool,
-    error: Mutex<Option<Error>>,
+    error: Shared<Option<Error>>,
 }
 
 impl<'a> FirstError<'a> {
     pub(crate) fn new(cancel: &'a AtomicBool) -> Self {
-        Self { cancel, set: AtomicBool::new(false), error: Mutex::default() }
+        Self { cancel, set: AtomicBool::new(false), error: Shared::default() }
     }
 
     pub(crate) fn is_set(&self) -> bool {
@@ -221,12 +229,12 @@ impl<'a> FirstError<'a> {
     }
 
     pub(crate) fn set(&self, error: Error) {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.error.lock().get_or_insert(error);
         self.set.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn into_result(self) -> Result<(), Error> {
-        match self.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        match self.error.into_inner() {
             Some(error) => Err(error),
             None if self.cancel.load(Ordering::Relaxed) => Err(Error::Cancelled),
             None => Ok(()),

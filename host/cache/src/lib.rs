@@ -42,6 +42,7 @@ mod restore;
 mod safe;
 mod save;
 mod sealed;
+mod shared;
 mod store;
 mod verify;
 

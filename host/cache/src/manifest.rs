@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use rustix::fs::Stat;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
@@ -84,6 +85,13 @@ struct FolderAt {
 pub(crate) struct Meta {
     pub(crate) mode: u16,
     pub(crate) time: Time,
+}
+
+impl Meta {
+    /// As a file has it; of its permissions only those in `bits`.
+    pub(crate) fn of(stat: &Stat, bits: u32) -> Self {
+        Self { mode: u16::try_from(stat.st_mode & bits).unwrap_or(0), time: Time::modified(stat) }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

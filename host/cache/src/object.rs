@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{SeekFrom, Stat, fstat, ftruncate, ioctl_ficlone, seek};
 use rustix::io::{Errno, pread, pwrite};
@@ -16,6 +16,7 @@ use crate::manifest::ObjectRef;
 use crate::pack::new_file;
 use crate::publish::Staging;
 use crate::read::Trouble;
+use crate::shared::Shared;
 
 /// What is read, hashed and written at once: small enough to stay in a core's own cache.
 const STEP: usize = 256 << 10;
@@ -39,7 +40,7 @@ pub(crate) struct Objects<'a> {
     /// The sizes of the objects that the store has.
     sizes: OnceLock<HashSet<u64>>,
     /// What was taken, with its size.
-    taken: Mutex<HashMap<Digest, u64>>,
+    taken: Shared<HashMap<Digest, u64>>,
     next: AtomicU64,
 }
 
@@ -51,7 +52,7 @@ impl<'a> Objects<'a> {
             cancel,
             share: AtomicBool::new(true),
             sizes: OnceLock::new(),
-            taken: Mutex::default(),
+            taken: Shared::default(),
             next: AtomicU64::new(0),
         }
     }
@@ -84,7 +85,7 @@ impl<'a> Objects<'a> {
                 return self.failed(failed);
             }
         };
-        let new = self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, size).is_none();
+        let new = self.taken.lock().insert(digest, size).is_none();
         if new && !self.has(digest, size) {
             let place = self.staging.file(&digest.to_string());
             fs_err::rename(&path, &place).map_err(|error| Error::write_io(&path, error))?;
@@ -96,7 +97,7 @@ impl<'a> Objects<'a> {
 
     /// What was taken and is not in the store yet, with its size.
     pub(crate) fn taken(self) -> HashMap<Digest, u64> {
-        let mut taken = self.taken.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = self.taken.into_inner();
         taken.retain(|digest, _| self.staging.file(&digest.to_string()).exists());
         taken
     }

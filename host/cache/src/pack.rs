@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use rayon::prelude::*;
 
@@ -20,6 +20,7 @@ use crate::layout::{self, Layout};
 use crate::manifest::{LARGEST_BLOCK, PackRef};
 use crate::publish::Staging;
 use crate::sealed::Broken;
+use crate::shared::Shared;
 
 /// Files of this size and more lie by themselves.
 pub(crate) const BIG: u64 = 1 << 20;
@@ -57,11 +58,11 @@ pub(crate) struct Record {
 /// Writes new packs, from several threads.
 pub(crate) struct Packer<'a> {
     staging: &'a Staging,
-    state: Mutex<State>,
+    state: Shared<State>,
     /// Blocks that are being filled and nobody is filling at this moment.
-    idle: Mutex<Vec<Filling>>,
+    idle: Shared<Vec<Filling>>,
     /// What the new blocks hold.
-    seen: Mutex<HashMap<Digest, Spot>>,
+    seen: Shared<HashMap<Digest, Spot>>,
 }
 
 #[derive(Default)]
@@ -106,12 +107,12 @@ pub(crate) struct Packed {
 
 impl<'a> Packer<'a> {
     pub(crate) fn new(staging: &'a Staging) -> Self {
-        Self { staging, state: Mutex::default(), idle: Mutex::default(), seen: Mutex::default() }
+        Self { staging, state: Shared::default(), idle: Shared::default(), seen: Shared::default() }
     }
 
     /// A block to fill. It goes back with [`Self::put_back`].
     pub(crate) fn take(&self) -> Result<Filling, Error> {
-        if let Some(filling) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+        if let Some(filling) = self.idle.lock().pop() {
             return Ok(filling);
         }
         let compressor = zstd::bulk::Compressor::new(LEVEL)
@@ -126,7 +127,7 @@ impl<'a> Packer<'a> {
     }
 
     pub(crate) fn put_back(&self, filling: Filling) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(filling);
+        self.idle.lock().push(filling);
     }
 
     /// Keeps the last bytes of the block, from `start` on, as a file of this hash, unless a new block has it already.
@@ -135,14 +136,14 @@ impl<'a> Packer<'a> {
             block: match filling.number {
                 Some(number) => number,
                 None => {
-                    let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut state = self.state.lock();
                     state.blocks.push(None);
                     *filling.number.insert(u32::try_from(state.blocks.len() - 1).unwrap_or(u32::MAX))
                 }
             },
             offset: u32::try_from(start).unwrap_or(u32::MAX),
         };
-        let known = *self.seen.lock().unwrap_or_else(PoisonError::into_inner).entry(digest).or_insert(spot);
+        let known = *self.seen.lock().entry(digest).or_insert(spot);
         if known != spot {
             filling.raw.truncate(start);
             return Ok(known);
@@ -167,7 +168,7 @@ impl<'a> Packer<'a> {
         let stored: &[u8] = if compressed.len() < raw.len() / 16 * 15 { compressed } else { raw };
         let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let (file, at) = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock();
             if state.packs.last().is_none_or(|pack| pack.len >= PACK) {
                 let path = self.staging.file(&format!("pack-{}", state.packs.len()));
                 let file = new_file(&path)?;
@@ -202,9 +203,9 @@ impl<'a> Packer<'a> {
 
     /// Closes every block and pack, and makes the packs durable.
     pub(crate) fn finish(self) -> Result<Packed, Error> {
-        let idle = std::mem::take(&mut *self.idle.lock().unwrap_or_else(PoisonError::into_inner));
+        let idle = std::mem::take(&mut *self.idle.lock());
         idle.into_par_iter().try_for_each(|mut filling| self.close(&mut filling))?;
-        let State { packs, blocks } = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let State { packs, blocks } = self.state.into_inner();
         let packs = packs.into_par_iter().map(NewPack::finish).collect::<Result<_, _>>()?;
         Ok(Packed { packs, blocks: blocks.into_iter().flatten().collect() })
     }

@@ -1,7 +1,6 @@
 //! Files of a tree that others may be writing to, read so that what is read is what the file held at one moment.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat};
@@ -10,6 +9,7 @@ use rustix::io::{Errno, pread};
 use crate::clock::{FsClock, Time};
 use crate::index::Seen;
 use crate::pack::BIG;
+use crate::shared::Shared;
 use crate::{Error, LeftOut};
 
 /// A call that writes to a small file is over after this time, and one that writes to a large file after this and a
@@ -28,13 +28,13 @@ pub(crate) struct Rest {
     /// When it began.
     since: Time,
     /// How long was waited.
-    waited: Mutex<Duration>,
+    waited: Shared<Duration>,
 }
 
 impl Rest {
     pub(crate) fn new(clock: FsClock) -> Self {
         let since = clock.now();
-        Self { clock, since, waited: Mutex::default() }
+        Self { clock, since, waited: Shared::default() }
     }
 
     /// How long it is until a file of this size that was last changed at `time` is at rest.
@@ -55,7 +55,7 @@ impl Rest {
 
     /// Waits, unless that has taken too long already.
     fn wait(&self, time: Duration) -> bool {
-        let mut waited = self.waited.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waited = self.waited.lock();
         if *waited + time > PATIENCE {
             return false;
         }

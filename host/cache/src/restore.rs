@@ -2,6 +2,7 @@
 //! missing is written. Afterwards what the patterns name equals the entry.
 
 mod compare;
+mod folders;
 mod plan;
 mod write;
 
@@ -41,7 +42,7 @@ pub struct Restored {
     pub unchanged: u64,
     /// How many files and symlinks were removed because the entry does not hold them.
     pub removed: u64,
-    /// What the entry holds and was not restored.
+    /// What the entry holds and was not restored, and what could not be looked at.
     pub warnings: Vec<Warning>,
 }
 
@@ -76,7 +77,7 @@ impl Entry {
         let done = match compared.failed.take() {
             Some(error) => Err(error),
             None => write::write(&scene, todo, &mut made)
-                .and_then(|seen| compare::finish_folders(&scene, &compared.dirty).map(|()| seen)),
+                .and_then(|seen| folders::finish(&scene, &compared.dirty).map(|()| seen)),
         };
         let seen = match done {
             Ok(seen) => seen,
@@ -89,13 +90,15 @@ impl Entry {
             let seen = self.remember(&base, root.as_fd(), compared.seen.into_iter().chain(seen));
             index::store(layout, tree, &root_stat, &self.info.name, self.digest, &seen);
         }
+        let mut warnings = plan.warnings;
+        warnings.extend(compared.warnings.into_list());
         Ok(Restored {
             files: plan.files,
             bytes: plan.bytes,
             written,
             unchanged: plan.files - written,
             removed: compared.removed,
-            warnings: plan.warnings,
+            warnings,
         })
     }
 

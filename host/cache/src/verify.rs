@@ -2,8 +2,6 @@
 
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fs_err as fs;
@@ -14,6 +12,7 @@ use crate::digest::Digest;
 use crate::layout;
 use crate::object::{self, Failed};
 use crate::pack::{PackIndex, Unpacker, Unreadable};
+use crate::shared::Shared;
 use crate::store::Store;
 use crate::{Error, Warning};
 
@@ -41,20 +40,20 @@ impl Store {
         let list = |folder| layout::files(folder).map_err(|error| Error::read_io(folder, error));
         let (packs, objects) = (list(&layout.packs())?, list(&layout.objects())?);
         let bytes = AtomicU64::new(0);
-        let broken = Mutex::new(Vec::new());
+        let broken = Shared::new(Vec::new());
         let check = |path: &Path, check: &dyn Fn() -> Result<Result<(), &'static str>, Error>| {
             if cancel.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
             }
             bytes.fetch_add(fs::metadata(path).map_or(0, |meta| meta.len()), Ordering::Relaxed);
             if let Err(why) = check()? {
-                broken.lock().unwrap_or_else(PoisonError::into_inner).push((path.to_owned(), why));
+                broken.lock().push((path.to_owned(), why));
             }
             Ok(())
         };
         packs.par_iter().try_for_each(|path| check(path, &|| check_pack(path)))?;
         objects.par_iter().try_for_each(|path| check(path, &|| check_object(path, cancel)))?;
-        for (what, why) in broken.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        for (what, why) in broken.into_inner() {
             if let Err(error) = layout.set_aside(&what) {
                 tracing::debug!("cache: not set aside: {error}");
             }

@@ -3,8 +3,8 @@
 
 use std::cell::RefCell;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::Scope;
 use rustix::fs::{
@@ -14,13 +14,12 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::Scene;
-use crate::Error;
 use crate::clock::{FsClock, Time};
 use crate::descent::{Child, Descent, Open};
 use crate::digest::Digest;
 use crate::dir::{self, Listing};
 use crate::entry::to_path;
-use crate::error::FirstError;
+use crate::error::{FirstError, Warnings};
 use crate::index::{Index, Seen};
 use crate::manifest::{Content, Meta};
 use crate::object;
@@ -28,11 +27,14 @@ use crate::pack::BIG;
 use crate::pattern::Patterns;
 use crate::read::{self, NotTaken, Rest, Trouble};
 use crate::remove::remove_folder;
+use crate::shared::Shared;
+use crate::{Error, Warning};
 
 /// Files of one folder that one task looks at.
 const CHUNK: usize = 512;
 
-const RWX: u16 = 0o700;
+/// All rights of the owner.
+pub(super) const RWX: u16 = 0o700;
 
 /// What the first pass found.
 pub(super) struct Compared {
@@ -46,6 +48,7 @@ pub(super) struct Compared {
     pub(super) made: Vec<usize>,
     /// How many files and symlinks were removed.
     pub(super) removed: u64,
+    pub(super) warnings: Warnings,
     /// Why it ended early.
     pub(super) failed: Option<Error>,
 }
@@ -68,11 +71,12 @@ pub(super) fn compare(scene: &Scene<'_>, patterns: &Patterns, base: &Index) -> R
         is_base: base.digest == scene.entry.digest,
         rest: Rest::new(FsClock::of(scene.root)),
         descent: Descent::new(scene.root),
-        todo: Mutex::default(),
-        seen: Mutex::default(),
+        todo: Shared::default(),
+        seen: Shared::default(),
         dirty: (0..scene.manifest.folders.len()).map(|_| AtomicBool::new(false)).collect(),
-        made: Mutex::default(),
+        made: Shared::default(),
         removed: AtomicU64::new(0),
+        warnings: Shared::default(),
         failure: FirstError::new(scene.cancel),
     };
     let top = compare.descent.root().map_err(|errno| Error::read(scene.tree, errno))?;
@@ -84,11 +88,12 @@ pub(super) fn compare(scene: &Scene<'_>, patterns: &Patterns, base: &Index) -> R
         }
     });
     Ok(Compared {
-        todo: inner(compare.todo),
-        seen: inner(compare.seen),
+        todo: compare.todo.into_inner(),
+        seen: compare.seen.into_inner(),
         dirty: compare.dirty.into_iter().map(AtomicBool::into_inner).collect(),
-        made: inner(compare.made),
+        made: compare.made.into_inner(),
         removed: compare.removed.into_inner(),
+        warnings: compare.warnings.into_inner(),
         failed: compare.failure.into_result().err(),
     })
 }
@@ -101,11 +106,12 @@ struct Compare<'a> {
     is_base: bool,
     rest: Rest,
     descent: Descent<'a>,
-    todo: Mutex<Vec<(usize, How)>>,
-    seen: Mutex<Vec<(usize, Option<Seen>)>>,
+    todo: Shared<Vec<(usize, How)>>,
+    seen: Shared<Vec<(usize, Option<Seen>)>>,
     dirty: Vec<AtomicBool>,
-    made: Mutex<Vec<usize>>,
+    made: Shared<Vec<usize>>,
     removed: AtomicU64,
+    warnings: Shared<Warnings>,
     failure: FirstError<'a>,
 }
 
@@ -139,6 +145,12 @@ impl<'a> Compare<'a> {
             Ok((stat, open)) => self.existing(scope, &open, &stat, place),
             // It went, or became something else: nobody's business unless the entry has something there.
             Err(Errno::NOENT) if place.folder.is_none() => Ok(()),
+            // What it hides may be what the patterns name, but it is not the entry's and not ours.
+            Err(Errno::ACCESS) if place.folder.is_none() && !place.inside => {
+                let path = self.scene.tree.join(to_path(&self.descent.path(id)));
+                self.warnings.lock().push(Warning::NotSeen { path });
+                Ok(())
+            }
             Err(errno) => Err(self.cannot(&self.descent.path(id), errno)),
         };
         if let Err(error) = done {
@@ -220,7 +232,7 @@ impl<'a> Compare<'a> {
                 .map_err(|errno| self.cannot(&path(listing.name(index)), errno))?;
         }
         if !missing.is_empty() {
-            lock(&self.todo).extend(missing.into_iter().map(|item| (item, How::New)));
+            self.todo.lock().extend(missing.into_iter().map(|item| (item, How::New)));
         }
         for child in missing_children {
             self.make(scope, open, child)?;
@@ -228,7 +240,7 @@ impl<'a> Compare<'a> {
         if let Some(folder) = place.folder
             && let Some(meta) = manifest.folders[folder].meta
             && plan.is_inside(folder)
-            && meta != self::meta(stat, 0o7777)
+            && meta != Meta::of(stat, 0o7777)
         {
             self.dirty[folder].store(true, Ordering::Relaxed);
         }
@@ -248,7 +260,7 @@ impl<'a> Compare<'a> {
         let Some(folder) = place.folder else { return Ok(()) };
         if place.inside && folder > 0 {
             self.dirty[folder].store(true, Ordering::Relaxed);
-            let mode = meta(stat, 0o7777).mode;
+            let mode = Meta::of(stat, 0o7777).mode;
             if mode & RWX != RWX {
                 fchmod(open, Mode::from_raw_mode((mode | RWX).into()))
                     .map_err(|errno| self.cannot(&self.descent.path(open.id), errno))?;
@@ -284,10 +296,10 @@ impl<'a> Compare<'a> {
         if let Err(errno) = mkdirat(parent, name, Mode::from_raw_mode(mode.into())) {
             return Err(self.cannot(&manifest.path(folder), errno));
         }
-        lock(&self.made).push(folder);
+        self.made.lock().push(folder);
         let items: Vec<_> = manifest.items_of(folder).filter(|&item| plan.wants(item)).collect();
         if !items.is_empty() {
-            lock(&self.todo).extend(items.into_iter().map(|item| (item, How::New)));
+            self.todo.lock().extend(items.into_iter().map(|item| (item, How::New)));
         }
         if manifest.children_of(folder).any(|child| plan.wants_folder(child)) {
             let child = self.descent.child(parent, name);
@@ -376,10 +388,10 @@ impl<'a> Compare<'a> {
             if let Err(error) = self.open_up(open, stat, place) {
                 self.failure.set(error);
             }
-            lock(&self.todo).extend(todo);
+            self.todo.lock().extend(todo);
         }
         if !news.is_empty() {
-            lock(&self.seen).extend(news);
+            self.seen.lock().extend(news);
         }
     }
 
@@ -416,7 +428,7 @@ impl<'a> Compare<'a> {
             .filter(|&before| self.base.vouches(before, &stat));
         match vouched {
             Some(before) if self.base.manifest.data(before) != Some((size, digest)) => Some(Ok(Is::Wrong)),
-            Some(_) if meta(&stat, 0o7777) == manifest.items[item].meta => {
+            Some(_) if Meta::of(&stat, 0o7777) == manifest.items[item].meta => {
                 let seen = Seen::of(&stat);
                 Some(Ok(Is::Right((!self.is_base).then_some(Some(seen)))))
             }
@@ -455,7 +467,7 @@ impl<'a> Compare<'a> {
         });
         match taken {
             Ok(taken) if taken.value == digest => {
-                if meta(&taken.stat, 0o7777) == self.scene.manifest.items[item].meta {
+                if Meta::of(&taken.stat, 0o7777) == self.scene.manifest.items[item].meta {
                     return Ok(Is::Right(Some(taken.seen)));
                 }
                 let seen = self.set_meta(open, name, item, &taken.stat);
@@ -503,106 +515,4 @@ pub(super) fn cannot(scene: &Scene<'_>, path: &[u8], errno: Errno) -> Error {
         ),
         errno => Error::write(path, errno),
     }
-}
-
-/// Gives the folders the permissions and times that the entry says.
-pub(super) fn finish_folders(scene: &Scene<'_>, dirty: &[bool]) -> Result<(), Error> {
-    let manifest = scene.manifest;
-    // By folder: it, or one in it, is dirty.
-    let mut leads: Vec<bool> = dirty.to_vec();
-    for folder in (1..leads.len()).rev() {
-        if leads[folder] {
-            leads[manifest.folders[folder].parent as usize] = true;
-        }
-    }
-    if !leads.first().is_some_and(|&leads| leads) {
-        return Ok(());
-    }
-    let finish = Finish {
-        scene,
-        dirty,
-        leads: &leads,
-        descent: Descent::new(scene.root),
-        closed: Mutex::default(),
-        failure: FirstError::new(scene.cancel),
-    };
-    let top = finish.descent.root().map_err(|errno| Error::read(scene.tree, errno))?;
-    rayon::scope(|scope| finish.children(scope, &top, 0));
-    let Finish { closed, failure, .. } = finish;
-    failure.into_result()?;
-    let mut closed = inner(closed);
-    // From below, since what is in a closed folder cannot be reached.
-    closed.sort_unstable_by(|one, other| other.cmp(one));
-    for folder in closed {
-        let path = manifest.path(folder);
-        let done = dir::open_beneath(scene.root, &path)
-            .and_then(|open| set_mode(&open, manifest.folders[folder].meta));
-        done.map_err(|errno| cannot(scene, &path, errno))?;
-    }
-    Ok(())
-}
-
-struct Finish<'a> {
-    scene: &'a Scene<'a>,
-    dirty: &'a [bool],
-    leads: &'a [bool],
-    descent: Descent<'a>,
-    /// Folders whose permissions would be in the way.
-    closed: Mutex<Vec<usize>>,
-    failure: FirstError<'a>,
-}
-
-impl Finish<'_> {
-    fn children<'s>(&'s self, scope: &Scope<'s>, open: &Arc<Open>, folder: usize) {
-        let manifest = self.scene.manifest;
-        for child in manifest.children_of(folder).filter(|&child| self.leads[child]) {
-            let task = self.descent.child(open, manifest.folder_name(child));
-            scope.spawn(move |scope| self.folder(scope, task, child));
-        }
-    }
-
-    fn folder<'s>(&'s self, scope: &Scope<'s>, task: Child, folder: usize) {
-        if self.failure.is_set() {
-            return;
-        }
-        let done = self.descent.open(task).and_then(|open| {
-            self.children(scope, &open, folder);
-            let meta = self.scene.manifest.folders[folder].meta.filter(|_| self.dirty[folder]);
-            let Some(meta) = meta else { return Ok(()) };
-            futimens(&open, &meta.time.to_set())?;
-            if meta.mode & RWX == RWX {
-                return set_mode(&open, Some(meta));
-            }
-            lock(&self.closed).push(folder);
-            Ok(())
-        });
-        if let Err(errno) = done {
-            self.failure.set(cannot(self.scene, &self.scene.manifest.path(folder), errno));
-        }
-    }
-}
-
-fn set_mode(open: &impl AsFd, meta: Option<Meta>) -> Result<(), Errno> {
-    match meta {
-        Some(wanted) if meta_of(open)?.mode != wanted.mode => {
-            fchmod(open, Mode::from_raw_mode(wanted.mode.into()))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn meta_of(open: &impl AsFd) -> Result<Meta, Errno> {
-    Ok(meta(&fstat(open)?, 0o7777))
-}
-
-fn meta(stat: &Stat, bits: u32) -> Meta {
-    Meta { mode: u16::try_from(stat.st_mode & bits).unwrap_or(0), time: Time::modified(stat) }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn inner<T>(mutex: Mutex<T>) -> T {
-    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

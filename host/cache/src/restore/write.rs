@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 use rustix::fs::{
@@ -21,6 +20,7 @@ use crate::layout::random_name;
 use crate::manifest::{Block, Content};
 use crate::object::{self, Failed, write_at};
 use crate::pack::{BlockAt, Unpacker, Unreadable};
+use crate::shared::Shared;
 
 /// Empty files and symlinks that one task makes.
 const CHUNK: usize = 256;
@@ -112,15 +112,15 @@ pub(super) fn write(
         scene,
         folder_of: &folder_of,
         share: AtomicBool::new(true),
-        unpackers: Mutex::default(),
-        made: Mutex::default(),
-        seen: Mutex::default(),
+        unpackers: Shared::default(),
+        made: Shared::default(),
+        seen: Shared::default(),
         failure: FirstError::new(scene.cancel),
     };
     tasks.into_par_iter().with_max_len(1).for_each(|task| writer.task(&task));
-    made.files = writer.made.into_inner().unwrap_or_else(PoisonError::into_inner);
+    made.files = writer.made.into_inner();
     writer.failure.into_result()?;
-    Ok(writer.seen.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(writer.seen.into_inner())
 }
 
 struct Writer<'a> {
@@ -128,9 +128,9 @@ struct Writer<'a> {
     folder_of: &'a [usize],
     /// Whether the store and the tree can share data, as far as is known.
     share: AtomicBool,
-    unpackers: Mutex<Vec<Unpacker>>,
-    made: Mutex<Vec<usize>>,
-    seen: Mutex<Vec<(usize, Option<Seen>)>>,
+    unpackers: Shared<Vec<Unpacker>>,
+    made: Shared<Vec<usize>>,
+    seen: Shared<Vec<(usize, Option<Seen>)>>,
     failure: FirstError<'a>,
 }
 
@@ -155,15 +155,15 @@ impl Writer<'_> {
         if let Err(error) = result {
             self.failure.set(error);
         }
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).extend(done.made);
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).extend(done.seen);
+        self.made.lock().extend(done.made);
+        self.seen.lock().extend(done.seen);
     }
 
     fn block(&self, block: u32, jobs: &[Job], done: &mut Done) -> Result<(), Error> {
         let Scene { manifest, entry, .. } = *self.scene;
         let Block { pack, at, stored, raw } = manifest.blocks[block as usize];
         let path = entry.store.layout().pack(manifest.packs[pack as usize].id);
-        let unpacker = self.unpackers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let unpacker = self.unpackers.lock().pop();
         let mut unpacker = match unpacker {
             Some(unpacker) => unpacker,
             None => Unpacker::new().map_err(|error| Error::read_io(&path, error))?,
@@ -189,7 +189,7 @@ impl Writer<'_> {
                 write_at(to, bytes, 0).map_err(|errno| self.cannot(job.item, errno))
             })?;
         }
-        self.unpackers.lock().unwrap_or_else(PoisonError::into_inner).push(unpacker);
+        self.unpackers.lock().push(unpacker);
         Ok(())
     }
 

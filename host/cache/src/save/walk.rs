@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use rayon::Scope;
 use rustix::fs::{AtFlags, FileType, Stat, fstat, readlinkat, statat};
@@ -23,6 +23,7 @@ use crate::pack::{BIG, Filling, Known, Packed, Packer};
 use crate::pattern::Patterns;
 use crate::publish::Staging;
 use crate::read::{self, NotTaken, Rest, Trouble};
+use crate::shared::Shared;
 use crate::{Error, LeftOut, Warning, safe};
 
 /// Files of one folder that one task looks at: enough to pay for the task, few enough to share a big folder out.
@@ -104,10 +105,10 @@ pub(super) fn walk(
         packer: Packer::new(staging),
         objects: Objects::new(layout, staging, save.cancel),
         known: OnceLock::new(),
-        folders: Mutex::default(),
-        same: Mutex::default(),
-        parts: Mutex::default(),
-        warnings: Mutex::default(),
+        folders: Shared::default(),
+        same: Shared::default(),
+        parts: Shared::default(),
+        warnings: Shared::default(),
         failure: FirstError::new(save.cancel),
     };
     let top = walk.descent.root().map_err(|errno| Error::read(save.tree, errno))?;
@@ -116,13 +117,13 @@ pub(super) fn walk(
     walk.failure.into_result()?;
     Ok(Walked {
         ways: walk.descent.into_ways(),
-        folders: inner(walk.folders),
-        same: inner(walk.same),
-        parts: inner(walk.parts),
+        folders: walk.folders.into_inner(),
+        same: walk.same.into_inner(),
+        parts: walk.parts.into_inner(),
         packed: walk.packer.finish()?,
         objects: walk.objects.taken(),
         known: walk.known.into_inner().unwrap_or_default(),
-        warnings: inner(walk.warnings),
+        warnings: walk.warnings.into_inner(),
     })
 }
 
@@ -138,10 +139,10 @@ struct Walk<'a> {
     objects: Objects<'a>,
     /// Loaded for the first file that is new to the tree.
     known: OnceLock<Known>,
-    folders: Mutex<Vec<SeenFolder>>,
-    same: Mutex<Vec<u32>>,
-    parts: Mutex<Vec<(u32, Vec<SeenItem>)>>,
-    warnings: Mutex<Warnings>,
+    folders: Shared<Vec<SeenFolder>>,
+    same: Shared<Vec<u32>>,
+    parts: Shared<Vec<(u32, Vec<SeenItem>)>>,
+    warnings: Shared<Warnings>,
     failure: FirstError<'a>,
 }
 
@@ -169,9 +170,9 @@ impl<'a> Walk<'a> {
         };
         match self.descent.open(child).and_then(|open| Ok((fstat(&open)?, open))) {
             Ok((stat, open)) => {
-                let meta = place.inside.then(|| meta(&stat, 0o7777));
+                let meta = place.inside.then(|| Meta::of(&stat, 0o7777));
                 if self.entries(scope, &open, place) {
-                    lock(&self.folders).push(SeenFolder { id, base: place.base, meta });
+                    self.folders.lock().push(SeenFolder { id, base: place.base, meta });
                 }
             }
             Err(errno) => left_out(errno),
@@ -188,7 +189,7 @@ impl<'a> Walk<'a> {
             }
         };
         if open.id == 0 {
-            lock(&self.folders).push(SeenFolder { id: 0, base: place.base, meta: None });
+            self.folders.lock().push(SeenFolder { id: 0, base: place.base, meta: None });
         }
         let path = if place.inside { Vec::new() } else { self.descent.path(open.id) };
         let mut files = Vec::new();
@@ -261,9 +262,9 @@ impl<'a> Walk<'a> {
             && items.len() == before
             && items.iter().all(|item| matches!(item, SeenItem::Base(_)))
         {
-            lock(&self.same).push(folder.id);
+            self.same.lock().push(folder.id);
         } else if !items.is_empty() {
-            lock(&self.parts).push((folder.id, items));
+            self.parts.lock().push((folder.id, items));
         }
     }
 
@@ -314,7 +315,7 @@ impl<'a> Walk<'a> {
             }
         };
         let content = self.pack(filling, start, base)?;
-        let meta = meta(&taken.stat, 0o1777);
+        let meta = Meta::of(&taken.stat, 0o1777);
         let new = NewItem { name: name.into(), meta, content, seen: taken.seen };
         Ok(Ok(Some(SeenItem::New(Box::new(new)))))
     }
@@ -369,11 +370,11 @@ impl<'a> Walk<'a> {
             Ok(taken) => {
                 let item = NewItem {
                     name: name.into(),
-                    meta: meta(&taken.stat, 0o1777),
+                    meta: Meta::of(&taken.stat, 0o1777),
                     content: NewContent::Object(taken.value),
                     seen: taken.seen,
                 };
-                lock(&self.parts).push((folder.id, vec![SeenItem::New(Box::new(item))]));
+                self.parts.lock().push((folder.id, vec![SeenItem::New(Box::new(item))]));
             }
             Err(NotTaken::LeftOut(why)) => {
                 self.leave_out(&dir::join(&self.descent.path(folder.id), name), Ok(why));
@@ -418,15 +419,11 @@ impl<'a> Walk<'a> {
     fn leave_out(&self, path: &[u8], why: Result<LeftOut, Error>) {
         match why {
             Ok(why) => {
-                lock(&self.warnings).push(Warning::LeftOut { path: self.save.tree.join(to_path(path)), why })
+                self.warnings.lock().push(Warning::LeftOut { path: self.save.tree.join(to_path(path)), why })
             }
             Err(error) => self.failure.set(error),
         }
     }
-}
-
-fn meta(stat: &Stat, bits: u32) -> Meta {
-    Meta { mode: u16::try_from(stat.st_mode & bits).unwrap_or(0), time: Time::modified(stat) }
 }
 
 fn special(kind: FileType) -> &'static str {
@@ -436,12 +433,4 @@ fn special(kind: FileType) -> &'static str {
         FileType::CharacterDevice | FileType::BlockDevice => "device",
         _ => "file of an unknown kind",
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn inner<T>(mutex: Mutex<T>) -> T {
-    mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,0 +1,99 @@
+//! The last pass of a restore: folders get the permissions and times that the entry says, once nothing in them changes
+//! any more.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use rayon::Scope;
+use rustix::fs::{Mode, fchmod, fstat, futimens};
+use rustix::io::Errno;
+
+use super::Scene;
+use super::compare::{RWX, cannot};
+use crate::descent::{Child, Descent, Open};
+use crate::error::FirstError;
+use crate::shared::Shared;
+use crate::{Error, dir};
+
+/// Gives the folders the permissions and times that the entry says.
+pub(super) fn finish(scene: &Scene<'_>, dirty: &[bool]) -> Result<(), Error> {
+    let manifest = scene.manifest;
+    // By folder: it, or one in it, is dirty.
+    let mut leads: Vec<bool> = dirty.to_vec();
+    for folder in (1..leads.len()).rev() {
+        if leads[folder] {
+            leads[manifest.folders[folder].parent as usize] = true;
+        }
+    }
+    if !leads.first().is_some_and(|&leads| leads) {
+        return Ok(());
+    }
+    let finish = Finish {
+        scene,
+        dirty,
+        leads: &leads,
+        descent: Descent::new(scene.root),
+        closed: Shared::default(),
+        failure: FirstError::new(scene.cancel),
+    };
+    let top = finish.descent.root().map_err(|errno| Error::read(scene.tree, errno))?;
+    rayon::scope(|scope| finish.children(scope, &top, 0));
+    let Finish { closed, failure, .. } = finish;
+    failure.into_result()?;
+    let mut closed = closed.into_inner();
+    // From below, since what is in a closed folder cannot be reached.
+    closed.sort_unstable_by(|one, other| other.cmp(one));
+    for (folder, mode) in closed {
+        let path = manifest.path(folder);
+        let done = dir::open_beneath(scene.root, &path).and_then(|open| set_mode(&open, mode));
+        done.map_err(|errno| cannot(scene, &path, errno))?;
+    }
+    Ok(())
+}
+
+struct Finish<'a> {
+    scene: &'a Scene<'a>,
+    dirty: &'a [bool],
+    leads: &'a [bool],
+    descent: Descent<'a>,
+    /// Folders whose permissions would be in the way.
+    closed: Shared<Vec<(usize, u16)>>,
+    failure: FirstError<'a>,
+}
+
+impl Finish<'_> {
+    fn children<'s>(&'s self, scope: &Scope<'s>, open: &Arc<Open>, folder: usize) {
+        let manifest = self.scene.manifest;
+        for child in manifest.children_of(folder).filter(|&child| self.leads[child]) {
+            let task = self.descent.child(open, manifest.folder_name(child));
+            scope.spawn(move |scope| self.folder(scope, task, child));
+        }
+    }
+
+    fn folder<'s>(&'s self, scope: &Scope<'s>, task: Child, folder: usize) {
+        if self.failure.is_set() {
+            return;
+        }
+        let done = self.descent.open(task).and_then(|open| {
+            self.children(scope, &open, folder);
+            let meta = self.scene.manifest.folders[folder].meta.filter(|_| self.dirty[folder]);
+            let Some(meta) = meta else { return Ok(()) };
+            futimens(&open, &meta.time.to_set())?;
+            if meta.mode & RWX == RWX {
+                return set_mode(&open, meta.mode);
+            }
+            self.closed.lock().push((folder, meta.mode));
+            Ok(())
+        });
+        if let Err(errno) = done {
+            self.failure.set(cannot(self.scene, &self.scene.manifest.path(folder), errno));
+        }
+    }
+}
+
+fn set_mode(open: &impl AsFd, mode: u16) -> Result<(), Errno> {
+    match fstat(open)?.st_mode & 0o7777 {
+        there if there == u32::from(mode) => Ok(()),
+        _ => fchmod(open, Mode::from_raw_mode(mode.into())),
+    }
+}
