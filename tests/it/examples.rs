@@ -44,3 +44,24 @@ fn failing() {
     assert_eq!(lines, ["checking the answer", "assertion failed: 6 * 9 is not 42"]);
     assert_eq!(run.run.statuses().into_values().collect::<Vec<_>>(), ["success", "skipped", "failed"]);
 }
+
+#[test]
+fn secrets() {
+    let folder = top().join("examples/secrets");
+    let env = TestEnv::of_example(LOOM, &folder);
+    // The command that the README shows.
+    let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    let line = readme.lines().find(|line| line.contains("loom run --local")).unwrap();
+    let (variable, args) = line.split_once(" loom ").unwrap();
+    let (name, password) = variable.split_once('=').unwrap();
+    env.plant("what is in the vault", "demo-token-8c1f");
+    env.plant("what is in the vault", "bm90IGEga2V5LCBqdXN0IGFuIGV4YW1wbGUgb2Ygb25l");
+    env.plant_variable(name, password);
+    // In the repository the password is published; what a run leaves has none.
+    let args: Vec<&str> = args.split(' ').collect();
+    let run = env.loom(&args).run();
+    assert_eq!(run.exit_code, 0, "{}", run.stderr);
+    insta::assert_snapshot!("secrets stderr", run.plain_stderr());
+    let run = env.loom(&args).env("DEMO_CHAT_TOKEN", "a token that is there").run();
+    assert_eq!(run.run.output("deploy", "04"), ["[REDACTED:SECRET_CHAT_TOKEN]"]);
+}

@@ -8,11 +8,14 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "a test reports by panicking, and says what it skips"
 )]
 
 mod architecture;
+mod artifacts;
 mod attempts;
+mod cache;
 mod cancel;
 mod cli;
 mod config;
@@ -23,6 +26,7 @@ mod processes;
 mod record;
 mod schedule;
 mod schema;
+mod secrets;
 mod selection;
 mod steps;
 

@@ -1,19 +1,25 @@
+use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
 use loom_contract::layout::RuntimeDir;
 use tempfile::TempDir;
 
+use crate::canary::{Canaries, Extent};
 use crate::laws::Run;
 
 /// An empty repository, an empty home, and nothing of the machine's own settings.
 pub struct TestEnv {
     loom: PathBuf,
     dir: Arc<TempDir>,
+    /// What no run may leave anywhere.
+    canaries: Mutex<Canaries>,
+    /// What every `loom` finds in its environment.
+    variables: Mutex<Vec<(String, OsString)>>,
 }
 
 impl TestEnv {
@@ -27,9 +33,15 @@ impl TestEnv {
 
     /// The same without a workflow.
     pub fn without_workflow(loom: &str) -> Self {
-        let env = Self { loom: loom.into(), dir: Arc::new(tempfile::tempdir().unwrap()) };
-        fs::create_dir_all(env.repo()).unwrap();
-        fs::create_dir_all(env.home()).unwrap();
+        let env = Self {
+            loom: loom.into(),
+            dir: Arc::new(tempfile::tempdir().unwrap()),
+            canaries: Mutex::default(),
+            variables: Mutex::default(),
+        };
+        for folder in [env.repo(), env.home(), env.memory()] {
+            fs::create_dir_all(folder).unwrap();
+        }
         env
     }
 
@@ -48,6 +60,28 @@ impl TestEnv {
     /// The home folder, in which Loom's caches stand.
     pub fn home(&self) -> PathBuf {
         self.dir.path().join("home")
+    }
+
+    /// The user's folder for what is in memory only; that it is depends on where the tests' files are.
+    pub fn memory(&self) -> PathBuf {
+        self.dir.path().join("memory")
+    }
+
+    /// Plants `value`: from now on it must not be found in what a run leaves or says, in any form in which people print
+    /// values by accident. `name` is how the law calls it.
+    pub fn plant(&self, name: &str, value: impl AsRef<[u8]>) {
+        self.canaries.lock().unwrap().plant(name, value.as_ref());
+    }
+
+    /// Plants `value`, and gives it to every `loom` from now on in the environment variable `name`.
+    pub fn plant_variable(&self, name: &str, value: &str) {
+        self.plant(name, value);
+        self.variables.lock().unwrap().push((name.to_owned(), value.into()));
+    }
+
+    /// Panics if a planted value is in `text`, which a command wrote to its terminal.
+    pub fn holds_no_secret(&self, text: &[u8], place: &str) {
+        self.canaries.lock().unwrap().are_not_in_terminal(text, place);
     }
 
     /// Writes a file of the repository.
@@ -71,6 +105,7 @@ impl TestEnv {
     pub fn loom(&self, args: &[&str]) -> Loom<'_> {
         let mut command = Command::new(&self.loom);
         self.hermetic(&mut command).args(args).current_dir(self.repo());
+        command.envs(self.variables.lock().unwrap().iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Loom { env: self, command }
     }
@@ -101,7 +136,38 @@ impl TestEnv {
         for name in ["PATH", "TMPDIR", "LLVM_PROFILE_FILE"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
-        command.env("HOME", self.home()).env("LC_ALL", "C").env("GIT_CONFIG_NOSYSTEM", "1")
+        command.env("HOME", self.home()).env("XDG_RUNTIME_DIR", self.memory());
+        command.env("LC_ALL", "C").env("GIT_CONFIG_NOSYSTEM", "1")
+    }
+
+    /// Planted values are nowhere, and no file of a secret of the run `run_id` is left.
+    fn keeps_secrets(&self, run_id: &str, output: &Output) {
+        for base in [self.memory(), "/dev/shm".into(), std::env::temp_dir()] {
+            let folder = base.join(format!("{run_id}-secrets"));
+            assert!(!folder.exists(), "{} outlives its run", folder.display());
+        }
+        self.holds_no_secret(&output.stdout, "stdout");
+        self.holds_no_secret(&output.stderr, "stderr");
+        self.no_secret_is_left();
+    }
+
+    /// Panics if a planted value is in what all runs so far have left.
+    pub fn no_secret_is_left(&self) {
+        let canaries = self.canaries.lock().unwrap();
+        if canaries.is_empty() {
+            return;
+        }
+        let own = [self.home().join(".cache/loom/workspaces"), self.home().join(".cache/loom/cache")];
+        let logs = self.runtime().logs_dir();
+        // A job's own files are the job's, also those that it has Loom keep; but their names are in documents.
+        let extent = |path: &Path| match path.strip_prefix(&logs) {
+            _ if own.iter().any(|own| own == path) => Extent::Nothing,
+            Ok(path) if path.iter().skip(3).any(|part| part == "artifacts") => Extent::Names,
+            _ => Extent::Content,
+        };
+        for folder in [self.runtime().path(), &self.home(), &self.memory()] {
+            canaries.are_not_in_folder(folder, &extent);
+        }
     }
 }
 
@@ -143,9 +209,12 @@ impl Loom<'_> {
         self
     }
 
-    /// Waits for its end, and looks at nothing else.
+    /// Waits for its end, and looks at nothing else but that it keeps planted values to itself.
     pub fn output(mut self) -> Output {
-        self.command.output().unwrap()
+        let output = self.command.output().unwrap();
+        self.env.holds_no_secret(&output.stdout, "stdout");
+        self.env.holds_no_secret(&output.stderr, "stderr");
+        output
     }
 
     /// Starts it.
@@ -184,6 +253,7 @@ impl RunOutput {
         let run = Run::open(&receipt);
         run.keeps_the_laws(exit_code);
         assert!(receipt.starts_with(env.repo()), "{} is not in the repository", receipt.display());
+        env.keeps_secrets(&run.run_id(), output);
         Self {
             exit_code,
             stdout: String::from_utf8(output.stdout.clone()).unwrap(),

@@ -89,6 +89,7 @@ impl Run {
         self.streams_are_whole();
         self.exit_codes_agree(exit_code);
         self.pointers_resolve();
+        self.artifacts_are_there();
         self.mirrors_agree();
         self.nothing_temporary_is_left();
         self.no_process_is_left();
@@ -193,10 +194,23 @@ impl Run {
         }
     }
 
+    fn artifacts_are_there(&self) {
+        for entry in self.pipeline().jobs {
+            let Some(artifacts) = self.job(entry.job_id.as_str()).artifacts else { continue };
+            assert!(self.dir.join(&artifacts.archive_path).is_file(), "{}", artifacts.archive_path);
+            assert!(artifacts.count >= artifacts.paths.len() as u64 && artifacts.count > 0);
+            for path in &artifacts.paths {
+                let there = fs::symlink_metadata(self.dir.join(path)).is_ok();
+                assert!(there || path.contains('\u{fffd}'), "`{path}` points to nothing");
+            }
+        }
+    }
+
     fn streams_are_whole(&self) {
         let validator = validator(Format::Events);
         for path in self.files() {
-            if path.extension().is_none_or(|extension| extension != "jsonl") {
+            let artifact = path.components().any(|part| part.as_os_str() == "artifacts");
+            if artifact || path.extension().is_none_or(|extension| extension != "jsonl") {
                 continue;
             }
             let text = fs::read_to_string(&path).unwrap();
@@ -233,7 +247,7 @@ impl Run {
     fn documents_match_their_schemas(&self) {
         let mut seen = 0;
         for path in self.files() {
-            let relative = path.strip_prefix(&self.dir).unwrap().to_str().unwrap().to_owned();
+            let relative = path.strip_prefix(&self.dir).unwrap().to_string_lossy().into_owned();
             let mut parts: Vec<&str> = relative.split('/').collect();
             if parts.len() > 4 && parts[2] == "attempts" {
                 // An earlier attempt is a whole job's record.
@@ -248,6 +262,8 @@ impl Run {
                 ["jobs", _, "manifest.json"] => Format::JobManifest,
                 ["jobs", _, "user", "execution", "script", _, "summary.json"] => Format::StepSummary,
                 ["jobs", _, "system", _, "summary.json"] => Format::SectionSummary,
+                // The job's own files.
+                ["jobs", _, "artifacts", ..] => continue,
                 [.., name] if name.ends_with(".jsonl") => continue,
                 _ => panic!("`{relative}` is no file of the contract"),
             };

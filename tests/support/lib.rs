@@ -8,6 +8,7 @@
 )]
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a harness reports by panicking")]
 
+mod canary;
 mod env;
 mod laws;
 

@@ -14,12 +14,15 @@ pub(crate) struct Made {
     pub(crate) no_files: bool,
 }
 
-/// Makes the key of `cache`. `variable` gives the values of references; `hash` the sha256 of all files that patterns
-/// match, in hex, and how many these are.
+/// The sha256 of files, in hex, and how many these are.
+pub(crate) type Hashed = Result<(String, u32)>;
+
+/// Makes the key of `cache`. `variable` gives the values of references; `hash` hashes all files that
+/// globs match.
 pub(crate) fn make(
     cache: &CacheSettings,
     variable: &dyn Fn(&str) -> Option<String>,
-    hash: &dyn Fn(&[String]) -> Result<(String, u32)>,
+    hash: &dyn Fn(&[String]) -> Hashed,
 ) -> Result<Made> {
     let made = |key: String, from: String| Ok(Made { key, from, no_files: false });
     let (prefix, files) = match &cache.key {

@@ -48,12 +48,12 @@ impl Host for Guest {
 
 fn read_key_file(path: &Path) -> Result<Vec<u8>, String> {
     let not_read = |error: std::io::Error| format!("cannot be read: {}", error.kind());
-    let metadata = std::fs::metadata(path).map_err(not_read)?;
+    let metadata = fs_err::metadata(path).map_err(not_read)?;
     if !metadata.is_file() {
         return Err("is no file".to_owned());
     }
     if metadata.len() > KEY_FILE {
         return Err(format!("is larger than {} MiB", KEY_FILE >> 20));
     }
-    std::fs::read(path).map_err(not_read)
+    fs_err::read(path).map_err(not_read)
 }

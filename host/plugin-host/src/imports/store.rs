@@ -266,7 +266,7 @@ fn with_secrets(entry: &Entry, tree: &Path, redactor: &Redactor) -> BTreeSet<Str
     let mut buffer = vec![0; 64 * 1024];
     let mut found = BTreeSet::new();
     for file in entry.files().filter(|file| matches!(file.kind, Kind::File { .. })) {
-        let Ok(mut content) = std::fs::File::open(tree.join(&file.path)) else { continue };
+        let Ok(mut content) = fs_err::File::open(tree.join(&file.path)) else { continue };
         let mut scanner = redactor.scanner();
         while let Ok(count @ 1..) = content.read(&mut buffer) {
             if let Some(secret) = scanner.push(&buffer[..count]) {

@@ -28,7 +28,7 @@ use crate::args;
 use crate::command::source::Source;
 use crate::config::Flags;
 use crate::settings;
-use crate::terminal::Terminal;
+use crate::terminal::{self, Terminal};
 
 /// Differences that are listed at most, of each job and of the workspace.
 const LISTED: usize = 20;
@@ -63,10 +63,12 @@ pub(super) fn run(args: &args::Run, terminal: Terminal, clock: Clock) -> Result<
         first.forget();
         second.forget();
         terminal.say("cache-diff: the same with caches and without\n");
+        terminal::drain();
         return Ok(with);
     }
     let quarantined = quarantine(&source, &second, &differences)?;
     terminal.say(&words(&first, &second, &differences, &quarantined));
+    terminal::drain();
     Ok(Done { exit_code: exit::FAILURE, ..with })
 }
 

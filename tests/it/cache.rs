@@ -1,0 +1,446 @@
+//! Caches of whole runs: keys, policies, what is restored and saved, what is told; `loom cache`; `--cache-diff`.
+
+use loom_contract::section::Section;
+use loom_contract::status::{SkipReason, Status};
+use loom_tests::{RunOutput, TestEnv};
+use serde_json::Value;
+
+use crate::{LOOM, env, top};
+
+/// One job `job` with `cache` under its keyword, and a lock file to make keys from.
+fn cached(cache: &str, script: &str) -> TestEnv {
+    let env = env(&format!(
+        "version: v1\nstages: [ci]\ndefault: {{target: linux}}\njob:\n  stage: ci\n  cache: {cache}\n  script:\n    - {script}\n"
+    ));
+    env.write("lock", "one\n");
+    env.write(".gitignore", "deps/\n");
+    env.commit_all();
+    env
+}
+
+/// Uses what was restored, else makes it.
+const FILL: &str =
+    "'if test -e deps/made; then echo warm; else echo cold; mkdir -p deps; echo made > deps/made; fi'";
+
+/// How a section of a job came out.
+fn section(run: &RunOutput, job: &str, section: Section) -> (Status, Option<SkipReason>, Value) {
+    let job = run.run.job(job);
+    let entry = job.system_sections.into_iter().find(|entry| entry.section == section).unwrap();
+    (entry.status, entry.skip_reason, entry.metrics.map(Value::Object).unwrap_or_default())
+}
+
+fn passed(run: RunOutput) -> RunOutput {
+    assert_eq!(run.exit_code, 0, "{}", run.stderr);
+    run
+}
+
+fn words(run: &RunOutput) -> Vec<String> {
+    run.run.output("job", "01")
+}
+
+/// What a command of `loom` prints.
+fn told(env: &TestEnv, args: &[&str]) -> String {
+    let output = env.loom(args).output();
+    assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_second_run_has_what_the_first_one_saved() {
+    let env = cached("{key: {prefix: p, files: [lock]}, paths: [deps]}", FILL);
+    let first = passed(env.run(&[]));
+    assert_eq!(words(&first), ["cold"]);
+    let (status, _, metrics) = section(&first, "job", Section::CacheRestore);
+    assert_eq!((status, &metrics["hit"]), (Status::Success, &Value::Bool(false)));
+    let (status, _, metrics) = section(&first, "job", Section::CacheSave);
+    assert_eq!((status, &metrics["files"], &metrics["bytes"]), (Status::Success, &1.into(), &5.into()));
+
+    let second = passed(env.run(&["-v"]));
+    assert_eq!(words(&second), ["warm"]);
+    let (status, _, metrics) = section(&second, "job", Section::CacheRestore);
+    assert_eq!((status, &metrics["hit"]), (Status::Success, &Value::Bool(true)));
+    let made = format!("p-{}", recipe(&[("lock", "one\n")]));
+    assert_eq!(metrics["caches"][0]["key"], made.as_str());
+    assert!(second.stderr.contains(&format!("cache: key `{made}`")), "{}", second.stderr);
+    let (status, reason, _) = section(&second, "job", Section::CacheSave);
+    assert_eq!((status, reason), (Status::Skipped, Some(SkipReason::CacheUnchanged)));
+    let receipt: Value =
+        serde_json::from_slice(&std::fs::read(env.receipts().pop().unwrap()).unwrap()).unwrap();
+    let cache = &receipt["executor_receipt"]["jobs"]["job"]["caches"][0];
+    assert_eq!((&cache["key"], &cache["hit"]), (&made.as_str().into(), &true.into()));
+
+    env.write("lock", "two\n");
+    assert_eq!(words(&passed(env.run(&[]))), ["cold"]);
+}
+
+/// The recipe of the specification, by another program than the one under test.
+fn recipe(files: &[(&str, &str)]) -> String {
+    let mut bytes = Vec::new();
+    for (path, content) in files {
+        for text in [path, content] {
+            bytes.extend((text.len() as u64).to_le_bytes());
+            bytes.extend(text.as_bytes());
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bytes");
+    std::fs::write(&file, bytes).unwrap();
+    let output = std::process::Command::new("sha256sum").arg(file).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
+}
+
+#[test]
+fn what_git_ignores_is_no_part_of_a_key() {
+    let env = cached("{key: {files: ['**/lock']}, paths: [deps]}", FILL);
+    env.write("deps/lock", "ignored\n");
+    env.write("sub/lock", "untracked\n");
+    let run = passed(env.run(&[]));
+    let (_, _, metrics) = section(&run, "job", Section::CacheRestore);
+    let key = recipe(&[("lock", "one\n"), ("sub/lock", "untracked\n")]);
+    assert_eq!(metrics["caches"][0]["key"], key.as_str());
+}
+
+#[test]
+fn a_key_of_no_files_is_told() {
+    let env = cached("{key: {prefix: p, files: [nothing]}, paths: [deps]}", FILL);
+    let run = passed(env.run(&[]));
+    assert!(run.stderr.contains("none of them exists, so the key never changes"), "{}", run.stderr);
+}
+
+#[test]
+fn keys_may_refer_to_the_job_and_its_variables() {
+    let env = cached("{key: '$job_name-${OS}-$head_sha', paths: [deps]}\n  variables: {OS: linux}", FILL);
+    let run = passed(env.run(&[]));
+    let (_, _, metrics) = section(&run, "job", Section::CacheRestore);
+    let sha = run.run.receipt.snapshot_head_sha.clone().unwrap();
+    assert_eq!(metrics["caches"][0]["key"], format!("job-linux-{sha}").as_str());
+}
+
+#[test]
+fn a_fallback_key_finds_the_newest_entry_that_begins_so() {
+    let env = cached("{key: {prefix: p, files: [lock]}, paths: [deps], fallback_keys: [q-, p-]}", FILL);
+    passed(env.run(&[]));
+    env.write("lock", "two\n");
+    let run = passed(env.run(&[]));
+    assert_eq!(words(&run), ["warm"]);
+    let (_, _, metrics) = section(&run, "job", Section::CacheRestore);
+    let cache = &metrics["caches"][0];
+    assert_ne!(cache["matched_key"], cache["key"]);
+    let (status, _, _) = section(&run, "job", Section::CacheSave);
+    assert_eq!(status, Status::Success);
+    let why = told(&env, &["cache", "why", "job"]);
+    assert!(why.contains("hit under a fallback key: p-") && why.contains("changed: lock"), "{why}");
+}
+
+#[test]
+fn a_restore_removes_what_the_entry_does_not_hold() {
+    let script = "'mkdir -p deps; ls -A deps; touch deps/$(ls -A deps | wc -l)'";
+    let env = cached("{key: k, paths: [deps/]}", script);
+    env.write(".gitignore", "");
+    passed(env.run(&[]));
+    env.write("deps/mine", "of the work tree\n");
+    let run = passed(env.run(&[]));
+    assert_eq!(words(&run), ["0"]);
+}
+
+#[test]
+fn policy_and_when_decide_what_is_done() {
+    let skipped = |cache: &str, script: &str, at: Section| {
+        let env = cached(cache, script);
+        section(&env.run(&[]), "job", at).1
+    };
+    let table = [
+        (
+            "{key: k, paths: [deps], policy: push}",
+            FILL,
+            Section::CacheRestore,
+            Some(SkipReason::CachePolicyPush),
+        ),
+        ("{key: k, paths: [deps], policy: push}", FILL, Section::CacheSave, None),
+        (
+            "{key: k, paths: [deps], policy: pull}",
+            FILL,
+            Section::CacheSave,
+            Some(SkipReason::CachePolicyPull),
+        ),
+        ("{key: k, paths: [deps]}", "exit 3", Section::CacheSave, Some(SkipReason::CacheWhenNotMet)),
+        (
+            "{key: k, paths: [deps], when: on_failure}",
+            FILL,
+            Section::CacheSave,
+            Some(SkipReason::CacheWhenNotMet),
+        ),
+        ("{key: k, paths: [lock], when: on_failure}", "exit 3", Section::CacheSave, None),
+        ("{key: k, paths: [lock], when: always}", "exit 3", Section::CacheSave, None),
+    ];
+    for (cache, script, at, reason) in table {
+        assert_eq!(skipped(cache, script, at), reason, "{cache} {script}");
+    }
+}
+
+#[test]
+fn a_job_without_an_effective_cache_has_no_cache_sections() {
+    for cache in ["[]", "null", "{disabled: true}", "[{name: a, disabled: true}]"] {
+        let run = passed(cached(cache, FILL).run(&[]));
+        let sections: Vec<_> = run.run.job("job").system_sections.iter().map(|entry| entry.section).collect();
+        assert_eq!(sections, [Section::Provider, Section::Cleanup], "{cache}");
+    }
+}
+
+#[test]
+fn several_caches_are_kept_apart_by_name() {
+    let script = "'cat one/x two/x || (mkdir one two; echo 1 > one/x; echo 2 > two/x)'";
+    let env = cached("[{name: a, key: k, paths: [one]}, {name: b, key: k, paths: [two]}]", script);
+    passed(env.run(&[]));
+    let run = passed(env.run(&[]));
+    assert_eq!(words(&run), ["1", "2"]);
+    let listed = told(&env, &["cache", "list"]);
+    let names: Vec<&str> = listed.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(names, ["a", "b"]);
+}
+
+#[test]
+fn an_entry_is_restored_into_a_shared_workspace_once() {
+    let env = env(
+        "version: v1
+stages: [one, two, three]
+default: {target: linux, cache: {key: k, paths: [deps]}}
+first: {stage: one, script: ['mkdir -p deps; echo first > deps/x']}
+second: {stage: two, cache: {key: k, paths: [deps], policy: pull}, script: ['cat deps/x; echo second > deps/x']}
+third: {stage: three, cache: {key: k, paths: [deps], policy: pull}, script: [cat deps/x]}
+",
+    );
+    passed(env.run(&[]));
+    let run = passed(env.run(&[]));
+    // The first one was a hit; what it then wrote is what the others see.
+    assert_eq!(run.run.output("second", "01"), ["first"]);
+    assert_eq!(run.run.output("third", "01"), ["second"]);
+    for job in ["second", "third"] {
+        assert_eq!(section(&run, job, Section::CacheRestore).1, Some(SkipReason::CacheAlreadyRestored));
+    }
+}
+
+#[test]
+fn a_running_job_keeps_its_paths() {
+    let env = env("version: v1
+stages: [ci]
+default: {target: linux}
+slow: {stage: ci, cache: {key: a, paths: [deps]}, script: [touch started; sleep 1]}
+other: {stage: ci, cache: {key: b, paths: [deps/sub]}, script: ['true']}
+");
+    let run = passed(env.run(&["--jobs", "2"]));
+    let reasons = ["slow", "other"].map(|job| section(&run, job, Section::CacheRestore).1);
+    assert!(reasons.contains(&Some(SkipReason::CachePathBusy)), "{reasons:?}");
+    assert!(reasons.contains(&None), "{reasons:?}");
+}
+
+#[test]
+fn a_damaged_entry_is_a_miss_and_is_told() {
+    let env = cached("{key: k, paths: [deps]}", FILL);
+    passed(env.run(&[]));
+    let store = env.home().join(".cache/loom/cache");
+    let mut damaged = 0;
+    for path in files_below(&store).into_iter().filter(|path| path.to_string_lossy().contains("/packs/")) {
+        let mut bytes = std::fs::read(&path).unwrap();
+        // Blocks come first.
+        bytes[0] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        damaged += 1;
+    }
+    assert_ne!(damaged, 0);
+    let run = passed(env.run(&[]));
+    assert_eq!(words(&run), ["cold"]);
+    assert!(run.stderr.contains("damaged"), "{}", run.stderr);
+    assert_eq!(words(&passed(env.run(&[]))), ["warm"]);
+    assert!(told(&env, &["cache", "verify"]).starts_with("1 entries are whole"));
+}
+
+fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files_below(&path)) } else { found.push(path) }
+    }
+    found
+}
+
+#[test]
+fn a_save_that_fails_leaves_the_job_as_it_is() {
+    let env = cached("{key: k, paths: [deps]}", FILL);
+    let store = env.home().join(".cache/loom/cache");
+    std::fs::create_dir_all(store.parent().unwrap()).unwrap();
+    std::fs::write(&store, "a file where a folder should be").unwrap();
+    let run = passed(env.run(&[]));
+    assert!(run.stderr.contains("not saved"), "{}", run.stderr);
+}
+
+#[test]
+fn the_cache_is_kept_as_small_as_the_configuration_says() {
+    let env =
+        cached("{key: $run_id, paths: [deps]}", "'mkdir -p deps; head -c 300000 /dev/urandom > deps/x'");
+    env.write(".loom/config.yml", "runtime:\n  cacheMaxBytes: 700000\n");
+    for _ in 0..4 {
+        passed(env.run(&[]));
+    }
+    assert_eq!(told(&env, &["cache", "list"]).lines().count(), 2);
+    let freed = told(&env, &["cache", "gc", "--max-bytes", "0"]);
+    assert!(freed.ends_with("the cache takes 0 B\n"), "{freed}");
+    let why = told(&env, &["cache", "why", "job"]);
+    assert!(why.contains("an entry was removed") && why.contains("the cache was larger than 0 B"), "{why}");
+}
+
+#[test]
+fn work_trees_share_a_cache() {
+    let env = cached("{key: k, paths: [deps]}", FILL);
+    passed(env.run(&[]));
+    let other = env.home().join("other");
+    let mut git = std::process::Command::new("git");
+    git.args(["worktree", "add", "-q"]).arg(&other).current_dir(env.repo());
+    assert!(git.status().unwrap().success());
+    let mut loom = env.loom(&["run", "--local", "--stream"]);
+    loom.command.current_dir(&other);
+    let output = loom.output();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("job | warm"), "{output:?}");
+}
+
+#[test]
+fn an_entry_shows_its_files() {
+    let env = cached("{key: abc, paths: [deps]}", FILL);
+    passed(env.run(&[]));
+    let shown = told(&env, &["cache", "show", "ab"]);
+    assert!(shown.contains("key:   abc\n") && shown.contains("5 B deps/made\n"), "{shown}");
+    let output = env.loom(&["cache", "show", "x"]).output();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.starts_with("loom cache: no entry has a key that begins with `x`\nhint: "), "{stderr}");
+}
+
+#[test]
+fn a_file_with_the_value_of_a_secret_is_named() {
+    let env = env("version: v1
+stages: [ci]
+job:
+  stage: ci
+  target: linux
+  secrets: {TOKEN: {ref: env://TOKEN, file: false}}
+  cache: {key: k, paths: [deps]}
+  script: ['mkdir deps; echo clean > deps/a; echo \"token=$TOKEN\" > deps/b']
+");
+    let run = env.loom(&["run", "--local"]).env("TOKEN", "correct-horse-battery").run();
+    let warning = "`deps/b` in the cache holds the value of the secret `TOKEN`";
+    assert!(run.stderr.contains(warning), "{}", run.stderr);
+}
+
+#[test]
+fn a_clean_workflow_is_the_same_with_caches_and_without() {
+    let env = cached("{key: {files: [lock]}, paths: [deps]}", FILL);
+    passed(env.run(&[]));
+    let output = env.loom(&["run", "--local", "--cache-diff"]).output();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.ends_with("cache-diff: the same with caches and without\n"), "{stderr}");
+    let runs = env.run_dirs();
+    let off: Value = read(&runs[1].join("jobs/job/system/cache_restore/summary.json"));
+    assert_eq!((&off["status"], &off["skip_reason"]), (&"skipped".into(), &"cache_disabled".into()));
+    let on: Value = read(&runs[2].join("jobs/job/system/cache_restore/summary.json"));
+    assert_eq!(on["metrics"]["hit"], true);
+}
+
+fn read(path: &std::path::Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[test]
+fn a_poisoned_entry_is_found_and_put_into_quarantine() {
+    // What is restored decides how the job ends.
+    let script = "'mkdir -p deps && test ! -e deps/poison && touch deps/$SOURCE'";
+    let env = cached("{key: k, paths: [deps]}", script);
+    let poison = env.loom(&["run", "--local"]).env("SOURCE", "poison").run();
+    assert_eq!(poison.exit_code, 0, "{}", poison.stderr);
+
+    let output = env.loom(&["run", "--local", "--cache-diff"]).env("SOURCE", "good").output();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    for words in [
+        "  job        success without caches, failed with them\n",
+        "  job        step 01: exit code 0 without caches, exit code 1 with them\n",
+        "quarantined: cache k\n",
+        "receipt without caches: ",
+        "receipt with caches: ",
+        "loom run: --cache-diff found differences (exit code 1)\n",
+    ] {
+        assert!(stderr.contains(words), "{words}: {stderr}");
+    }
+    // The next runs honour it.
+    let run = env.loom(&["run", "--local"]).env("SOURCE", "good").run();
+    assert_eq!(run.exit_code, 0, "{}", run.stderr);
+    for at in [Section::CacheRestore, Section::CacheSave] {
+        assert_eq!(section(&run, "job", at).1, Some(SkipReason::CacheKeyQuarantined));
+    }
+    assert!(
+        run.stderr.contains("the key is in quarantine, since job `job` of run loom-run-local-"),
+        "{}",
+        run.stderr
+    );
+    let listed = told(&env, &["cache", "quarantine", "list"]);
+    assert!(listed.starts_with("cache k\n  since ") && listed.contains("    step 01: "), "{listed}");
+    assert_eq!(told(&env, &["cache", "quarantine", "lift", "k"]), "lifted the quarantine of cache k\n");
+    assert_eq!(env.loom(&["run", "--local"]).env("SOURCE", "good").run().exit_code, 1);
+}
+
+#[test]
+fn a_job_that_does_not_do_the_same_each_time_is_found() {
+    let script = "'mkdir -p deps out; touch deps/x; head -c 16 /dev/urandom > out/random'";
+    let env = cached("{key: k, paths: [deps]}\n  artifacts: {paths: [out]}", script);
+    let output = env.loom(&["run", "--local", "--cache-diff"]).output();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    for words in [
+        "  job        artifact out/random: other content\n",
+        "  workspace  out/random: other content\n",
+        "no cache hit where it differs",
+    ] {
+        assert!(stderr.contains(words), "{words}: {stderr}");
+    }
+    assert_eq!(told(&env, &["cache", "quarantine", "list"]), "");
+}
+
+#[test]
+fn two_runs_at_once_save_one_entry() {
+    let env = cached("{key: k, paths: [deps]}", "'mkdir -p deps; seq 1000 > deps/x; sleep 0.1'");
+    let runs = [(); 3].map(|()| env.loom(&["run", "--local", "-q"]).spawn());
+    for run in runs {
+        assert!(run.wait_with_output().unwrap().status.success());
+    }
+    assert!(told(&env, &["cache", "verify"]).starts_with("1 entries are whole"));
+}
+
+#[test]
+fn the_example_is_faster_the_second_time() {
+    let env = TestEnv::of_example(LOOM, &top().join("examples/cached"));
+    env.commit_all();
+    // What this repository was built with has the example's dependencies.
+    let home = std::env::var_os("CARGO_HOME").map(std::path::PathBuf::from);
+    let cargo_home =
+        home.or_else(|| Some(std::path::Path::new(&std::env::var_os("HOME")?).join(".cargo"))).unwrap();
+    let rustup = std::env::var_os("RUSTUP_HOME").map(std::path::PathBuf::from);
+    let rustup = rustup.unwrap_or_else(|| cargo_home.parent().unwrap().join(".rustup"));
+    let run = || {
+        let mut loom = env.loom(&["run", "--local"]);
+        loom.command
+            .env("CARGO_HOME", &cargo_home)
+            .env("RUSTUP_HOME", &rustup)
+            .env("CARGO_NET_OFFLINE", "true");
+        passed(loom.run())
+    };
+    let compiled = |run: &RunOutput| {
+        let lines = run.run.output("test", "01");
+        lines.iter().filter(|line| line.contains("Compiling ") && !line.contains("words")).count()
+    };
+    let first = run();
+    assert_eq!(compiled(&first), 2, "{:?}", first.run.output("test", "01"));
+    assert_eq!(first.run.output("test", "02"), ["4"]);
+    let second = run();
+    assert_eq!(compiled(&second), 0, "{:?}", second.run.output("test", "01"));
+    assert_eq!(second.run.job("test").artifacts.map(|artifacts| artifacts.count), Some(1));
+}
