@@ -143,7 +143,7 @@ fn aliases_merge_field_by_field() {
     assert_eq!(effective.vaults_by_key.keys().collect::<Vec<_>>(), ["ELSEWHERE_2"]);
     assert_eq!(
         effective.unlocking_variables(),
-        ["KF", "PW", "APP_KEYFILE", "ELSE_PW", "OP_SERVICE_ACCOUNT_TOKEN"]
+        ["KF", "PW", "APP_KEYFILE", "ELSE_PW", "OP_SERVICE_ACCOUNT_TOKEN", "OP_CONNECT_TOKEN"]
     );
 }
 
