@@ -1,5 +1,7 @@
 //! Does what its references tell it to: `test://<verb> <words>`.
 
+#![expect(clippy::print_stdout, clippy::panic, reason = "what a resolver does wrong is what is tested")]
+
 use loom_sdk::http::Request;
 use loom_sdk::{Error, ErrorKind, Result, SecretResolver, config, credentials, env, files};
 
