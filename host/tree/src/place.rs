@@ -21,7 +21,7 @@ pub struct Placed {
     pub warnings: Vec<Warning>,
 }
 
-/// Puts files of an earlier [`collect`](crate::collect), `files` of the folder `from`, into `tree`, with their
+/// Puts files of an earlier [`collect`](fn@crate::collect), `files` of the folder `from`, into `tree`, with their
 /// permissions and times.
 ///
 /// What is there is replaced, a symlink by the file and not what it leads to; nothing else is touched. Folders are made
