@@ -88,7 +88,7 @@ pub struct Capabilities {
     pub store: bool,
     /// The slots of the credentials that it may have.
     pub credentials: Vec<String>,
-    /// The variables of Loom's environment that it may read; [`REFERENCES`] stands for those that the plan refers to.
+    /// The variables of Loom's environment that it may read; `$references` stands for those that the plan refers to.
     pub env: Vec<String>,
     /// The files that it may use.
     pub files: Vec<FileGrant>,
