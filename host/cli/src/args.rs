@@ -191,7 +191,7 @@ pub(crate) enum Vault {
     Create {
         #[command(flatten)]
         vault: VaultName,
-        /// Its file, relative to the current folder [default: .loom/keepass/<KEY>.kdbx]
+        /// Its file, relative to the current folder [default: .loom/keepass/KEY.kdbx]
         #[arg(long, value_name = "FILE")]
         database_path: Option<PathBuf>,
         #[command(flatten)]
