@@ -46,7 +46,7 @@
 //! - [`Job`] and [`Step`] say what is to be done, [`Command`] does it.
 //! - [`Wrapper`] is what works around providers, with a [`store`] and a [`section`] of its own.
 //! - [`SecretResolver`] is what a resolver of secrets implements; only `resolve` has no default. It has [`config`],
-//!   [`credentials`], [`env`], [`files`] and [`http`] to work with, as far as its manifest asks for them.
+//!   [`credentials`], [`mod@env`], [`files`] and [`http`] to work with, as far as its manifest asks for them.
 //! - [`Error`] takes any error of the standard library through `?`; [`Error::new`] adds a kind and a stable code.
 //! - [`Message`] tells the reader of a run something; [`info!`] and its siblings write to Loom's own log, for who develops
 //!   the plugin. What is printed to standard output or error goes there too.
