@@ -36,11 +36,10 @@ impl Time {
         }
     }
 
-    /// How much time has passed since `earlier`; nothing if that is in the future, as after a clock was set back.
-    pub(crate) fn since(self, earlier: Self) -> Option<Duration> {
-        let in_nanos = |time: Self| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
-        let passed = in_nanos(self).checked_sub(in_nanos(earlier)).filter(|&passed| passed >= 0)?;
-        Some(Duration::from_nanos(u64::try_from(passed).unwrap_or(u64::MAX)))
+    /// How much time has passed since `earlier`, in nanoseconds; less than nothing if that is in the future.
+    pub(crate) fn since(self, earlier: Self) -> i128 {
+        let nanos = |time: Self| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
+        nanos(self) - nanos(earlier)
     }
 
     fn back(self, seconds: i64) -> Self {
@@ -58,8 +57,10 @@ pub(crate) struct FsClock {
     probe: Option<OwnedFd>,
 }
 
-/// How far behind the system's clock a file system's may be assumed to be where it cannot be asked.
+/// In seconds: how far behind the system's clock a file system's is assumed to be where it cannot be asked.
 const COARSEST_TICK: i64 = 2;
+/// In nanoseconds: what is further in the future is not so by a coarse clock, but because a clock was set back.
+pub(crate) const FUTURE: i128 = 3_000_000_000;
 
 impl FsClock {
     pub(crate) fn of(tree: BorrowedFd<'_>) -> Self {
@@ -95,8 +96,7 @@ impl FsClock {
             if now > time {
                 return true;
             }
-            // A time in the future, as after the clock was set back, is not worth waiting for.
-            if time.back(COARSEST_TICK + 1) > now || started.elapsed() >= limit {
+            if now.since(time) < -FUTURE || started.elapsed() >= limit {
                 return false;
             }
             sleep(Duration::from_millis(1));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat};
 use rustix::io::{Errno, pread};
 
-use crate::clock::{FsClock, Time};
+use crate::clock::{FUTURE, FsClock, Time};
 use crate::index::Seen;
 use crate::pack::BIG;
 use crate::shared::Shared;
@@ -40,12 +40,16 @@ impl Rest {
     /// How long it is until a file of this size that was last changed at `time` is at rest.
     fn left(&self, time: Time, size: u64) -> Option<Duration> {
         let enough = WRITE + Duration::from_nanos(size.saturating_mul(1_000_000_000 / SLOWEST));
-        if self.since.since(time).is_some_and(|passed| passed >= enough) {
+        let enough = i128::try_from(enough.as_nanos()).unwrap_or(i128::MAX);
+        if self.since.since(time) >= enough {
             return None;
         }
-        // One that was changed in the future would be changed to the present now: that shows.
-        let passed = self.clock.now().since(time)?;
-        Some(enough.saturating_sub(passed)).filter(|left| !left.is_zero())
+        let passed = self.clock.now().since(time);
+        // A change to one from the future would give it the present time: that shows.
+        if passed < -FUTURE || passed >= enough {
+            return None;
+        }
+        Some(Duration::from_nanos(u64::try_from(enough - passed).unwrap_or(u64::MAX)))
     }
 
     /// The clock has been at `time`, so that no change will have that time again.
