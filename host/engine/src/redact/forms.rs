@@ -13,12 +13,15 @@
 //! | C, Go, Python, YAML string literals | the value, its lines | as in the form |
 //! | XML and HTML, by which quotes are escaped and how | the value, its lines | as in the form |
 //!
-//! "The value" is the value as it is, and without the line endings at its edges where those inside are `\n` and `\r\n`.
+//! "The value" is the value as it is, and without the line endings at its edges where those inside are `\n` and `\r\n`;
+//! where it holds escapes (`\n`, `\"`, `\u20ac`), also what `echo`, `printf %b`, `jq -r` and `sed` make of these; where it
+//! is no UTF-8, also with `\u{fffd}` for what is none.
 //! "Its lines" are those of 8 bytes or more. Equal forms are kept once; a value of letters and digits has about 20.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::hash::{BuildHasher as _, RandomState};
+use std::iter;
 
 use base64::Engine as _;
 use base64::alphabet;
@@ -27,6 +30,7 @@ use zeroize::Zeroizing;
 
 #[cfg(test)]
 mod tests;
+mod unescape;
 
 /// Fewer bytes than this, line terminators not counted, cannot be masked: they stand everywhere by chance. The shortest
 /// base64 form of four bytes has four characters, so no form is shorter.
@@ -53,19 +57,39 @@ pub(super) fn maskable(value: &[u8]) -> bool {
 pub(super) fn of(value: &[u8]) -> Vec<Form> {
     let mut forms = Set::default();
     let all = value.len() <= LONG;
-    let texts = texts(value);
+    let unescaped = unescape::all(value);
+    let values = || iter::once(value).chain(unescaped.iter().map(|text| text.as_slice()));
+    let texts: Vec<_> = values().flat_map(texts).collect();
     // What may be wrapped first: it is found wherever an equal form that may not is.
     for text in &texts {
         binary(text, all, &mut |bytes| forms.add(bytes, true));
     }
-    for text in texts.iter().map(|text| text.as_slice()).chain(lines(value)) {
+    for text in texts.iter().map(|text| text.as_slice()).chain(values().flat_map(lines)) {
         if all {
             textual(text, &mut |bytes| forms.add(bytes, false));
         } else {
             forms.add(Zeroizing::new(text.to_vec()), false);
         }
     }
+    if let Some(lossy) = lossy(value) {
+        forms.add(lossy, false);
+    }
     forms.list
+}
+
+/// What a text shows of a value that is no UTF-8, if that is enough of it.
+fn lossy(value: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let kept: usize = value.utf8_chunks().map(|chunk| chunk.valid().len()).sum();
+    (SHORTEST..value.len()).contains(&kept).then(|| {
+        let mut text = Growing::with_capacity(value.len() * 3);
+        for chunk in value.utf8_chunks() {
+            text.push(chunk.valid().as_bytes());
+            if !chunk.invalid().is_empty() {
+                text.char(Char::Text(char::REPLACEMENT_CHARACTER));
+            }
+        }
+        text.0
+    })
 }
 
 /// Forms, each once. None begins or ends with a line terminator, so that a mask swallows none that stands beside the
@@ -184,6 +208,9 @@ fn textual(text: &[u8], add: &mut impl FnMut(Zeroizing<Vec<u8>>)) {
         escaped(text, "'", |c, out| replace_char(c, &[('\'', quote)], out)).into_iter().for_each(&mut *add);
     }
     add(dash(text));
+    for ascii in [false, true] {
+        add(gnu(text, ascii));
+    }
     for special in BACKSLASHED {
         escaped(text, special, |c, out| backslash(c, special, out)).into_iter().for_each(&mut *add);
     }
@@ -436,6 +463,40 @@ fn dash(text: &[u8]) -> Zeroizing<Vec<u8>> {
     }
     if text.ends_with(b"'") {
         out.0.pop();
+    }
+    out.0
+}
+
+/// Quoted as GNU programs do for a shell: what cannot be printed, which in the locale `C` is all that is not ASCII, in
+/// `$'…'` of its own.
+fn gnu(text: &[u8], ascii: bool) -> Zeroizing<Vec<u8>> {
+    let mut out = Growing::with_capacity(text.len() + 16);
+    let mut open = false;
+    for chunk in text.utf8_chunks() {
+        let chars = chunk.valid().chars().map(Char::Text);
+        for c in chars.chain(chunk.invalid().iter().map(|byte| Char::Byte(*byte))) {
+            let printable = matches!(c, Char::Text(c) if !c.is_control() && (c.is_ascii() || !ascii));
+            let apostrophe = c == Char::Text('\'');
+            if printable == open && !apostrophe {
+                out.push(if open { b"''" } else { b"'$'" });
+                open = !open;
+            }
+            match c {
+                Char::Text('\'') => {
+                    out.push(br"'\''");
+                    open = false;
+                }
+                c if printable => out.char(c),
+                Char::Text(c) if BASH.iter().any(|(named, _)| *named == c && c != '\x1b') => {
+                    let name = BASH.iter().find(|(named, _)| *named == c).map_or(' ', |(_, name)| *name);
+                    out.format(format_args!("\\{name}"));
+                }
+                c => c.each_byte(|byte| out.format(format_args!("\\{byte:03o}"))),
+            }
+        }
+    }
+    if open {
+        out.push(b"'");
     }
     out.0
 }

@@ -29,9 +29,47 @@ fn as_it_is() {
     check(QUOTES, [(&format!("<{QUOTES}>"), "<●>")]);
     check("hunt2", [("hunt2hunt2 hunt hunt22", "● hunt ●2")]);
     check("four", [("fourth", "●th")]);
+    // Of bytes that are no text, what a text shows of them, if that is enough.
     assert_eq!(masked(b"\x00\xff\xfe\x01", "\0\u{fffd}\u{fffd}\x01"), "\0\u{fffd}\u{fffd}\x01");
+    assert_eq!(masked(b"ab\xffcd\xe2\x82", "<ab\u{fffd}cd\u{fffd}>"), "<●>");
     // Of bytes that are no text, one that is a part of a character.
     assert_eq!(masked(b"\xbcab\x00", "üab\0"), "\u{fffd}●");
+}
+
+#[test]
+fn without_its_escapes() {
+    // A key of a service account.
+    const KEY: &str = r#"{"key": "-----BEGIN-----\nMIIE\/vQIB\nADANBg==\nauf\u20ac\ud83d\ude00w\"x\ty"}"#;
+    check(
+        KEY,
+        [
+            // `echo` of dash, `printf %b`
+            ("{\"key\": \"-----BEGIN-----\nMIIE\\/vQIB\nADANBg==\nauf\\u20ac\\ud83d\\ude00w\\\"x\ty\"}", "●"),
+            // `jq -r .key`
+            ("-----BEGIN-----\nMIIE/vQIB\nADANBg==\n", "-----BEGIN-----\n●\n●\n"),
+            // A reader of JSON that does not decode
+            ("{\"key\": \"-----BEGIN-----\nMIIE/vQIB\nADANBg==\nauf€😀w\"x\ty\"}", "●"),
+            // `sed 's/\\n/\n/g'`
+            ("MIIE\\/vQIB\nADANBg==", "●\n●"),
+        ],
+    );
+    // `printf %b`, and its base64
+    check(r"a\x4a\0112\112b\\c", [("aJJJb\\c", "●"), ("YUpKSmJcYw==", "●")]);
+    for odd in [r"four\", r"\u12", r"\ud800\u0041 and more", r"\x", r"\0", r"\777\"] {
+        check(&format!("{odd}+more"), [(&format!("{odd}+more"), "●")]);
+        check(&format!("more+{odd}"), [(&format!("more+{odd}"), "●")]);
+    }
+}
+
+#[test]
+fn quoted_by_gnu_programs() {
+    // `ls --quoting-style=shell-escape`, in the locale C and in C.UTF-8
+    check("pässwörd€'x", [(r"'p'$'\303\244''ssw'$'\303\266''rd'$'\342\202\254'\''x'", "'●'")]);
+    check(CONTROL, [(r"'ab'$'\t''cd'$'\033''ef'$'\001''gh'$'\177'", "'●")]);
+    check(
+        "a\nb\x01\x02cä",
+        [(r"'a'$'\n''b'$'\001\002''cä'", "'●'"), (r"'a'$'\n''b'$'\001\002''c'$'\303\244'", "'●")],
+    );
 }
 
 #[test]
