@@ -40,8 +40,7 @@ impl Command {
         self
     }
 
-    /// Sets a variable. `PATH`, `LOOM_RUN_ID`, `LOOM_JOB_ID` and names that begin with `LD_` are refused when it is
-    /// started.
+    /// Sets a variable. `PATH`, `LOOM_PROCESS_OF` and names that begin with `LD_` are refused when it is started.
     #[must_use]
     pub fn env(self, name: &str, value: &str) -> Self {
         self.0.env(name, value);

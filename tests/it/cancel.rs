@@ -115,12 +115,12 @@ fn a_step_may_clean_up_when_it_is_asked_to_end() {
 }
 
 fn marked(run_id: &str) -> usize {
-    let mark = format!("LOOM_RUN_ID={run_id}");
+    let mark = format!("LOOM_PROCESS_OF={run_id}/");
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes
         .filter(|p| {
             let environ = std::fs::read(p.path().join("environ")).unwrap_or_default();
-            environ.split(|b| *b == 0).any(|variable| variable == mark.as_bytes())
+            environ.split(|b| *b == 0).any(|variable| variable.starts_with(mark.as_bytes()))
         })
         .count()
 }

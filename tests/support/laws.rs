@@ -280,10 +280,10 @@ impl Run {
     }
 
     fn no_process_is_left(&self) {
-        let mark = format!("LOOM_RUN_ID={}", self.run_id());
+        let mark = format!("LOOM_PROCESS_OF={}/", self.run_id());
         for process in fs::read_dir("/proc").unwrap().flatten() {
             let environ = fs::read(process.path().join("environ")).unwrap_or_default();
-            let marked = environ.split(|b| *b == 0).any(|variable| variable == mark.as_bytes());
+            let marked = environ.split(|b| *b == 0).any(|variable| variable.starts_with(mark.as_bytes()));
             assert!(!marked, "process {} outlives its run", process.path().display());
         }
     }

@@ -35,3 +35,4 @@ pub mod status;
 pub mod summary;
 pub mod time;
 pub mod version;
+pub mod words;

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use loom_workflow::PlanJob;
 
-use crate::process::{JOB_VARIABLE, RUN_VARIABLE};
 use crate::run::RunContext;
 
 /// The environment of one job.
@@ -58,13 +57,13 @@ fn predefined(run: &RunContext, stage: &str, job: &PlanJob, workspace: &Path) ->
     let mut set = vec![
         ("LOOM_CI", "true".to_owned()),
         ("CI", "true".to_owned()),
-        (RUN_VARIABLE, run.ids.run_id.to_string()),
+        ("LOOM_RUN_ID", run.ids.run_id.to_string()),
         ("LOOM_PIPELINE_ID", run.ids.pipeline_id.to_string()),
         ("CI_PIPELINE_ID", run.ids.pipeline_id.to_string()),
         ("LOOM_WORKFLOW_PATH", run.workflow_path.clone()),
         ("LOOM_JOB_NAME", job.id.to_string()),
         ("CI_JOB_NAME", job.id.to_string()),
-        (JOB_VARIABLE, job.id.to_string()),
+        ("LOOM_JOB_ID", job.id.to_string()),
         ("LOOM_JOB_STAGE", stage.to_owned()),
         ("CI_JOB_STAGE", stage.to_owned()),
         ("LOOM_JOB_TARGET", job.target.clone()),

@@ -13,7 +13,7 @@ use crate::clock::Clock;
 use crate::emit::{self, Envelope};
 use crate::output::{OutputSink, Route};
 use crate::port::{JobContext, Step};
-use crate::process::{JOB_VARIABLE, JobProcesses, LeftBehind, RUN_VARIABLE};
+use crate::process::{JobProcesses, LeftBehind};
 use crate::redact::Redactor;
 
 /// A job of its own, and what it has caused.
@@ -43,8 +43,6 @@ impl FakeJob {
         let run_id = format!("fake-run-{}", std::process::id());
         let (emitter, events) = emit::channel(Clock::start(), Redactor::default());
         let (canceller, cancel) = cancel::channel();
-        let cookies =
-            [(RUN_VARIABLE.into(), run_id.clone().into()), (JOB_VARIABLE.into(), id.as_str().into())];
         let context = JobContext {
             processes: JobProcesses::new(&run_id, id.as_str()),
             name: id.to_string(),
@@ -54,7 +52,7 @@ impl FakeJob {
             stage: "test".to_owned(),
             image: None,
             variables,
-            env: env.into_iter().chain(cookies).collect(),
+            env,
             workspace,
             debug_trace: false,
             cancel,

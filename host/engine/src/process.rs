@@ -38,10 +38,9 @@ const READ: usize = 64 * 1024;
 /// What is left of a job is asked to end, and killed after this long.
 const SWEEP_GRACE: Duration = Duration::from_millis(500);
 
-/// The variables by which a process of a run is known: its run and its job.
-pub const RUN_VARIABLE: &str = "LOOM_RUN_ID";
-/// See [`RUN_VARIABLE`].
-pub const JOB_VARIABLE: &str = "LOOM_JOB_ID";
+/// The variable by which a process is known, whatever else its environment holds: its run and its job, with a slash
+/// between them.
+pub const MARK: &str = "LOOM_PROCESS_OF";
 
 /// What to start.
 #[derive(Debug)]
@@ -52,7 +51,7 @@ pub struct Spawn {
     pub args: Vec<OsString>,
     /// Its working directory.
     pub cwd: PathBuf,
-    /// Its whole environment.
+    /// Its environment, but for [`MARK`].
     pub env: Vec<(OsString, OsString)>,
     /// Where its standard output goes; `/dev/null` without.
     pub stdout: Option<OutputSink>,
@@ -201,7 +200,8 @@ impl JobProcesses {
         let mut command = Command::new(&program);
         // The name as it was asked for, as a shell passes it on.
         command.arg0(&spawn.program).args(&spawn.args).current_dir(&spawn.cwd);
-        command.env_clear().envs(spawn.env.iter().map(|(k, v)| (k, v))).process_group(0).stdin(Stdio::null());
+        command.env_clear().envs(spawn.env.iter().map(|(k, v)| (k, v)));
+        command.env(MARK, format!("{}/{}", self.run_id, self.job_id)).process_group(0).stdin(Stdio::null());
         let stdio = |sink: &Option<OutputSink>| {
             if sink.is_some() { Stdio::piped() } else { Stdio::null() }
         };
@@ -302,7 +302,7 @@ impl JobProcesses {
         if self.groups.lock().unwrap_or_else(PoisonError::into_inner).contains(&entry.group) {
             return true;
         }
-        match entry.cookie() {
+        match entry.owner() {
             Some((run, job)) => run == self.run_id && job == self.job_id,
             // It has left its group and cleared its environment.
             None => *LEDGERS.lock().unwrap_or_else(PoisonError::into_inner) == 1,

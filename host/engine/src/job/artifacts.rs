@@ -12,6 +12,7 @@ use loom_contract::event::{Finish, Level, TakenArtifacts};
 use loom_contract::graph_ir::{Artifacts, When};
 use loom_contract::section::Section;
 use loom_contract::status::{SkipReason, Status};
+use loom_contract::words::counted;
 use loom_tree::{Collect, Collected};
 use serde_json::{Map, json};
 
@@ -89,7 +90,7 @@ impl Attempt<'_> {
         if collected.files.is_empty() {
             return Ok(Err(SkipReason::ArtifactNoMatch));
         }
-        let message = format!("{} files, {} bytes", collected.files.len(), collected.bytes);
+        let message = said(collected.files.len() as u64, collected.bytes);
         say(Level::Info, message, None);
         Ok(Ok(TakenArtifacts { files: collected.files.into(), bytes: collected.bytes }))
     }
@@ -114,8 +115,7 @@ impl Attempt<'_> {
             for warning in &placed.warnings {
                 self.context.message(Section::Provider, Level::Warn, warning.to_string(), None);
             }
-            let message =
-                format!("artifacts of job `{need}`: {} files, {} bytes", placed.files, placed.bytes);
+            let message = format!("artifacts of job `{need}`: {}", said(placed.files, placed.bytes));
             let data = json!({ "job": need, "files": placed.files, "bytes": placed.bytes });
             self.context.message(Section::Provider, Level::Info, message, object(data));
         }
@@ -175,4 +175,8 @@ fn with_secrets(folder: &Path, collected: &Collected, redactor: &Redactor) -> Ve
             .map(|secret| format!("artifact `{}` holds the value of the secret `{secret}`", path.display()))
     };
     collected.files.iter().filter_map(named).collect()
+}
+
+fn said(files: u64, bytes: u64) -> String {
+    format!("{}, {}", counted(files, "file"), counted(bytes, "byte"))
 }

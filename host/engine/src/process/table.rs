@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
-use super::{JOB_VARIABLE, RUN_VARIABLE};
+use super::MARK;
 
 /// A process, as the system describes it.
 #[derive(Debug, Clone)]
@@ -36,16 +36,14 @@ impl Entry {
         matches!(self.state, b'Z' | b'X')
     }
 
-    /// The run and the job that its environment names.
-    pub(super) fn cookie(&self) -> Option<(String, String)> {
+    /// The run and the job whose mark its environment bears.
+    pub(super) fn owner(&self) -> Option<(String, String)> {
         let environ = fs_err::read(format!("/proc/{}/environ", self.pid.as_raw_nonzero())).ok()?;
-        let value = |name: &str| {
-            environ.split(|b| *b == 0).find_map(|variable| {
-                let value = variable.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-                Some(String::from_utf8_lossy(value).into_owned())
-            })
-        };
-        Some((value(RUN_VARIABLE)?, value(JOB_VARIABLE)?))
+        environ.split(|b| *b == 0).find_map(|variable| {
+            let owner = variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=")?;
+            let (run, job) = str::from_utf8(owner).ok()?.split_once('/')?;
+            Some((run.to_owned(), job.to_owned()))
+        })
     }
 
     /// Its command line, arguments parted by spaces; `None` for one that is ending.
@@ -141,7 +139,7 @@ fn marked(run_id: &str) -> Vec<Entry> {
     }
     let mut found = Vec::new();
     for entry in table.values().filter(|e| !e.is_zombie() && !spared.contains(&e.pid)) {
-        if entry.cookie().is_some_and(|(run, _)| run == run_id) {
+        if entry.owner().is_some_and(|(run, _)| run == run_id) {
             descendants(entry, &mut found);
             found.push(entry.clone());
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use loom_contract::error::code;
 use loom_contract::event::Level;
 use loom_engine::port::JobContext;
-use loom_engine::process::{self, JOB_VARIABLE, Process, RUN_VARIABLE, Spawn};
+use loom_engine::process::{self, MARK, Process, Spawn};
 use serde_json::Map;
 use wasmtime::component::Resource;
 
@@ -17,8 +17,8 @@ use crate::guest::Guest;
 use crate::imports::types::{Sink, error};
 use crate::imports::workspace;
 
-/// What each process gets as it is in the job's environment: what programs are found by, and what the process is known by.
-const ALWAYS: [&str; 3] = ["PATH", RUN_VARIABLE, JOB_VARIABLE];
+/// What each process gets as it is in the job's environment: what programs are found by.
+const PATH: &str = "PATH";
 
 /// A process that is to be started.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
@@ -164,7 +164,7 @@ impl Guest {
                 let message = format!("`{}` cannot be the name of a variable", name.escape_debug());
                 return Err(error(ErrorKind::Invalid, "VARIABLE_NAME", message));
             }
-            if ALWAYS.contains(&name.as_str()) || name.starts_with("LD_") {
+            if [PATH, MARK].contains(&name.as_str()) || name.starts_with("LD_") {
                 let message =
                     format!("the plugin `{}` may not set `{name}` for a process", self.plugin.reference.name);
                 return Err(error(ErrorKind::Denied, code::PLUGIN_DENIED, message));
@@ -194,14 +194,13 @@ impl Guest {
     }
 }
 
-/// The whole environment of a process: the job's, or what is needed to find programs and to know the process by.
+/// The whole environment of a process: the job's, or what is needed to find programs.
 fn environment(job: &JobContext, request: &Request) -> Vec<(OsString, OsString)> {
     let own = |name: &OsStr| request.env.iter().any(|(n, _)| OsStr::new(n) == name);
     let mut env = if request.inherits {
         job.environment()
     } else {
-        let always = |name: &OsStr| ALWAYS.iter().any(|always| OsStr::new(always) == name);
-        job.env.iter().filter(|(name, _)| always(name)).cloned().collect()
+        job.env.iter().filter(|(name, _)| name == PATH).cloned().collect()
     };
     env.retain(|(name, _)| !own(name));
     env.extend(request.env.iter().map(|(name, value)| (name.into(), value.into())));

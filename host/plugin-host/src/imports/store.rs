@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use loom_cache::{Entry, Kind, Origin, Save, key};
 use loom_contract::event::Level;
+use loom_contract::words::counted;
 use loom_engine::cancel::{Cancel, Urgency};
 use loom_engine::redact::Redactor;
 use serde_json::{Map, Value, json};
@@ -47,7 +48,7 @@ impl Host for Guest {
                 .take(NAMED)
                 .map(|(path, digest)| (path.to_string_lossy().into_owned(), digest.as_str().into()))
                 .collect();
-            let text = format!("hashed {} files: {}", hash.files.len(), hash.hex);
+            let text = format!("hashed {}: {}", counted(hash.files.len() as u64, "file"), hash.hex);
             let data = json!({ "globs": globs, "digest": hash.hex, "inputs": inputs });
             self.say(Level::Debug, text, data.as_object().cloned());
             let files = u32::try_from(hash.files.len()).unwrap_or(u32::MAX);

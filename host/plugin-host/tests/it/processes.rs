@@ -27,7 +27,7 @@ async fn a_program_that_is_not_granted_is_denied() {
 #[tokio::test]
 async fn variables_that_decide_which_code_runs_are_denied() {
     let mut job = Job::new().await;
-    for name in ["PATH", "LD_PRELOAD", "LOOM_JOB_ID"] {
+    for name in ["PATH", "LD_PRELOAD", "LOOM_PROCESS_OF"] {
         let error = job.failure(&format!("set-env {name}")).await;
         assert_eq!(error.code, "PLUGIN_DENIED");
         assert_eq!(error.message, format!("the plugin `misbehaving` may not set `{name}` for a process"));
@@ -48,8 +48,8 @@ async fn a_process_has_the_jobs_environment_only_when_asked() {
     let mut job = Job::new().await;
     job.exit_code("run echo $TOKEN $MINE").await;
     assert_eq!(job.output(), "hunter2\n");
-    job.exit_code("bare-env echo ${TOKEN-none} $MINE ${PATH:+path} ${LOOM_JOB_ID:+id}").await;
-    assert_eq!(job.output(), "none 1 path id\n");
+    job.exit_code("bare-env echo ${TOKEN-none} $MINE ${PATH:+path} ${LOOM_PROCESS_OF:+mark}").await;
+    assert_eq!(job.output(), "none 1 path mark\n");
 }
 
 #[tokio::test]

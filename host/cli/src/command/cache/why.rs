@@ -11,6 +11,7 @@ use loom_contract::layout;
 use loom_contract::receipt::RunReceipt;
 use loom_contract::section::Section;
 use loom_contract::summary::SectionSummary;
+use loom_contract::words::counted;
 use serde::Deserialize;
 
 use super::{shown, size, time};
@@ -81,7 +82,7 @@ fn explain(text: &mut String, line: &Line, inputs: &Inputs, store: &Store) -> Re
     };
     let _ = writeln!(text, "  {what}");
     if line.hit {
-        let _ = writeln!(text, "  {} files, {}", line.files, size(line.bytes));
+        let _ = writeln!(text, "  {}, {}", counted(line.files, "file"), size(line.bytes));
     }
     if let Ok(Some(reason)) = store.is_quarantined(&line.name, &line.key) {
         let _ = writeln!(text, "  in quarantine: job {} of run {} differed", reason.job, reason.run);
