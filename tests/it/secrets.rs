@@ -2,6 +2,7 @@
 //! harness checks after every run.)
 
 mod canary;
+mod edges;
 mod errors;
 mod keepass;
 mod op;

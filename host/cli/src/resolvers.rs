@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use loom_contract::graph_ir::Secret;
+use loom_engine::redact::Redactor;
+use loom_engine::secrets::keep_memory_private;
 use loom_plugin_host::{Credential, PluginConfig};
 use serde_json::{Map, Value, json};
 
@@ -34,6 +38,21 @@ pub(crate) fn plugin_config(
         _ => {}
     }
     given
+}
+
+/// Masks the variables of the environment that `secrets` are: steps can print them before their job asks for them, too.
+pub(crate) fn mask_environment<'s>(
+    secrets: impl Iterator<Item = &'s Secret>,
+    environment: &Environment,
+    redactor: &Redactor,
+) {
+    for secret in secrets {
+        let Some(variable) = secret.reference.strip_prefix("env://") else { continue };
+        if let Some((_, value)) = environment.iter().find(|(name, _)| name == variable) {
+            keep_memory_private();
+            redactor.register(&secret.name, value.as_bytes());
+        }
+    }
 }
 
 /// Gives the vault `alias`: its path, and what unlocks it.

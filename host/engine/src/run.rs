@@ -67,6 +67,8 @@ pub struct Prepared {
     pub providers: HashMap<String, Arc<dyn Provider>>,
     /// The resolvers of secrets, by scheme.
     pub resolvers: HashMap<String, Arc<dyn SecretResolver>>,
+    /// The schemes that there are resolvers for, loaded or not.
+    pub schemes: &'static [&'static str],
     /// What works around jobs with caches, where the plan has any.
     pub cache: Option<Arc<dyn Wrapper>>,
 }
@@ -88,6 +90,7 @@ pub(crate) struct RunContext {
     pub(crate) branch: Option<String>,
     pub(crate) env: Vec<(OsString, OsString)>,
     pub(crate) resolvers: HashMap<String, Arc<dyn SecretResolver>>,
+    pub(crate) schemes: &'static [&'static str],
     pub(crate) secrets_dir: SecretsDir,
     pub(crate) roster: Arc<[PlannedJob]>,
     pub(crate) cache: Option<Arc<dyn Wrapper>>,
@@ -226,6 +229,7 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
             branch: prepared.branch,
             env: settings.env,
             resolvers: prepared.resolvers,
+            schemes: prepared.schemes,
             secrets_dir: settings.secrets_dir,
             roster,
             cache: prepared.cache,

@@ -153,6 +153,7 @@ async fn run(
             branch: None,
             providers: HashMap::from([("host".to_owned(), provider)]),
             resolvers: HashMap::new(),
+            schemes: &[],
             cache: None,
         })
     };

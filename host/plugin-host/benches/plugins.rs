@@ -6,11 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use divan::Bencher;
+use keepass::config::{DatabaseConfig, KdfConfig};
+use keepass::db::fields;
+use keepass::{Database, DatabaseKey};
 use loom_contract::id::JobId;
 use loom_engine::fake::FakeJob;
-use loom_engine::port::{CleanupReason, Provider as _};
-use loom_plugin_bundle::{HOST, guests};
-use loom_plugin_host::{Origin, Plugin, Runtime};
+use loom_engine::port::{CleanupReason, Provider as _, SecretResolver as _};
+use loom_plugin_bundle::{HOST, KEEPASS, guests};
+use loom_plugin_host::{Credential, Origin, Plugin, PluginConfig, Runtime};
+use loom_plugin_keepass::vault::Vault;
+use serde_json::json;
 
 fn main() {
     divan::main();
@@ -79,6 +84,62 @@ fn hundred_thousand_host_calls(bencher: Bencher<'_, '_>) {
     let plugin = misbehaving();
     let tokio = tokio();
     bencher.bench_local(|| tokio.block_on(run(&plugin, "logs 99999")));
+}
+
+/// The code that the KeePass component is made of, without the component: to be compared with `open_vault_in_component`.
+/// By lanes; here each has its thread.
+#[divan::bench(args = [1, 4], sample_count = 30, sample_size = 1)]
+fn open_vault_natively(bencher: Bencher<'_, '_>, lanes: u32) {
+    let database = vault(lanes);
+    bencher.bench_local(|| Vault::open(&database, Some(PASSWORD.as_bytes()), None).unwrap());
+}
+
+/// As a run does it: a new instance, its credentials from the host, one value found and returned.
+#[divan::bench(args = [1, 4], sample_count = 30, sample_size = 1)]
+fn open_vault_in_component(bencher: Bencher<'_, '_>, lanes: u32) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("v.kdbx");
+    fs_err::write(&path, vault(lanes)).unwrap();
+    let runtime = Runtime::new(None).unwrap();
+    let tokio = tokio();
+    let resolver = || {
+        let settings = json!({ "vaults": { "v": { "key": "V", "path": path } } });
+        let slot = ("password".to_owned(), Some("v".to_owned()));
+        let config = PluginConfig {
+            settings: settings.as_object().unwrap().clone(),
+            files: vec![path.clone()],
+            credentials: [(slot, Credential::Variable("PASSWORD".into()))].into(),
+            environment: [("PASSWORD".into(), PASSWORD.into())].into(),
+            ..PluginConfig::default()
+        };
+        runtime.load_resolver(KEEPASS, config).unwrap()
+    };
+    bencher.with_inputs(resolver).bench_local_values(|resolver| {
+        let (_canceller, cancel) = loom_engine::cancel::channel();
+        let references = ["keepass://v#db:password".to_owned()];
+        let answers = tokio.block_on(resolver.resolve(&references, cancel)).unwrap();
+        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        resolver
+    });
+}
+
+const PASSWORD: &str = "open sesame";
+
+/// Its key is derived with Argon2id, 64 MiB, 3 passes, as Loom and KeePassXC do.
+fn vault(lanes: u32) -> Vec<u8> {
+    let mut config = DatabaseConfig::default();
+    if let KdfConfig::Argon2 { version, .. } = config.kdf_config {
+        config.kdf_config =
+            KdfConfig::Argon2id { iterations: 3, memory: 64 << 20, parallelism: lanes, version };
+    }
+    let mut database = Database::with_config(config);
+    let mut root = database.root_mut();
+    let mut entry = root.add_entry();
+    entry.set_unprotected(fields::TITLE, "db");
+    entry.set_protected(fields::PASSWORD, "s3cret");
+    let mut bytes = Vec::new();
+    database.save(&mut bytes, DatabaseKey::new().with_password(PASSWORD)).unwrap();
+    bytes
 }
 
 fn misbehaving() -> Arc<Plugin> {

@@ -28,8 +28,10 @@ pub(crate) struct Instance<E> {
 /// What a call may wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// Work: for as long as the run is not cancelled.
+    /// Work: for as long as the run is not cancelled, and for what it takes to end its processes.
     Work,
+    /// An answer, of a plugin that has nothing to end: for as long as nobody cancels.
+    Answer,
     /// Cleanup, also of a run that is cancelled: for a while.
     Cleanup,
 }
@@ -113,6 +115,10 @@ async fn run_out(patience: Patience, cancel: Cancel) -> &'static str {
                 () = killed(cancel) => {}
             }
             "did not stop when the run was cancelled"
+        }
+        Patience::Answer => {
+            cancel.clone().reached(Urgency::Ask).await;
+            "was asked for an answer that nobody waits for any more"
         }
         Patience::Cleanup => {
             tokio::select! {

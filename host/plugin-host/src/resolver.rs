@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::event::PluginRef;
-use loom_engine::cancel::Cancel;
+use loom_engine::cancel::{Cancel, Urgency};
 use loom_engine::port::{SecretResolver, SecretValue};
 use tokio::sync::Mutex;
 use wasmtime::Store;
@@ -102,14 +102,24 @@ impl Resolver {
         cancel: Cancel,
         call: impl AsyncFnOnce(&mut Store<Guest>, &SecretResolverPlugin) -> wasmtime::Result<T>,
     ) -> Result<T, ErrorInfo> {
-        let mut slot = self.instance.lock().await;
+        // Who is cancelled while it waits for others leaves the instance to them.
+        let mut slot = tokio::select! {
+            slot = self.instance.lock() => slot,
+            error = self.given_up(cancel.clone()) => return Err(error),
+        };
         let instance = match slot.take() {
             Some(instance) => instance,
             None => self.instantiate(|s, i| SecretResolverPlugin::new(s, i), cancel.clone()).await?,
         };
-        let (instance, returned) = instance.call(None, Patience::Work, cancel, call).await?;
+        let (instance, returned) = instance.call(None, Patience::Answer, cancel, call).await?;
         *slot = Some(instance);
         Ok(returned)
+    }
+
+    async fn given_up(&self, mut cancel: Cancel) -> ErrorInfo {
+        cancel.reached(Urgency::Ask).await;
+        let plugin = label(&self.plugin.reference);
+        ErrorInfo::new(code::PLUGIN_TIMEOUT, format!("{plugin} was busy when the job was cancelled"))
     }
 
     async fn instantiate<E>(
@@ -118,7 +128,7 @@ impl Resolver {
         cancel: Cancel,
     ) -> Result<Instance<E>, ErrorInfo> {
         let guest = Guest::of_run(&self.plugin, Arc::clone(&self.config));
-        Instance::new(&self.plugin, guest, find, Patience::Work, cancel).await
+        Instance::new(&self.plugin, guest, find, Patience::Answer, cancel).await
     }
 
     /// Makes the vault `vault`; where it exists, only if `replace` says so.
@@ -189,7 +199,7 @@ impl Resolver {
         }
         let instance = self.instantiate(|store, i| VaultPlugin::new(store, i), cancel.clone()).await?;
         let (_, returned) = instance
-            .call(None, Patience::Work, cancel, async |store, exports: &VaultPlugin| {
+            .call(None, Patience::Answer, cancel, async |store, exports: &VaultPlugin| {
                 call(store, exports.loom_plugin_vault_admin()).await
             })
             .await?;

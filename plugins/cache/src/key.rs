@@ -38,7 +38,11 @@ pub(crate) fn make(
         return made(key, "its prefix alone".to_owned());
     }
     let (digest, count) = hash(files)?;
-    let from = format!("{count} files that match {}", files.join(", "));
+    let from = format!(
+        "{count} {} {}",
+        if count == 1 { "file that matches" } else { "files that match" },
+        files.join(", ")
+    );
     let key = match prefix {
         Some(prefix) => format!("{prefix}-{digest}"),
         None => digest,

@@ -17,8 +17,10 @@ const MEMORY: u64 = 1152 << 20;
 
 #[derive(Default)]
 struct KeePass {
-    /// Every vault that was asked for, opened or not: a key is derived once.
-    vaults: BTreeMap<String, Result<Vault>>,
+    /// Every vault that was opened: a key is derived once.
+    vaults: BTreeMap<String, Vault>,
+    /// What could not be opened is tried again when its file has changed.
+    failed: BTreeMap<String, Failed>,
 }
 
 loom_sdk::export_vault!(KeePass);
@@ -35,6 +37,12 @@ struct VaultSettings {
     /// The alias as it stands in names of variables.
     key: String,
     path: Option<String>,
+}
+
+/// A vault that could not be opened.
+struct Failed {
+    database: Vec<u8>,
+    error: Error,
 }
 
 /// What locks a vault, as the host hands it over.
@@ -79,13 +87,19 @@ impl SecretResolver for KeePass {
 impl KeePass {
     fn vault(&mut self, alias: &str) -> Result<&Vault> {
         if !self.vaults.contains_key(alias) {
-            self.vaults.insert(alias.to_owned(), open(alias));
+            let (path, database) = read(alias)?;
+            if let Some(failed) = self.failed.get(alias).filter(|failed| failed.database == database) {
+                return Err(failed.error.clone());
+            }
+            match open(alias, &path, &database) {
+                Ok(vault) => self.vaults.insert(alias.to_owned(), vault),
+                Err(error) => {
+                    self.failed.insert(alias.to_owned(), Failed { database, error: error.clone() });
+                    return Err(error);
+                }
+            };
         }
-        match self.vaults.get(alias) {
-            Some(Ok(vault)) => Ok(vault),
-            Some(Err(error)) => Err(error.clone()),
-            None => Err(unavailable(format!("the vault `{alias}` is not there"))),
-        }
+        self.vaults.get(alias).ok_or_else(|| unavailable(format!("the vault `{alias}` is not there")))
     }
 }
 
@@ -178,10 +192,9 @@ fn read(alias: &str) -> Result<(String, Vec<u8>)> {
     }
 }
 
-fn open(alias: &str) -> Result<Vault> {
-    let (path, database) = read(alias)?;
+fn open(alias: &str, path: &str, database: &[u8]) -> Result<Vault> {
     let unopened = |error: OpenError| not_opened(alias, &error).with_hint(format!("its file is {path}"));
-    let needed = vault::required_memory(&database).map_err(unopened)?;
+    let needed = vault::required_memory(database).map_err(unopened)?;
     if needed > MEMORY {
         return Err(unopened(OpenError::Memory { needed, available: MEMORY }));
     }
@@ -194,7 +207,7 @@ fn open(alias: &str) -> Result<Vault> {
         )));
     }
     let Credentials { password, keyfile } = keys.credentials();
-    Vault::open(&database, password, keyfile).map_err(unopened)
+    Vault::open(database, password, keyfile).map_err(unopened)
 }
 
 /// Changes the file of the vault `alias`.

@@ -54,9 +54,8 @@ struct Section {
 }
 
 impl Connect {
-    pub(crate) fn new(host: &str, token: String) -> Self {
-        let token = Zeroizing::new(token);
-        let authorization = Zeroizing::new(format!("Bearer {}", *token));
+    pub(crate) fn new(host: &str, token: &str) -> Self {
+        let authorization = Zeroizing::new(format!("Bearer {token}"));
         Self { host: host.trim_end_matches('/').to_owned(), authorization }
     }
 

@@ -1,6 +1,6 @@
 //! Finds secrets in 1Password, through the REST interface of a Connect server:
 //! `op://<vault>/<item>[/<section>]/<field>`. Vaults and items are named by title or id, sections and fields by label or
-//! id; as in 1Password's own references, case does not count.
+//! id; as in 1Password's own references, case does not count, but in an item's title, which the server compares.
 
 mod connect;
 mod reference;
@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use loom_sdk::{Error, ErrorKind, Result, SecretResolver, config, credentials};
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use crate::connect::{Connect, Item, Named};
 use crate::reference::Reference;
@@ -81,7 +82,28 @@ fn configured() -> Result<Connect> {
             unavailable("OP_CONNECT_HOST is set, but OP_CONNECT_TOKEN is not".to_owned()).with_hint(hint)
         );
     };
-    let token = String::from_utf8(token)
-        .map_err(|_| unavailable("the token in OP_CONNECT_TOKEN is not text".to_owned()))?;
-    Ok(Connect::new(&host, token))
+    if !is_address(&host) {
+        let message = "OP_CONNECT_HOST is not the address of a server".to_owned();
+        return Err(unavailable(message)
+            .with_hint("write http:// or https:// and a host, without a user name, a query or a fragment"));
+    }
+    let token = Zeroizing::new(token);
+    match str::from_utf8(&token) {
+        Ok(token) if !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic()) => {
+            Ok(Connect::new(&host, token))
+        }
+        _ => {
+            let message =
+                "OP_CONNECT_TOKEN holds what is in no token: white space, or other than ASCII".to_owned();
+            Err(unavailable(message))
+        }
+    }
+}
+
+/// Whether requests can be sent to `host`, and it holds nothing that is not to be shown.
+fn is_address(host: &str) -> bool {
+    let place = host.strip_prefix("https://").or_else(|| host.strip_prefix("http://")).unwrap_or_default();
+    let name = place.split('/').next().unwrap_or_default();
+    let plain = |b: u8| b.is_ascii_graphic() && !b"\"#<>?@\\^`{|}".contains(&b);
+    !name.is_empty() && !name.starts_with(':') && place.bytes().all(plain)
 }

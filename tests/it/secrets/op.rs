@@ -240,8 +240,8 @@ pub(super) const SECRET: [&str; 1] = ["KEY: {ref: op://app/data base/password}"]
 fn a_wrong_token_and_a_server_that_is_down_are_told_apart() {
     let server = Connect::start(Manner::Answers, items());
     let env = planted(&SECRET, &["true"]);
-    env.plant("WRONG", "a token of somebody else");
-    let run = server.run(&env).env("OP_CONNECT_TOKEN", "a token of somebody else").run();
+    env.plant("WRONG", "a-token-of-somebody-else");
+    let run = server.run(&env).env("OP_CONNECT_TOKEN", "a-token-of-somebody-else").run();
     is_unavailable(&run, &[&server.address, "refused the token (401)", "OP_CONNECT_TOKEN"]);
 
     let down = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

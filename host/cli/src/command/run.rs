@@ -180,6 +180,7 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
                 wanted: &wanted,
                 config: &config,
                 environment: &environment,
+                redactor: &redactor,
                 cancel: &cancel,
                 cache_dir,
                 cache_store: &cache_store(cache_dir, &source.repo_root),

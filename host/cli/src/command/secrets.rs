@@ -1,9 +1,11 @@
 //! `loom secrets`: managing what secrets are read from, by the plugin that reads it.
 
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fs_err as fs;
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::exit;
 use loom_engine::cancel;
@@ -87,8 +89,7 @@ impl Place {
         resolvers::place_vault(&mut given, &alias, path.clone());
         given.credentials.clear();
         give_keys(&mut given, &alias, "", keys);
-        let created = manage(given, async |plugin, cancel| plugin.create_vault(&alias, force, cancel).await);
-        created?;
+        self.change(given, async |plugin, cancel| plugin.create_vault(&alias, force, cancel).await)?;
         if self.config.vault(&alias).is_none_or(|vault| vault.path.is_none()) {
             terminal.say(&self.advice(&alias, &path, keys));
         }
@@ -116,7 +117,7 @@ impl Place {
         let alias = self.alias(name)?;
         let mut given = self.given(&alias);
         give_keys(&mut given, &alias, "new-", keys);
-        manage(given, async |plugin, cancel| plugin.update_vault(&alias, cancel).await)?;
+        self.change(given, async |plugin, cancel| plugin.update_vault(&alias, cancel).await)?;
         Ok(format!("vault updated: alias={alias}\n"))
     }
 
@@ -144,16 +145,48 @@ impl Place {
             true => plugin.create_item(&alias, path, field, &value, cancel).await,
             false => plugin.update_item(&alias, path, field, &value, cancel).await,
         };
-        manage(self.given(&alias), set)?;
+        self.change(self.given(&alias), set)?;
         let done = if new { "created" } else { "updated" };
         Ok(format!("item {done}: alias={alias} item={path} field={field}\n"))
     }
 
     fn list_items(&self, name: &VaultName) -> Result<String, ErrorInfo> {
         let alias = self.alias(name)?;
-        let items =
-            manage(self.given(&alias), async |plugin, cancel| plugin.list_items(&alias, cancel).await)?;
+        let list = async |plugin: &Resolver, cancel| plugin.list_items(&alias, cancel).await;
+        let items = self.manage(self.given(&alias), list)?;
         Ok(items.iter().map(|item| format!("{}: {}\n", item.path, item.fields.join(", "))).collect())
+    }
+
+    /// Does `work` with the plugin and the vault that is `given`, while no other `loom` changes it: what two of them make of
+    /// one file, one would lose.
+    fn change<T>(
+        &self,
+        given: PluginConfig,
+        work: impl AsyncFnOnce(&Resolver, cancel::Cancel) -> Result<T, ErrorInfo>,
+    ) -> Result<T, ErrorInfo> {
+        let lock = given.files.first().map(|vault| lock(vault)).transpose();
+        let _lock = lock.map_err(|cause| {
+            ErrorInfo::new(code::SECRETS_PROVIDER_UNAVAILABLE, format!("cannot lock the vault: {cause}"))
+        })?;
+        self.manage(given, work)
+    }
+
+    /// Does `work` with the plugin. A signal ends the command as it ends any other: nothing is half done, since a vault is
+    /// written at once.
+    fn manage<T>(
+        &self,
+        given: PluginConfig,
+        work: impl AsyncFnOnce(&Resolver, cancel::Cancel) -> Result<T, ErrorInfo>,
+    ) -> Result<T, ErrorInfo> {
+        let internal =
+            |error: io::Error| ErrorInfo::new(code::INTERNAL, format!("cannot start the runtime: {error}"));
+        let tasks = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
+        let components = self.config.cache_dir.as_ref().map(|dir| dir.value.join("components"));
+        let runtime = Runtime::new(components).map_err(|error| error.to_info())?;
+        let plugin =
+            runtime.load_resolver(loom_plugin_bundle::KEEPASS, given).map_err(|error| error.to_info())?;
+        let (_canceller, cancel) = cancel::channel();
+        tasks.block_on(work(&plugin, cancel))
     }
 
     fn value(&self, variable: &str) -> Result<Zeroizing<Vec<u8>>, ErrorInfo> {
@@ -175,21 +208,14 @@ fn give_keys(given: &mut PluginConfig, alias: &str, prefix: &str, keys: &Keys) {
     }
 }
 
-/// Does `work` with the plugin. A signal ends the command as it ends any other: nothing is half done, since a vault is
-/// written at once.
-fn manage<T>(
-    given: PluginConfig,
-    work: impl AsyncFnOnce(&Resolver, cancel::Cancel) -> Result<T, ErrorInfo>,
-) -> Result<T, ErrorInfo> {
-    let internal =
-        |error: std::io::Error| ErrorInfo::new(code::INTERNAL, format!("cannot start the runtime: {error}"));
-    let tasks = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(internal)?;
-    let components = settings::built_in(Flags::default()).cache_dir.map(|dir| dir.value.join("components"));
-    let runtime = Runtime::new(components).map_err(|error| error.to_info())?;
-    let plugin =
-        runtime.load_resolver(loom_plugin_bundle::KEEPASS, given).map_err(|error| error.to_info())?;
-    let (_canceller, cancel) = cancel::channel();
-    tasks.block_on(work(&plugin, cancel))
+/// Locks the folder that `vault` is in, or is to be in, until what is returned is dropped. Not the vault: another file
+/// takes its place.
+fn lock(vault: &Path) -> io::Result<fs::File> {
+    let real = fs::canonicalize(vault).unwrap_or_else(|_| vault.to_owned());
+    let folder = real.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    let folder = fs::OpenOptions::new().read(true).open(folder)?;
+    rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive)?;
+    Ok(folder)
 }
 
 /// `group/project/repo` of a remote's URL.

@@ -7,6 +7,7 @@ use loom_contract::error::{ErrorInfo, code};
 use loom_contract::event::{EventBody, Level};
 use loom_contract::graph_ir::Secret;
 use loom_contract::section::Section;
+use loom_contract::words::counted;
 use serde_json::json;
 
 use super::{Attempt, object};
@@ -72,7 +73,8 @@ impl Attempt<'_> {
             [] => Ok(()),
             [only] => Err(only.clone()),
             [first, rest @ ..] => {
-                let message = format!("{} (and {} more secrets)", first.message, rest.len());
+                let message =
+                    format!("{} (and {})", first.message, counted(rest.len() as u64, "more secret"));
                 Err(ErrorInfo { message, ..first.clone() })
             }
         }
@@ -82,9 +84,8 @@ impl Attempt<'_> {
     async fn resolve(&self, scheme: &str, secrets: &[&Secret]) -> Vec<Result<SecretValue, ErrorInfo>> {
         let resolvers = &self.job.run.resolvers;
         let Some(resolver) = resolvers.get(scheme) else {
-            let mut known: Vec<&str> = resolvers.keys().map(String::as_str).collect();
-            known.sort_unstable();
-            return secrets.iter().map(|_| Err(secrets::no_resolver(scheme, &known))).collect();
+            let known = self.job.run.schemes;
+            return secrets.iter().map(|_| Err(secrets::no_resolver(scheme, known))).collect();
         };
         let plugin = resolver.plugin();
         let names: Vec<&str> = secrets.iter().map(|secret| secret.name.as_str()).collect();

@@ -28,6 +28,7 @@ pub(super) struct Start<'a> {
     pub(super) wanted: &'a Wanted,
     pub(super) config: &'a Effective,
     pub(super) environment: &'a Environment,
+    pub(super) redactor: &'a Redactor,
     pub(super) cancel: &'a Cancel,
     /// Where what can be made again is kept.
     pub(super) cache_dir: &'a Path,
@@ -54,6 +55,8 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
     let plan = load_plan(start.source, start.terminal)?;
     let selected = selection::select(&plan, start.wanted)?;
     refuse_unsupported(&plan, &selected, start.terminal)?;
+    let wanted = plan.jobs.iter().zip(&selected).filter(|(_, selected)| **selected);
+    resolvers::mask_environment(wanted.flat_map(|(job, _)| &job.secrets), start.environment, start.redactor);
     known.graph_ir = Some(plan.graph_ir());
     let tasks = tokio::runtime::Handle::current();
     let (plugins, snapshot) = std::thread::scope(|scope| {
@@ -94,6 +97,7 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
         branch: snapshot.branch.clone(),
         providers,
         resolvers,
+        schemes: &loom_plugin_bundle::SCHEMES,
         cache,
     })
 }
