@@ -252,7 +252,7 @@ fn a_damaged_entry_is_a_miss_and_is_told() {
     assert_eq!(words(&run), ["cold"]);
     assert!(run.stderr.contains("damaged"), "{}", run.stderr);
     assert_eq!(words(&passed(env.run(&[]))), ["warm"]);
-    assert!(told(&env, &["cache", "verify"]).starts_with("1 entries are whole"));
+    assert!(told(&env, &["cache", "verify"]).starts_with("entries that are whole: 1;"));
 }
 
 fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
@@ -412,7 +412,7 @@ fn two_runs_at_once_save_one_entry() {
     for run in runs {
         assert!(run.wait_with_output().unwrap().status.success());
     }
-    assert!(told(&env, &["cache", "verify"]).starts_with("1 entries are whole"));
+    assert!(told(&env, &["cache", "verify"]).starts_with("entries that are whole: 1;"));
 }
 
 #[test]
@@ -425,14 +425,15 @@ fn the_example_is_faster_the_second_time() {
         home.or_else(|| Some(std::path::Path::new(&std::env::var_os("HOME")?).join(".cargo"))).unwrap();
     let rustup = std::env::var_os("RUSTUP_HOME").map(std::path::PathBuf::from);
     let rustup = rustup.unwrap_or_else(|| cargo_home.parent().unwrap().join(".rustup"));
-    let run = || {
-        let mut loom = env.loom(&["run", "--local"]);
+    let run_with = |args: &[&str]| {
+        let mut loom = env.loom(&[&["run", "--local"], args].concat());
         loom.command
             .env("CARGO_HOME", &cargo_home)
             .env("RUSTUP_HOME", &rustup)
             .env("CARGO_NET_OFFLINE", "true");
-        passed(loom.run())
+        loom.output()
     };
+    let run = || passed(RunOutput::of(&env, &run_with(&[])));
     let compiled = |run: &RunOutput| {
         let lines = run.run.output("test", "01");
         lines.iter().filter(|line| line.contains("Compiling ") && !line.contains("words")).count()
@@ -443,4 +444,6 @@ fn the_example_is_faster_the_second_time() {
     let second = run();
     assert_eq!(compiled(&second), 0, "{:?}", second.run.output("test", "01"));
     assert_eq!(second.run.job("test").artifacts.map(|artifacts| artifacts.count), Some(1));
+    let compared = run_with(&["--cache-diff"]);
+    assert!(compared.status.success(), "{compared:?}");
 }
