@@ -139,6 +139,11 @@ impl<'a> Descent<'a> {
         names.join(&b'/')
     }
 
+    pub(crate) fn name(&self, id: u32) -> Arc<[u8]> {
+        let ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        ways.get(id as usize).map(|(_, name)| name.clone()).unwrap_or_default()
+    }
+
     fn count(&self, id: u32, fd: OwnedFd) -> Arc<Open> {
         self.open.fetch_add(1, Ordering::Relaxed);
         Arc::new(Open { id, fd, open: self.open.clone() })

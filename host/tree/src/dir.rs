@@ -1,5 +1,6 @@
 //! Folders by descriptor: below an open folder, through no symlink, and as deep as one likes.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -95,7 +96,12 @@ fn open_by_names(from: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
 /// # Errors
 /// The folder cannot be read; some entries may have been visited.
 pub fn for_each_entry(folder: BorrowedFd<'_>, mut visit: impl FnMut(&[u8], FileType)) -> Result<(), Errno> {
-    let mut buffer: Vec<u8> = Vec::with_capacity(32 << 10);
+    thread_local! {
+        static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    // Taken, so that `visit` may list another folder.
+    let mut buffer = BUFFER.take();
+    buffer.reserve(32 << 10);
     let mut entries = RawDir::new(folder, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = entry?;
@@ -113,6 +119,7 @@ pub fn for_each_entry(folder: BorrowedFd<'_>, mut visit: impl FnMut(&[u8], FileT
         }
         visit(name, kind);
     }
+    BUFFER.set(buffer);
     Ok(())
 }
 

@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
 
+use crate::pattern::BadPattern;
+
 /// Why files could not be taken from a tree or put into one.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -61,6 +63,12 @@ pub enum Error {
         /// The file system's own words.
         source: io::Error,
     },
+}
+
+impl From<BadPattern> for Error {
+    fn from(BadPattern { pattern, why }: BadPattern) -> Self {
+        Self::Pattern { pattern, why }
+    }
 }
 
 impl Error {

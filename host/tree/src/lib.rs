@@ -30,6 +30,6 @@ mod walk;
 pub use collect::{Collect, Collected, collect};
 pub use descent::{Child, Descent, Open};
 pub use error::{Error, LeftOut, Warning};
-pub use pattern::Patterns;
+pub use pattern::{BadPattern, Patterns};
 pub use place::{Placed, place};
 pub use walk::{Closed, Entry, Folder, Visit, Wanted, walk};

@@ -83,6 +83,16 @@ impl Folder<'_> {
         self.descent.path(self.open.id())
     }
 
+    /// Its name in the one that it is in; that of the root is empty.
+    pub fn name(&self) -> Arc<[u8]> {
+        self.descent.name(self.open.id())
+    }
+
+    /// The open folder itself, for what is to go on when the visit is over.
+    pub fn open(&self) -> &Arc<Open> {
+        &self.open
+    }
+
     /// How many folders it is below the root.
     pub fn depth(&self) -> usize {
         self.place.depth
