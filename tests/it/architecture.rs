@@ -13,7 +13,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("loom-record", &["loom-contract"]),
     ("loom-engine", &["loom-contract", "loom-tree", "loom-workflow"]),
     ("loom-tree", &[]),
-    ("loom-cache", &[]),
+    ("loom-cache", &["loom-tree"]),
     ("loom-plugin-host", &["loom-cache", "loom-contract", "loom-engine", "loom-workspace"]),
     (
         "loom-cli",

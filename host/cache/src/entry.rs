@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use loom_tree::dir;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::dir;
 use crate::layout::{from_millis, millis};
 use crate::manifest::{Content, Manifest};
 use crate::store::Store;

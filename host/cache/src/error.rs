@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use loom_tree::BadPattern;
 use rustix::io::Errno;
 
 use crate::shared::Shared;
@@ -94,6 +95,12 @@ pub enum Error {
         /// The file system's own words.
         source: io::Error,
     },
+}
+
+impl From<BadPattern> for Error {
+    fn from(BadPattern { pattern, why }: BadPattern) -> Self {
+        Self::Pattern { pattern, why }
+    }
 }
 
 impl Error {

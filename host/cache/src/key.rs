@@ -6,12 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use loom_tree::{Patterns, dir};
 use rustix::fs::{FileType, Mode, OFlags, fstat, openat, readlinkat};
 use rustix::io::{Errno, read};
 use sha2::{Digest as _, Sha256};
 
-use crate::pattern::Patterns;
-use crate::{Error, dir};
+use crate::Error;
 
 /// What a key was computed from.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,28 +18,25 @@
 //! outside the patterns that it is given, whatever an entry says.
 //!
 //! Reading order: `store` (what a store is), `layout` (its files), `save`, `restore`, `collect`; then what these are
-//! made of: `manifest`, `pack`, `object`, `index`, `descent`, `pattern`, `dir`.
+//! made of: `manifest`, `pack`, `object`, `index`. How files of a tree are found and reached is in `loom-tree`.
 
 mod clock;
 mod collect;
-mod descent;
 mod digest;
-mod dir;
 mod entry;
 mod error;
 mod index;
 pub mod key;
 mod layout;
+mod lock;
 mod manifest;
 mod object;
 mod pack;
-mod pattern;
 mod publish;
 mod quarantine;
 mod read;
 mod remove;
 mod restore;
-mod safe;
 mod save;
 mod sealed;
 mod shared;

@@ -8,12 +8,12 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use loom_tree::{dir, link};
 use rustix::fs::Stat;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
 use crate::digest::Digest;
-use crate::safe;
 
 /// No block is larger: what a damaged manifest may make a restore allocate.
 pub(crate) const LARGEST_BLOCK: u32 = 4 << 20;
@@ -353,13 +353,13 @@ impl Manifest {
         }
         for folder in 0..self.folders.len() {
             let refused = |name: &[u8], why| {
-                let path = crate::dir::join(&self.path(folder), name);
+                let path = dir::join(&self.path(folder), name);
                 Err(Invalid::Refused(PathBuf::from(OsString::from_vec(path)), why))
             };
             let mut last: &[u8] = b"";
             for child in self.children_of(folder) {
                 let name = self.folder_name(child);
-                if let Err(why) = safe::check_name(name) {
+                if let Err(why) = link::check_name(name) {
                     return refused(name, why);
                 }
                 if name <= last {
@@ -370,7 +370,7 @@ impl Manifest {
             last = b"";
             for item in self.items_of(folder) {
                 let name = self.name(item);
-                if let Err(why) = safe::check_name(name) {
+                if let Err(why) = link::check_name(name) {
                     return refused(name, why);
                 }
                 if name <= last {
@@ -380,7 +380,7 @@ impl Manifest {
                     return refused(name, "is both a file and a folder");
                 }
                 if let Content::Link { .. } = self.items[item].content
-                    && let Err(why) = safe::check_target(self.target(item), self.folders[folder].at.depth)
+                    && let Err(why) = link::check_target(self.target(item), self.folders[folder].at.depth)
                 {
                     return refused(name, why);
                 }

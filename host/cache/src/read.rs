@@ -98,6 +98,18 @@ pub(crate) enum NotTaken {
     Failed(Error),
 }
 
+impl From<Error> for NotTaken {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Errno> for NotTaken {
+    fn from(errno: Errno) -> Self {
+        left_out(errno).map_or_else(Self::Failed, Self::LeftOut)
+    }
+}
+
 /// Calls `take` with the open file `name`, if it has no more than `most` bytes, and once more if the file changed
 /// meanwhile. `take` returns nothing where the file is not as long as it should be, and the same for the same content.
 pub(crate) fn take<T: PartialEq>(
@@ -112,10 +124,8 @@ pub(crate) fn take<T: PartialEq>(
             Ok(Some(Some(taken))) => return Ok(taken),
             Ok(Some(None)) => return Err(NotTaken::Large),
             Ok(None) => {}
-            Err(Trouble::File(errno)) => {
-                return Err(left_out(errno).map_or_else(NotTaken::Failed, NotTaken::LeftOut));
-            }
-            Err(Trouble::Else(error)) => return Err(NotTaken::Failed(error)),
+            Err(Trouble::File(errno)) => return Err(errno.into()),
+            Err(Trouble::Else(error)) => return Err(error.into()),
         }
     }
     Err(NotTaken::LeftOut(LeftOut::Changing))

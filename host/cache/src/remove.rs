@@ -2,10 +2,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use loom_tree::dir;
 use rustix::fs::{AtFlags, FileType, Mode, fchmod, fstat, renameat, unlinkat};
 use rustix::io::Errno;
-
-use crate::dir;
 
 /// Folders are opened one in the other up to here. What is deeper is first moved up.
 const DEEPEST: usize = 24;

@@ -12,18 +12,18 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use fs_err as fs;
+use loom_tree::{Patterns, dir};
 use rustix::fs::{AtFlags, fstat, unlinkat};
 
 use crate::clock::FsClock;
 use crate::digest::Digest;
-use crate::dir::To;
 use crate::entry::{Entry, Pointer};
 use crate::index::{self, Index, Seen};
 use crate::layout::random_name;
+use crate::lock::{To, lock_tree};
 use crate::manifest::Manifest;
-use crate::pattern::Patterns;
 use crate::store::Damage;
-use crate::{Error, Warning, dir, sealed};
+use crate::{Error, Warning, sealed};
 use plan::Plan;
 
 /// Longer than a tick of the clock on a file system of today.
@@ -60,7 +60,7 @@ impl Entry {
         let patterns = Patterns::new(patterns)?;
         let _lease = Lease::take(self)?;
         let root = dir::open_root(tree).map_err(|errno| Error::read(tree, errno))?;
-        dir::lock_tree(root.as_fd(), To::Write, cancel).map_err(|dir::Cancelled| Error::Cancelled)?;
+        lock_tree(root.as_fd(), To::Write, cancel)?;
         let root_stat = fstat(&root).map_err(|errno| Error::read(tree, errno))?;
         let layout = self.store.layout();
         let at_hand = Some((self.digest, &self.manifest));

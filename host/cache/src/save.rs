@@ -10,17 +10,17 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use loom_tree::{Patterns, dir};
 use rustix::fs::fstat;
 
 use crate::digest::Digest;
-use crate::dir::To;
 use crate::entry::{Origin, Pointer};
 use crate::index::{self, Index};
+use crate::lock::{To, lock_tree};
 use crate::manifest::{Manifest, Needs};
-use crate::pattern::Patterns;
 use crate::publish::{Made, Outcome, Staging, publish};
 use crate::store::Store;
-use crate::{Error, Warning, dir};
+use crate::{Error, Warning};
 
 /// What is to be saved.
 #[derive(Debug, Clone, Copy)]
@@ -99,7 +99,7 @@ impl Store {
         warnings: &mut Vec<Warning>,
     ) -> Result<Option<Saved>, Error> {
         let root = dir::open_root(save.tree).map_err(|errno| Error::read(save.tree, errno))?;
-        dir::lock_tree(root.as_fd(), To::Read, save.cancel).map_err(|dir::Cancelled| Error::Cancelled)?;
+        lock_tree(root.as_fd(), To::Read, save.cancel)?;
         let root_stat = fstat(&root).map_err(|errno| Error::read(save.tree, errno))?;
         let base = Index::load(self.layout(), save.tree, &root_stat, save.name, None)
             .filter(|base| self.missing(&base.manifest.packs, &base.manifest.objects).is_none())

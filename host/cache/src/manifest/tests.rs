@@ -134,7 +134,7 @@ fn what_is_encoded_is_decoded() {
     let names: Vec<_> = (0..manifest.folders.len())
         .flat_map(|folder| {
             let path = manifest.path(folder);
-            let name = |item| String::from_utf8(crate::dir::join(&path, manifest.name(item))).unwrap();
+            let name = |item| String::from_utf8(dir::join(&path, manifest.name(item))).unwrap();
             manifest.items_of(folder).map(name).collect::<Vec<_>>()
         })
         .collect();
@@ -157,10 +157,10 @@ proptest! {
         }
         if let Ok(manifest) = Manifest::decode(&bytes) {
             for folder in 1..manifest.folders.len() {
-                prop_assert!(safe::check_name(manifest.folder_name(folder)).is_ok());
+                prop_assert!(link::check_name(manifest.folder_name(folder)).is_ok());
             }
             for item in 0..manifest.items.len() {
-                prop_assert!(safe::check_name(manifest.name(item)).is_ok());
+                prop_assert!(link::check_name(manifest.name(item)).is_ok());
             }
         }
     }

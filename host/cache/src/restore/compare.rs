@@ -6,6 +6,8 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use loom_tree::dir::{self, Listing};
+use loom_tree::{Child, Descent, Open, Patterns};
 use rayon::Scope;
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, Stat, fchmod, fstat, futimens, mkdirat, openat, readlinkat, statat,
@@ -15,16 +17,13 @@ use rustix::io::Errno;
 
 use super::Scene;
 use crate::clock::{FsClock, Time};
-use crate::descent::{Child, Descent, Open};
 use crate::digest::Digest;
-use crate::dir::{self, Listing};
 use crate::entry::to_path;
 use crate::error::{FirstError, Warnings};
 use crate::index::{Index, Seen};
 use crate::manifest::{Content, Meta};
 use crate::object;
 use crate::pack::BIG;
-use crate::pattern::Patterns;
 use crate::read::{self, NotTaken, Rest, Trouble};
 use crate::remove::remove_folder;
 use crate::shared::Shared;
@@ -138,7 +137,7 @@ impl<'a> Compare<'a> {
         if self.failure.is_set() {
             return;
         }
-        let id = child.id;
+        let id = child.id();
         // What a pattern names is ours to change.
         let opened = if place.inside { self.descent.force_open(child) } else { self.descent.open(child) };
         let done = match opened.and_then(|open| Ok((fstat(&open)?, open))) {
@@ -166,7 +165,7 @@ impl<'a> Compare<'a> {
         place: Place,
     ) -> Result<(), Error> {
         let Scene { manifest, plan, .. } = *self.scene;
-        let path = |name: &[u8]| dir::join(&self.descent.path(open.id), name);
+        let path = |name: &[u8]| dir::join(&self.descent.path(open.id()), name);
         let listing = Listing::of(open.as_fd()).map_err(|errno| self.cannot(&path(b""), errno))?;
         let listing = Arc::new(listing);
         let (items, children) = match place.folder {
@@ -176,9 +175,8 @@ impl<'a> Compare<'a> {
         let mut items_there = vec![false; items.len()];
         let mut children_there = vec![false; children.len()];
         let (mut compare, mut remove) = (Vec::new(), Vec::new());
-        let here = if place.inside { Vec::new() } else { self.descent.path(open.id) };
-        for index in 0..listing.len() {
-            let name = listing.name(index);
+        let here = if place.inside { Vec::new() } else { self.descent.path(open.id()) };
+        for (index, (name, kind)) in listing.iter().enumerate() {
             let (mut inside, mut below) = (place.inside, place.inside);
             if !inside {
                 let path = dir::join(&here, name);
@@ -191,7 +189,7 @@ impl<'a> Compare<'a> {
                 .folder
                 .and_then(|folder| manifest.child(folder, name))
                 .filter(|&child| plan.wants_folder(child));
-            if listing.kind(index) == FileType::Directory {
+            if kind == FileType::Directory {
                 if wanted_folder.is_none() && inside {
                     remove.push(index);
                 } else if below {
@@ -209,7 +207,7 @@ impl<'a> Compare<'a> {
             } else if inside {
                 remove.push(index);
             } else if wanted_folder.is_some() {
-                let why = match listing.kind(index) {
+                let why = match kind {
                     FileType::Symlink => {
                         "a symlink is where a folder should be, and nothing is restored through it"
                     }
@@ -263,7 +261,7 @@ impl<'a> Compare<'a> {
             let mode = Meta::of(stat, 0o7777).mode;
             if mode & RWX != RWX {
                 fchmod(open, Mode::from_raw_mode((mode | RWX).into()))
-                    .map_err(|errno| self.cannot(&self.descent.path(open.id), errno))?;
+                    .map_err(|errno| self.cannot(&self.descent.path(open.id()), errno))?;
             }
         }
         Ok(())

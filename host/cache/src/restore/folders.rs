@@ -4,16 +4,16 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
+use loom_tree::{Child, Descent, Open, dir};
 use rayon::Scope;
 use rustix::fs::{Mode, fchmod, fstat, futimens};
 use rustix::io::Errno;
 
 use super::Scene;
 use super::compare::{RWX, cannot};
-use crate::descent::{Child, Descent, Open};
+use crate::Error;
 use crate::error::FirstError;
 use crate::shared::Shared;
-use crate::{Error, dir};
 
 /// Gives the folders the permissions and times that the entry says.
 pub(super) fn finish(scene: &Scene<'_>, dirty: &[bool]) -> Result<(), Error> {

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use loom_tree::{Patterns, dir};
+
+use crate::Warning;
 use crate::entry::to_path;
 use crate::manifest::Manifest;
-use crate::pattern::Patterns;
-use crate::{Warning, dir};
 
 /// What is to be restored.
 pub(super) struct Plan {

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
 
+use loom_tree::dir;
 use rayon::prelude::*;
 use rustix::fs::{
     AtFlags, Mode, OFlags, fchmod, fstat, futimens, openat, renameat, symlinkat, unlinkat, utimensat,
@@ -13,7 +14,6 @@ use super::compare::{How, cannot};
 use super::{Scene, unlink};
 use crate::Error;
 use crate::digest::Digest;
-use crate::dir;
 use crate::error::FirstError;
 use crate::index::Seen;
 use crate::layout::random_name;

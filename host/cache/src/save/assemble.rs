@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::walk::{At, NewContent, SeenFolder, SeenItem, Walked};
 use crate::Warning;
@@ -23,13 +22,13 @@ pub(super) struct Assembled {
 
 /// Puts together what was walked; nothing if nothing was found.
 pub(super) fn assemble(walked: Walked, base: &Index) -> (Option<Assembled>, Vec<Warning>) {
-    let Walked { ways, folders, same, parts, packed, mut objects, known, warnings } = walked;
+    let Walked { folders, same, parts, packed, mut objects, known, warnings } = walked;
     let warnings = warnings.into_list();
     if is_base(&folders, &same, &parts, base) {
         let assembled = Assembled { new: None, seen: Vec::new(), packs: Vec::new(), objects: HashMap::new() };
         return (Some(assembled), warnings);
     }
-    let tree = Tree::new(&ways, folders, same, parts, base);
+    let tree = Tree::new(&folders, same, parts, base);
     if tree.folders.len() == 1 && tree.items.is_empty() {
         return (None, warnings);
     }
@@ -49,10 +48,10 @@ fn is_base(folders: &[SeenFolder], same: &[u32], parts: &[(u32, Vec<SeenItem>)],
         return false;
     }
     let mut before: HashMap<u32, usize> = HashMap::with_capacity(folders.len());
-    for folder in folders {
+    for (at, folder) in (0..).zip(folders) {
         match folder.base {
             Some(base) if manifest.folders[base].meta == folder.meta => {
-                before.insert(folder.id, base);
+                before.insert(at, base);
             }
             // One on the way, to nothing as it seems.
             None if folder.meta.is_none() => {}
@@ -80,37 +79,31 @@ struct Placed<'a> {
 
 impl<'a> Tree<'a> {
     fn new(
-        ways: &'a [(u32, Arc<[u8]>)],
-        folders: Vec<SeenFolder>,
+        folders: &'a [SeenFolder],
         same: Vec<u32>,
         parts: Vec<(u32, Vec<SeenItem>)>,
         base: &'a Index,
     ) -> Self {
-        let mut seen: Vec<Option<SeenFolder>> = Vec::new();
-        seen.resize_with(ways.len(), || None);
-        for folder in folders {
-            let id = folder.id as usize;
-            seen[id] = Some(folder);
-        }
         let mut items: Vec<Vec<SeenItem>> = Vec::new();
-        items.resize_with(ways.len(), Vec::new);
+        items.resize_with(folders.len(), Vec::new);
         for (id, mut part) in parts {
             items[id as usize].append(&mut part);
         }
         for id in same {
-            let folder = seen[id as usize].as_ref().and_then(|folder| folder.base);
-            items[id as usize].extend(
-                folder.into_iter().flat_map(|folder| base.manifest.items_of(folder)).map(SeenItem::Base),
-            );
+            let before = folders[id as usize].base.into_iter();
+            let before = before.flat_map(|folder| base.manifest.items_of(folder));
+            items[id as usize].extend(before.map(SeenItem::Base));
         }
         // A folder on the way is kept if it leads to something.
-        let mut kept: Vec<bool> = (0..ways.len())
-            .map(|id| !items[id].is_empty() || seen[id].as_ref().is_some_and(|folder| folder.meta.is_some()))
+        let mut kept: Vec<bool> = folders
+            .iter()
+            .zip(&items)
+            .map(|(folder, items)| folder.meta.is_some() || !items.is_empty())
             .collect();
-        let mut children: Vec<Vec<usize>> = vec![Vec::new(); ways.len()];
-        for id in (1..ways.len()).rev() {
+        let mut children: Vec<Vec<usize>> = vec![Vec::new(); folders.len()];
+        for id in (1..folders.len()).rev() {
             if kept[id] {
-                let parent = ways[id].0 as usize;
+                let parent = folders[id].parent as usize;
                 kept[parent] = true;
                 children[parent].push(id);
             }
@@ -121,14 +114,14 @@ impl<'a> Tree<'a> {
         while let Some(&(id, parent)) = order.get(next) {
             let itself = u32::try_from(next).unwrap_or(u32::MAX);
             let mut below = std::mem::take(&mut children[id]);
-            below.sort_unstable_by_key(|&child| &ways[child].1);
+            below.sort_unstable_by_key(|&child| &folders[child].name);
             order.extend(below.into_iter().map(|child| (child, itself)));
             let mut items = std::mem::take(&mut items[id]);
             items.sort_unstable_by(|one, other| name(one, base).cmp(name(other, base)));
             tree.folders.push(Placed {
                 parent,
-                name: &ways[id].1,
-                meta: seen[id].as_ref().and_then(|folder| folder.meta),
+                name: &folders[id].name,
+                meta: folders[id].meta,
                 items: items.len(),
             });
             tree.items.append(&mut items);

@@ -4,15 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, OnceLock};
 
+use loom_tree::{Closed, Entry, Folder, Open, Patterns, Visit, Wanted, dir, link};
 use rayon::Scope;
-use rustix::fs::{AtFlags, FileType, Stat, fstat, readlinkat, statat};
+use rustix::fs::{AtFlags, FileType, Stat, readlinkat, statat};
 use rustix::io::Errno;
 
 use super::Save;
 use crate::clock::{FsClock, Time};
-use crate::descent::{Child, Descent, Open};
 use crate::digest::Digest;
-use crate::dir::{self, Listing};
 use crate::entry::to_path;
 use crate::error::{FirstError, Warnings};
 use crate::index::{Index, Seen};
@@ -20,24 +19,18 @@ use crate::layout::Layout;
 use crate::manifest::{Content, Meta, ObjectRef};
 use crate::object::Objects;
 use crate::pack::{BIG, Filling, Known, Packed, Packer};
-use crate::pattern::Patterns;
 use crate::publish::Staging;
 use crate::read::{self, NotTaken, Rest, Trouble};
 use crate::shared::Shared;
-use crate::{Error, LeftOut, Warning, safe};
-
-/// Files of one folder that one task looks at: enough to pay for the task, few enough to share a big folder out.
-const CHUNK: usize = 512;
+use crate::{Error, LeftOut, Warning};
 
 /// What was found and read.
 pub(super) struct Walked {
-    /// By number, the root first: the folder that each is in, and its name there.
-    pub(super) ways: Vec<(u32, Arc<[u8]>)>,
-    /// The folders that could be read, in no order.
+    /// The folders that could be read: the root first, and each after the one that it is in.
     pub(super) folders: Vec<SeenFolder>,
-    /// The numbers of folders whose items are those of the same folder before, and no others.
+    /// The places of folders whose items are those of the same folder before, and no others.
     pub(super) same: Vec<u32>,
-    /// Other items with the number of their folder, in no order.
+    /// Other items with the place of their folder, in no order.
     pub(super) parts: Vec<(u32, Vec<SeenItem>)>,
     pub(super) packed: Packed,
     pub(super) objects: HashMap<Digest, u64>,
@@ -46,7 +39,9 @@ pub(super) struct Walked {
 }
 
 pub(super) struct SeenFolder {
-    pub(super) id: u32,
+    /// The place of the one that it is in; that of the root is its own.
+    pub(super) parent: u32,
+    pub(super) name: Arc<[u8]>,
     /// The same in the tree that was there before.
     pub(super) base: Option<usize>,
     /// None for a folder that is only on the way.
@@ -97,11 +92,9 @@ pub(super) fn walk(
     let walk = Walk {
         layout,
         save,
-        patterns,
         base,
         avoid,
         rest: Rest::new(FsClock::of(root)),
-        descent: Descent::new(root),
         packer: Packer::new(staging),
         objects: Objects::new(layout, staging, save.cancel),
         known: OnceLock::new(),
@@ -111,12 +104,11 @@ pub(super) fn walk(
         warnings: Shared::default(),
         failure: FirstError::new(save.cancel),
     };
-    let top = walk.descent.root().map_err(|errno| Error::read(save.tree, errno))?;
-    let inside = patterns.matches(b"");
-    rayon::scope(|scope| walk.entries(scope, &top, Place { base: Some(0), inside, depth: 0 }));
+    let wanted = Wanted { patterns, exclude: &Patterns::new::<&str>(&[])? };
+    rayon::scope(|tasks| loom_tree::walk(root, wanted, &Visitor { walk: &walk, tasks }))
+        .map_err(|errno| Error::read(save.tree, errno))?;
     walk.failure.into_result()?;
     Ok(Walked {
-        ways: walk.descent.into_ways(),
         folders: walk.folders.into_inner(),
         same: walk.same.into_inner(),
         parts: walk.parts.into_inner(),
@@ -130,11 +122,9 @@ pub(super) fn walk(
 struct Walk<'a> {
     layout: &'a Layout,
     save: &'a Save<'a>,
-    patterns: &'a Patterns,
     base: &'a Index,
     avoid: &'a HashSet<Digest>,
     rest: Rest,
-    descent: Descent<'a>,
     packer: Packer<'a>,
     objects: Objects<'a>,
     /// Loaded for the first file that is new to the tree.
@@ -146,144 +136,105 @@ struct Walk<'a> {
     failure: FirstError<'a>,
 }
 
-/// What is known of a folder from the one that it is in.
+/// What is known of a folder for what is in it.
 #[derive(Clone, Copy)]
 struct Place {
+    /// Among the folders that were seen.
+    at: u32,
+    /// The same in the tree that was there before.
     base: Option<usize>,
-    /// A pattern names it, or one above it.
-    inside: bool,
-    depth: usize,
 }
 
-impl<'a> Walk<'a> {
-    fn folder<'s>(&'s self, scope: &Scope<'s>, child: Child, place: Place) {
-        if self.failure.is_set() {
-            return;
-        }
-        let id = child.id;
-        let left_out = |errno| {
-            let why = match errno {
-                Errno::LOOP | Errno::NOTDIR => Ok(LeftOut::Changing),
-                errno => read::left_out(errno),
-            };
-            self.leave_out(&self.descent.path(id), why);
+struct Visitor<'v, 's> {
+    walk: &'s Walk<'s>,
+    /// Large files are read by tasks of their own, which may take longer than the walk.
+    tasks: &'v Scope<'s>,
+}
+
+impl Visit for Visitor<'_, '_> {
+    type Note = Place;
+
+    fn folder(&self, folder: &Folder<'_>, parent: Option<&Place>) -> Place {
+        let name = folder.name();
+        let base = match parent {
+            Some(parent) => parent.base.and_then(|base| self.walk.base.manifest.child(base, &name)),
+            None => Some(0),
         };
-        match self.descent.open(child).and_then(|open| Ok((fstat(&open)?, open))) {
-            Ok((stat, open)) => {
-                let meta = place.inside.then(|| Meta::of(&stat, 0o7777));
-                if self.entries(scope, &open, place) {
-                    self.folders.lock().push(SeenFolder { id, base: place.base, meta });
-                }
-            }
-            Err(errno) => left_out(errno),
-        }
+        // The root's own state is not ours.
+        let meta = (parent.is_some() && folder.is_inside()).then(|| Meta::of(folder.stat(), 0o7777));
+        let parent = parent.map_or(0, |parent| parent.at);
+        let mut folders = self.walk.folders.lock();
+        folders.push(SeenFolder { parent, name, base, meta });
+        Place { at: u32::try_from(folders.len() - 1).unwrap_or(u32::MAX), base }
     }
 
-    /// Looks at what is in a folder; false if that cannot be known.
-    fn entries<'s>(&'s self, scope: &Scope<'s>, open: &Arc<Open>, place: Place) -> bool {
-        let listing = match Listing::of(open.as_fd()) {
-            Ok(listing) => Arc::new(listing),
-            Err(errno) => {
-                self.leave_out(&self.descent.path(open.id), read::left_out(errno));
-                return false;
-            }
-        };
-        if open.id == 0 {
-            self.folders.lock().push(SeenFolder { id: 0, base: place.base, meta: None });
-        }
-        let path = if place.inside { Vec::new() } else { self.descent.path(open.id) };
-        let mut files = Vec::new();
-        for index in 0..listing.len() {
-            let name = listing.name(index);
-            let (mut inside, mut below) = (place.inside, place.inside);
-            if !inside {
-                let path = dir::join(&path, name);
-                inside = self.patterns.matches(&path);
-                below = inside || self.patterns.may_match_below(&path);
-            }
-            if listing.kind(index) == FileType::Directory {
-                if below {
-                    let base = place.base.and_then(|base| self.base.manifest.child(base, name));
-                    let place = Place { base, inside, depth: place.depth + 1 };
-                    let child = self.descent.child(open, name);
-                    scope.spawn(move |scope| self.folder(scope, child, place));
-                }
-            } else if inside {
-                files.push(index);
-            } else if below && listing.kind(index) == FileType::Symlink {
-                self.leave_out(&dir::join(&path, name), Ok(LeftOut::Behind));
-            }
-        }
-        if files.len() <= CHUNK {
-            self.files(scope, open, place, &listing, &files);
-        } else {
-            for files in files.chunks(CHUNK) {
-                let (open, listing, files) = (open.clone(), listing.clone(), files.to_vec());
-                scope.spawn(move |scope| self.files(scope, &open, place, &listing, &files));
-            }
-        }
-        true
-    }
-
-    /// Takes the files of one folder that `which` gives the places of.
-    fn files<'s>(
-        &'s self,
-        scope: &Scope<'s>,
-        folder: &Arc<Open>,
-        place: Place,
-        listing: &Listing,
-        which: &[usize],
-    ) {
-        let mut items = Vec::with_capacity(which.len());
+    fn entries(&self, folder: &Folder<'_>, place: &Place, entries: &[Entry<'_>]) {
+        let Self { walk, tasks } = *self;
+        let mut items = Vec::with_capacity(entries.len());
         let mut filling = None;
-        for &index in which {
-            if self.failure.is_set() {
+        for &Entry { name, kind } in entries {
+            if walk.failure.is_set() {
                 return;
             }
-            let (name, kind) = (listing.name(index), listing.kind(index));
-            let base = place.base.and_then(|folder| self.base.manifest.item(folder, name));
+            let base = place.base.and_then(|folder| walk.base.manifest.item(folder, name));
             let taken = match kind {
-                FileType::RegularFile => self.file(scope, folder, name, base, &mut filling),
-                FileType::Symlink => self.link(folder, name, base, place.depth),
-                kind => Ok(Err(LeftOut::Special(special(kind)))),
+                FileType::RegularFile => walk.file(folder.as_fd(), name, base, &mut filling),
+                FileType::Symlink => walk.link(folder.as_fd(), name, base, folder.depth()),
+                kind => Err(NotTaken::LeftOut(LeftOut::Special(special(kind)))),
             };
             match taken {
-                Ok(Ok(Some(item))) => items.push(item),
-                Ok(Ok(None)) => {}
-                Ok(Err(why)) => self.leave_out(&dir::join(&self.descent.path(folder.id), name), Ok(why)),
-                Err(error) => self.failure.set(error),
+                Ok(item) => items.push(item),
+                Err(NotTaken::Large) => {
+                    let (at, open, path) = (place.at, folder.open().clone(), dir::join(&folder.path(), name));
+                    tasks.spawn(move |_| walk.big(at, &open, &path));
+                }
+                Err(NotTaken::LeftOut(why)) => walk.leave_out(&dir::join(&folder.path(), name), Ok(why)),
+                Err(NotTaken::Failed(error)) => walk.failure.set(error),
             }
         }
         if let Some(filling) = filling {
-            self.packer.put_back(filling);
+            walk.packer.put_back(filling);
         }
-        let before = place.base.map_or(0, |base| self.base.manifest.items_of(base).len());
+        let before = place.base.map_or(0, |base| walk.base.manifest.items_of(base).len());
         if !items.is_empty()
             && items.len() == before
             && items.iter().all(|item| matches!(item, SeenItem::Base(_)))
         {
-            self.same.lock().push(folder.id);
+            walk.same.lock().push(place.at);
         } else if !items.is_empty() {
-            self.parts.lock().push((folder.id, items));
+            walk.parts.lock().push((place.at, items));
         }
     }
 
-    /// Takes a file; nothing if another task will.
-    fn file<'s>(
-        &'s self,
-        scope: &Scope<'s>,
-        folder: &Arc<Open>,
+    fn left_out(&self, path: &[u8], why: Closed) {
+        let why = match why {
+            Closed::Symlink => Ok(LeftOut::Behind),
+            Closed::Errno(Errno::LOOP | Errno::NOTDIR) => Ok(LeftOut::Changing),
+            Closed::Errno(errno) => read::left_out(errno),
+        };
+        self.walk.leave_out(path, why);
+    }
+
+    fn is_over(&self) -> bool {
+        self.walk.failure.is_set()
+    }
+}
+
+impl Walk<'_> {
+    fn file(
+        &self,
+        folder: BorrowedFd<'_>,
         name: &[u8],
         base: Option<usize>,
         filling: &mut Option<Filling>,
-    ) -> Result<Result<Option<SeenItem>, LeftOut>, Error> {
+    ) -> Result<SeenItem, NotTaken> {
         if let Some(item) = base
             && !self.avoids(item)
         {
             match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) if self.base.vouches(item, &stat) => return Ok(Ok(Some(SeenItem::Base(item)))),
+                Ok(stat) if self.base.vouches(item, &stat) => return Ok(SeenItem::Base(item)),
                 Ok(_) => {}
-                Err(errno) => return read::left_out(errno).map(Err),
+                Err(errno) => return Err(errno.into()),
             }
         }
         let filling = match filling {
@@ -291,7 +242,7 @@ impl<'a> Walk<'a> {
             None => filling.insert(self.packer.take()?),
         };
         let start = filling.raw.len();
-        let taken = read::take(folder.as_fd(), name, BIG - 1, &self.rest, |file, stat| {
+        let taken = read::take(folder, name, BIG - 1, &self.rest, |file, stat| {
             filling.raw.truncate(start);
             // One that has grown since its size was looked at is being written.
             let size = usize::try_from(stat.st_size).ok().filter(|&size| (size as u64) < BIG);
@@ -299,25 +250,11 @@ impl<'a> Walk<'a> {
             let whole = read::append(file, size, &mut filling.raw).map_err(Trouble::File)?;
             Ok(whole.then_some(()))
         });
-        let taken = match taken {
-            Ok(taken) => taken,
-            Err(not) => {
-                filling.raw.truncate(start);
-                return match not {
-                    NotTaken::Large => {
-                        let (folder, name) = (folder.clone(), Box::<[u8]>::from(name));
-                        scope.spawn(move |_| self.big(&folder, &name));
-                        Ok(Ok(None))
-                    }
-                    NotTaken::LeftOut(why) => Ok(Err(why)),
-                    NotTaken::Failed(error) => Err(error),
-                };
-            }
-        };
+        let taken = taken.inspect_err(|_| filling.raw.truncate(start))?;
         let content = self.pack(filling, start, base)?;
         let meta = Meta::of(&taken.stat, 0o1777);
         let new = NewItem { name: name.into(), meta, content, seen: taken.seen };
-        Ok(Ok(Some(SeenItem::New(Box::new(new)))))
+        Ok(SeenItem::New(Box::new(new)))
     }
 
     /// Finds a place for the last bytes of the block that is being filled: they stay there only if they are new.
@@ -361,12 +298,13 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn big(&self, folder: &Arc<Open>, name: &[u8]) {
+    fn big(&self, folder: u32, open: &Open, path: &[u8]) {
         if self.failure.is_set() {
             return;
         }
+        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
         let take = |file: BorrowedFd<'_>, stat: &Stat| self.objects.take(file, stat);
-        match read::take(folder.as_fd(), name, u64::MAX, &self.rest, take) {
+        match read::take(open.as_fd(), name, u64::MAX, &self.rest, take) {
             Ok(taken) => {
                 let item = NewItem {
                     name: name.into(),
@@ -374,11 +312,9 @@ impl<'a> Walk<'a> {
                     content: NewContent::Object(taken.value),
                     seen: taken.seen,
                 };
-                self.parts.lock().push((folder.id, vec![SeenItem::New(Box::new(item))]));
+                self.parts.lock().push((folder, vec![SeenItem::New(Box::new(item))]));
             }
-            Err(NotTaken::LeftOut(why)) => {
-                self.leave_out(&dir::join(&self.descent.path(folder.id), name), Ok(why));
-            }
+            Err(NotTaken::LeftOut(why)) => self.leave_out(path, Ok(why)),
             Err(NotTaken::Failed(error)) => self.failure.set(error),
             // Nothing is larger than that.
             Err(NotTaken::Large) => {}
@@ -387,20 +323,20 @@ impl<'a> Walk<'a> {
 
     fn link(
         &self,
-        folder: &Arc<Open>,
+        folder: BorrowedFd<'_>,
         name: &[u8],
         base: Option<usize>,
         depth: usize,
-    ) -> Result<Result<Option<SeenItem>, LeftOut>, Error> {
+    ) -> Result<SeenItem, NotTaken> {
         let read = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
             .and_then(|stat| Ok((stat, readlinkat(folder, name, Vec::new())?)));
         let (stat, target) = match read {
             Ok((stat, target)) => (stat, target.into_bytes()),
-            Err(Errno::INVAL) => return Ok(Err(LeftOut::Changing)),
-            Err(errno) => return read::left_out(errno).map(Err),
+            Err(Errno::INVAL) => return Err(NotTaken::LeftOut(LeftOut::Changing)),
+            Err(errno) => return Err(errno.into()),
         };
-        if let Err(why) = safe::check_target(&target, depth) {
-            return Ok(Err(LeftOut::Link { target: to_path(&target), why }));
+        if let Err(why) = link::check_target(&target, depth) {
+            return Err(NotTaken::LeftOut(LeftOut::Link { target: to_path(&target), why }));
         }
         let meta = Meta { mode: 0o777, time: Time::modified(&stat) };
         let manifest = &self.base.manifest;
@@ -409,11 +345,11 @@ impl<'a> Walk<'a> {
             && matches!(manifest.items[item].content, Content::Link { .. })
             && manifest.target(item) == target
         {
-            return Ok(Ok(Some(SeenItem::Base(item))));
+            return Ok(SeenItem::Base(item));
         }
         let content = NewContent::Link(target.into());
         let new = NewItem { name: name.into(), meta, content, seen: None };
-        Ok(Ok(Some(SeenItem::New(Box::new(new)))))
+        Ok(SeenItem::New(Box::new(new)))
     }
 
     fn leave_out(&self, path: &[u8], why: Result<LeftOut, Error>) {
