@@ -50,6 +50,11 @@ impl Child {
     pub fn id(&self) -> u32 {
         self.id
     }
+
+    /// Its name in the folder that it is in.
+    pub fn name(&self) -> &Arc<[u8]> {
+        &self.name
+    }
 }
 
 impl Drop for Open {
@@ -137,11 +142,6 @@ impl<'a> Descent<'a> {
         }
         names.reverse();
         names.join(&b'/')
-    }
-
-    pub(crate) fn name(&self, id: u32) -> Arc<[u8]> {
-        let ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
-        ways.get(id as usize).map(|(_, name)| name.clone()).unwrap_or_default()
     }
 
     fn count(&self, id: u32, fd: OwnedFd) -> Arc<Open> {

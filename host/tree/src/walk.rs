@@ -64,6 +64,7 @@ pub enum Closed {
 pub struct Folder<'a> {
     descent: &'a Descent<'a>,
     open: Arc<Open>,
+    name: Arc<[u8]>,
     stat: Stat,
     place: Place,
 }
@@ -84,8 +85,8 @@ impl Folder<'_> {
     }
 
     /// Its name in the one that it is in; that of the root is empty.
-    pub fn name(&self) -> Arc<[u8]> {
-        self.descent.name(self.open.id())
+    pub fn name(&self) -> &Arc<[u8]> {
+        &self.name
     }
 
     /// The open folder itself, for what is to go on when the visit is over.
@@ -125,7 +126,7 @@ pub fn walk<V: Visit>(root: BorrowedFd<'_>, wanted: Wanted<'_>, visit: &V) -> Re
     let Wanted { patterns, exclude } = wanted;
     let place = Place { inside: patterns.matches(b""), excluding: exclude.may_match_below(b""), depth: 0 };
     let open = descent.root()?;
-    let (folder, listing) = walk.look(open, place)?;
+    let (folder, listing) = walk.look(open, Arc::default(), place)?;
     let note = visit.folder(&folder, None);
     rayon::scope(|scope| walk.entries(scope, folder, note, listing));
     Ok(())
@@ -142,8 +143,8 @@ impl<'a, V: Visit> Walk<'a, V> {
         if self.visit.is_over() {
             return;
         }
-        let id = child.id();
-        match self.descent.open(child).and_then(|open| self.look(open, place)) {
+        let (id, name) = (child.id(), child.name().clone());
+        match self.descent.open(child).and_then(|open| self.look(open, name, place)) {
             Ok((folder, listing)) => {
                 let note = self.visit.folder(&folder, Some(parent));
                 self.entries(scope, folder, note, listing);
@@ -152,10 +153,10 @@ impl<'a, V: Visit> Walk<'a, V> {
         }
     }
 
-    fn look(&self, open: Arc<Open>, place: Place) -> Result<(Folder<'a>, Listing), Errno> {
+    fn look(&self, open: Arc<Open>, name: Arc<[u8]>, place: Place) -> Result<(Folder<'a>, Listing), Errno> {
         let stat = fstat(&open)?;
         let listing = Listing::of(open.as_fd())?;
-        Ok((Folder { descent: self.descent, open, stat, place }, listing))
+        Ok((Folder { descent: self.descent, open, name, stat, place }, listing))
     }
 
     fn entries<'s>(&'s self, scope: &Scope<'s>, folder: Folder<'a>, note: V::Note, listing: Listing) {
@@ -166,7 +167,7 @@ impl<'a, V: Visit> Walk<'a, V> {
         let here = if by_path { folder.path() } else { Vec::new() };
         // Without the folder itself, which would stay open until all below it is done.
         let note = Arc::new(note);
-        let mut found = Vec::new();
+        let mut found = Vec::with_capacity(listing.iter().len());
         for (index, (name, kind)) in listing.iter().enumerate() {
             let path = if by_path { dir::join(&here, name) } else { Vec::new() };
             if excluding && exclude.matches(&path) {

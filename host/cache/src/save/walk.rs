@@ -155,7 +155,7 @@ impl Visit for Visitor<'_, '_> {
     type Note = Place;
 
     fn folder(&self, folder: &Folder<'_>, parent: Option<&Place>) -> Place {
-        let name = folder.name();
+        let name = folder.name().clone();
         let base = match parent {
             Some(parent) => parent.base.and_then(|base| self.walk.base.manifest.child(base, &name)),
             None => Some(0),
