@@ -36,6 +36,12 @@ pub enum Error {
         /// What is wrong with it: the end of a sentence.
         why: String,
     },
+    /// The declared paths name the store, or a part of it: a restore would remove it.
+    #[error("the cache store `{}` lies within the declared paths", root.display())]
+    StoreWithin {
+        /// The store's folder.
+        root: PathBuf,
+    },
     /// Something would have been written where it must not be, or through something that it must not go through.
     #[error("refused to restore `{}`: {why}", path.display())]
     Refused {
@@ -108,6 +114,7 @@ impl Error {
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::Newer { .. } => "use the newer Loom, or set `runtime.cacheDir` to another folder",
+            Self::StoreWithin { .. } => "set `runtime.cacheDir` to a folder outside the declared paths",
             Self::Damaged { .. } => "the next save makes the entry anew",
             Self::NoSpace { .. } => "free some space, lower `runtime.cacheMaxBytes`, or run `loom cache gc`",
             _ => return None,

@@ -45,7 +45,7 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// What is known of the tree at `tree`, whose stat is `root`; an index that is damaged, or of another tree that was
+    /// What is known of the tree at `tree`, a path without symlinks, whose stat is `root`; an index that is damaged, or of another tree that was
     /// at this place, is as good as none. The manifest is read unless it is the one that is `at_hand`.
     pub(crate) fn load(
         layout: &Layout,
@@ -140,7 +140,6 @@ fn forget(layout: &Layout) {
 }
 
 fn path(layout: &Layout, tree: &Path, name: &str) -> PathBuf {
-    let tree = fs_err::canonicalize(tree).unwrap_or_else(|_| tree.to_owned());
     let mut hasher = blake3::Hasher::new();
     hasher.update(tree.as_os_str().as_encoded_bytes()).update(&[0]).update(name.as_bytes());
     layout.indexes().join(Digest::from(hasher.finalize()).to_string())

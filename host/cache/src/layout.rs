@@ -20,6 +20,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::digest::Digest;
@@ -33,15 +34,21 @@ pub(crate) const QUARANTINE: &str = "quarantine";
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     root: PathBuf,
+    real: Arc<OnceLock<PathBuf>>,
 }
 
 impl Layout {
     pub(crate) fn new(root: PathBuf) -> Self {
-        Self { root }
+        Self { root, real: Arc::default() }
     }
 
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// The root without symlinks, asked for once the store is there.
+    pub(crate) fn real_root(&self) -> &Path {
+        self.real.get_or_init(|| real(&self.root))
     }
 
     pub(crate) fn format(&self) -> PathBuf {
@@ -132,6 +139,11 @@ impl Layout {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         fs_err::rename(file, self.damaged().join(format!("{}-{name}", millis(SystemTime::now()))))
     }
+}
+
+/// A path without symlinks, as far as that can be told.
+pub(crate) fn real(path: &Path) -> PathBuf {
+    fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// The names of the files in a folder of the store, none if it is not there.

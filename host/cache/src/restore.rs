@@ -19,7 +19,7 @@ use crate::clock::FsClock;
 use crate::digest::Digest;
 use crate::entry::{Entry, Pointer};
 use crate::index::{self, Index, Seen};
-use crate::layout::random_name;
+use crate::layout::{random_name, real};
 use crate::lock::{To, lock_tree};
 use crate::manifest::Manifest;
 use crate::store::Damage;
@@ -54,18 +54,20 @@ impl Entry {
     ///
     /// # Errors
     /// Content of the entry is damaged ([`Error::Damaged`]; the entry is set aside) or the entry is no longer there
-    /// ([`Error::Gone`]): both mean a miss. Something may not be written ([`Error::Refused`]) or cannot be, or the caller
+    /// ([`Error::Gone`]): both mean a miss. The patterns name the store itself ([`Error::StoreWithin`]). Something may not be written ([`Error::Refused`]) or cannot be, or the caller
     /// cancelled. After an error, what the restore had written is removed again; what it removed stays removed.
     pub fn restore(&self, tree: &Path, patterns: &[String], cancel: &AtomicBool) -> Result<Restored, Error> {
         let patterns = Patterns::new(patterns)?;
+        let real_tree = real(tree);
+        self.store.check_outside(&real_tree, &patterns)?;
         let _lease = Lease::take(self)?;
         let root = dir::open_root(tree).map_err(|errno| Error::read(tree, errno))?;
         lock_tree(root.as_fd(), To::Write, cancel)?;
         let root_stat = fstat(&root).map_err(|errno| Error::read(tree, errno))?;
         let layout = self.store.layout();
         let at_hand = Some((self.digest, &self.manifest));
-        let base =
-            Index::load(layout, tree, &root_stat, &self.info.name, at_hand).unwrap_or_else(Index::nothing);
+        let base = Index::load(layout, &real_tree, &root_stat, &self.info.name, at_hand)
+            .unwrap_or_else(Index::nothing);
         let plan = Plan::new(&self.manifest, &patterns, tree);
         let scene =
             Scene { entry: self, manifest: &self.manifest, tree, root: root.as_fd(), plan: &plan, cancel };
@@ -88,7 +90,7 @@ impl Entry {
         };
         if !seen.is_empty() || !compared.seen.is_empty() || base.digest != self.digest {
             let seen = self.remember(&base, root.as_fd(), compared.seen.into_iter().chain(seen));
-            index::store(layout, tree, &root_stat, &self.info.name, self.digest, &seen);
+            index::store(layout, &real_tree, &root_stat, &self.info.name, self.digest, &seen);
         }
         let mut warnings = plan.warnings;
         warnings.extend(compared.warnings.into_list());

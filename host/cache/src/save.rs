@@ -16,6 +16,7 @@ use rustix::fs::fstat;
 use crate::digest::Digest;
 use crate::entry::{Origin, Pointer};
 use crate::index::{self, Index};
+use crate::layout::real;
 use crate::lock::{To, lock_tree};
 use crate::manifest::{Manifest, Needs};
 use crate::publish::{Made, Outcome, Staging, publish};
@@ -70,10 +71,13 @@ impl Store {
     /// rights of whoever restores. A save waits until no restore to the same tree is under way. What cannot be saved, or changes while it is read, is left out with a warning.
     ///
     /// # Errors
-    /// The tree cannot be read at all, the store cannot be written, or the caller cancelled.
+    /// The tree cannot be read at all, the store cannot be written or is itself among what is to be saved
+    /// ([`Error::StoreWithin`]), or the caller cancelled.
     pub fn save(&self, save: &Save<'_>) -> Result<Saved, Error> {
         let patterns = Patterns::new(save.patterns)?;
         self.create()?;
+        let real_tree = real(save.tree);
+        self.check_outside(&real_tree, &patterns)?;
         let place = self.layout().entry(save.name, save.key);
         let mut warnings = Vec::new();
         if place.exists() {
@@ -85,7 +89,7 @@ impl Store {
         }
         // Once more if what it relied on was collected meanwhile.
         for _ in 0..2 {
-            if let Some(saved) = self.try_save(save, &patterns, &mut warnings)? {
+            if let Some(saved) = self.try_save(save, &real_tree, &patterns, &mut warnings)? {
                 return Ok(saved);
             }
         }
@@ -95,13 +99,14 @@ impl Store {
     fn try_save(
         &self,
         save: &Save<'_>,
+        real_tree: &Path,
         patterns: &Patterns,
         warnings: &mut Vec<Warning>,
     ) -> Result<Option<Saved>, Error> {
         let root = dir::open_root(save.tree).map_err(|errno| Error::read(save.tree, errno))?;
         lock_tree(root.as_fd(), To::Read, save.cancel)?;
         let root_stat = fstat(&root).map_err(|errno| Error::read(save.tree, errno))?;
-        let base = Index::load(self.layout(), save.tree, &root_stat, save.name, None)
+        let base = Index::load(self.layout(), real_tree, &root_stat, save.name, None)
             .filter(|base| self.missing(&base.manifest.packs, &base.manifest.objects).is_none())
             .unwrap_or_else(Index::nothing);
         let mut avoid = HashSet::new();
@@ -136,7 +141,7 @@ impl Store {
             Outcome::AlreadyThere => Ok(Some(Saved::AlreadyThere)),
             Outcome::Published(stored_bytes) => {
                 if tree.new.is_some() {
-                    index::store(self.layout(), save.tree, &root_stat, save.name, digest, &tree.seen);
+                    index::store(self.layout(), real_tree, &root_stat, save.name, digest, &tree.seen);
                 }
                 let warnings = std::mem::take(warnings);
                 Ok(Some(Saved::Stored { files, bytes, stored_bytes, warnings }))

@@ -1,12 +1,14 @@
 //! The store of one repository: entries by cache name and key.
 
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use fs_err as fs;
+use loom_tree::Patterns;
 
 use crate::collect::{Cause, Eviction};
 use crate::digest::Digest;
@@ -135,6 +137,18 @@ impl Store {
             return Ok(());
         }
         sealed::replace(&self.layout.format(), format!("{FORMAT}\n").as_bytes(), Sync::Yes)
+    }
+
+    /// Makes sure that what the patterns name below `tree`, a path without symlinks, is not the store, or a part of it.
+    pub(crate) fn check_outside(&self, tree: &Path, patterns: &Patterns) -> Result<(), Error> {
+        let Ok(below) = self.layout.real_root().strip_prefix(tree) else { return Ok(()) };
+        // Any file of each folder, as `packs/**` names them and not the folder.
+        let files =
+            self.layout.folders().map(|folder| below.join(folder.file_name().unwrap_or_default()).join("0"));
+        if files.iter().any(|file| patterns.cover(file.as_os_str().as_bytes())) {
+            return Err(Error::StoreWithin { root: self.layout.root().to_owned() });
+        }
+        Ok(())
     }
 
     /// Waits for the store's lock, which is held until the file is dropped.

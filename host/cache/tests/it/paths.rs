@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fs_err as fs;
-use loom_cache::{Error, LeftOut, Warning};
+use loom_cache::{Error, LeftOut, Store, Warning};
 
-use crate::support::{Mounted, World, assert_same, link, look, noise, warnings, write};
+use crate::support::{Mounted, NAME, World, assert_same, link, look, noise, restore, save, warnings, write};
 
 fn names(tree: &Path) -> Vec<String> {
     look(tree).into_keys().map(|path| path.to_str().unwrap().to_owned()).collect()
@@ -233,6 +233,44 @@ fn whatever_is_in_the_way_of_an_entry_gives_way() {
     assert_eq!(fs::read(fresh.join("outside")).unwrap(), b"outside");
     fs::remove_file(fresh.join("outside")).unwrap();
     assert_same(&fresh, &world.tree());
+}
+
+#[test]
+fn a_fifo_in_the_way_is_replaced_and_nobody_waits_for_it() {
+    let world = World::new();
+    world.write("deps/file", "file");
+    world.write("deps/folder/x", "x");
+    link(&world.tree(), "deps/link", "file");
+    world.save_all("k");
+    let fresh = world.folder("fresh/deps");
+    let fifo = |name: &str| {
+        rustix::fs::mkfifoat(rustix::fs::CWD, fresh.join(name), rustix::fs::Mode::RWXU).unwrap();
+    };
+    ["file", "folder", "link", "extra"].into_iter().for_each(fifo);
+    let _socket = UnixListener::bind(fresh.join("socket")).unwrap();
+    let restored = world.restore("k", &world.path("fresh"), &["deps"]).unwrap();
+    assert_eq!((restored.written, restored.removed), (3, 3));
+    assert_same(&world.path("fresh"), &world.tree());
+}
+
+#[test]
+fn a_store_among_its_own_declared_paths_is_told_and_stays() {
+    let world = World::new();
+    world.write("deps/a", "a");
+    link(&world.path(""), "elsewhere", "tree/deps");
+    let store = Store::open(&world.path("elsewhere/store")).unwrap();
+    save(&store, &world.tree(), "k", &["deps/a"]).unwrap();
+    let entry = store.find(NAME, "k").unwrap().entry.unwrap();
+    for pattern in ["deps", ".", "**/store", "deps/store/*", "*/store/packs/**"] {
+        let within = |error: &Error| matches!(error, Error::StoreWithin { root } if *root == world.path("elsewhere/store"));
+        let error = save(&store, &world.tree(), "all", &[pattern]).unwrap_err();
+        assert!(within(&error) && error.hint().is_some(), "{pattern}: {error}");
+        let error = restore(&entry, &world.tree(), &[pattern]).unwrap_err();
+        assert!(within(&error), "{pattern}: {error}");
+    }
+    // Beside what is declared it is in nobody's way.
+    assert_eq!(restore(&entry, &world.tree(), &["deps/a", "**/*.o"]).unwrap().unchanged, 1);
+    assert_eq!(store.verify(&false.into()).unwrap().entries, 1);
 }
 
 #[test]
