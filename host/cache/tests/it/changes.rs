@@ -156,6 +156,43 @@ fn never_torn(size: usize) {
 }
 
 #[test]
+fn a_file_that_grows_and_shrinks_while_it_is_read_is_never_torn() {
+    const LINE: &[u8] = b"0123456789abcde\n";
+    let world = World::new();
+    let path = world.write("deps/moving", "");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let file = fs::OpenOptions::new().append(true).open(&path).unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                for _ in 0..50 {
+                    file.file().write_all_at(&LINE.repeat(100), 0).unwrap();
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                file.set_len(0).unwrap();
+            }
+        });
+        for round in 0..3 {
+            let key = round.to_string();
+            let left_out = warnings(world.save(&key, &["deps"]));
+            // What is taken ends with the end of a line: each call writes whole ones.
+            match fs::read(world.restore_fresh(&key).join("deps/moving")) {
+                Ok(content) => assert!(content.chunks(LINE.len()).all(|line| line == LINE), "round {round}"),
+                Err(_) => assert!(
+                    matches!(&left_out[..], [Warning::LeftOut { why: LeftOut::Changing, .. }]),
+                    "{left_out:?}"
+                ),
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        writer.join().unwrap();
+    });
+    // And once it is at rest, it is taken.
+    world.save_all("rest");
+    assert_same(&world.restore_fresh("rest"), &world.tree());
+}
+
+#[test]
 fn a_small_file_that_changes_while_it_is_read_is_never_torn() {
     never_torn(600 << 10);
 }

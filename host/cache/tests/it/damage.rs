@@ -5,9 +5,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use loom_cache::{Error, Saved, Warning};
+use loom_cache::{Error, Saved, Store, Warning};
 
-use crate::support::{NAME, Node, World, assert_equal, look, noise, restore, write};
+use crate::support::{Mounted, NAME, Node, World, assert_equal, look, noise, restore, save, write};
 
 /// A store with two entries that share most of their content, and what they hold.
 fn world() -> (World, BTreeMap<PathBuf, Node>) {
@@ -124,6 +124,62 @@ fn what_a_damaged_restore_had_written_is_gone_and_what_was_there_stays() {
     assert!(
         matches!(&log[..], [one] if one.key == "k" && matches!(one.cause, loom_cache::Cause::Damaged { .. }))
     );
+}
+
+#[test]
+fn what_goes_bad_after_the_entry_was_found_is_a_miss_too() {
+    for folder in ["packs", "objects"] {
+        for kind in ["missing", "empty", "half", "50"] {
+            let (world, _) = world();
+            let entry = world.entry("one");
+            for file in world.files_in(folder) {
+                spoil(kind, &file);
+            }
+            let fresh = world.folder("fresh");
+            let error = restore(&entry, &fresh, &["deps"]).unwrap_err();
+            assert!(
+                matches!(&error, Error::Damaged { key, .. } if key == "one"),
+                "{kind} of {folder}: {error}"
+            );
+            assert_eq!(look(&fresh), BTreeMap::new(), "{kind} of {folder}");
+        }
+    }
+}
+
+#[test]
+fn damage_in_a_store_that_cannot_be_written_is_a_miss() {
+    let world = World::new();
+    let Some(mounted) = Mounted::new(&world.path("disk"), "16m") else { return };
+    let store = Store::open(&world.path("disk/store")).unwrap();
+    for file in 0..40 {
+        world.write(&format!("deps/{file}"), noise(file, 3000));
+    }
+    save(&store, &world.tree(), "content", &["deps"]).unwrap();
+    world.write("other/a", "a");
+    save(&store, &world.tree(), "pointer", &["other"]).unwrap();
+    let pointer = |key: &str| {
+        let files = fs::read_dir(world.path("disk/store/entries")).unwrap();
+        let files = files.flat_map(|folder| fs::read_dir(folder.unwrap().path()).unwrap());
+        files
+            .map(|file| file.unwrap().path())
+            .find(|file| fs::read(file).unwrap().windows(key.len()).any(|window| window == key.as_bytes()))
+    };
+    spoil("50", &pointer("pointer").unwrap());
+    for pack in fs::read_dir(world.path("disk/store/packs")).unwrap() {
+        spoil("50", &pack.unwrap().path());
+    }
+    mounted.make_read_only();
+    // Each time anew, since nothing can be set aside.
+    for _ in 0..2 {
+        let found = store.find(NAME, "pointer").unwrap();
+        assert!(found.entry.is_none());
+        assert!(matches!(found.warnings[..], [Warning::Damaged { .. }]), "{:?}", found.warnings);
+        let fresh = world.folder("fresh");
+        let entry = store.find(NAME, "content").unwrap().entry.unwrap();
+        let error = restore(&entry, &fresh, &["deps"]).unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{error}");
+        assert_eq!(look(&fresh), BTreeMap::new());
+    }
 }
 
 #[test]

@@ -159,7 +159,7 @@ fn an_entry_tells_what_it_holds() {
 fn names_of_every_encoding_come_back() {
     let world = World::new();
     let deps = world.folder("tree/deps");
-    let names: [&[u8]; 9] = [
+    let names: [&[u8]; 10] = [
         b"\xff\xfe",
         b"new\nline",
         b"tab\t",
@@ -169,6 +169,7 @@ fn names_of_every_encoding_come_back() {
         b"a\xcc\x88",
         "漢字".as_bytes(),
         b"$(id)`;'\"\\",
+        &[b'n'; 255],
     ];
     for name in names {
         fs::create_dir(deps.join(bytes(name))).unwrap();
