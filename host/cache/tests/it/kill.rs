@@ -8,7 +8,7 @@ use fs_err as fs;
 
 use crate::support::{NAME, World, assert_same, look, noise};
 
-const KILLS: u32 = 25;
+const KILLS: u32 = 50;
 
 /// Ends what `start` starts after `delay`, and sooner when it was done by then, until it was not.
 /// Answers how often it was done.
