@@ -20,6 +20,10 @@
 //! Reading order: `store` (what a store is), `layout` (its files), `save`, `restore`, `collect`; then what these are
 //! made of: `manifest`, `pack`, `object`, `index`. How files of a tree are found and reached is in `loom-tree`.
 
+/// What git keeps of the repository, at the root of a tree. Whatever the patterns, it is not saved, and a restore leaves
+/// it alone: `**/target` names a branch of that name too.
+const GIT: &str = ".git";
+
 mod clock;
 mod collect;
 mod digest;

@@ -48,7 +48,7 @@ pub struct Restored {
 
 impl Entry {
     /// Makes what `patterns` name below `tree` equal to the entry. Files that are right already are left alone; files
-    /// that replace others appear whole; files that the entry does not hold are removed. Nothing that the patterns do
+    /// that replace others appear whole; files that the entry does not hold are removed; `.git` at the root is left alone. Nothing that the patterns do
     /// not name is written or removed, but for folders that lead to what they name, which are made where missing. Restores
     /// to one tree, and saves of it, wait for one another.
     ///

@@ -32,7 +32,8 @@ pub struct Save<'a> {
     pub key: &'a str,
     /// The root of the workspace.
     pub tree: &'a Path,
-    /// What to save of it: globs relative to the root. What names a folder means everything in it.
+    /// What to save of it: globs relative to the root. What names a folder means everything in it, but never `.git` at
+    /// the root.
     pub patterns: &'a [String],
     /// Kept with the entry.
     pub origin: &'a Origin,

@@ -27,7 +27,7 @@ use crate::pack::BIG;
 use crate::read::{self, NotTaken, Rest, Trouble};
 use crate::remove::remove_folder;
 use crate::shared::Shared;
-use crate::{Error, Warning};
+use crate::{Error, GIT, Warning};
 
 /// Files of one folder that one task looks at.
 const CHUNK: usize = 512;
@@ -177,6 +177,9 @@ impl<'a> Compare<'a> {
         let (mut compare, mut remove) = (Vec::new(), Vec::new());
         let here = if place.inside { Vec::new() } else { self.descent.path(open.id()) };
         for (index, (name, kind)) in listing.iter().enumerate() {
+            if open.id() == 0 && name == GIT.as_bytes() {
+                continue;
+            }
             let (mut inside, mut below) = (place.inside, place.inside);
             if !inside {
                 let path = dir::join(&here, name);

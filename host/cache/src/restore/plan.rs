@@ -4,9 +4,9 @@ use std::path::Path;
 
 use loom_tree::{Patterns, dir};
 
-use crate::Warning;
 use crate::entry::to_path;
 use crate::manifest::Manifest;
+use crate::{GIT, Warning};
 
 /// What is to be restored.
 pub(super) struct Plan {
@@ -26,19 +26,23 @@ impl Plan {
         let mut inside = vec![false; manifest.folders.len()];
         let mut items = vec![true; manifest.items.len()];
         let mut folders = vec![false; manifest.folders.len()];
+        // By folder: it is git's.
+        let mut git = vec![false; manifest.folders.len()];
         let (mut undeclared, mut first) = (0, None);
         for folder in 0..manifest.folders.len() {
             let parent = manifest.folders[folder].parent as usize;
             // The root's own state is as little ours as that of a folder on the way.
-            inside[folder] = inside[parent] || patterns.matches(&manifest.path(folder));
+            git[folder] = git[parent] || parent == 0 && manifest.folder_name(folder) == GIT.as_bytes();
+            inside[folder] = !git[folder] && (inside[parent] || patterns.matches(&manifest.path(folder)));
             folders[folder] = folder > 0 && inside[folder];
-            if inside[folder] {
+            if inside[folder] && folder > 0 {
                 continue;
             }
             let path = manifest.path(folder);
             for item in manifest.items_of(folder) {
                 let path = dir::join(&path, manifest.name(item));
-                items[item] = patterns.matches(&path);
+                items[item] =
+                    !git[folder] && path != GIT.as_bytes() && (inside[folder] || patterns.matches(&path));
                 if items[item] {
                     folders[folder] = true;
                 } else {

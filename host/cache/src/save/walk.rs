@@ -22,7 +22,7 @@ use crate::pack::{BIG, Filling, Known, Packed, Packer};
 use crate::publish::Staging;
 use crate::read::{self, NotTaken, Rest, Trouble};
 use crate::shared::Shared;
-use crate::{Error, LeftOut, Warning};
+use crate::{Error, GIT, LeftOut, Warning};
 
 /// What was found and read.
 pub(super) struct Walked {
@@ -104,7 +104,7 @@ pub(super) fn walk(
         warnings: Shared::default(),
         failure: FirstError::new(save.cancel),
     };
-    let wanted = Wanted { patterns, exclude: &Patterns::new::<&str>(&[])? };
+    let wanted = Wanted { patterns, exclude: &Patterns::new(&[GIT])? };
     rayon::scope(|tasks| loom_tree::walk(root, wanted, &Visitor { walk: &walk, tasks }))
         .map_err(|errno| Error::read(save.tree, errno))?;
     walk.failure.into_result()?;

@@ -254,6 +254,39 @@ fn a_fifo_in_the_way_is_replaced_and_nobody_waits_for_it() {
 }
 
 #[test]
+fn what_git_keeps_of_the_repository_is_neither_saved_nor_touched() {
+    let world = World::new();
+    for path in [".git/HEAD", ".git/refs/heads/target", "target/a", "vendor/.git/HEAD", "src/a"] {
+        world.write(path, "before");
+    }
+    for (key, patterns) in [("branch", ["**/target"]), ("all", ["."])] {
+        world.save(key, &patterns);
+        let saved: Vec<PathBuf> = world.entry(key).files().map(|file| file.path).collect();
+        assert!(!saved.iter().any(|path| path.starts_with(".git")), "{saved:?}");
+        assert!(saved.contains(&"target/a".into()));
+        assert_eq!(
+            saved.contains(&"vendor/.git/HEAD".into()),
+            key == "all",
+            "another repository's is content"
+        );
+        let fresh = world.folder(key);
+        for path in [".git/HEAD", ".git/refs/heads/target", ".git/new/target", "target/old"] {
+            write(&fresh, path, "after");
+        }
+        let git = look(&fresh.join(".git"));
+        let restored = world.restore(key, &fresh, &patterns).unwrap();
+        assert_eq!(restored.removed, 1);
+        crate::support::assert_equal(&look(&fresh.join(".git")), &git);
+        assert_same(&fresh.join("target"), &world.tree().join("target"));
+    }
+    // In a linked work tree it is a file.
+    let linked = world.folder("linked");
+    write(&linked, ".git", "gitdir: elsewhere");
+    world.restore("all", &linked, &["."]).unwrap();
+    assert_eq!(fs::read(linked.join(".git")).unwrap(), b"gitdir: elsewhere");
+}
+
+#[test]
 fn a_store_among_its_own_declared_paths_is_told_and_stays() {
     let world = World::new();
     world.write("deps/a", "a");
