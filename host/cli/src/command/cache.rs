@@ -155,7 +155,8 @@ fn verify(terminal: Terminal) -> i32 {
     match verified {
         Ok(verified) => {
             warn(&verified.warnings, terminal);
-            let text = format!("entries that are whole: {}; read {}\n", verified.entries, size(verified.bytes));
+            let text =
+                format!("entries that are whole: {}; read {}\n", verified.entries, size(verified.bytes));
             let printed = super::print(text.as_bytes());
             if verified.warnings.is_empty() { printed } else { exit::FAILURE }
         }
