@@ -1,0 +1,211 @@
+//! Builds of images.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
+
+use bollard::query_parameters::{BuildImageOptions, BuilderVersion};
+use futures_util::StreamExt as _;
+
+use crate::ignore::Ignore;
+use crate::image::check_reference;
+use crate::pack::{Choose, Ids, Keep};
+use crate::transfer::Sending;
+use crate::{Error, ImageInfo, Kind, Logins, Scope};
+
+const DOCKERFILE: &str = "Dockerfile";
+const IGNORE: &str = ".dockerignore";
+
+/// An image to be built.
+#[derive(Debug, Clone, Default)]
+pub struct Build {
+    /// The folder that is sent to the daemon, less what its `.dockerignore` says.
+    pub context: PathBuf,
+    /// Below the context; else `Dockerfile`.
+    pub dockerfile: Option<String>,
+    /// Values for its `ARG`s. They can be seen in the image's history, so they are no place for secrets.
+    pub args: Vec<(String, String)>,
+    /// The stage to stop at.
+    pub target: Option<String>,
+    /// Names that the image is to have, at least one.
+    pub tags: Vec<String>,
+    /// `os/arch` or `os/arch/variant`.
+    pub platform: Option<String>,
+}
+
+impl Scope {
+    /// Builds an image with the daemon's classic builder. `on_line` is told the build's log, line by line as it comes.
+    /// Dropping the future ends the build.
+    ///
+    /// # Errors
+    /// [`Error::Build`] with the step that failed; [`Error::Invalid`] by what the description or the `.dockerignore` says;
+    /// the context cannot be read.
+    pub async fn build(
+        &self,
+        build: &Build,
+        logins: &Logins,
+        mut on_line: impl FnMut(&str),
+    ) -> Result<ImageInfo, Error> {
+        let Some((tag, more)) = build.tags.split_first() else {
+            return Err(Error::invalid("a build without a name for its image", "cannot be found again"));
+        };
+        build.tags.iter().try_for_each(|tag| check_reference(tag))?;
+        let dockerfile = dockerfile(build)?;
+        let choose = context(build, &dockerfile)?;
+        let options = BuildImageOptions {
+            dockerfile,
+            t: Some(tag.clone()),
+            rm: true,
+            forcerm: true,
+            buildargs: Some(build.args.iter().cloned().collect()),
+            labels: Some(self.owner().labels()),
+            platform: build.platform.clone().unwrap_or_default(),
+            target: build.target.clone().unwrap_or_default(),
+            version: BuilderVersion::BuilderV1,
+            ..BuildImageOptions::default()
+        };
+        let logins = logins.all().await?;
+        let docker = self.docker();
+        let doing = format!("build the image `{tag}`");
+        let (sending, body) = Sending::begin(build.context.clone(), Ids::default(), choose);
+        let mut steps =
+            docker.slow().build_image(options, Some(logins), Some(bollard::body_try_stream(body)));
+        let mut log = Log::default();
+        let built = loop {
+            match docker.watch(&doing, steps.next()).await? {
+                None => break Ok(()),
+                Some(Ok(info)) => log.say(&info.stream.or(info.status).unwrap_or_default(), &mut on_line),
+                Some(Err(error)) => break Err(error),
+            }
+        };
+        drop(steps);
+        log.end(&mut on_line);
+        let sent = sending.end().await;
+        if let Err(error) = built {
+            // What went wrong here explains what went wrong there.
+            sent?;
+            return Err(match Error::of(doing, error) {
+                Error::Refused { words, .. } => Error::Build { tag: tag.clone(), step: log.step, words },
+                error => error,
+            });
+        }
+        for more in more {
+            self.tag(tag, more).await?;
+        }
+        let built = docker.image(tag).await?;
+        let built =
+            built.ok_or_else(|| Error::refused(doing, Some(404), "it was not there after it was built"))?;
+        self.remember(Kind::Image, &built.id, tag);
+        Ok(built)
+    }
+
+    async fn tag(&self, image: &str, name: &str) -> Result<(), Error> {
+        let at_tag = name.rfind(':').filter(|at| !name[*at..].contains('/'));
+        let (repo, tag) = at_tag.map_or((name, None), |at| (&name[..at], Some(&name[at + 1..])));
+        let options = bollard::query_parameters::TagImageOptions {
+            repo: Some(repo.to_owned()),
+            tag: tag.map(str::to_owned),
+        };
+        let tagged = self.docker().api().tag_image(image, Some(options)).await;
+        tagged.map_err(|error| Error::of(format!("name the image `{name}`"), error))
+    }
+}
+
+/// The name of the Dockerfile below the context.
+fn dockerfile(build: &Build) -> Result<String, Error> {
+    let name = build.dockerfile.as_deref().unwrap_or(DOCKERFILE);
+    let mut parts = Vec::new();
+    for part in Path::new(name).components() {
+        match part {
+            Component::CurDir => {}
+            Component::Normal(part) => parts.push(part.to_string_lossy()),
+            _ => return Err(Error::invalid(format!("the Dockerfile `{name}`"), "is not below the context")),
+        }
+    }
+    let name = parts.join("/");
+    if fs_err::metadata(build.context.join(&name)).is_ok_and(|meta| meta.is_file()) {
+        return Ok(name);
+    }
+    let path = build.context.join(&name);
+    Err(Error::invalid(format!("the Dockerfile `{}`", path.display()), "does not exist, or is no file"))
+}
+
+/// What belongs to the context. The Dockerfile and the `.dockerignore` are always sent, since the daemon needs them, and
+/// takes them out by itself.
+fn context(build: &Build, dockerfile: &str) -> Result<Box<Choose>, Error> {
+    // As BuildKit has it: a Dockerfile may have its own.
+    for name in [format!("{dockerfile}{IGNORE}"), IGNORE.to_owned()] {
+        let path = build.context.join(&name);
+        let text = match fs_err::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Error::file("read", path, error)),
+        };
+        let mut ignore = Ignore::parse(&String::from_utf8_lossy(&text)).map_err(|(line, why)| {
+            Error::invalid(format!("the pattern `{line}` of `{}`", path.display()), why)
+        })?;
+        ignore.keep(IGNORE);
+        ignore.keep(dockerfile);
+        return Ok(Box::new(move |path| {
+            let path = String::from_utf8_lossy(path);
+            match ignore.matches(&path) {
+                false => Keep::Yes,
+                true if ignore.may_keep_below(&path) => Keep::Below,
+                true => Keep::No,
+            }
+        }));
+    }
+    Ok(Box::new(|_| Keep::Yes))
+}
+
+/// Names of the files and folders below `folder` that a build of it would send, for tests of the rules.
+#[doc(hidden)]
+pub fn context_of(build: &Build) -> Result<Vec<PathBuf>, Error> {
+    let choose = context(build, &dockerfile(build)?)?;
+    let (to, mut from) = tokio::sync::mpsc::channel(1);
+    let root = build.context.clone();
+    let packing = std::thread::spawn(move || crate::pack::pack(&root, Ids::default(), &*choose, to));
+    let mut bytes = Vec::new();
+    while let Some(chunk) = from.blocking_recv() {
+        bytes.extend_from_slice(&chunk.map_err(|error| Error::file("read", &build.context, error))?);
+    }
+    drop(packing.join());
+    let mut names = Vec::new();
+    let read = |error| Error::file("read", &build.context, error);
+    for entry in tar::Archive::new(&*bytes).entries().map_err(read)? {
+        let entry = entry.map_err(read)?;
+        names.push(PathBuf::from(std::ffi::OsStr::from_bytes(&entry.path_bytes())));
+    }
+    Ok(names)
+}
+
+/// The log of a build, whose pieces are no lines.
+#[derive(Default)]
+struct Log {
+    line: String,
+    /// The last that was begun.
+    step: Option<String>,
+}
+
+impl Log {
+    fn say(&mut self, text: &str, on_line: &mut impl FnMut(&str)) {
+        self.line.push_str(text);
+        // What is told of the pull of a base image has no end of line.
+        if !text.contains('\n') && !text.is_empty() && self.line == text && !text.starts_with("Step ") {
+            self.line.push('\n');
+        }
+        while let Some((line, rest)) = self.line.split_once('\n') {
+            let line = line.trim_end_matches('\r');
+            if line.starts_with("Step ") {
+                self.step = Some(line.to_owned());
+            }
+            if !line.is_empty() {
+                on_line(line);
+            }
+            self.line = rest.to_owned();
+        }
+    }
+
+    fn end(&mut self, on_line: &mut impl FnMut(&str)) {
+        self.say("\n", on_line);
+    }
+}

@@ -1,0 +1,237 @@
+//! A connection to a daemon: where it is, what it is, and that it is still there.
+
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker as Client};
+
+use crate::error::innermost;
+use crate::{Attempt, Error};
+
+/// The socket of a daemon that runs as root.
+const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
+/// The same of Podman.
+const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
+
+/// To connect and to be told the version, on a loaded machine too.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// For an answer that needs no waiting for anything.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// An answer that may take as long as it likes is waited for as long as the daemon answers pings, so often.
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// bollard knows no request without a timeout.
+const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Where to look for the daemon: what the environment says, read by the caller.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Connect<'a> {
+    /// `DOCKER_HOST`: `unix:///path`, `tcp://host:port`. Nothing, or the empty text, means the usual sockets: Docker's,
+    /// then those of rootless Docker and of Podman.
+    pub host: Option<&'a str>,
+    /// The folder with `ca.pem`, `cert.pem` and `key.pem` for `tcp://`: `DOCKER_CERT_PATH`, or `~/.docker`, where
+    /// `DOCKER_TLS_VERIFY` is set. Nothing means no TLS.
+    pub certificates: Option<&'a Path>,
+    /// `XDG_RUNTIME_DIR`, where the sockets of rootless daemons are.
+    pub runtime_dir: Option<&'a Path>,
+}
+
+/// A daemon that was reached. Clones share the connection.
+#[derive(Clone)]
+pub struct Docker {
+    /// For what is answered at once.
+    api: Client,
+    /// For what takes its time.
+    slow: Client,
+    daemon: Arc<Daemon>,
+}
+
+/// What is known of a daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Daemon {
+    /// As `DOCKER_HOST` would name it.
+    pub address: String,
+    /// Of the engine, such as `28.2.2`.
+    pub engine_version: String,
+    /// Of the interface, such as `1.41`.
+    pub api_version: String,
+    /// Of the containers, such as `linux`.
+    pub os: String,
+    /// Of the containers, as an image's platform names it, such as `amd64`.
+    pub arch: String,
+    /// It runs without root's rights: `root` in a container is its user outside.
+    pub rootless: bool,
+    /// It is Podman's.
+    pub podman: bool,
+}
+
+impl std::fmt::Debug for Docker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Docker").field(&self.daemon).finish()
+    }
+}
+
+impl Docker {
+    /// Connects to the daemon, and asks what it is.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], with every address that was tried.
+    pub async fn connect(connect: Connect<'_>) -> Result<Self, Error> {
+        let mut tried = Vec::new();
+        for address in addresses(connect) {
+            match Self::try_address(&address, connect.certificates).await {
+                Ok(docker) => return Ok(docker),
+                Err(why) => tried.push(Attempt { address, why }),
+            }
+        }
+        Err(Error::Unreachable { tried })
+    }
+
+    async fn try_address(address: &str, certificates: Option<&Path>) -> Result<Self, String> {
+        let client = client(address, certificates)?.with_request_modifier(url_safe_login);
+        let say = |error: &bollard::errors::Error| match error {
+            bollard::errors::Error::RequestTimeoutError => "it does not answer".to_owned(),
+            other => innermost(other),
+        };
+        let (version, info) = futures_util::join!(client.version(), client.info());
+        let (version, info) = (version.map_err(|error| say(&error))?, info.map_err(|error| say(&error))?);
+        let client = client.negotiate_version().await.map_err(|error| say(&error))?;
+        let components = version.components.unwrap_or_default();
+        let daemon = Daemon {
+            address: address.to_owned(),
+            engine_version: version.version.unwrap_or_default(),
+            api_version: version.api_version.unwrap_or_default(),
+            os: version.os.unwrap_or_default(),
+            arch: version.arch.unwrap_or_default(),
+            rootless: info.security_options.unwrap_or_default().iter().any(|it| it.contains("name=rootless")),
+            podman: components.iter().any(|it| it.name.starts_with("Podman")),
+        };
+        let api = client.with_timeout(ANSWER_TIMEOUT);
+        let slow = api.clone().with_timeout(FOR_EVER);
+        Ok(Self { api, slow, daemon: Arc::new(daemon) })
+    }
+
+    /// What the daemon is.
+    pub fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    /// Asks the daemon whether it is there.
+    ///
+    /// # Errors
+    /// [`Error::WentAway`] or [`Error::Unresponsive`].
+    pub async fn ping(&self) -> Result<(), Error> {
+        self.ping_while("ask whether it is there").await
+    }
+
+    async fn ping_while(&self, doing: &str) -> Result<(), Error> {
+        match tokio::time::timeout(PING_TIMEOUT, self.api.ping()).await {
+            Ok(answer) => answer.map(drop).map_err(|error| Error::of(doing, error)),
+            Err(_) => Err(Error::Unresponsive { doing: doing.to_owned() }),
+        }
+    }
+
+    /// For requests that are answered at once.
+    pub(crate) fn api(&self) -> &Client {
+        &self.api
+    }
+
+    /// For requests that are answered when something is done. Their futures belong into [`Self::watch`].
+    pub(crate) fn slow(&self) -> &Client {
+        &self.slow
+    }
+
+    /// Waits as long as the daemon lives.
+    pub(crate) async fn watch<T>(&self, doing: &str, wait: impl Future<Output = T>) -> Result<T, Error> {
+        let mut wait = pin!(wait);
+        loop {
+            tokio::select! {
+                done = &mut wait => return Ok(done),
+                () = tokio::time::sleep(PING_EVERY) => {}
+            }
+            tokio::select! {
+                // What is done is done, even if the daemon is not there any more.
+                biased;
+                done = &mut wait => return Ok(done),
+                pinged = self.ping_while(doing) => pinged?,
+            }
+        }
+    }
+}
+
+fn addresses(connect: Connect<'_>) -> Vec<String> {
+    if let Some(host) = connect.host.filter(|host| !host.is_empty()) {
+        return vec![host.to_owned()];
+    }
+    let unix = |path: &Path| format!("unix://{}", path.display());
+    let mut list = vec![unix(Path::new(DEFAULT_SOCKET))];
+    if let Some(dir) = connect.runtime_dir {
+        list.push(unix(&dir.join("docker.sock")));
+        list.push(unix(&dir.join("podman/podman.sock")));
+    }
+    list.push(unix(Path::new(PODMAN_SOCKET)));
+    list
+}
+
+fn client(address: &str, certificates: Option<&Path>) -> Result<Client, String> {
+    let seconds = CONNECT_TIMEOUT.as_secs();
+    let made = match (address.split_once("://"), certificates) {
+        (Some(("unix", _)), _) => Client::connect_with_unix(address, seconds, API_DEFAULT_VERSION),
+        (Some(("tcp" | "https", _)), Some(dir)) => {
+            let [key, cert, ca] = ["key.pem", "cert.pem", "ca.pem"].map(|name| dir.join(name));
+            Client::connect_with_ssl(address, &key, &cert, &ca, seconds, API_DEFAULT_VERSION)
+        }
+        (Some(("tcp" | "http", _)), None) => Client::connect_with_http(address, seconds, API_DEFAULT_VERSION),
+        _ => return Err("the address must begin with `unix://` or `tcp://`".to_owned()),
+    };
+    made.map_err(|error| innermost(&error))
+}
+
+/// The daemon reads the login for a registry in the alphabet of base64 for URLs, and takes one that it cannot read for
+/// none; bollard writes it in the other alphabet.
+fn url_safe_login(mut request: BollardRequest) -> BollardRequest {
+    for name in ["x-registry-auth", "x-registry-config"] {
+        let Some(value) = request.headers_mut().get_mut(name) else { continue };
+        let safe: Vec<u8> = value
+            .as_bytes()
+            .iter()
+            .map(|byte| match byte {
+                b'+' => b'-',
+                b'/' => b'_',
+                other => *other,
+            })
+            .collect();
+        // It was a header before, and stays one.
+        if let Ok(mut safe) = value_from(value, &safe) {
+            safe.set_sensitive(true);
+            *value = safe;
+        }
+    }
+    request
+}
+
+/// A header's value of the type that bollard's `http` has, which is not named here.
+fn value_from<T: for<'a> TryFrom<&'a [u8]>>(_of: &T, bytes: &[u8]) -> Result<T, ()> {
+    T::try_from(bytes).map_err(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_sockets_are_looked_at_in_order_unless_a_host_is_named() {
+        let connect = Connect { runtime_dir: Some(Path::new("/run/user/7")), ..Connect::default() };
+        let usual = [
+            "unix:///var/run/docker.sock",
+            "unix:///run/user/7/docker.sock",
+            "unix:///run/user/7/podman/podman.sock",
+            "unix:///run/podman/podman.sock",
+        ];
+        assert_eq!(addresses(connect), usual);
+        assert_eq!(addresses(Connect { host: Some(""), ..connect }), usual);
+        assert_eq!(addresses(Connect { host: Some("tcp://h:1"), ..connect }), ["tcp://h:1"]);
+    }
+}

@@ -1,0 +1,340 @@
+//! What is made for one job: labelled, remembered, and removed together.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bollard::models::{EndpointSettings, NetworkConnectRequest, NetworkCreateRequest, VolumeCreateRequest};
+use bollard::query_parameters::CreateContainerOptions;
+use tokio::sync::RwLock;
+
+use crate::remove::{self, Leftover};
+use crate::{Container, ContainerSpec, Docker, Error};
+
+/// With which all labels of Loom begin.
+pub(crate) const LABELS: &str = "loom.";
+pub(crate) const RUN_ID: &str = "loom.run_id";
+const JOB_ID: &str = "loom.job_id";
+const REPO: &str = "loom.repo";
+
+/// For whom something was made: what the labels say.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Owner {
+    /// `loom.run_id`.
+    pub run_id: String,
+    /// `loom.job_id`.
+    pub job_id: String,
+    /// `loom.repo`: the path of the repository.
+    pub repo: String,
+}
+
+/// Something that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Thing {
+    /// What it is.
+    pub kind: Kind,
+    /// By which the daemon knows it.
+    pub id: String,
+    /// By which people know it.
+    pub name: String,
+}
+
+/// What something is. The order is the one in which things can be removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A container.
+    Container,
+    /// A network.
+    Network,
+    /// A volume.
+    Volume,
+    /// An image.
+    Image,
+}
+
+/// Makes things for one job, and removes them. Clones make for the same job.
+#[derive(Clone)]
+pub struct Scope(Arc<Shared>);
+
+struct Shared {
+    docker: Docker,
+    owner: Owner,
+    ledger: Mutex<BTreeSet<Thing>>,
+    /// Held for reading while something is made, so that nothing appears after everything was removed. True when it was.
+    closed: Arc<RwLock<bool>>,
+}
+
+/// A volume of a scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    name: String,
+}
+
+/// A network of a scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    id: String,
+    name: String,
+}
+
+/// Whether what is in a network reaches what is outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outside {
+    /// It does.
+    Reachable,
+    /// It does not: the containers reach only one another.
+    Closed,
+}
+
+impl Scope {
+    /// Begins with nothing.
+    pub fn new(docker: &Docker, owner: Owner) -> Self {
+        let (ledger, closed) = (Mutex::default(), Arc::default());
+        Self(Arc::new(Shared { docker: docker.clone(), owner, ledger, closed }))
+    }
+
+    /// The daemon that all of it is made by.
+    pub fn docker(&self) -> &Docker {
+        &self.0.docker
+    }
+
+    /// For whom.
+    pub fn owner(&self) -> &Owner {
+        &self.0.owner
+    }
+
+    /// Makes a container; it does not run yet. Its image must be there.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] by what the description says, else what the daemon says.
+    pub async fn create_container(&self, spec: &ContainerSpec) -> Result<Container, Error> {
+        let name = self.name(&spec.name);
+        let doing = format!("create the container {name} from `{}`", spec.image);
+        let address = &self.docker().daemon().address;
+        let socket = address.strip_prefix("unix://").map(std::path::Path::new);
+        let body = spec.body(self.0.owner.labels(), socket)?;
+        let platform = spec.platform.clone().unwrap_or_default();
+        let options = CreateContainerOptions { name: Some(name.clone()), platform };
+        let scope = self.clone();
+        self.make(&doing.clone(), async move {
+            let docker = &scope.0.docker;
+            let made = docker.api().create_container(Some(options), body).await;
+            let id = made.map_err(|error| Error::of(&doing, error))?.id;
+            scope.remember(Kind::Container, &id, &name);
+            let container = Container::new(docker.clone(), id, name);
+            // Volumes that the image asks for carry no label, and outlive a container that somebody else removes.
+            for mount in container.inspect().await?.mounts.unwrap_or_default() {
+                if let Some(volume) = mount.name
+                    && is_anonymous(&volume)
+                {
+                    scope.remember(Kind::Volume, &volume, &volume);
+                }
+            }
+            Ok(container)
+        })
+        .await
+    }
+
+    /// Makes a volume on the daemon's disk. `name` is what people call it: a part of its name.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn create_volume(&self, name: &str) -> Result<Volume, Error> {
+        let name = self.name(name);
+        let doing = format!("create the volume {name}");
+        let labels = Some(self.0.owner.labels());
+        let body = VolumeCreateRequest { name: Some(name.clone()), labels, ..VolumeCreateRequest::default() };
+        let scope = self.clone();
+        self.make(&doing.clone(), async move {
+            let made = scope.0.docker.api().create_volume(body).await;
+            made.map_err(|error| Error::of(&doing, error))?;
+            scope.remember(Kind::Volume, &name, &name);
+            Ok(Volume { name })
+        })
+        .await
+    }
+
+    /// Makes a network of its own for containers of this scope. `name` is what people call it: a part of its name.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn create_network(&self, name: &str, outside: Outside) -> Result<Network, Error> {
+        let name = self.name(name);
+        let doing = format!("create the network {name}");
+        let body = NetworkCreateRequest {
+            name: name.clone(),
+            driver: Some("bridge".to_owned()),
+            internal: Some(outside == Outside::Closed),
+            labels: Some(self.0.owner.labels()),
+            ..NetworkCreateRequest::default()
+        };
+        let scope = self.clone();
+        self.make(&doing.clone(), async move {
+            let made = scope.0.docker.api().create_network(body).await;
+            let id = made.map_err(|error| Error::of(&doing, error))?.id;
+            scope.remember(Kind::Network, &id, &name);
+            Ok(Network { id, name })
+        })
+        .await
+    }
+
+    /// Lets a container into a network, under more names than its own.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn join(
+        &self,
+        network: &Network,
+        container: &Container,
+        aliases: &[String],
+    ) -> Result<(), Error> {
+        let endpoint = EndpointSettings { aliases: Some(aliases.to_vec()), ..EndpointSettings::default() };
+        let body =
+            NetworkConnectRequest { container: container.id().to_owned(), endpoint_config: Some(endpoint) };
+        let joined = self.docker().api().connect_network(&network.id, body).await;
+        joined.map_err(|error| Error::of(format!("join the network {}", network.name), error))
+    }
+
+    /// Removes a container, network or volume before its time. That it is not there any more is fine.
+    ///
+    /// # Errors
+    /// What the daemon says, after some seconds of asking again where it is in use.
+    pub async fn remove(&self, thing: &Thing) -> Result<(), Error> {
+        remove::one(self.docker(), thing).await?;
+        self.ledger(|ledger| ledger.remove(thing));
+        Ok(())
+    }
+
+    /// Everything that was made and not removed, as far as this scope knows.
+    pub fn things(&self) -> Vec<Thing> {
+        self.ledger(|ledger| ledger.iter().cloned().collect())
+    }
+
+    /// Removes everything that was made: containers, running ones too, with the volumes that their images asked for; then
+    /// networks; then volumes. Images stay. Nothing can be made afterwards. What was being made meanwhile, by somebody who
+    /// did not wait for it, is removed too. What could not be removed is returned; asking again tries again.
+    pub async fn remove_all(&self) -> Vec<Leftover> {
+        *self.0.closed.write().await = true;
+        // Also what the daemon made without being able to say so.
+        let listed = remove::labelled(self.docker(), &self.0.owner.filter()).await;
+        let mut things: BTreeSet<Thing> = self.ledger(|ledger| ledger.clone());
+        for (_, thing) in listed.unwrap_or_default() {
+            // One thing has one id, and names as the daemon shows them.
+            if !things.iter().any(|known| (known.kind, &known.id) == (thing.kind, &thing.id)) {
+                things.insert(thing);
+            }
+        }
+        things.retain(|thing| thing.kind != Kind::Image);
+        let left = remove::all(self.docker(), things).await;
+        self.ledger(|ledger| ledger.retain(|thing| left.iter().any(|left| left.thing == *thing)));
+        left
+    }
+
+    /// Runs `made` to its end even if the caller does not wait for it.
+    pub(crate) async fn make<T: Send + 'static>(
+        &self,
+        doing: &str,
+        made: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let closed = self.0.closed.clone().read_owned().await;
+        let refused = || Error::Closed { doing: doing.to_owned() };
+        if *closed {
+            return Err(refused());
+        }
+        let task = tokio::spawn(async move {
+            let made = made.await;
+            drop(closed);
+            made
+        });
+        task.await.unwrap_or_else(|_| Err(refused()))
+    }
+
+    pub(crate) fn remember(&self, kind: Kind, id: &str, name: &str) {
+        let thing = Thing { kind, id: id.to_owned(), name: name.to_owned() };
+        self.ledger(|ledger| ledger.insert(thing));
+    }
+
+    fn ledger<T>(&self, act: impl FnOnce(&mut BTreeSet<Thing>) -> T) -> T {
+        act(&mut self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A name that says what it is, and that nothing else has.
+    fn name(&self, what: &str) -> String {
+        let part = |text: &str| -> String {
+            let plain = |c: char| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' };
+            text.chars().map(plain).take(40).collect()
+        };
+        format!("loom-{}-{}-{:016x}", part(&self.0.owner.job_id), part(what), random())
+    }
+}
+
+impl Volume {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As the scope knows it.
+    pub fn thing(&self) -> Thing {
+        Thing { kind: Kind::Volume, id: self.name.clone(), name: self.name.clone() }
+    }
+}
+
+impl Network {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As the scope knows it.
+    pub fn thing(&self) -> Thing {
+        Thing { kind: Kind::Network, id: self.id.clone(), name: self.name.clone() }
+    }
+}
+
+impl Owner {
+    pub(crate) fn labels(&self) -> HashMap<String, String> {
+        let pairs = [(RUN_ID, &self.run_id), (JOB_ID, &self.job_id), (REPO, &self.repo)];
+        pairs.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect()
+    }
+
+    pub(crate) fn of_labels(labels: &HashMap<String, String>) -> Option<Self> {
+        let get = |name| labels.get(name).cloned();
+        let (job_id, repo) = (get(JOB_ID).unwrap_or_default(), get(REPO).unwrap_or_default());
+        Some(Self { run_id: get(RUN_ID)?, job_id, repo })
+    }
+
+    /// The labels to look for.
+    fn filter(&self) -> Vec<String> {
+        vec![format!("{RUN_ID}={}", self.run_id), format!("{JOB_ID}={}", self.job_id)]
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope").field("owner", &self.0.owner).field("things", &self.things()).finish()
+    }
+}
+
+impl fmt::Display for Thing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Container => "container",
+            Kind::Network => "network",
+            Kind::Volume => "volume",
+            Kind::Image => "image",
+        };
+        write!(f, "{kind} {}", self.name)
+    }
+}
+
+/// Names that the daemon makes up for volumes.
+fn is_anonymous(volume: &str) -> bool {
+    volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// A number that nobody else has: the seed of a hash map, which the system's random numbers make.
+pub(crate) fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
+}
