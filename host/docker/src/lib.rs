@@ -14,12 +14,13 @@
 //! absent, since each of them is a way out of a container: privileged containers, added capabilities, devices, the
 //! host's namespaces, options of volume and network drivers, published ports.
 //!
-//! Reading order: `connect`, `scope`, `spec`, `container`, `exec`; then `image`, `login`, `build`, `context`, `upload`,
-//! `download`, `health`, `sweep`; at the bottom `pack`, `unpack`, `ignore`, `signal` and `error`.
+//! Reading order: `connect`, `scope`, `spec`, `container`, `exec`; then `image`, `login`, `build`, `context`, `transfer`,
+//! `health`, `sweep`; at the bottom `pack`, `unpack`, `entries`, `ignore`, `signal` and `error`.
 
 mod build;
 mod connect;
 mod container;
+mod entries;
 mod error;
 mod exec;
 mod health;

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use loom_tree::{dir, link};
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Timespec, Timestamps, fchmod, linkat, mkdirat, openat, statat,
-    symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Mode, OFlags, Timestamps, fchmod, linkat, mkdirat, openat, statat, symlinkat,
+    unlinkat, utimensat,
 };
 use rustix::io::Errno;
-use tar::{Entry, EntryType};
+use tar::EntryType;
 
 use crate::Error;
+use crate::entries::{Entries, Head};
 
 /// What was unpacked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,9 +42,9 @@ pub(crate) fn unpack(from: &mut dyn Read, into: &Path) -> Result<Unpacked, Error
         unpacked: Unpacked::default(),
     };
     let read = |error| Error::file("read", "what came out of the container", error);
-    let mut archive = tar::Archive::new(from);
-    for entry in archive.entries().map_err(read)? {
-        unpacker.entry(&mut entry.map_err(read)?)?;
+    let mut entries = Entries::new(from);
+    while let Some(head) = entries.next().map_err(read)? {
+        unpacker.entry(&head, &mut entries)?;
     }
     unpacker.finish()
 }
@@ -60,28 +61,19 @@ struct Unpacker<'a> {
 }
 
 impl Unpacker<'_> {
-    fn entry<R: Read>(&mut self, entry: &mut Entry<'_, R>) -> Result<(), Error> {
-        let kind = entry.header().entry_type();
-        let path = checked(&entry.path_bytes())?;
-        let mode = Mode::from_raw_mode(entry.header().mode().unwrap_or(0o644) & 0o777);
-        let times = times(entry);
+    fn entry(&mut self, head: &Head, content: &mut impl Read) -> Result<(), Error> {
+        let path = checked(&head.path)?;
+        let mode = Mode::from_raw_mode(head.mode & 0o777);
+        let times = Timestamps { last_access: head.modified, last_modification: head.modified };
         if path.is_empty() {
             // The folder itself, which is the caller's.
             return Ok(());
         }
-        match kind {
+        match head.kind {
             EntryType::Directory => self.folder(path, mode, times),
-            EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
-                self.file(entry, &path, mode, &times)
-            }
-            EntryType::Symlink => {
-                let target = entry.link_name_bytes().unwrap_or_default().into_owned();
-                self.symlink(path, &target, &times)
-            }
-            EntryType::Link => {
-                let target = checked(&entry.link_name_bytes().unwrap_or_default())?;
-                self.hard_link(&path, &target)
-            }
+            EntryType::Regular | EntryType::Continuous => self.file(content, &path, mode, &times),
+            EntryType::Symlink => self.symlink(&path, &head.target, &times),
+            EntryType::Link => self.hard_link(&path, &checked(&head.target)?),
             _ => {
                 self.leave_out(&path, "is no file, folder or symlink");
                 Ok(())
@@ -106,9 +98,9 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    fn file<R: Read>(
+    fn file(
         &mut self,
-        entry: &mut Entry<'_, R>,
+        content: &mut impl Read,
         path: &[u8],
         mode: Mode,
         times: &Timestamps,
@@ -126,7 +118,7 @@ impl Unpacker<'_> {
         };
         let file = file.map_err(|errno| self.cannot(path, errno))?;
         loop {
-            let got = match entry.read(&mut self.buffer) {
+            let got = match content.read(&mut self.buffer) {
                 Ok(0) => break,
                 Ok(got) => got,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -149,19 +141,19 @@ impl Unpacker<'_> {
         Ok(())
     }
 
-    fn symlink(&mut self, path: Vec<u8>, target: &[u8], times: &Timestamps) -> Result<(), Error> {
+    fn symlink(&mut self, path: &[u8], target: &[u8], times: &Timestamps) -> Result<(), Error> {
         let depth = path.iter().filter(|&&byte| byte == b'/').count();
         if let Err(why) = link::check_target(target, depth) {
-            self.leave_out(&path, why);
+            self.leave_out(path, why);
             return Ok(());
         }
-        let (_, name) = split(&path);
-        let parent = self.parent(&path)?;
-        self.replace(&parent, &path, |parent| symlinkat(target, parent, name))?;
+        let (_, name) = split(path);
+        let parent = self.parent(path)?;
+        self.replace(&parent, path, |parent| symlinkat(target, parent, name))?;
         // A file system without times for symlinks keeps none.
         let _ = utimensat(&parent, name, times, AtFlags::SYMLINK_NOFOLLOW);
         self.unpacked.files += 1;
-        self.parent = Some((split(&path).0.to_vec(), parent));
+        self.parent = Some((split(path).0.to_vec(), parent));
         Ok(())
     }
 
@@ -269,19 +261,4 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
 fn is_folder(parent: &OwnedFd, name: &[u8]) -> bool {
     statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
-}
-
-fn times<R: Read>(entry: &mut Entry<'_, R>) -> Timestamps {
-    let header = i64::try_from(entry.header().mtime().unwrap_or(0)).unwrap_or(0);
-    let mut time = Timespec { tv_sec: header, tv_nsec: 0 };
-    if let Ok(Some(extensions)) = entry.pax_extensions() {
-        let found = extensions.flatten().find(|extension| extension.key_bytes() == b"mtime");
-        let text = found.and_then(|extension| extension.value().ok());
-        if let Some((seconds, fraction)) = text.and_then(|text| text.split_once('.'))
-            && let (Ok(tv_sec), Ok(tv_nsec)) = (seconds.parse(), format!("{fraction:0<9.9}").parse())
-        {
-            time = Timespec { tv_sec, tv_nsec };
-        }
-    }
-    Timestamps { last_access: time, last_modification: time }
 }

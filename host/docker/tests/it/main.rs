@@ -3,6 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "a test may")]
 #![expect(clippy::panic, reason = "a test may")]
 
+mod build;
 mod container;
 mod exec;
+mod files;
+mod leftovers;
+mod registry;
+mod service;
 mod support;
