@@ -1,6 +1,7 @@
 //! Logins for registries, from where the user's own Docker keeps them.
 
 use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -24,6 +25,7 @@ const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 #[derive(Debug, Clone, Default)]
 pub struct Logins {
     config: Option<PathBuf>,
+    path: Option<OsString>,
 }
 
 /// The parts of Docker's `config.json` that are about logins.
@@ -60,31 +62,123 @@ impl Logins {
     }
 
     /// Those of a Docker configuration file: `$DOCKER_CONFIG/config.json`, or `~/.docker/config.json`. It need not be
-    /// there. Its credential helpers are run from the `PATH`.
-    pub fn of_file(config: impl Into<PathBuf>) -> Self {
-        Self { config: Some(config.into()) }
+    /// there. The credential helpers that it names are looked for in the folders of `path`, which is a `PATH`.
+    pub fn of_file(config: impl Into<PathBuf>, path: impl Into<OsString>) -> Self {
+        Self { config: Some(config.into()), path: Some(path.into()) }
     }
 
     /// The login for one registry, if there is one.
     pub(crate) async fn of_registry(&self, registry: &str) -> Result<Option<DockerCredentials>, Error> {
-        let Some(path) = &self.config else { return Ok(None) };
-        find(&read(path, registry)?, registry).await
+        let Some(config) = &self.config else { return Ok(None) };
+        self.find(&read(config, registry)?, registry).await
     }
 
     /// All of them, for a build, which may pull from anywhere. Those that cannot be had are left out: most builds need
     /// only a few.
     pub(crate) async fn all(&self) -> Result<HashMap<String, DockerCredentials>, Error> {
-        let Some(path) = &self.config else { return Ok(HashMap::new()) };
-        let config = read(path, "any registry")?;
+        let Some(config) = &self.config else { return Ok(HashMap::new()) };
+        let config = read(config, "any registry")?;
         let keys: BTreeSet<&String> = config.auths.keys().chain(config.cred_helpers.keys()).collect();
         let mut all = HashMap::new();
         for key in keys {
             let host = host(key);
-            if let Ok(Some(login)) = find(&config, host).await {
+            if let Ok(Some(login)) = self.find(&config, host).await {
                 all.insert(if host == "docker.io" { DOCKER_HUB.to_owned() } else { host.to_owned() }, login);
             }
         }
         Ok(all)
+    }
+
+    async fn find(&self, config: &Config, registry: &str) -> Result<Option<DockerCredentials>, Error> {
+        let is_it = |key: &str| host(key) == registry;
+        let helper = config.cred_helpers.iter().find(|(key, _)| is_it(key)).map(|(_, helper)| helper);
+        if let Some(helper) = helper.or(config.creds_store.as_ref()).filter(|helper| !helper.is_empty()) {
+            return self.ask(helper, registry).await;
+        }
+        let Some((_, auth)) = config.auths.iter().find(|(key, _)| is_it(key)) else { return Ok(None) };
+        let plain = |text: &Option<Zeroizing<String>>| text.as_ref().map(|text| text.to_string());
+        let mut login = DockerCredentials {
+            username: auth.username.clone(),
+            password: plain(&auth.password),
+            identitytoken: plain(&auth.identitytoken).filter(|token| !token.is_empty()),
+            registrytoken: plain(&auth.registrytoken).filter(|token| !token.is_empty()),
+            serveraddress: Some(address(registry)),
+            ..DockerCredentials::default()
+        };
+        if let Some(both) = auth.auth.as_ref().filter(|text| !text.is_empty()) {
+            let decoded = STANDARD.decode(both.trim()).ok().map(Zeroizing::new);
+            let text = decoded.as_ref().and_then(|bytes| std::str::from_utf8(bytes).ok());
+            let Some((user, password)) = text.and_then(|text| text.split_once(':')) else {
+                return Err(Error::Login {
+                    registry: registry.to_owned(),
+                    why: "from Docker's configuration: its `auth` is no `user:password` in base64".to_owned(),
+                });
+            };
+            login.username = Some(user.to_owned());
+            // Docker itself pads some with NULs.
+            login.password = Some(password.trim_end_matches('\0').to_owned());
+        }
+        let empty =
+            login.username.is_none() && login.identitytoken.is_none() && login.registrytoken.is_none();
+        Ok((!empty).then_some(login))
+    }
+
+    /// Asks `docker-credential-<helper>`, by Docker's own protocol.
+    async fn ask(&self, helper: &str, registry: &str) -> Result<Option<DockerCredentials>, Error> {
+        let program = format!("docker-credential-{helper}");
+        let failed = |why: String| Error::Login {
+            registry: registry.to_owned(),
+            why: format!("from `{program}`: {why}"),
+        };
+        if !helper.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
+            return Err(failed("that is no name of a helper".to_owned()));
+        }
+        let mut child = tokio::process::Command::new(&program)
+            .arg("get")
+            .env("PATH", self.path.as_deref().unwrap_or_default())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| failed(error.to_string()))?;
+        let stdin = child.stdin.take();
+        let answer = async {
+            if let Some(mut stdin) = stdin {
+                // One that does not read what it is asked says so by its exit code.
+                let _ = stdin.write_all(address(registry).as_bytes()).await;
+            }
+            child.wait_with_output().await
+        };
+        let output = match tokio::time::timeout(HELPER_TIMEOUT, answer).await {
+            Ok(output) => output.map_err(|error| failed(error.to_string()))?,
+            Err(_) => return Err(failed(format!("it did not answer within {} s", HELPER_TIMEOUT.as_secs()))),
+        };
+        let said = Zeroizing::new(output.stdout);
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&said).trim().to_owned();
+            if said.contains("credentials not found") {
+                return Ok(None);
+            }
+            let errors = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(failed(format!(
+                "{} ({})",
+                if said.is_empty() { errors } else { said },
+                output.status
+            )));
+        }
+        let helped: Helped =
+            serde_json::from_slice(&said).map_err(|_| failed("its answer is no login".to_owned()))?;
+        let mut login =
+            DockerCredentials { serveraddress: Some(address(registry)), ..DockerCredentials::default() };
+        // By which helpers say that the secret is no password.
+        if helped.username == "<token>" {
+            login.identitytoken = Some(helped.secret.to_string());
+        } else {
+            login.username = Some(helped.username);
+            login.password = Some(helped.secret.to_string());
+        }
+        Ok(Some(login))
     }
 }
 
@@ -99,90 +193,6 @@ fn read(path: &Path, registry: &str) -> Result<Config, Error> {
         // The error's own text may quote the file.
         why: format!("from `{}`: it is not well-formed (line {})", path.display(), error.line()),
     })
-}
-
-async fn find(config: &Config, registry: &str) -> Result<Option<DockerCredentials>, Error> {
-    let is_it = |key: &str| host(key) == registry;
-    let helper = config.cred_helpers.iter().find(|(key, _)| is_it(key)).map(|(_, helper)| helper);
-    if let Some(helper) = helper.or(config.creds_store.as_ref()).filter(|helper| !helper.is_empty()) {
-        return ask(helper, registry).await;
-    }
-    let Some((_, auth)) = config.auths.iter().find(|(key, _)| is_it(key)) else { return Ok(None) };
-    let plain = |text: &Option<Zeroizing<String>>| text.as_ref().map(|text| text.to_string());
-    let mut login = DockerCredentials {
-        username: auth.username.clone(),
-        password: plain(&auth.password),
-        identitytoken: plain(&auth.identitytoken).filter(|token| !token.is_empty()),
-        registrytoken: plain(&auth.registrytoken).filter(|token| !token.is_empty()),
-        serveraddress: Some(address(registry)),
-        ..DockerCredentials::default()
-    };
-    if let Some(both) = auth.auth.as_ref().filter(|text| !text.is_empty()) {
-        let decoded = STANDARD.decode(both.trim()).ok().map(Zeroizing::new);
-        let text = decoded.as_ref().and_then(|bytes| std::str::from_utf8(bytes).ok());
-        let Some((user, password)) = text.and_then(|text| text.split_once(':')) else {
-            return Err(Error::Login {
-                registry: registry.to_owned(),
-                why: "from Docker's configuration: its `auth` is no `user:password` in base64".to_owned(),
-            });
-        };
-        login.username = Some(user.to_owned());
-        // Docker itself pads some with NULs.
-        login.password = Some(password.trim_end_matches('\0').to_owned());
-    }
-    let empty = login.username.is_none() && login.identitytoken.is_none() && login.registrytoken.is_none();
-    Ok((!empty).then_some(login))
-}
-
-/// Asks `docker-credential-<helper>`, by Docker's own protocol.
-async fn ask(helper: &str, registry: &str) -> Result<Option<DockerCredentials>, Error> {
-    let program = format!("docker-credential-{helper}");
-    let failed =
-        |why: String| Error::Login { registry: registry.to_owned(), why: format!("from `{program}`: {why}") };
-    if !helper.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
-        return Err(failed("that is no name of a helper".to_owned()));
-    }
-    let mut child = tokio::process::Command::new(&program)
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| failed(error.to_string()))?;
-    let stdin = child.stdin.take();
-    let answer = async {
-        if let Some(mut stdin) = stdin {
-            // One that does not read what it is asked says so by its exit code.
-            let _ = stdin.write_all(address(registry).as_bytes()).await;
-        }
-        child.wait_with_output().await
-    };
-    let output = match tokio::time::timeout(HELPER_TIMEOUT, answer).await {
-        Ok(output) => output.map_err(|error| failed(error.to_string()))?,
-        Err(_) => return Err(failed(format!("it did not answer within {} s", HELPER_TIMEOUT.as_secs()))),
-    };
-    let said = Zeroizing::new(output.stdout);
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&said).trim().to_owned();
-        if said.contains("credentials not found") {
-            return Ok(None);
-        }
-        let errors = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(failed(format!("{} ({})", if said.is_empty() { errors } else { said }, output.status)));
-    }
-    let helped: Helped =
-        serde_json::from_slice(&said).map_err(|_| failed("its answer is no login".to_owned()))?;
-    let mut login =
-        DockerCredentials { serveraddress: Some(address(registry)), ..DockerCredentials::default() };
-    // By which helpers say that the secret is no password.
-    if helped.username == "<token>" {
-        login.identitytoken = Some(helped.secret.to_string());
-    } else {
-        login.username = Some(helped.username);
-        login.password = Some(helped.secret.to_string());
-    }
-    Ok(Some(login))
 }
 
 /// By which a registry's login is kept and asked for.

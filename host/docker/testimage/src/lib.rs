@@ -45,11 +45,19 @@ pub fn busybox() -> Result<String, String> {
 /// # Errors
 /// As [`busybox`].
 pub fn image(image: Image<'_>) -> Result<String, String> {
+    image_at(SOCKET, image)
+}
+
+/// The same at the socket of another daemon.
+///
+/// # Errors
+/// As [`busybox`].
+pub fn image_at(socket: &str, image: Image<'_>) -> Result<String, String> {
     let name = format!("loom-test/{}", image.name);
     let tag = version()?;
     let reference = format!("{name}:{tag}");
     let _one_at_a_time = MAKING.lock();
-    let (status, _) = request(SOCKET, "GET", &format!("/images/{reference}/json"), b"").map_err(words)?;
+    let (status, _) = request(socket, "GET", &format!("/images/{reference}/json"), b"").map_err(words)?;
     if status == 200 {
         return Ok(reference);
     }
@@ -60,7 +68,7 @@ pub fn image(image: Image<'_>) -> Result<String, String> {
         path.push_str(&format!("&changes={quoted}"));
     }
     let archive = archive(image).map_err(words)?;
-    match request(SOCKET, "POST", &path, &archive).map_err(words)? {
+    match request(socket, "POST", &path, &archive).map_err(words)? {
         (200, said) if !said.contains("\"error\"") => Ok(reference),
         (status, said) => Err(format!("the daemon did not take {reference}: {status} {said}")),
     }

@@ -8,6 +8,7 @@ mod container;
 mod exec;
 mod files;
 mod leftovers;
+mod loss;
 mod registry;
 mod service;
 mod support;
