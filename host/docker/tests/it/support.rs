@@ -18,7 +18,6 @@ pub(crate) async fn docker() -> Option<Docker> {
         },
         Err(error) => error.to_string(),
     };
-    #[expect(clippy::disallowed_methods, reason = "it is about these tests, not about Loom")]
     let needed = std::env::var_os("LOOM_TESTS_NEED_DOCKER").is_some();
     assert!(!needed, "LOOM_TESTS_NEED_DOCKER is set: {missing}");
     eprintln!("skipped: {missing}");
