@@ -1,5 +1,6 @@
 //! Builds of images.
 
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
@@ -64,6 +65,7 @@ impl Scope {
             ..BuildImageOptions::default()
         };
         let logins = logins.all().await?;
+        self.check_open(&format!("build the image `{tag}`")).await?;
         let docker = self.docker();
         let doing = format!("build the image `{tag}`");
         let (sending, body) = Sending::begin(build.context.clone(), Ids::default(), choose);
@@ -135,9 +137,9 @@ fn context(build: &Build, dockerfile: &str) -> Result<Box<Choose>, Error> {
     // As BuildKit has it: a Dockerfile may have its own.
     for name in [format!("{dockerfile}{IGNORE}"), IGNORE.to_owned()] {
         let path = build.context.join(&name);
-        let text = match fs_err::read(&path) {
+        let text = match read_below(&build.context, &path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(Error::file("read", path, error)),
         };
         let mut ignore = Ignore::parse(&String::from_utf8_lossy(&text)).map_err(|(line, why)| {
@@ -157,7 +159,19 @@ fn context(build: &Build, dockerfile: &str) -> Result<Box<Choose>, Error> {
     Ok(Box::new(|_| Keep::Yes))
 }
 
-/// Names of the files and folders below `folder` that a build of it would send, for tests of the rules.
+/// What is at `path`, unless a symlink there leads out of the context: a line of it may be shown.
+fn read_below(context: &Path, path: &Path) -> io::Result<Vec<u8>> {
+    let real = fs_err::canonicalize(path)?;
+    if !real.starts_with(fs_err::canonicalize(context)?) {
+        return Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it is a symlink that leads out of the context",
+        ));
+    }
+    fs_err::read(real)
+}
+
+/// What a build would send, for tests of the rules.
 #[doc(hidden)]
 pub fn context_of(build: &Build) -> Result<Vec<PathBuf>, Error> {
     let choose = context(build, &dockerfile(build)?)?;

@@ -14,6 +14,9 @@
 //! absent, since each of them is a way out of a container: privileged containers, added capabilities, devices, the
 //! host's namespaces, options of volume and network drivers, published ports.
 //!
+//! A word of warning: bollard writes its requests to the crate `log` at level `debug`, environments of execs included.
+//! Nothing in Loom listens there, and nothing may.
+//!
 //! Reading order: `connect`, `scope`, `spec`, `container`, `exec`; then `image`, `login`, `build`, `context`, `transfer`,
 //! `health`, `sweep`; at the bottom `pack`, `unpack`, `entries`, `ignore`, `signal` and `error`.
 

@@ -56,9 +56,16 @@ pub async fn sweep(docker: &Docker, mut is_alive: impl FnMut(&Owner) -> bool) ->
 
 /// Removes all of `things`: containers at once, then networks, volumes and images.
 pub(crate) async fn all(docker: &Docker, things: BTreeSet<Thing>) -> Vec<Leftover> {
-    let mut left = Vec::new();
+    let mut left: Vec<Leftover> = Vec::new();
     for kind in [Kind::Container, Kind::Network, Kind::Volume, Kind::Image] {
-        let removals = things.iter().filter(|thing| thing.kind == kind).map(async |thing| {
+        let things = things.iter().filter(|thing| thing.kind == kind);
+        // What does not answer would not answer for each of them.
+        if left.iter().any(|left| matches!(left.why, Error::WentAway { .. } | Error::Unresponsive { .. })) {
+            let unasked = |thing: &Thing| Error::Unresponsive { doing: format!("remove the {thing}") };
+            left.extend(things.map(|thing| Leftover { thing: thing.clone(), why: unasked(thing) }));
+            continue;
+        }
+        let removals = things.map(async |thing| {
             let removed = one(docker, thing).await;
             removed.err().map(|why| Leftover { thing: thing.clone(), why })
         });

@@ -250,6 +250,11 @@ impl Scope {
         task.await.unwrap_or_else(|_| Err(refused()))
     }
 
+    /// For what removes itself when nobody waits for it any more.
+    pub(crate) async fn check_open(&self, doing: &str) -> Result<(), Error> {
+        if *self.0.closed.read().await { Err(Error::Closed { doing: doing.to_owned() }) } else { Ok(()) }
+    }
+
     pub(crate) fn remember(&self, kind: Kind, id: &str, name: &str) {
         let thing = Thing { kind, id: id.to_owned(), name: name.to_owned() };
         self.ledger(|ledger| ledger.insert(thing));

@@ -86,7 +86,8 @@ impl Unpacker<'_> {
         let parent = self.parent(&path)?;
         match mkdirat(&parent, name, OPEN) {
             Ok(()) => {}
-            Err(Errno::EXIST) if is_folder(&parent, name) => {}
+            // It may be one that nothing could be put into; it gets its permissions when all is.
+            Err(Errno::EXIST) if is_folder(&parent, name) => drop(dir::open_up(parent.as_fd(), name)),
             Err(Errno::EXIST) => {
                 unlinkat(&parent, name, AtFlags::empty()).map_err(|errno| self.cannot(&path, errno))?;
                 mkdirat(&parent, name, OPEN).map_err(|errno| self.cannot(&path, errno))?;
@@ -149,7 +150,8 @@ impl Unpacker<'_> {
         }
         let (_, name) = split(path);
         let parent = self.parent(path)?;
-        self.replace(&parent, path, |parent| symlinkat(target, parent, name))?;
+        let make = |parent: &OwnedFd| symlinkat(target, parent, name);
+        replace(&parent, name, make).map_err(|errno| self.cannot(path, errno))?;
         // A file system without times for symlinks keeps none.
         let _ = utimensat(&parent, name, times, AtFlags::SYMLINK_NOFOLLOW);
         self.unpacked.files += 1;
@@ -159,29 +161,23 @@ impl Unpacker<'_> {
 
     fn hard_link(&mut self, path: &[u8], target: &[u8]) -> Result<(), Error> {
         let (folder, file) = split(target);
-        let from =
-            dir::open_beneath(self.root.as_fd(), folder).map_err(|errno| self.cannot(target, errno))?;
         let parent = self.parent(path)?;
         let (_, name) = split(path);
-        // The symlink itself, if it is one.
-        self.replace(&parent, path, |parent| linkat(&from, file, parent, name, AtFlags::empty()))?;
+        let link = |parent: &OwnedFd| {
+            let from = dir::open_beneath(self.root.as_fd(), folder)?;
+            // The symlink itself, if it is one.
+            linkat(&from, file, parent, name, AtFlags::empty())
+        };
+        match replace(&parent, name, link) {
+            Err(Errno::NOENT) => {
+                self.leave_out(path, "is another name of something that was left out");
+                return Ok(());
+            }
+            linked => linked.map_err(|errno| self.cannot(path, errno))?,
+        }
         self.unpacked.files += 1;
         self.parent = Some((split(path).0.to_vec(), parent));
         Ok(())
-    }
-
-    fn replace(
-        &self,
-        parent: &OwnedFd,
-        path: &[u8],
-        make: impl Fn(&OwnedFd) -> Result<(), Errno>,
-    ) -> Result<(), Error> {
-        let (_, name) = split(path);
-        let made = match make(parent) {
-            Err(Errno::EXIST) => unlinkat(parent, name, AtFlags::empty()).and_then(|()| make(parent)),
-            made => made,
-        };
-        made.map_err(|errno| self.cannot(path, errno))
     }
 
     /// The open folder that `path` is in, made where it is missing; to be given back.
@@ -258,7 +254,18 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// Makes something that is no folder in place of another that is none.
+fn replace(parent: &OwnedFd, name: &[u8], make: impl Fn(&OwnedFd) -> Result<(), Errno>) -> Result<(), Errno> {
+    match make(parent) {
+        Err(Errno::EXIST) => unlinkat(parent, name, AtFlags::empty()).and_then(|()| make(parent)),
+        made => made,
+    }
+}
+
 fn is_folder(parent: &OwnedFd, name: &[u8]) -> bool {
     statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
+
+#[cfg(test)]
+mod tests;

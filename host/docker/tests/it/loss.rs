@@ -1,5 +1,6 @@
 //! A daemon that is not there, is lost in the middle, or says nothing any more.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -231,6 +232,8 @@ impl Daemon {
             .arg(format!("--data-root={}", folder.join("data").display()))
             .arg(format!("--exec-root={}", folder.join("exec").display()))
             .arg(format!("--pidfile={}", folder.join("pid").display()))
+            // A stopped process in the group of the tests would have the kernel hang up on all of them.
+            .process_group(0)
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
