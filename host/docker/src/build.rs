@@ -1,15 +1,21 @@
 //! Builds of images.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
+use bollard::moby::buildkit::v1::StatusResponse;
+use bollard::models::BuildInfoAux;
 use bollard::query_parameters::{BuildImageOptions, BuilderVersion};
 use futures_util::StreamExt as _;
+use tokio::time::{Instant, timeout_at};
 
 use crate::ignore::Ignore;
 use crate::image::check_reference;
 use crate::pack::{Choose, Ids, Keep};
+use crate::scope::random;
 use crate::transfer::Sending;
 use crate::{Error, ImageInfo, Kind, Logins, Scope};
 
@@ -31,11 +37,26 @@ pub struct Build {
     pub tags: Vec<String>,
     /// `os/arch` or `os/arch/variant`.
     pub platform: Option<String>,
+    /// By which builder.
+    pub builder: Builder,
 }
 
+/// Which of the daemon's builders builds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Builder {
+    /// BuildKit where the daemon has it: Docker since 20.10. It leaves a `Dockerfile` and `.dockerignore` that are ignored
+    /// in the context, since it gets that as a whole.
+    #[default]
+    Best,
+    /// The classic one, which every daemon has.
+    Classic,
+}
+
+/// What is left to come after the image is there.
+const REST: Duration = Duration::from_secs(10);
+
 impl Scope {
-    /// Builds an image with the daemon's classic builder. `on_line` is told the build's log, line by line as it comes.
-    /// Dropping the future ends the build.
+    /// Builds an image. `on_line` is told the build's log, line by line as it comes. Dropping the future ends the build.
     ///
     /// # Errors
     /// [`Error::Build`] with the step that failed; [`Error::Invalid`] by what the description or the `.dockerignore` says;
@@ -52,7 +73,7 @@ impl Scope {
         build.tags.iter().try_for_each(|tag| check_reference(tag))?;
         let dockerfile = dockerfile(build)?;
         let choose = context(build, &dockerfile)?;
-        let options = BuildImageOptions {
+        let mut options = BuildImageOptions {
             dockerfile,
             t: Some(tag.clone()),
             rm: true,
@@ -61,9 +82,12 @@ impl Scope {
             labels: Some(self.owner().labels()),
             platform: build.platform.clone().unwrap_or_default(),
             target: build.target.clone().unwrap_or_default(),
-            version: BuilderVersion::BuilderV1,
             ..BuildImageOptions::default()
         };
+        if build.builder == Builder::Best && self.docker().daemon().has_buildkit() {
+            options.version = BuilderVersion::BuilderBuildKit;
+            options.session = Some(format!("loom-{:016x}{:016x}", random(), random()));
+        }
         let logins = logins.all().await?;
         self.check_open(&format!("build the image `{tag}`")).await?;
         let docker = self.docker();
@@ -72,11 +96,23 @@ impl Scope {
         let mut steps =
             docker.slow().build_image(options, Some(logins), Some(bollard::body_try_stream(body)));
         let mut log = Log::default();
+        let mut until = None;
         let built = loop {
-            match docker.watch(&doing, steps.next()).await? {
-                None => break Ok(()),
-                Some(Ok(info)) => log.say(&info.stream.or(info.status).unwrap_or_default(), &mut on_line),
-                Some(Err(error)) => break Err(error),
+            let step = async {
+                match until {
+                    None => Ok(steps.next().await),
+                    Some(until) => timeout_at(until, steps.next()).await,
+                }
+            };
+            match docker.watch(&doing, step).await? {
+                // The session of BuildKit may stay open longer than it is used.
+                Ok(None) | Err(_) => break Ok(()),
+                Ok(Some(Ok(info))) => match info.aux {
+                    Some(BuildInfoAux::BuildKit(status)) => log.watch(status, &mut on_line),
+                    Some(BuildInfoAux::Default(_)) => until = Some(Instant::now() + REST),
+                    None => log.say(&info.stream.or(info.status).unwrap_or_default(), &mut on_line),
+                },
+                Ok(Some(Err(error))) => break Err(error),
             }
         };
         drop(steps);
@@ -149,6 +185,10 @@ fn context(build: &Build, dockerfile: &str) -> Result<Box<Choose>, Error> {
         ignore.keep(dockerfile);
         return Ok(Box::new(move |path| {
             let path = String::from_utf8_lossy(path);
+            // BuildKit takes what does not begin with a plain entry, as the root is, for a Dockerfile alone.
+            if path.is_empty() {
+                return Keep::Yes;
+            }
             match ignore.matches(&path) {
                 false => Keep::Yes,
                 true if ignore.may_keep_below(&path) => Keep::Below,
@@ -187,7 +227,8 @@ pub fn context_of(build: &Build) -> Result<Vec<PathBuf>, Error> {
     let read = |error| Error::file("read", &build.context, error);
     for entry in tar::Archive::new(&*bytes).entries().map_err(read)? {
         let entry = entry.map_err(read)?;
-        names.push(PathBuf::from(std::ffi::OsStr::from_bytes(&entry.path_bytes())));
+        let name = PathBuf::from(std::ffi::OsStr::from_bytes(&entry.path_bytes()));
+        names.extend(Some(name).filter(|name| name != Path::new("./")));
     }
     Ok(names)
 }
@@ -196,11 +237,15 @@ pub fn context_of(build: &Build) -> Result<Vec<PathBuf>, Error> {
 #[derive(Default)]
 struct Log {
     line: String,
-    /// The last that was begun.
+    /// The last that was begun, or the one that failed.
     step: Option<String>,
+    /// BuildKit's steps that were told, and the lines of each that are not whole yet.
+    told: HashSet<String>,
+    lines: HashMap<String, Vec<u8>>,
 }
 
 impl Log {
+    /// Of the classic builder.
     fn say(&mut self, text: &str, on_line: &mut impl FnMut(&str)) {
         self.line.push_str(text);
         // What is told of the pull of a base image has no end of line.
@@ -219,7 +264,41 @@ impl Log {
         }
     }
 
+    /// Of BuildKit, whose steps go on side by side.
+    fn watch(&mut self, status: StatusResponse, on_line: &mut impl FnMut(&str)) {
+        for vertex in status.vertexes {
+            let begun = vertex.started.is_some() && !vertex.name.starts_with("[internal]");
+            if begun && self.told.insert(vertex.digest.clone()) {
+                on_line(&format!("{}{}", if vertex.cached { "CACHED " } else { "" }, vertex.name));
+            }
+            if !vertex.error.is_empty() {
+                self.step = Some(vertex.name);
+            }
+            if vertex.completed.is_some()
+                && let Some(rest) = self.lines.remove(&vertex.digest)
+            {
+                on_line(&String::from_utf8_lossy(&rest));
+            }
+        }
+        for log in status.logs {
+            let line = self.lines.entry(log.vertex).or_default();
+            line.extend_from_slice(&log.msg);
+            while let Some(end) = line.iter().position(|&byte| byte == b'\n') {
+                let rest = line.split_off(end + 1);
+                let text = String::from_utf8_lossy(line);
+                on_line(text.trim_end_matches(['\r', '\n']));
+                *line = rest;
+            }
+        }
+        self.lines.retain(|_, line| !line.is_empty());
+    }
+
     fn end(&mut self, on_line: &mut impl FnMut(&str)) {
-        self.say("\n", on_line);
+        if !self.line.is_empty() {
+            self.say("\n", on_line);
+        }
+        for rest in std::mem::take(&mut self.lines).into_values() {
+            on_line(&String::from_utf8_lossy(&rest));
+        }
     }
 }

@@ -67,6 +67,15 @@ pub struct Daemon {
     pub podman: bool,
 }
 
+impl Daemon {
+    /// The daemon builds with BuildKit if it is asked to.
+    pub(crate) fn has_buildkit(&self) -> bool {
+        let mut parts = self.api_version.split('.').map(|part| part.parse().unwrap_or(0));
+        let version: (u32, u32) = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+        !self.podman && self.os == "linux" && version >= (1, 41)
+    }
+}
+
 impl std::fmt::Debug for Docker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Docker").field(&self.daemon).finish()

@@ -38,9 +38,9 @@ mod spec;
 mod transfer;
 mod unpack;
 
-pub use build::Build;
 #[doc(hidden)]
 pub use build::context_of;
+pub use build::{Build, Builder};
 pub use connect::{Connect, Daemon, Docker};
 pub use container::{Chunk, Container, ContainerState, Exit, Follow, Health, Output, Status, Stream};
 pub use error::{Attempt, Error, Gone, Reason};

@@ -83,7 +83,11 @@ impl Logins {
         for key in keys {
             let host = host(key);
             if let Ok(Some(login)) = self.find(&config, host).await {
-                all.insert(if host == "docker.io" { DOCKER_HUB.to_owned() } else { host.to_owned() }, login);
+                // BuildKit asks for the login of Docker's own registry by another name.
+                if host == "docker.io" {
+                    all.insert("registry-1.docker.io".to_owned(), login.clone());
+                }
+                all.insert(address(host), login);
             }
         }
         Ok(all)

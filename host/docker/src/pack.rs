@@ -54,10 +54,10 @@ pub(crate) enum Keep {
     Below,
 }
 
-/// What is asked about a path below the root.
+/// What is asked about a path below the root. The root itself is the empty path, and only an entry more or less.
 pub(crate) type Choose = dyn Fn(&[u8]) -> Keep + Send;
 
-/// Packs what is in the folder `root`, which itself is left out, in the order of names.
+/// Packs what is in the folder `root`, in the order of names.
 ///
 /// # Errors
 /// Something cannot be read, or was cut off meanwhile. The receiver is told too, so that it does not take what it got for
@@ -117,6 +117,12 @@ impl Packer<'_> {
         let root = dir::open_root(self.path).map_err(|errno| Error::file("read", self.path, errno))?;
         let root = root.as_fd();
         let again = dir::open_child(root, b".").map_err(|errno| self.cannot(b"", errno))?;
+        if (self.choose)(b"") == Keep::Yes {
+            let mut stat = fstat(root).map_err(|errno| self.cannot(b"", errno))?;
+            // Whole seconds need no header beside the plain one.
+            stat.st_mtime_nsec = 0;
+            self.header(EntryType::Directory, b".", b"", &stat);
+        }
         let mut levels = vec![self.level(again, Vec::new(), None)?];
         while let Some(depth) = levels.len().checked_sub(1) {
             if self.deaf {

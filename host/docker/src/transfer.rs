@@ -22,7 +22,7 @@ impl Container {
     /// # Errors
     /// Something of `from` cannot be read; what the daemon says.
     pub async fn upload(&self, from: &Path, to: &str, owner: Ids) -> Result<Packed, Error> {
-        let (sending, body) = Sending::begin(from.to_owned(), owner, Box::new(|_| Keep::Yes));
+        let (sending, body) = Sending::begin(from.to_owned(), owner, Box::new(inside));
         let sent = self.upload_tar(body, to).await;
         // What went wrong here explains what went wrong there.
         let packed = sending.end().await?;
@@ -105,6 +105,11 @@ impl Container {
         let done = joined(reading.await);
         broken.map_or(done, Err)
     }
+}
+
+/// All that is in a folder, but not its own permissions, times and owner.
+fn inside(path: &[u8]) -> Keep {
+    if path.is_empty() { Keep::Below } else { Keep::Yes }
 }
 
 /// A folder on its way to the daemon.

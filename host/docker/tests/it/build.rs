@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use fs_err as fs;
-use loom_docker::{Build, ContainerSpec, Error, Logins, Scope};
+use loom_docker::{Build, Builder, ContainerSpec, Error, Logins, Scope};
 use loom_docker_testimage as testimage;
 
 use crate::support::{owner, stdout, waiting, with_scope};
@@ -29,35 +29,42 @@ fn a_build(root: &Path, tag: &str) -> Build {
 #[tokio::test]
 async fn an_image_is_built_from_a_folder_with_arguments_and_a_target() {
     with_scope(async |scope| {
-        let root = tempfile::tempdir().unwrap();
-        let dockerfile =
-            "ARG WHO\nENV WHO=$WHO\nCOPY . /src\nRUN echo hello $WHO >/said\nFROM scratch AS other\n";
-        let dockerfile = format!("{} AS first\n{dockerfile}", from().trim_end());
-        write(root.path(), &[("docker/my.Dockerfile", &dockerfile), ("a/b", "content"), ("skip", "x")]);
-        write(root.path(), &[(".dockerignore", "skip\ndocker\n")]);
-        std::os::unix::fs::symlink("/etc/hostname", root.path().join("link")).unwrap();
-        let tags = ["loom-test/built:one", "loom-test/built:two"].map(str::to_owned).to_vec();
-        let build = Build {
-            dockerfile: Some("docker/my.Dockerfile".to_owned()),
-            args: vec![("WHO".to_owned(), "world & co".to_owned())],
-            target: Some("first".to_owned()),
-            tags: tags.clone(),
-            ..a_build(root.path(), "")
-        };
-        let mut lines = Vec::new();
-        let image = scope.build(&build, &Logins::none(), |line| lines.push(line.to_owned())).await.unwrap();
-        assert!(lines.iter().any(|line| line.starts_with("Step 5/8 : RUN")), "{lines:#?}");
-        assert!(image.env.contains(&("WHO".to_owned(), "world & co".to_owned())));
-        assert_eq!(scope.docker().image(&tags[1]).await.unwrap().unwrap().id, image.id);
-        let spec = ContainerSpec { image: tags[0].clone(), ..waiting() };
-        let container = scope.create_container(&spec).await.unwrap();
-        container.start().await.unwrap();
-        let said = stdout(&container, "cat /said /src/a/b; ls -A /src; readlink /src/link").await;
-        assert_eq!(said, "hello world & co\ncontent.dockerignore\na\ndocker\nlink\n/etc/hostname\n");
-        scope.remove(&container.thing()).await.unwrap();
-        assert!(!crate::support::labelled(&scope.owner().run_id).is_empty(), "built images carry the labels");
-        for tag in &tags {
-            scope.docker().remove_image(tag).await.unwrap();
+        for (builder, step) in [(Builder::Best, "[first 3/3] RUN"), (Builder::Classic, "Step 5/8 : RUN")] {
+            let root = tempfile::tempdir().unwrap();
+            let dockerfile =
+                "ARG WHO\nENV WHO=$WHO\nCOPY . /src\nRUN echo hello $WHO >/said\nFROM scratch AS other\n";
+            let dockerfile = format!("{} AS first\n{dockerfile}", from().trim_end());
+            write(root.path(), &[("docker/my.Dockerfile", &dockerfile), ("a/b", "content"), ("skip", "x")]);
+            write(root.path(), &[(".dockerignore", "skip\ndocker\n")]);
+            std::os::unix::fs::symlink("/etc/hostname", root.path().join("link")).unwrap();
+            let tags = ["loom-test/built:one", "loom-test/built:two"].map(str::to_owned).to_vec();
+            let build = Build {
+                dockerfile: Some("docker/my.Dockerfile".to_owned()),
+                args: vec![("WHO".to_owned(), "world & co".to_owned())],
+                target: Some("first".to_owned()),
+                builder,
+                tags: tags.clone(),
+                ..a_build(root.path(), "")
+            };
+            let mut lines = Vec::new();
+            let image =
+                scope.build(&build, &Logins::none(), |line| lines.push(line.to_owned())).await.unwrap();
+            assert!(lines.iter().any(|line| line.starts_with(step)), "{lines:#?}");
+            assert!(image.env.contains(&("WHO".to_owned(), "world & co".to_owned())));
+            assert_eq!(scope.docker().image(&tags[1]).await.unwrap().unwrap().id, image.id);
+            let spec = ContainerSpec { image: tags[0].clone(), ..waiting() };
+            let container = scope.create_container(&spec).await.unwrap();
+            container.start().await.unwrap();
+            let said = stdout(&container, "cat /said /src/a/b; ls -A /src; readlink /src/link").await;
+            assert_eq!(said, "hello world & co\ncontent.dockerignore\na\ndocker\nlink\n/etc/hostname\n");
+            scope.remove(&container.thing()).await.unwrap();
+            assert!(
+                !crate::support::labelled(&scope.owner().run_id).is_empty(),
+                "built images carry the labels"
+            );
+            for tag in &tags {
+                scope.docker().remove_image(tag).await.unwrap();
+            }
         }
     })
     .await;
@@ -67,23 +74,30 @@ async fn an_image_is_built_from_a_folder_with_arguments_and_a_target() {
 async fn a_step_that_fails_is_named_with_its_output() {
     with_scope(async |scope| {
         let root = tempfile::tempdir().unwrap();
+        let (run, copy) = ("RUN echo before; echo why >&2; exit 7", "COPY none /");
+        let (from, nowhere) = (from(), "FROM 127.0.0.1:1/none:1\n".to_owned());
         let cases = [
-            (
-                format!("{}RUN echo before; echo why >&2; exit 7\n", from()),
-                "Step 2/5 : RUN echo before",
-                "code: 7",
-            ),
-            ("FROM 127.0.0.1:1/none:1\n".to_owned(), "Step 1/4 : FROM 127.0.0.1:1/none:1", "refused"),
-            (format!("{}COPY none /\n", from()), "Step 2/5 : COPY none /", "none"),
+            (Builder::Classic, format!("{from}{run}"), "Step 2/5 : RUN echo before", "code: 7"),
+            (Builder::Classic, format!("{from}{copy}"), "Step 2/5 : COPY none /", "none"),
+            (Builder::Classic, nowhere.clone(), "Step 1/4 : FROM 127.0.0.1:1/none:1", "refused"),
+            (Builder::Best, format!("{from}{run}"), "[2/2] RUN echo before", "exit code: 7"),
+            (Builder::Best, format!("{from}{copy}"), "[2/2] COPY none /", "none"),
+            (Builder::Best, nowhere, "[internal] load metadata for 127.0.0.1:1/none:1", "refused"),
         ];
-        for (dockerfile, step, words) in cases {
+        for (builder, dockerfile, step, words) in cases {
             write(root.path(), &[("Dockerfile", &dockerfile)]);
             let mut lines = Vec::new();
-            let (build, logins) = (a_build(root.path(), "loom-test/bad:1"), Logins::none());
-            let error = scope.build(&build, &logins, |line| lines.push(line.to_owned())).await.unwrap_err();
+            let build = Build { builder, ..a_build(root.path(), "loom-test/bad:1") };
+            let built = scope.build(&build, &Logins::none(), |line| lines.push(line.to_owned())).await;
+            let error = built.unwrap_err();
             let Error::Build { step: Some(at), words: said, .. } = &error else { panic!("{error:?}") };
             assert!(at.starts_with(step) && said.contains(words), "{error}");
-            assert!(lines.iter().any(|line| line == at), "{lines:?}");
+            assert!(at.starts_with("[internal]") || lines.iter().any(|line| line == at), "{lines:?}");
+            assert!(
+                !dockerfile.contains("why")
+                    || lines.iter().any(|line| line.contains("why") && !line.contains("echo")),
+                "{lines:?}"
+            );
         }
         write(root.path(), &[("Dockerfile", "NONSENSE\n")]);
         let error =

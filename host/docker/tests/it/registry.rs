@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fs_err as fs;
-use loom_docker::{Build, Docker, Error, Logins, PullPolicy, Reason};
+use loom_docker::{Build, Builder, Docker, Error, Logins, PullPolicy, Reason};
 use sha2::Digest as _;
 
 use crate::support::{docker, with_scope};
@@ -218,11 +218,16 @@ async fn a_build_may_pull_what_the_user_may() {
         fs::write(folder.path().join("Dockerfile"), format!("FROM {base}\n")).unwrap();
         fs::write(folder.path().join(".dockerignore"), "*").unwrap();
         let tag = "loom-test/from-registry:1".to_owned();
-        let build = Build { context: folder.path().to_owned(), tags: vec![tag.clone()], ..Build::default() };
-        let built = scope.build(&build, &logins, |_| ()).await.unwrap();
-        assert_eq!(built.user, "me");
-        for image in [&tag, &base] {
-            scope.docker().remove_image(image).await.unwrap();
+        for builder in [Builder::Best, Builder::Classic] {
+            let tags = vec![tag.clone()];
+            let build = Build { context: folder.path().to_owned(), tags, builder, ..Build::default() };
+            let refused = scope.build(&build, &Logins::none(), |_| ()).await.unwrap_err();
+            assert!(matches!(refused, Error::Build { .. }) && refused.hint().is_some(), "{refused:?}");
+            let built = scope.build(&build, &logins, |_| ()).await.unwrap();
+            assert_eq!(built.user, "me");
+            for image in [&tag, &base] {
+                scope.docker().remove_image(image).await.unwrap();
+            }
         }
     })
     .await;
