@@ -232,7 +232,7 @@ impl Exec {
                     return Ok(Some(chunk));
                 }
                 Ok(end) => {
-                    self.broken = end.and_then(Result::err);
+                    self.broken = end.and_then(Result::err).filter(|error| !is_end(error));
                     self.stage = match self.stage {
                         Stage::Draining { .. } => Stage::Over,
                         _ => Stage::Closed,
@@ -341,6 +341,12 @@ fn ended(looked: &ExecInspectResponse) -> Option<Ended> {
     }
     let started = !(matches!(looked.exit_code, Some(126 | 127)) && looked.pid.unwrap_or(0) == 0);
     looked.exit_code.map(|code| Ended { code, started, output_open: false })
+}
+
+/// An end without the farewell that TLS asks for is no worse than that of a socket, which has none.
+fn is_end(error: &bollard::errors::Error) -> bool {
+    use bollard::errors::Error::IOError;
+    matches!(error, IOError { err } if err.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 
 /// The words of the runtime, which has become the process by then.

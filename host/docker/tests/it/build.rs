@@ -31,10 +31,12 @@ async fn an_image_is_built_from_a_folder_with_arguments_and_a_target() {
     with_scope(async |scope| {
         for (builder, step) in [(Builder::Best, "[first 3/3] RUN"), (Builder::Classic, "Step 5/8 : RUN")] {
             let root = tempfile::tempdir().unwrap();
+            // So that no step of an earlier time is taken for it.
+            let run = &*scope.owner().run_id;
             let dockerfile =
                 "ARG WHO\nENV WHO=$WHO\nCOPY . /src\nRUN echo hello $WHO >/said\nFROM scratch AS other\n";
             let dockerfile = format!("{} AS first\n{dockerfile}", from().trim_end());
-            write(root.path(), &[("docker/my.Dockerfile", &dockerfile), ("a/b", "content"), ("skip", "x")]);
+            write(root.path(), &[("docker/my.Dockerfile", &dockerfile), ("a/b", run), ("skip", "x")]);
             write(root.path(), &[(".dockerignore", "skip\ndocker\n")]);
             std::os::unix::fs::symlink("/etc/hostname", root.path().join("link")).unwrap();
             let tags = ["loom-test/built:one", "loom-test/built:two"].map(str::to_owned).to_vec();
@@ -56,7 +58,10 @@ async fn an_image_is_built_from_a_folder_with_arguments_and_a_target() {
             let container = scope.create_container(&spec).await.unwrap();
             container.start().await.unwrap();
             let said = stdout(&container, "cat /said /src/a/b; ls -A /src; readlink /src/link").await;
-            assert_eq!(said, "hello world & co\ncontent.dockerignore\na\ndocker\nlink\n/etc/hostname\n");
+            assert_eq!(
+                said,
+                format!("hello world & co\n{run}.dockerignore\na\ndocker\nlink\n/etc/hostname\n")
+            );
             scope.remove(&container.thing()).await.unwrap();
             assert!(
                 !crate::support::labelled(&scope.owner().run_id).is_empty(),
