@@ -13,6 +13,7 @@ use bollard::query_parameters::{
 };
 use bytes::Bytes;
 use futures_util::{Stream as _, StreamExt as _};
+use tokio::time::Instant;
 
 use crate::{Docker, Error, Gone, Kind, Reason, Signal, Thing};
 
@@ -236,8 +237,25 @@ impl Container {
         }
     }
 
+    /// Sees that it runs, and goes on doing so for a while.
+    pub(crate) async fn check_running(&self, settle: Duration) -> Result<(), Error> {
+        let until = Instant::now() + settle;
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let state = self.state().await?;
+            if state.status != Status::Running {
+                return Err(self.ended(&state));
+            }
+            if Instant::now() >= until {
+                return Ok(());
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(100));
+        }
+    }
+
     /// The error that it has ended while it was in use.
-    pub(crate) fn ended(&self, state: &ContainerState) -> Error {
+    fn ended(&self, state: &ContainerState) -> Error {
         let ended = Gone::Ended { exit_code: state.exit_code };
         self.gone(if state.oom_killed { Gone::OutOfMemory } else { ended })
     }

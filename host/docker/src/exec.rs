@@ -12,10 +12,11 @@ use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
 use crate::container::{Chunks, chunk, program_in};
+use crate::error::is_explained;
 use crate::scope::random;
 use crate::signal::ExecControl;
 use crate::spec::{check_absolute, env};
-use crate::{Chunk, Container, Error, Status, Stream};
+use crate::{Chunk, Container, Error, Stream};
 
 /// Output that is there when the process has ended is waited for no longer than this.
 const DRAIN: Duration = Duration::from_millis(200);
@@ -29,6 +30,11 @@ const LOOK_FIRST: Duration = Duration::from_millis(50);
 const LOOK_LAST: Duration = Duration::from_secs(1);
 /// How often one is looked at whose output has ended, so that it must end any moment.
 const LOOK_CLOSED: Duration = Duration::from_millis(2);
+
+/// The daemon learns that a process was killed before it learns that its container was; so much before at most.
+const SETTLE: Duration = Duration::from_secs(1);
+/// The event of it and the end of the process take different ways.
+const OOM_EVENT: Duration = Duration::from_millis(300);
 
 /// With which the daemon's words begin when a program cannot be started.
 const REFUSED: [&[u8]; 2] = [b"OCI runtime exec failed", b"unable to find "];
@@ -131,10 +137,14 @@ impl Container {
             working_dir: spec.working_dir.clone(),
             ..ExecConfig::default()
         };
-        let failed = async |error| match self.explain(Error::of(doing.clone(), error)).await {
+        let failed = async |error| match Error::of(doing.clone(), error) {
             Error::Refused { words, .. } if let Some(program) = program_in(&words) => {
                 Error::NotStarted { program, words }
             }
+            error @ Error::Refused { .. } => match self.check_running(SETTLE).await {
+                Err(gone @ Error::Gone { .. }) => gone,
+                _ => error,
+            },
             error => error,
         };
         let docker = self.docker();
@@ -258,17 +268,22 @@ impl Exec {
             return Err(Error::WentAway { doing: self.doing(), why: "how it ended is not known".to_owned() });
         };
         if !self.has_started() {
-            let words = String::from_utf8_lossy(self.first.as_deref().unwrap_or_default());
-            return Err(Error::NotStarted { program: self.program.clone(), words: words.trim().to_owned() });
-        }
-        let mut oom_killed = false;
-        // Killed, perhaps by what its container suffered.
-        if ended.code == 137 {
-            let state = self.container().state().await?;
-            if state.status != Status::Running {
-                return Err(self.container().ended(&state));
+            let words = String::from_utf8_lossy(self.first.as_deref().unwrap_or_default()).trim().to_owned();
+            // The runtime words it in many ways that the container has ended meanwhile.
+            if !is_explained(&words) {
+                self.container().check_running(SETTLE).await?;
             }
-            oom_killed = self.ran_out_of_memory().await?;
+            return Err(Error::NotStarted { program: self.program.clone(), words });
+        }
+        // Killed, perhaps by what its container suffered, unless it was by us.
+        let mut oom_killed = false;
+        if ended.code == 137 {
+            let was_asked = self.control.has_killed();
+            let settle = if was_asked { Duration::ZERO } else { SETTLE };
+            let (running, oom) =
+                futures_util::join!(self.container().check_running(settle), self.ran_out_of_memory());
+            running?;
+            oom_killed = oom? && !was_asked;
         }
         Ok(ExecExit { code: ended.code, oom_killed, output_open: ended.output_open })
     }
@@ -304,24 +319,17 @@ impl Exec {
 
     /// The container goes on when one of its processes is killed for its memory; only an event tells of it.
     async fn ran_out_of_memory(&self) -> Result<bool, Error> {
-        let now = SystemTime::now();
-        let second = Duration::from_secs(1);
         let filters = HashMap::from([
             ("container".to_owned(), vec![self.container().id().to_owned()]),
             ("event".to_owned(), vec!["oom".to_owned()]),
         ]);
-        let options = EventsOptions {
-            since: Some(timestamp(self.began - second)),
-            // The event and the end of the process take different ways.
-            until: Some(timestamp(now + Duration::from_millis(300))),
-            filters: Some(filters),
-        };
-        let docker = self.container().docker();
-        let mut events = docker.slow().events(Some(options));
-        match docker.watch(&self.doing(), events.next()).await? {
-            Some(Ok(_)) => Ok(true),
-            Some(Err(error)) => Err(Error::of(self.doing(), error)),
-            None => Ok(false),
+        let since = Some(timestamp(self.began - Duration::from_secs(1)));
+        let options = EventsOptions { since, until: None, filters: Some(filters) };
+        let mut events = self.container().docker().slow().events(Some(options));
+        match tokio::time::timeout(OOM_EVENT, events.next()).await {
+            Ok(Some(Ok(_))) => Ok(true),
+            Ok(Some(Err(error))) => Err(Error::of(self.doing(), error)),
+            Ok(None) | Err(_) => Ok(false),
         }
     }
 }

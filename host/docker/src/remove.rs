@@ -37,8 +37,9 @@ pub struct Swept {
 }
 
 /// Removes what runs that are not alive any more have left: containers, networks, volumes, and images that lost their
-/// tag. `is_alive` is asked once for each owner that something was found of; a daemon may serve several machines, so it
-/// does well to answer true for what it cannot know.
+/// tag. `is_alive` is asked once for each owner that something was found of. It must answer true for what it cannot know:
+/// runs of other repositories, users and machines are served by the same daemon, and what they need is removed under them
+/// if it does not.
 ///
 /// # Errors
 /// What is there could not be listed.

@@ -10,6 +10,7 @@
 //! too.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bollard::models::ExecInspectResponse;
@@ -46,13 +47,15 @@ pub struct ExecControl {
     id: Arc<str>,
     mark: Arc<str>,
     user: Option<String>,
+    killed: Arc<AtomicBool>,
 }
 
 /// After KILL: the kernel needs no longer, unless a disk hangs.
 const KILLED: Duration = Duration::from_secs(10);
 
 /// Sends the signal `$2` to all processes of the exec with the mark `$1`, and says how many they are. With `0` it only
-/// counts. What is forked meanwhile is found in the next round, so KILL is sent until there is nothing left to kill.
+/// counts. A group is sent it at once, so that no shell goes on with its next command since the last was ended. What is
+/// forked meanwhile is found in the next round, so KILL is sent until there is nothing left to kill.
 const SCRIPT: &str = r#"
 mark=$1 signal=$2 rounds=1
 [ "$signal" = KILL ] && rounds=4
@@ -70,6 +73,12 @@ belongs() {
   case $found in *" $2 "* | *" $4 "*) return 0 ;; esac
   return 1
 }
+group() {
+  text=
+  read -r text 2>/dev/null <"/proc/$1/stat"
+  set -- "$1" ${text##*) }
+  case $found in *" ${4:-0} "*) echo "-$4" ;; *) echo "$1" ;; esac
+}
 first=
 while [ "$rounds" -gt 0 ]; do
   rounds=$((rounds - 1)) found=' ' more=y
@@ -85,17 +94,27 @@ while [ "$rounds" -gt 0 ]; do
       [ "$pid" != $$ ] && belongs "$pid" && found="$found$pid " more=y
     done 2>/dev/null
   done
+  targets=' '
+  for pid in $found; do
+    target=$(group "$pid")
+    case $targets in *" $target "*) ;; *) targets="$targets$target " ;; esac
+  done
   set -- $found
   first=${first:-$#}
   [ $# = 0 ] && break
-  [ "$signal" = 0 ] || kill -s "$signal" "$@" 2>/dev/null
+  [ "$signal" = 0 ] || kill -s "$signal" -- $targets 2>/dev/null
 done
 echo "$first"
 "#;
 
 impl ExecControl {
     pub(crate) fn new(container: Container, id: Arc<str>, mark: Arc<str>, user: Option<String>) -> Self {
-        Self { container, id, mark, user }
+        Self { container, id, mark, user, killed: Arc::default() }
+    }
+
+    /// KILL was sent.
+    pub(crate) fn has_killed(&self) -> bool {
+        self.killed.load(Ordering::Relaxed)
     }
 
     pub(crate) fn container(&self) -> &Container {
@@ -140,6 +159,9 @@ impl ExecControl {
     }
 
     async fn tree(&self, signal: &str) -> Result<usize, Error> {
+        if signal == Signal::Kill.name() {
+            self.killed.store(true, Ordering::Relaxed);
+        }
         let words = ["sh", "-c", SCRIPT, "sh", &self.mark, signal];
         let command = words.map(str::to_owned).to_vec();
         let spec = ExecSpec { command, user: self.user.clone(), ..ExecSpec::default() };

@@ -258,3 +258,21 @@ async fn a_container_that_is_killed_or_removed_by_somebody_else_is_no_exit_code(
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_container_that_ends_while_a_process_is_begun_is_what_is_told() {
+    with_scope(async |scope| {
+        for millis in [0, 1, 2, 5, 10, 20, 40] {
+            let container = running(&scope).await;
+            let kill = async {
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+                container.kill(Signal::Kill).await.unwrap();
+            };
+            let step = sh("sleep 1000");
+            let (ran, ()) = tokio::join!(run(&container, &step), kill);
+            let error = ran.unwrap_err();
+            assert!(matches!(&error, Error::Gone { how: Gone::Ended { .. }, .. }), "{error:?}");
+        }
+    })
+    .await;
+}
