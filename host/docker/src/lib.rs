@@ -17,8 +17,8 @@
 //! A word of warning: bollard writes its requests to the crate `log` at level `debug`, environments of execs included.
 //! Nothing in Loom listens there, and nothing may.
 //!
-//! Reading order: `connect`, `scope`, `spec`, `container`, `exec`; then `image`, `login`, `build`, `context`, `transfer`,
-//! `health`, `sweep`; at the bottom `pack`, `unpack`, `entries`, `ignore`, `signal` and `error`.
+//! Reading order: `connect`, `scope`, `spec`, `container`, `exec`; then `image`, `login`, `build`, `transfer`,
+//! `health`, `remove` (with the sweep); at the bottom `pack`, `unpack`, `entries`, `ignore`, `signal` and `error`.
 
 mod build;
 mod connect;
