@@ -31,7 +31,8 @@ impl Job<'_> {
         self.0.head_sha()
     }
 
-    /// What the workflow says under the wrapper's keyword, with defaults and templates applied: JSON.
+    /// What the workflow says under the wrapper's keyword, with defaults and templates applied: JSON. For a provider an object
+    /// with `image`, `image_build`, `image_options` and `services`.
     pub fn keyword(&self) -> String {
         self.0.keyword()
     }

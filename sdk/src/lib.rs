@@ -44,6 +44,7 @@
 //!
 //! - [`Provider`] is what a provider implements; only `run_step` has no default.
 //! - [`Job`] and [`Step`] say what is to be done, [`Command`] does it.
+//! - [`docker`] is for providers that run jobs in containers.
 //! - [`Wrapper`] is what works around providers, with a [`store`] and a [`section`] of its own.
 //! - [`SecretResolver`] is what a resolver of secrets implements; only `resolve` has no default. It has [`config`],
 //!   [`credentials`], [`mod@env`], [`files`] and [`http`] to work with, as far as its manifest asks for them.
@@ -54,6 +55,7 @@
 
 pub mod config;
 pub mod credentials;
+pub mod docker;
 pub mod env;
 mod error;
 pub mod files;
@@ -100,10 +102,12 @@ pub mod bindings {
             with: {
                 "loom:host/types@0.1.0": crate::bindings::loom::host::types,
                 "loom:host/log@0.1.0": crate::bindings::loom::host::log,
+                "loom:host/config@0.1.0": crate::bindings::loom::host::config,
                 "loom:host/events@0.1.0": crate::bindings::loom::host::events,
                 "loom:host/context@0.1.0": crate::bindings::loom::host::context,
                 "loom:host/job@0.1.0": crate::bindings::loom::host::job,
                 "loom:exec/process@0.1.0": crate::bindings::loom::exec::process,
+                "loom:docker/engine@0.1.0": crate::bindings::loom::docker::engine,
                 "loom:workspace/workspace@0.1.0": crate::bindings::loom::workspace::workspace,
             },
         });

@@ -5,8 +5,8 @@ mod command;
 mod config;
 mod failure;
 mod files;
+mod plugins;
 mod report;
-mod resolvers;
 mod settings;
 mod terminal;
 

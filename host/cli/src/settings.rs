@@ -8,7 +8,9 @@
 //! | `LOOM_KEEPASS_DB_<KEY>_PATH`, `…_PASSWORD_ENV`, `…_KEYFILE_ENV` | `providers.keepass.aliases.<alias>` |
 //! | `OP_CONNECT_HOST`, `OP_CONNECT_TOKEN` | the 1Password Connect server of `op://` references |
 //! | what references and the configuration name | secrets, and what unlocks vaults |
-//! | `XDG_RUNTIME_DIR` | a folder in memory for the files of secrets |
+//! | `XDG_RUNTIME_DIR` | a folder in memory for the files of secrets; sockets of rootless daemons |
+//! | `DOCKER_HOST`, `DOCKER_TLS_VERIFY`, `DOCKER_CERT_PATH` | the Docker daemon |
+//! | `DOCKER_CONFIG`, else `HOME` | Docker's logins and certificates; `PATH` for the helpers that it names |
 //! | `NO_COLOR`, `CLICOLOR_FORCE`, `TERM` | colour (read by `anstream`) |
 //! | `LOOM_LOG` | what Loom's own developers want to see, as a `tracing` filter |
 //!
@@ -21,6 +23,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use loom_contract::error::ErrorInfo;
+use loom_plugin_host::DockerConfig;
 
 use crate::config::{self, Effective, Error, Flags, Inputs, Machine, Text};
 use crate::files;
@@ -74,6 +77,22 @@ pub(crate) fn environment(hidden: &[&str]) -> Vec<(OsString, OsString)> {
 pub(crate) fn secret_bases() -> Vec<PathBuf> {
     let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
     own.into_iter().chain([PathBuf::from("/dev/shm"), std::env::temp_dir()]).collect()
+}
+
+/// Where the Docker daemon is, as Docker's own programs find it, for a run of the repository at `repo_root`.
+pub(crate) fn docker(repo_root: &Path, is_alive: fn(&str, &str) -> bool) -> DockerConfig {
+    let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let own = || path("DOCKER_CONFIG").or_else(|| Some(path("HOME")?.join(".docker")));
+    let tls = path("DOCKER_TLS_VERIFY").and_then(|_| path("DOCKER_CERT_PATH").or_else(own));
+    DockerConfig {
+        host: std::env::var("DOCKER_HOST").ok(),
+        certificates: tls,
+        runtime_dir: path("XDG_RUNTIME_DIR"),
+        login_file: own().map(|folder| folder.join("config.json")),
+        helpers_path: std::env::var_os("PATH"),
+        repo: repo_root.to_string_lossy().into_owned(),
+        is_alive,
+    }
 }
 
 /// A filter for `tracing`, where a developer set one.

@@ -280,8 +280,11 @@ impl Exec {
         if ended.code == 137 {
             let was_asked = self.control.has_killed();
             let settle = if was_asked { Duration::ZERO } else { SETTLE };
-            let (running, oom) =
-                futures_util::join!(self.container().check_running(settle), self.ran_out_of_memory());
+            let container = self.container().clone();
+            let (running, oom) = futures_util::join!(
+                container.check_running(settle),
+                ran_out_of_memory(&container, self.began, self.doing())
+            );
             running?;
             oom_killed = oom? && !was_asked;
         }
@@ -316,21 +319,21 @@ impl Exec {
         }
         Ok(ended.is_some())
     }
+}
 
-    /// The container goes on when one of its processes is killed for its memory; only an event tells of it.
-    async fn ran_out_of_memory(&self) -> Result<bool, Error> {
-        let filters = HashMap::from([
-            ("container".to_owned(), vec![self.container().id().to_owned()]),
-            ("event".to_owned(), vec!["oom".to_owned()]),
-        ]);
-        let since = Some(timestamp(self.began - Duration::from_secs(1)));
-        let options = EventsOptions { since, until: None, filters: Some(filters) };
-        let mut events = self.container().docker().slow().events(Some(options));
-        match tokio::time::timeout(OOM_EVENT, events.next()).await {
-            Ok(Some(Ok(_))) => Ok(true),
-            Ok(Some(Err(error))) => Err(Error::of(self.doing(), error)),
-            Ok(None) | Err(_) => Ok(false),
-        }
+/// The container goes on when one of its processes is killed for its memory; only an event tells of it.
+async fn ran_out_of_memory(container: &Container, since: SystemTime, doing: String) -> Result<bool, Error> {
+    let filters = HashMap::from([
+        ("container".to_owned(), vec![container.id().to_owned()]),
+        ("event".to_owned(), vec!["oom".to_owned()]),
+    ]);
+    let since = Some(timestamp(since - Duration::from_secs(1)));
+    let options = EventsOptions { since, until: None, filters: Some(filters) };
+    let mut events = container.docker().slow().events(Some(options));
+    match tokio::time::timeout(OOM_EVENT, events.next()).await {
+        Ok(Some(Ok(_))) => Ok(true),
+        Ok(Some(Err(error))) => Err(Error::of(doing, error)),
+        Ok(None) | Err(_) => Ok(false),
     }
 }
 

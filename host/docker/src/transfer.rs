@@ -29,6 +29,25 @@ impl Container {
         sent.map(|()| packed)
     }
 
+    /// Makes `owner` the owner of the folder `folder`, which must be there, and of nothing in it.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn own(&self, folder: &str, owner: Ids) -> Result<(), Error> {
+        check_absolute("the folder", folder)?;
+        let mut header = tar::Header::new_ustar();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(0o755);
+        header.set_uid(owner.uid.into());
+        header.set_gid(owner.gid.into());
+        header.set_size(0);
+        let mut tar = tar::Builder::new(Vec::new());
+        let failed = |source| Error::File { doing: "pack", path: folder.into(), source };
+        tar.append_data(&mut header, folder.trim_start_matches('/'), io::empty()).map_err(failed)?;
+        let tar = Bytes::from(tar.into_inner().map_err(failed)?);
+        self.upload_tar(stream::once(async { Ok(tar) }), "/").await
+    }
+
     /// Puts what is in a tar into the folder `to` of the container.
     ///
     /// # Errors

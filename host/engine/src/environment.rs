@@ -1,55 +1,77 @@
 //! What a job's processes find in their environment.
 
-use std::ffi::OsString;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use loom_workflow::PlanJob;
+use loom_workflow::{PlanJob, Template};
 
 use crate::run::RunContext;
 
-/// The environment of one job.
-pub(crate) struct Environment {
-    /// The workflow's variables with all references filled in.
-    pub(crate) variables: Vec<(String, String)>,
-    /// Everything that a process on the host gets.
-    pub(crate) host: Vec<(OsString, OsString)>,
-    /// Names that are referred to and defined nowhere; each gave the empty text.
-    pub(crate) unset: Vec<String>,
-    /// Whether the user wants to see each command.
-    pub(crate) debug_trace: bool,
+/// Where a job's workspace is in its container. From the specification of the Docker provider.
+pub const WORKSPACE_IN_CONTAINER: &str = "/workspace";
+
+/// What Loom and the workflow say of a job's environment, before it is known where the job runs.
+#[derive(Debug, Default)]
+pub(crate) struct Definition {
+    predefined: Vec<(&'static str, String)>,
+    variables: Vec<(String, Template)>,
 }
 
-/// Variables that only a job in an image has; one from an outer run must not show through.
+/// The workflow's variables with all references filled in.
+#[derive(Debug, Default)]
+pub(crate) struct Filled {
+    pub(crate) variables: Vec<(String, String)>,
+    /// Names that are referred to and defined nowhere; each gave the empty text.
+    pub(crate) unset: Vec<String>,
+}
+
+/// The environment of `loom` is for jobs on the host alone; these must not show through from an outer run.
 const OF_IMAGES: [&str; 2] = ["LOOM_JOB_IMAGE", "CI_JOB_IMAGE"];
 /// Variables that turn tracing on.
 const TRACES: [&str; 2] = ["LOOM_DEBUG_TRACE", "CI_DEBUG_TRACE"];
 
-/// Fills in the variables of `job`: from what Loom predefines, then from the environment of `loom` itself.
-pub(crate) fn of_job(run: &RunContext, stage: &str, job: &PlanJob, workspace: &Path) -> Environment {
-    let predefined = predefined(run, stage, job, workspace);
-    let mut unset = Vec::new();
-    let mut lookup = |name: &str| {
-        let known = predefined.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
-        let outer =
-            || run.env.iter().find(|(key, _)| key == name).map(|(_, v)| v.to_string_lossy().into_owned());
-        let value = known.or_else(outer);
-        if value.is_none() && !unset.iter().any(|n| n == name) {
-            unset.push(name.to_owned());
-        }
-        Some(value.unwrap_or_default())
-    };
-    let variables: Vec<(String, String)> =
-        job.variables.iter().map(|(key, value)| (key.clone(), value.render(&mut lookup))).collect();
+impl Definition {
+    /// That of `job`, whose workspace it finds at `workspace`.
+    pub(crate) fn new(run: &RunContext, stage: &str, job: &PlanJob, workspace: &Path) -> Self {
+        Self { predefined: predefined(run, stage, job, workspace), variables: job.variables.clone() }
+    }
 
-    let set = predefined.iter().map(|(k, v)| (*k, v)).chain(variables.iter().map(|(k, v)| (k.as_str(), v)));
-    let mut host: std::collections::BTreeMap<OsString, OsString> = run.env.iter().cloned().collect();
+    /// Fills in the variables: from what Loom predefines, then from what `outer` knows.
+    pub(crate) fn fill(&self, outer: impl Fn(&str) -> Option<String>) -> Filled {
+        let mut unset = Vec::new();
+        let mut lookup = |name: &str| {
+            let known = self.predefined.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
+            let value = known.or_else(|| outer(name));
+            if value.is_none() && !unset.iter().any(|n| n == name) {
+                unset.push(name.to_owned());
+            }
+            Some(value.unwrap_or_default())
+        };
+        let render = |(key, value): &(String, Template)| (key.clone(), value.render(&mut lookup));
+        let variables = self.variables.iter().map(render).collect();
+        Filled { variables, unset }
+    }
+
+    /// What Loom predefines, and over it `variables`.
+    pub(crate) fn with(&self, variables: &[(String, String)]) -> BTreeMap<String, String> {
+        let predefined = self.predefined.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+        predefined.chain(variables.iter().cloned()).collect()
+    }
+}
+
+/// Everything that a process on the host gets, but for secrets: the environment of `loom`, and over it `set`.
+pub(crate) fn on_host(run: &RunContext, set: BTreeMap<String, String>) -> Vec<(OsString, OsString)> {
+    let mut host: BTreeMap<OsString, OsString> = run.env.iter().cloned().collect();
     host.retain(|key, _| !OF_IMAGES.iter().any(|name| key == name));
-    host.extend(set.map(|(key, value)| (key.into(), value.into())));
-    let debug_trace = TRACES.iter().any(|name| {
-        let value = host.get(std::ffi::OsStr::new(name));
-        value.is_some_and(|v| !v.is_empty() && v != "0" && v != "false")
-    });
-    Environment { variables, host: host.into_iter().collect(), unset, debug_trace }
+    host.extend(set.into_iter().map(|(key, value)| (key.into(), value.into())));
+    host.into_iter().collect()
+}
+
+/// Whether the user wants to see each command.
+pub(crate) fn is_traced(env: &[(OsString, OsString)]) -> bool {
+    let on = |value: &OsStr| !value.is_empty() && value != "0" && value != "false";
+    env.iter().any(|(name, value)| TRACES.iter().any(|trace| name == trace) && on(value))
 }
 
 fn predefined(run: &RunContext, stage: &str, job: &PlanJob, workspace: &Path) -> Vec<(&'static str, String)> {
@@ -71,6 +93,9 @@ fn predefined(run: &RunContext, stage: &str, job: &PlanJob, workspace: &Path) ->
         ("LOOM_PROJECT_DIR", workspace.clone().into_owned()),
         ("CI_PROJECT_DIR", workspace.into_owned()),
     ];
+    if let Some(image) = &job.image {
+        set.extend(OF_IMAGES.map(|name| (name, image.clone())));
+    }
     if let Some(sha) = &run.head_sha {
         set.push(("LOOM_COMMIT_SHA", sha.clone()));
         set.push(("CI_COMMIT_SHA", sha.clone()));

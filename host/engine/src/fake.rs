@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use loom_contract::event::{EventBody, Phase, Stream};
 use loom_contract::id::{JobId, RunIds, StepIndex};
@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use crate::cancel::{self, Canceller};
 use crate::clock::Clock;
 use crate::emit::{self, Envelope};
+use crate::environment::{Definition, Filled};
 use crate::output::{OutputSink, Route};
 use crate::port::{JobContext, Step};
 use crate::process::{JobProcesses, LeftBehind};
@@ -51,9 +52,14 @@ impl FakeJob {
             id,
             stage: "test".to_owned(),
             image: None,
-            variables,
+            keywords: serde_json::Value::Null,
+            definition: Definition::default(),
+            filled: OnceLock::from(Filled { variables, unset: Vec::new() }),
             env,
+            staging: workspace.join(".staging"),
             workspace,
+            borrowed_objects: Vec::new(),
+            files: OnceLock::new(),
             debug_trace: false,
             cancel,
             redactor: emitter.redactor().clone(),

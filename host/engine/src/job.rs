@@ -4,8 +4,8 @@ mod artifacts;
 mod caches;
 mod secrets;
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use loom_contract::error::{ErrorInfo, code};
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::cancel::{Cancel, Canceller, Urgency};
 use crate::emit::Emitter;
-use crate::environment;
+use crate::environment::{self, Definition, Filled, WORKSPACE_IN_CONTAINER};
 use crate::output::{OutputSink, Route};
 use crate::phase::PhaseGuard;
 use crate::port::{CleanupReason, JobContext, JobProvider, Provider, Step, StepEnd, Wrapper};
@@ -118,10 +118,29 @@ impl Job {
         Some((self.run.cache.as_ref()?, cache))
     }
 
+    /// What the workflow says under the keywords of providers.
+    fn keywords(&self) -> Value {
+        let PlanJob { image, image_build, image_options, services, .. } = &self.plan;
+        json!({ "image": image, "image_build": image_build, "image_options": image_options, "services": services })
+    }
+
     async fn attempt(&self) -> (Outcome, JobFinish) {
         let started_at = self.emitter.clock().now();
         let id = self.plan.id.clone();
-        let environment = environment::of_job(&self.run, &self.stage, &self.plan, &self.workspace);
+        let in_container = Path::new(WORKSPACE_IN_CONTAINER);
+        let place = if self.plan.image.is_some() { in_container } else { &self.workspace };
+        let definition = Definition::new(&self.run, &self.stage, &self.plan, place);
+        let filled = OnceLock::new();
+        let on_host = |name: &str| {
+            let known = self.run.env.iter().find(|(key, _)| key == name);
+            known.map(|(_, value)| value.to_string_lossy().into_owned())
+        };
+        if self.plan.image.is_none() {
+            // Nobody else can have filled it.
+            let _ = filled.set(definition.fill(on_host));
+        }
+        let variables = filled.get().map_or(&[][..], |filled: &Filled| &filled.variables);
+        let env = environment::on_host(&self.run, definition.with(variables));
         let (canceller, cancel) = self.cancel.part();
         let attempt = Attempt {
             job: self,
@@ -133,10 +152,15 @@ impl Job {
                 head_sha: self.run.head_sha.clone(),
                 stage: self.stage.clone(),
                 image: self.plan.image.clone(),
-                variables: environment.variables,
-                env: environment.host,
+                keywords: self.keywords(),
+                debug_trace: environment::is_traced(&env),
+                definition,
+                filled,
+                env,
                 workspace: self.workspace.clone(),
-                debug_trace: environment.debug_trace,
+                borrowed_objects: self.run.borrowed_objects.clone(),
+                staging: self.run.staging_dir.join(id.as_str()),
+                files: OnceLock::new(),
                 cancel,
                 processes: JobProcesses::new(self.run.ids.run_id.as_str(), id.as_str()),
                 redactor: self.emitter.redactor().clone(),
@@ -146,7 +170,10 @@ impl Job {
             canceller,
             deadline: self.plan.timeout.job_ms.map(|ms| Instant::now() + Duration::from_millis(ms)),
         };
-        let outcome = attempt.run(&environment.unset).await;
+        let outcome = attempt.run().await;
+        if let Err(error) = crate::secrets::remove(&attempt.context.staging) {
+            tracing::warn!(%error, "files that were on their way stay");
+        }
         let finish = JobFinish {
             status: outcome.status,
             exit_code: outcome.exit_code,
@@ -162,8 +189,8 @@ impl Job {
 }
 
 impl Attempt<'_> {
-    async fn run(&self, unset: &[String]) -> Outcome {
-        let (provider, prepared) = self.prepare(unset).await;
+    async fn run(&self) -> Outcome {
+        let (provider, prepared) = self.prepare().await;
         let route = Route::new(self.emitter.clone());
         let mut wrapper = None;
         let prepared = match prepared {
@@ -206,10 +233,10 @@ impl Attempt<'_> {
         outcome
     }
 
-    async fn prepare(&self, unset: &[String]) -> (Option<Box<dyn JobProvider>>, Result<(), ErrorInfo>) {
+    async fn prepare(&self) -> (Option<Box<dyn JobProvider>>, Result<(), ErrorInfo>) {
         let phase = PhaseGuard::start(self.emitter, self.phase(PhaseCode::JobProviderPrepare));
         let section = PhaseGuard::start(self.emitter, self.section(Section::Provider));
-        self.say_provider(unset);
+        self.say_provider();
         let open = async {
             if let Err(error) = self.give_secrets().await {
                 return (None, Err(error));
@@ -238,9 +265,13 @@ impl Attempt<'_> {
     }
 
     /// Which provider was chosen, why, and what it is given.
-    fn say_provider(&self, unset: &[String]) {
+    fn say_provider(&self) {
         let (name, plugin) = (&self.job.plan.provider, self.job.provider.plugin());
-        let (reason, workspace) = ("the job has no image", self.job.workspace.to_string_lossy());
+        let workspace = self.job.workspace.to_string_lossy();
+        let reason = match &self.job.plan.image {
+            Some(image) => format!("the job has the image `{image}`"),
+            None => "the job has no image".to_owned(),
+        };
         let digest: String = plugin.digest.chars().take(12).collect();
         let message = format!(
             "provider `{name}`, since {reason}; plugin {} {} ({digest}); workspace {workspace}",
@@ -249,7 +280,7 @@ impl Attempt<'_> {
         let data = json!({ "provider": name, "reason": reason, "workspace": workspace, "plugin": plugin });
         let say = |level, message, data| self.context.message(Section::Provider, level, message, data);
         say(Level::Info, message, object(data));
-        for name in unset {
+        for name in self.context.filled.get().map_or(&[][..], |filled| &filled.unset) {
             let message = format!("variable `{name}` is referred to but not set; it is taken as empty");
             say(Level::Warn, message, object(json!({ "variable": name })));
         }

@@ -15,7 +15,7 @@
 pub mod cancel;
 pub mod clock;
 mod emit;
-mod environment;
+pub mod environment;
 #[cfg(feature = "fake")]
 pub mod fake;
 pub mod guard;

@@ -57,6 +57,11 @@ impl OutputSink {
         Self { route: Arc::clone(route), stream }
     }
 
+    /// What takes a stream of bytes that is to be recorded.
+    pub fn lines(&self) -> Lines {
+        Lines::new(self.clone())
+    }
+
     /// Records `text` as a line of its own. Blocks the thread while too much output is on its way.
     pub fn line(&self, text: &str) {
         let mut lines = Lines::new(self.clone());
@@ -69,7 +74,7 @@ impl OutputSink {
 }
 
 /// Masks a stream of bytes, then cuts it into chunks of whole lines, none longer than [`LINE_LIMIT`].
-pub(crate) struct Lines {
+pub struct Lines {
     redact: redact::Stream,
     cut: Cut,
 }
@@ -80,15 +85,22 @@ impl Lines {
         Self { redact, cut: Cut { sink, held: Vec::new() } }
     }
 
-    /// Takes what was read, and hands on all lines that it completes.
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
+    /// Takes what was read, and hands on all lines that it completes. Blocks the thread while too much output is on its
+    /// way.
+    pub fn push(&mut self, bytes: &[u8]) {
         self.redact.push(bytes, &mut |shown| self.cut.push(shown));
     }
 
     /// Hands on what is held, complete or not: the stream has ended.
-    pub(crate) fn end(&mut self) {
+    pub fn end(&mut self) {
         self.redact.end(&mut |shown| self.cut.push(shown));
         self.cut.flush(false);
+    }
+}
+
+impl std::fmt::Debug for Lines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lines").field("sink", &self.cut.sink).finish_non_exhaustive()
     }
 }
 

@@ -1,21 +1,24 @@
 //! What the engine asks of the outside: providers of jobs, resolvers of secrets.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use loom_contract::error::ErrorInfo;
-use loom_contract::event::{Level, Metrics, Phase, PluginRef};
+use loom_contract::event::{Finish, Level, Metrics, Phase, PluginRef, Stream};
 use loom_contract::id::{JobId, RunIds, StepIndex};
 use loom_contract::section::Section;
 use loom_contract::status::SkipReason;
+use loom_workflow::Template;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::cancel::Cancel;
 use crate::emit::Emitter;
-use crate::output::OutputSink;
+use crate::environment::{Definition, Filled};
+use crate::output::{OutputSink, Route};
+use crate::phase::PhaseGuard;
 use crate::process::JobProcesses;
 use crate::redact::Redactor;
 use crate::secrets::Given;
@@ -145,6 +148,23 @@ impl std::fmt::Debug for SecretValue {
     }
 }
 
+/// The files of a job that does not work in the run's workspace on the host, but in a copy elsewhere.
+#[async_trait]
+pub trait JobFiles: Send + Sync + std::fmt::Debug {
+    /// Copies into the folder `into`, which is empty, at least what `patterns` match. They are relative to the workspace,
+    /// and what names a folder means everything in it. Returns what had to be left out, in sentences.
+    ///
+    /// # Errors
+    /// The copy cannot be read, or `into` cannot be written.
+    async fn fetch(&self, patterns: &[String], into: &Path) -> Result<Vec<String>, ErrorInfo>;
+
+    /// Removes `removed`, paths relative to the workspace, then puts everything that is in the folder `from` in.
+    ///
+    /// # Errors
+    /// `from` cannot be read, or the copy cannot be written.
+    async fn put(&self, from: &Path, removed: &[PathBuf]) -> Result<(), ErrorInfo>;
+}
+
 /// A step to run.
 #[derive(Debug)]
 pub struct Step {
@@ -180,6 +200,26 @@ pub enum CleanupReason {
     Cancelled,
 }
 
+/// A section that is open; dropped, it ends as failed.
+#[derive(Debug)]
+pub struct OpenSection {
+    guard: PhaseGuard,
+    route: Arc<Route>,
+}
+
+impl OpenSection {
+    /// Where its output is recorded.
+    pub fn sink(&self, stream: Stream) -> OutputSink {
+        OutputSink::new(&self.route, stream)
+    }
+
+    /// Ends it.
+    pub fn finish(self, finish: Finish) {
+        self.route.close();
+        self.guard.finish(finish);
+    }
+}
+
 /// A job that runs, as providers see it.
 #[derive(Debug)]
 pub struct JobContext {
@@ -195,12 +235,21 @@ pub struct JobContext {
     pub stage: String,
     /// Its image.
     pub image: Option<String>,
-    /// The workflow's variables for it, with all references filled in; in order of name.
-    pub variables: Vec<(String, String)>,
+    /// What the workflow says under the keywords that are its provider's, as Graph IR has it: an object.
+    pub keywords: Value,
+    pub(crate) definition: Definition,
+    /// Where it runs in an image, only from when that is known.
+    pub(crate) filled: OnceLock<Filled>,
     /// The environment of its processes on the host, without secrets.
     pub env: Vec<(OsString, OsString)>,
     /// The workspace on the host.
     pub workspace: PathBuf,
+    /// Folders outside of the workspace whose git objects it needs.
+    pub borrowed_objects: Vec<PathBuf>,
+    /// A folder on the host for what is on its way to or from a copy of the workspace. To be made by who needs it; removed
+    /// when the job is over.
+    pub staging: PathBuf,
+    pub(crate) files: OnceLock<Arc<dyn JobFiles>>,
     /// Whether the user wants to see each command.
     pub debug_trace: bool,
     /// Whether the run is to end.
@@ -220,6 +269,86 @@ impl JobContext {
         let mut env = self.env.clone();
         self.given.lock().unwrap_or_else(PoisonError::into_inner).add_to(&mut env);
         env
+    }
+
+    /// The workflow's variables for it, with all references filled in; in order of name.
+    pub fn variables(&self) -> &[(String, String)] {
+        self.filled.get().map_or(&[], |filled| &filled.variables)
+    }
+
+    /// It runs in an image whose environment is `env`: references in variables are filled in from there, once. Returns
+    /// those that are set nowhere.
+    pub fn enter_image(&self, env: &[(String, String)]) -> &[String] {
+        let outer = |name: &str| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        &self.filled.get_or_init(|| self.definition.fill(outer)).unset
+    }
+
+    /// What its processes in a container get over the environment of the image, secrets included.
+    ///
+    /// # Errors
+    /// The value of a secret is no UTF-8, so that the container cannot be given it.
+    pub fn environment_in_container(&self) -> Result<Vec<(String, String)>, ErrorInfo> {
+        let mut env = self.definition.with(self.variables());
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).add_in_container(&mut env)?;
+        Ok(env.into_iter().collect())
+    }
+
+    /// As above, without secrets: what may be kept in the configuration of a container.
+    pub fn variables_in_container(&self) -> Vec<(String, String)> {
+        self.definition.with(self.variables()).into_iter().collect()
+    }
+
+    /// `text` with its references filled in: from its variables, what Loom predefines, and `env`. What is set nowhere is
+    /// empty.
+    pub fn fill(&self, text: &str, env: &[(String, String)]) -> String {
+        let own = self.definition.with(self.variables());
+        let mut lookup = |name: &str| {
+            let outer = || env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+            Some(own.get(name).cloned().or_else(outer).unwrap_or_default())
+        };
+        Template::fill(text, &mut lookup)
+    }
+
+    /// A file on the host with a shell script that sets those of its secrets that are variables; none where it has none.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn secret_variables(&self) -> std::io::Result<Option<PathBuf>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).script()
+    }
+
+    /// The folder on the host with the files of its secrets, for this user alone; none where it has none.
+    pub fn secret_files(&self) -> Option<PathBuf> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).folder().map(Path::to_owned)
+    }
+
+    /// Lets other users read the files of its secrets who can reach them: those of a container that its folder is mounted
+    /// into. On the host, the folder above keeps everybody out.
+    ///
+    /// # Errors
+    /// Their permissions cannot be changed.
+    pub fn share_secret_files(&self) -> std::io::Result<()> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).share()
+    }
+
+    /// Its files are with `files` from now on. Only the first one counts.
+    pub fn set_files(&self, files: Arc<dyn JobFiles>) {
+        // A second time, the job works where it did.
+        let _ = self.files.set(files);
+    }
+
+    /// Where its files are; none where they are in the workspace on the host.
+    pub fn files(&self) -> Option<&Arc<dyn JobFiles>> {
+        self.files.get()
+    }
+
+    /// Opens a section of its own for a part of the call that runs.
+    pub fn open_section(&self, section: Section) -> OpenSection {
+        let phase = Phase::Section(self.id.clone(), section);
+        let guard = PhaseGuard::start(&self.emitter, phase.clone());
+        let route = Route::new(self.emitter.clone());
+        route.open(phase);
+        OpenSection { guard, route }
     }
 
     /// Says `message` in the section `section`, which must be open.

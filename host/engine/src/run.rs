@@ -45,6 +45,8 @@ pub struct Settings {
     pub secrets_dir: SecretsDir,
     /// Whether every cache counts as disabled.
     pub caches_off: bool,
+    /// Where files of jobs are put that are on their way to or from where a job works; the folder need not exist.
+    pub staging_dir: PathBuf,
     /// Where a job's artifacts are put; the folder need not exist.
     pub artifacts_dir: Box<dyn Fn(&JobId) -> PathBuf + Send + Sync>,
 }
@@ -59,6 +61,8 @@ pub struct Prepared {
     pub workflow_path: String,
     /// Where jobs run.
     pub workspace: PathBuf,
+    /// Folders outside of the workspace whose git objects it needs.
+    pub borrowed_objects: Vec<PathBuf>,
     /// The commit that the workspace was made from.
     pub head_sha: Option<String>,
     /// The branch that was checked out.
@@ -95,6 +99,8 @@ pub(crate) struct RunContext {
     pub(crate) roster: Arc<[PlannedJob]>,
     pub(crate) cache: Option<Arc<dyn Wrapper>>,
     pub(crate) caches_off: bool,
+    pub(crate) borrowed_objects: Vec<PathBuf>,
+    pub(crate) staging_dir: PathBuf,
     pub(crate) artifacts_dir: Box<dyn Fn(&JobId) -> PathBuf + Send + Sync>,
     /// What jobs have left so far.
     artifacts: Mutex<HashMap<JobId, TakenArtifacts>>,
@@ -234,6 +240,8 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
             roster,
             cache: prepared.cache,
             caches_off: settings.caches_off,
+            borrowed_objects: prepared.borrowed_objects,
+            staging_dir: settings.staging_dir,
             artifacts_dir: settings.artifacts_dir,
             artifacts: Mutex::default(),
         });

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fs::Permissions;
 use std::io::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -32,8 +33,18 @@ pub struct SecretsDir {
 #[derive(Default)]
 pub(crate) struct Given {
     variables: Vec<(OsString, Zeroizing<Vec<u8>>)>,
+    /// With the files, one by the name of each of these secrets.
     folder: Option<PathBuf>,
+    files: Vec<String>,
+    /// Where the folder is, or would be.
+    place: PathBuf,
 }
+
+/// No secret can be called so.
+const SCRIPT: &str = "variables.sh";
+
+/// Where a container finds the files of secrets. From the specification.
+pub const SECRETS_IN_CONTAINER: &str = "/run/loom/secrets";
 
 impl std::fmt::Debug for Given {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -42,11 +53,97 @@ impl std::fmt::Debug for Given {
 }
 
 impl Given {
+    /// Nothing yet; files will be put into `folder`.
+    pub(crate) fn in_folder(folder: PathBuf) -> Self {
+        Self { place: folder, ..Self::default() }
+    }
+
+    /// Writes the variables into a shell script, once, that sets them.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn script(&mut self) -> io::Result<Option<PathBuf>> {
+        if self.variables.is_empty() {
+            return Ok(None);
+        }
+        let path = self.place.join(SCRIPT);
+        if path.exists() {
+            return Ok(Some(path));
+        }
+        if self.folder.is_none() {
+            make_folder(&self.place)?;
+            self.folder = Some(self.place.clone());
+        }
+        let mut script = Zeroizing::new(Vec::new());
+        for (name, value) in &self.variables {
+            script.extend_from_slice(b"export ");
+            script.extend_from_slice(name.as_bytes());
+            script.extend_from_slice(b"='");
+            for part in value.split_inclusive(|byte| *byte == b'\'') {
+                match part.strip_suffix(b"'") {
+                    Some(plain) => {
+                        script.extend_from_slice(plain);
+                        script.extend_from_slice(br"'\''");
+                    }
+                    None => script.extend_from_slice(part),
+                }
+            }
+            script.extend_from_slice(b"'\n");
+        }
+        let mut make = fs::OpenOptions::new();
+        make.write(true).create_new(true).mode(0o644).open(&path)?.write_all(&script)?;
+        Ok(Some(path))
+    }
+
     /// Adds the variables to `env`, over those of the same name.
     pub(crate) fn add_to(&self, env: &mut Vec<(OsString, OsString)>) {
-        env.retain(|(name, _)| !self.variables.iter().any(|(secret, _)| secret == name));
+        let given = |name: &OsString| {
+            self.variables.iter().any(|(secret, _)| secret == name)
+                || self.files.iter().any(|file| name == file.as_str())
+        };
+        env.retain(|(name, _)| !given(name));
         let value = |value: &Zeroizing<Vec<u8>>| OsString::from_vec(value.to_vec());
         env.extend(self.variables.iter().map(|(name, secret)| (name.clone(), value(secret))));
+        let folder = self.folder.as_deref().unwrap_or(Path::new(""));
+        env.extend(self.files.iter().map(|name| (name.into(), folder.join(name).into())));
+    }
+
+    /// Adds the variables to `env` as a container gets them, over those of the same name.
+    ///
+    /// # Errors
+    /// A value is no UTF-8, as everything in a container's variables must be.
+    pub(crate) fn add_in_container(&self, env: &mut BTreeMap<String, String>) -> Result<(), ErrorInfo> {
+        for (name, value) in &self.variables {
+            let name = name.to_string_lossy().into_owned();
+            let Ok(value) = str::from_utf8(value) else {
+                let message = format!(
+                    "the value of the secret `{name}` is not UTF-8, and no variable of a container can hold it"
+                );
+                return Err(ErrorInfo::new(code::SECRETS_REQUIRED_MISSING, message).with_hint(
+                    "leave `file: false` out: the variable then names a file that holds the value",
+                ));
+            };
+            env.insert(name, value.to_owned());
+        }
+        let file = |name: &String| (name.clone(), format!("{SECRETS_IN_CONTAINER}/{name}"));
+        env.extend(self.files.iter().map(file));
+        Ok(())
+    }
+
+    /// The folder with the files.
+    pub(crate) fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// Lets everybody read the files who can reach them.
+    ///
+    /// # Errors
+    /// Their permissions cannot be changed.
+    pub(crate) fn share(&self) -> io::Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let allow = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode));
+        self.files.iter().try_for_each(|name| allow(&folder.join(name), 0o644))?;
+        allow(folder, 0o755)
     }
 
     /// Gives the value in the variable itself.
@@ -82,7 +179,7 @@ impl Given {
             self.folder = Some(folder.to_owned());
         }
         write().map_err(|cause| not_written(name, &cause))?;
-        self.variables.push((name.into(), Zeroizing::new(path.into_os_string().into_vec())));
+        self.files.push(name.to_owned());
         Ok(())
     }
 
@@ -114,6 +211,7 @@ impl Given {
     /// A file stays.
     pub(crate) fn take_away(&mut self) -> io::Result<()> {
         self.variables.clear();
+        self.files.clear();
         self.folder.take().map_or(Ok(()), |folder| remove(&folder))
     }
 }

@@ -139,6 +139,7 @@ async fn run(
         redactor: Redactor::default(),
         secrets_dir: secrets_dir(),
         caches_off: false,
+        staging_dir: std::path::PathBuf::new(),
         artifacts_dir: Box::new(|_| std::path::PathBuf::new()),
     };
     let bootstrap = || {
@@ -149,6 +150,7 @@ async fn run(
             selected: Vec::new(),
             workflow_path: "workflow.yml".to_owned(),
             workspace: std::env::temp_dir(),
+            borrowed_objects: Vec::new(),
             head_sha: None,
             branch: None,
             providers: HashMap::from([("host".to_owned(), provider)]),
@@ -223,6 +225,7 @@ async fn a_run_cancelled_before_it_starts_runs_nothing() {
         redactor: Redactor::default(),
         secrets_dir: secrets_dir(),
         caches_off: false,
+        staging_dir: std::path::PathBuf::new(),
         artifacts_dir: Box::new(|_| std::path::PathBuf::new()),
     };
     let mut phases = Vec::new();

@@ -24,16 +24,19 @@ fn main() {
 /// As in the first run after an installation: the engine, and all of Cranelift's work.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn load_cold() -> Arc<Plugin> {
-    Runtime::new(None).unwrap().load_provider(HOST).unwrap()
+    Runtime::new(None).unwrap().load_provider(HOST, PluginConfig::default()).unwrap()
 }
 
 /// As in each later run: the engine, the key, the machine code.
 #[divan::bench(sample_count = 200, sample_size = 1)]
 fn load_cached(bencher: Bencher<'_, '_>) {
     let cache = tempfile::tempdir().unwrap();
-    Runtime::new(Some(cache.path().join("c"))).unwrap().load_provider(HOST).unwrap();
+    Runtime::new(Some(cache.path().join("c"))).unwrap().load_provider(HOST, PluginConfig::default()).unwrap();
     bencher.bench_local(|| {
-        let plugin = Runtime::new(Some(cache.path().join("c"))).unwrap().load_provider(HOST).unwrap();
+        let plugin = Runtime::new(Some(cache.path().join("c")))
+            .unwrap()
+            .load_provider(HOST, PluginConfig::default())
+            .unwrap();
         assert_eq!(plugin.origin(), Origin::Cached);
         plugin
     });
@@ -57,7 +60,7 @@ fn job_without_processes(bencher: Bencher<'_, '_>) {
 /// The same with one process, in the shell.
 #[divan::bench(sample_count = 100)]
 fn job_with_one_process(bencher: Bencher<'_, '_>) {
-    let plugin = Runtime::new(None).unwrap().load_provider(HOST).unwrap();
+    let plugin = Runtime::new(None).unwrap().load_provider(HOST, PluginConfig::default()).unwrap();
     let tokio = tokio();
     bencher.bench_local(|| tokio.block_on(run(&plugin, ":")));
 }
@@ -143,7 +146,7 @@ fn vault(lanes: u32) -> Vec<u8> {
 }
 
 fn misbehaving() -> Arc<Plugin> {
-    Runtime::new(None).unwrap().load_provider(guests::MISBEHAVING).unwrap()
+    Runtime::new(None).unwrap().load_provider(guests::MISBEHAVING, PluginConfig::default()).unwrap()
 }
 
 fn tokio() -> tokio::runtime::Runtime {

@@ -129,7 +129,7 @@ impl Cache {
 }
 
 /// The folders that a glob cannot leave.
-fn fixed(glob: &str) -> PathBuf {
+pub(crate) fn fixed(glob: &str) -> PathBuf {
     let parts = Path::new(glob).components().filter(|part| *part != std::path::Component::CurDir);
     parts.take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[', '{'])).collect()
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use crate::docker::RunDocker;
+
 /// The user's configuration of one plugin.
 #[derive(Default)]
 pub struct PluginConfig {
@@ -20,6 +22,8 @@ pub struct PluginConfig {
     pub referenced: Vec<String>,
     /// Credentials by slot and owner. A slot that is not here was not configured.
     pub credentials: BTreeMap<(String, Option<String>), Credential>,
+    /// The Docker daemon, for a plugin that may use it.
+    pub docker: Option<Arc<RunDocker>>,
     /// The environment of `loom`.
     pub environment: Arc<[(OsString, OsString)]>,
 }

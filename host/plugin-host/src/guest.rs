@@ -8,6 +8,7 @@ use loom_cache::key::FilesHash;
 use loom_contract::event::Level;
 use loom_contract::id::StepIndex;
 use loom_contract::section::Section;
+use loom_docker::ImageInfo;
 use loom_engine::port::{JobContext, Report};
 use serde_json::{Map, Value};
 use wasmtime::component::ResourceTable;
@@ -15,6 +16,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::caches::Caches;
 use crate::config::PluginConfig;
+use crate::docker::JobDocker;
 use crate::imports::wasi::{self, Printed};
 use crate::limits::{Flood, HANDLES, Memory};
 use crate::meter::Meter;
@@ -44,6 +46,8 @@ pub(crate) struct Guest {
     pub(crate) caches: Option<Arc<Caches>>,
     /// What it had hashed, with the globs.
     pub(crate) hashed: Vec<(String, FilesHash)>,
+    /// The images that it has asked for, by the names that it used.
+    pub(crate) images: BTreeMap<String, ImageInfo>,
     /// The call that runs, counted, and what it is part of.
     pub(crate) call: u64,
     pub(crate) place: Option<Place>,
@@ -58,9 +62,14 @@ pub(crate) enum Place {
 
 impl Guest {
     /// A guest with a job.
-    pub(crate) fn of_job(plugin: &Arc<Loaded>, job: Arc<JobContext>, kept: Arc<Kept>) -> Self {
+    pub(crate) fn of_job(
+        plugin: &Arc<Loaded>,
+        config: Arc<PluginConfig>,
+        job: Arc<JobContext>,
+        kept: Arc<Kept>,
+    ) -> Self {
         let printed = Printed::new(&plugin.reference.name, Some(job.redactor.stream()));
-        Self { kept, job: Some(job), ..Self::new(plugin, Arc::default(), printed) }
+        Self { kept, job: Some(job), ..Self::new(plugin, config, printed) }
     }
 
     /// A guest that serves the whole run, and whose prints and log nobody may see.
@@ -86,6 +95,7 @@ impl Guest {
             report: Report::default(),
             caches: None,
             hashed: Vec::new(),
+            images: BTreeMap::new(),
             call: 0,
             place: None,
         }
@@ -108,11 +118,22 @@ impl Guest {
 
     /// Records a message where the call that runs belongs; nowhere while the guest is being made.
     pub(crate) fn say(&self, level: Level, text: String, data: Option<Map<String, Value>>) {
-        match (self.place, &self.job) {
-            (Some(Place::Section(section)), Some(job)) => job.message(section, level, text, data),
-            (Some(Place::Step(step)), Some(job)) => job.step_message(step, level, text, data),
-            _ => tracing::debug!(plugin = self.plugin.reference.name, "said something outside of a call"),
-        }
+        say(self.place, self.job.as_ref(), level, text, data);
+    }
+}
+
+/// Records a message where a call belongs; nowhere while a guest is being made.
+pub(crate) fn say(
+    place: Option<Place>,
+    job: Option<&Arc<JobContext>>,
+    level: Level,
+    text: String,
+    data: Option<Map<String, Value>>,
+) {
+    match (place, job) {
+        (Some(Place::Section(section)), Some(job)) => job.message(section, level, text, data),
+        (Some(Place::Step(step)), Some(job)) => job.step_message(step, level, text, data),
+        _ => tracing::debug!("a plugin said something outside of a call"),
     }
 }
 
@@ -124,16 +145,20 @@ impl WasiView for Guest {
 
 /// What a plugin keeps for one job. It outlives the instances.
 #[derive(Debug, Default)]
-pub(crate) struct Kept(Mutex<BTreeMap<String, Vec<u8>>>);
+pub(crate) struct Kept {
+    state: Mutex<BTreeMap<String, Vec<u8>>>,
+    /// What it has had the Docker daemon make.
+    pub(crate) docker: JobDocker,
+}
 
 impl Kept {
     pub(crate) fn get(&self, key: &str) -> Option<Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     /// Says whether there was room for it.
     pub(crate) fn set(&self, key: String, value: Vec<u8>) -> bool {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let others: usize = kept.iter().filter(|(k, _)| **k != key).map(|(k, v)| k.len() + v.len()).sum();
         let fits = others.saturating_add(key.len()).saturating_add(value.len()) <= KEPT_LIMIT;
         if fits {

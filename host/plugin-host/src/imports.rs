@@ -3,6 +3,7 @@
 mod config;
 mod context;
 mod credentials;
+pub(crate) mod docker;
 mod env;
 mod events;
 mod files;
@@ -36,6 +37,7 @@ pub(crate) fn link(linker: &mut Linker<Guest>, manifest: &Manifest) -> wasmtime:
             "loom:host/context" => loom::host::context::add_to_linker::<_, HasSelf<Guest>>,
             "loom:host/job" => loom::host::job::add_to_linker::<_, HasSelf<Guest>>,
             "loom:exec/process" => loom::exec::process::add_to_linker::<_, HasSelf<Guest>>,
+            "loom:docker/engine" => loom::docker::engine::add_to_linker::<_, HasSelf<Guest>>,
             "loom:workspace/workspace" => loom::workspace::workspace::add_to_linker::<_, HasSelf<Guest>>,
             "loom:workspace/store" => loom::workspace::store::add_to_linker::<_, HasSelf<Guest>>,
             "loom:workspace/files" => loom::workspace::files::add_to_linker::<_, HasSelf<Guest>>,

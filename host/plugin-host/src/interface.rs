@@ -39,6 +39,7 @@ impl Offer {
 pub(crate) enum Needs {
     Nothing,
     Exec,
+    Docker,
     Workspace,
     Store,
     Credentials,
@@ -53,6 +54,7 @@ impl Needs {
         match self {
             Self::Nothing => true,
             Self::Exec => !capabilities.exec.is_empty(),
+            Self::Docker => !capabilities.docker.is_empty(),
             Self::Workspace => capabilities.workspace,
             Self::Store => capabilities.store,
             Self::Credentials => !capabilities.credentials.is_empty(),
@@ -67,6 +69,7 @@ impl Needs {
         match self {
             Self::Nothing => "",
             Self::Exec => "exec",
+            Self::Docker => "docker",
             Self::Workspace => "workspace",
             Self::Store => "store",
             Self::Credentials => "credentials",
@@ -82,20 +85,22 @@ const WITH_JOBS: &[Kind] = &[Kind::Provider, Kind::Wrapper];
 const PROVIDERS: &[Kind] = &[Kind::Provider];
 const WRAPPERS: &[Kind] = &[Kind::Wrapper];
 const RESOLVERS: &[Kind] = &[Kind::SecretResolver];
+const CONFIGURED: &[Kind] = &[Kind::Provider, Kind::SecretResolver];
 
 const fn offer(name: &'static str, needs: Needs, kinds: &'static [Kind]) -> Offer {
     Offer { name, version: "0.1.0", needs, kinds }
 }
 
-pub(crate) const OFFERS: [Offer; 14] = [
+pub(crate) const OFFERS: [Offer; 15] = [
     offer("loom:host/types", Needs::Nothing, ANY),
     offer("loom:host/log", Needs::Nothing, ANY),
-    offer("loom:host/config", Needs::Nothing, RESOLVERS),
+    offer("loom:host/config", Needs::Nothing, CONFIGURED),
     offer("loom:host/events", Needs::Nothing, WITH_JOBS),
     offer("loom:host/section", Needs::Nothing, WRAPPERS),
     offer("loom:host/context", Needs::Nothing, WITH_JOBS),
     offer("loom:host/job", Needs::Nothing, WITH_JOBS),
     offer("loom:exec/process", Needs::Exec, PROVIDERS),
+    offer("loom:docker/engine", Needs::Docker, PROVIDERS),
     offer("loom:workspace/workspace", Needs::Workspace, PROVIDERS),
     offer("loom:workspace/store", Needs::Store, WRAPPERS),
     offer("loom:workspace/files", Needs::Files, RESOLVERS),

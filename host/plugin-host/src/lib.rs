@@ -22,6 +22,7 @@ mod bindings;
 mod caches;
 mod compiled;
 mod config;
+mod docker;
 mod grant;
 mod guest;
 mod imports;
@@ -38,7 +39,10 @@ mod wrapper;
 pub use caches::Caches;
 pub use compiled::Origin;
 pub use config::{Credential, PluginConfig};
-pub use manifest::{Access, Capabilities, ExecGrant, FileGrant, HttpGrant, Kind, Limits, Manifest};
+pub use docker::{DockerConfig, RunDocker};
+pub use manifest::{
+    Access, Capabilities, DockerRight, ExecGrant, FileGrant, HttpGrant, Kind, Limits, Manifest,
+};
 pub use provider::Plugin;
 pub use resolver::{Resolver, VaultItem};
 pub use runtime::{LoadError, Runtime};

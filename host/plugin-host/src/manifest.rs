@@ -82,6 +82,8 @@ impl Default for Limits {
 pub struct Capabilities {
     /// The programs that it may start.
     pub exec: Vec<ExecGrant>,
+    /// What it may have the user's Docker daemon do.
+    pub docker: Vec<DockerRight>,
     /// Whether it may look at the job's workspace.
     pub workspace: bool,
     /// Whether it may keep what jobs make for later runs.
@@ -129,6 +131,19 @@ pub struct HttpGrant {
     pub origin: String,
     /// The methods, in capitals.
     pub methods: Vec<String>,
+}
+
+/// What a plugin may have the Docker daemon do for its jobs. Privileges, devices, the host's namespaces and files are never
+/// to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DockerRight {
+    /// Fetch images.
+    Pull,
+    /// Build images.
+    Build,
+    /// Run containers.
+    Run,
 }
 
 /// A program with the arguments that it may be given.
@@ -218,7 +233,8 @@ mod tests {
             ("kind = \"service\"", "unknown variant `service`"),
             ("kind = \"wrapper\"", "a wrapper names one"),
             ("keyword = \"x\"", "anything else none"),
-            ("capabilities.docker = true", "unknown field `docker`"),
+            ("capabilities.podman = true", "unknown field `podman`"),
+            ("capabilities.docker = [\"privileged\"]", "unknown variant `privileged`"),
             ("capabilities.exec = [\"sh\"]", "exec"),
             ("limits.cpu_ms = 0", "`limits.cpu_ms` is 0"),
             ("limits.memory_mib = -1", "memory_mib"),

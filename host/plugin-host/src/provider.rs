@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use loom_contract::error::{ErrorInfo, code};
-use loom_contract::event::PluginRef;
+use loom_contract::event::{Level, PluginRef};
 use loom_contract::exit;
 use loom_contract::section::Section;
 use loom_engine::port::{CleanupReason, JobContext, JobProvider, Provider, Step, StepEnd};
@@ -15,6 +15,7 @@ use crate::bindings::loom::host::types::{Error, Exit};
 use crate::bindings::provider::ProviderPlugin;
 use crate::bindings::provider::exports::loom::plugin::provider as exports;
 use crate::compiled::Origin;
+use crate::config::PluginConfig;
 use crate::guest::{Guest, Kept, Place};
 use crate::imports::job::{JobHandle, StepHandle};
 use crate::instance::{Instance, Patience, told};
@@ -22,25 +23,32 @@ use crate::manifest::Manifest;
 use crate::runtime::{Loaded, label};
 
 /// A provider that was loaded.
-pub struct Plugin(pub(crate) Arc<Loaded>);
+pub struct Plugin {
+    loaded: Arc<Loaded>,
+    config: Arc<PluginConfig>,
+}
 
 impl Plugin {
+    pub(crate) fn new(loaded: Loaded, config: PluginConfig) -> Self {
+        Self { loaded: Arc::new(loaded), config: Arc::new(config) }
+    }
+
     /// What it says of itself.
     pub fn manifest(&self) -> &Manifest {
-        &self.0.manifest
+        &self.loaded.manifest
     }
 
     /// Where its machine code came from.
     pub fn origin(&self) -> Origin {
-        self.0.origin
+        self.loaded.origin
     }
 }
 
 impl std::fmt::Debug for Plugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Plugin")
-            .field("reference", &self.0.reference)
-            .field("origin", &self.0.origin)
+            .field("reference", &self.loaded.reference)
+            .field("origin", &self.loaded.origin)
             .finish_non_exhaustive()
     }
 }
@@ -49,6 +57,7 @@ impl std::fmt::Debug for Plugin {
 /// a new one.
 struct PluginJob {
     plugin: Arc<Loaded>,
+    config: Arc<PluginConfig>,
     job: Arc<JobContext>,
     kept: Arc<Kept>,
     instance: Option<Instance<ProviderPlugin>>,
@@ -57,11 +66,12 @@ struct PluginJob {
 #[async_trait]
 impl Provider for Plugin {
     fn plugin(&self) -> PluginRef {
-        self.0.reference.clone()
+        self.loaded.reference.clone()
     }
 
     async fn open(&self, job: Arc<JobContext>) -> Result<Box<dyn JobProvider>, ErrorInfo> {
-        let mut opened = PluginJob { plugin: Arc::clone(&self.0), job, kept: Arc::default(), instance: None };
+        let (plugin, config) = (Arc::clone(&self.loaded), Arc::clone(&self.config));
+        let mut opened = PluginJob { plugin, config, job, kept: Arc::default(), instance: None };
         opened.instance = Some(opened.instantiate(Patience::Work).await?);
         Ok(Box::new(opened))
     }
@@ -90,6 +100,17 @@ impl JobProvider for PluginJob {
     }
 
     async fn cleanup(&mut self, reason: CleanupReason) -> Result<(), ErrorInfo> {
+        let cleaned = self.guest_cleanup(reason).await;
+        // What the plugin has made is the host's to remove, whatever became of the plugin.
+        for left in self.kept.docker.remove_all(&self.job.workspace).await {
+            self.job.message(Section::Cleanup, Level::Warn, left, None);
+        }
+        cleaned
+    }
+}
+
+impl PluginJob {
+    async fn guest_cleanup(&mut self, reason: CleanupReason) -> Result<(), ErrorInfo> {
         if self.instance.is_none() {
             self.instance = Some(self.instantiate(Patience::Cleanup).await?);
         }
@@ -104,13 +125,11 @@ impl JobProvider for PluginJob {
         })
         .await
     }
-}
 
-impl PluginJob {
     async fn instantiate(&mut self, patience: Patience) -> Result<Instance<ProviderPlugin>, ErrorInfo> {
         let (job, kept) = (Arc::clone(&self.job), Arc::clone(&self.kept));
         let cancel = job.cancel.clone();
-        let guest = Guest::of_job(&self.plugin, job, kept);
+        let guest = Guest::of_job(&self.plugin, Arc::clone(&self.config), job, kept);
         Instance::new(&self.plugin, guest, |store, i| ProviderPlugin::new(store, i), patience, cancel).await
     }
 

@@ -95,15 +95,15 @@ impl Runtime {
         Ok(Self { engine, compiled, ticker })
     }
 
-    /// Loads the provider in `component`. Takes about a millisecond where its machine code is in the cache, else about one
+    /// Loads the provider in `component`, for one run in which `config` holds. Takes about a millisecond where its machine code is in the cache, else about one
     /// for each KiB. Refuses, before anything is compiled, what imports more than its manifest declares.
     ///
     /// # Errors
     /// `component` is not a provider, does not fit this Loom, or asks for what it does not get.
-    pub fn load_provider(&self, component: &[u8]) -> Result<Arc<Plugin>, LoadError> {
+    pub fn load_provider(&self, component: &[u8], config: PluginConfig) -> Result<Arc<Plugin>, LoadError> {
         let loaded = self.load(component, Kind::Provider)?;
         ProviderPluginPre::new(loaded.pre.clone()).map_err(|cause| loaded.broken(cause))?;
-        Ok(Arc::new(Plugin(Arc::new(loaded))))
+        Ok(Arc::new(Plugin::new(loaded, config)))
     }
 
     /// Loads the wrapper in `component`, for one run whose caches are `caches`.

@@ -85,7 +85,7 @@ impl Wrapped {
     async fn instantiate(&mut self) -> Result<Instance<WrapperPlugin>, ErrorInfo> {
         let (job, kept) = (Arc::clone(&self.job), Arc::clone(&self.kept));
         let cancel = job.cancel.clone();
-        let mut guest = Guest::of_job(&self.plugin, job, kept);
+        let mut guest = Guest::of_job(&self.plugin, Arc::default(), job, kept);
         guest.keyword = self.keyword.clone();
         guest.caches = Some(Arc::clone(&self.caches));
         let find = |store: &mut Store<Guest>, i: &wasmtime::component::Instance| WrapperPlugin::new(store, i);

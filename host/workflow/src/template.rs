@@ -72,6 +72,12 @@ impl Template {
         text
     }
 
+    /// `text`, which is a template, with every reference filled in as [`render`](Self::render) does; as it is where it is
+    /// none.
+    pub fn fill(text: &str, lookup: &mut dyn FnMut(&str) -> Option<String>) -> String {
+        Self::parse(text).map_or_else(|_| text.to_owned(), |template| template.render(lookup))
+    }
+
     /// The template with what `lookup` knows put in place of the references to it.
     pub(crate) fn resolve<'a>(&self, lookup: impl Fn(&str) -> Option<&'a Template>) -> Self {
         let mut resolved = Self::default();

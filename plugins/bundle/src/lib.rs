@@ -7,6 +7,8 @@
 
 /// The host shell provider.
 pub const HOST: &[u8] = include_bytes!("../components/host.wasm");
+/// The Docker provider.
+pub const DOCKER: &[u8] = include_bytes!("../components/docker.wasm");
 /// The cache around providers.
 pub const CACHE: &[u8] = include_bytes!("../components/cache.wasm");
 /// The resolver of `env://`.
@@ -20,6 +22,7 @@ pub const OP: &[u8] = include_bytes!("../components/op.wasm");
 pub fn component(name: &str) -> Option<&'static [u8]> {
     match name {
         "host" => Some(HOST),
+        "docker" => Some(DOCKER),
         "cache" => Some(CACHE),
         "env" => Some(ENV),
         "keepass" => Some(KEEPASS),

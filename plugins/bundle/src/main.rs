@@ -22,12 +22,18 @@ struct Component {
     file: &'static str,
 }
 
-const COMPONENTS: [Component; 7] = [
+const COMPONENTS: [Component; 8] = [
     Component {
         name: "host",
         package: "loom-plugin-host-shell",
         folder: "plugins/host",
         file: "components/host.wasm",
+    },
+    Component {
+        name: "docker",
+        package: "loom-plugin-docker",
+        folder: "plugins/docker",
+        file: "components/docker.wasm",
     },
     Component {
         name: "cache",

@@ -26,8 +26,8 @@ use crate::command::run::bootstrap::{Known, Start, bootstrap, load_plan, masked}
 use crate::command::run::selection::Wanted;
 use crate::command::source::Source;
 use crate::config::Flags;
+use crate::plugins::Environment;
 use crate::report::{Report, Verbosity};
-use crate::resolvers::Environment;
 use crate::terminal::{self, Terminal};
 use crate::{failure, settings};
 
@@ -115,8 +115,8 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
                 .with_hint("set one of them to an absolute path, or runtime.cacheDir in a config file"))
         }
     };
-    if let Ok((_, workspaces)) = &ready {
-        traces::clean_after_the_dead(&source.repo_root, workspaces);
+    if let Ok((cache_dir, workspaces)) = &ready {
+        traces::clean_after_the_dead(&source.repo_root, cache_dir, workspaces);
     }
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -153,6 +153,11 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
     let place =
         ready.map(|(cache_dir, workspaces)| (cache_dir, workspaces, workspaces.join(run_id.as_str())));
 
+    // Not below the workspace, which jobs see; beside what else can be made again.
+    let staging = match &place {
+        Ok((cache_dir, ..)) => traces::staging_dir(cache_dir, run_id.as_str()),
+        Err(_) => PathBuf::new(),
+    };
     let environment: Environment = settings::environment(&[]).into();
     let hidden = config.unlocking_variables();
     let redactor = Redactor::default();
@@ -171,6 +176,7 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
             redactor: redactor.clone(),
             secrets_dir,
             caches_off: mode == Mode::Compared { caches_off: true },
+            staging_dir: staging,
             artifacts_dir: Box::new(move |job| logs.join(layout::job(job).artifacts())),
         };
         let bootstrap = || {
@@ -214,6 +220,9 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
     let finished = std::thread::scope(|scope| {
         if let (Ok((_, _, workspace)), false) = (&place, keep) {
             scope.spawn(|| loom_workspace::remove(workspace));
+        }
+        if let Ok((cache_dir, ..)) = &place {
+            traces::remove_staging(cache_dir, run_id.as_str());
         }
         record.finish(ended, clock.now())
     });

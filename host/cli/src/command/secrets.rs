@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::args::{Item, ItemField, Keepass, Keys, Secrets, Vault, VaultName};
 use crate::config::{self, Effective, Flags};
 use crate::files::normal;
-use crate::resolvers::{self, Environment};
+use crate::plugins::{self, Environment};
 use crate::terminal::Terminal;
 use crate::{failure, settings};
 
@@ -70,7 +70,7 @@ impl Place {
     fn given(&self, alias: &str) -> PluginConfig {
         let environment = Arc::clone(&self.environment);
         let mut given = PluginConfig { environment, ..PluginConfig::default() };
-        resolvers::give_vault(&mut given, alias, &self.config);
+        plugins::give_vault(&mut given, alias, &self.config);
         given
     }
 
@@ -86,7 +86,7 @@ impl Place {
         let usual = || self.repo_root.join(format!(".loom/keepass/{}.kdbx", config::key_of(&alias)));
         let path = database_path.map_or_else(usual, |path| normal(&self.folder.join(path)));
         let mut given = self.given(&alias);
-        resolvers::place_vault(&mut given, &alias, path.clone());
+        plugins::place_vault(&mut given, &alias, path.clone());
         given.credentials.clear();
         give_keys(&mut given, &alias, "", keys);
         self.change(given, async |plugin, cancel| plugin.create_vault(&alias, force, cancel).await)?;

@@ -60,13 +60,21 @@ impl Attempt<'_> {
     async fn collect(&self, artifacts: &Artifacts) -> Result<Result<TakenArtifacts, SkipReason>, ErrorInfo> {
         let (context, artifacts) = (Arc::clone(&self.context), artifacts.clone());
         let into = (self.job.run.artifacts_dir)(&context.id);
+        let (tree, mut warnings) = match context.files() {
+            Some(files) => {
+                let staged = self.staged("artifacts")?;
+                let warnings = files.fetch(&artifacts.paths, &staged).await?;
+                (staged, warnings)
+            }
+            None => (context.workspace.clone(), Vec::new()),
+        };
         let done = blocking(self.job.cancel.clone(), move |cancel| {
             let hidden = |path: &Path| {
                 let name = path.as_os_str().as_bytes();
                 !context.redactor.is_empty() && *context.redactor.bytes(name) != *name
             };
             let collected = loom_tree::collect(&Collect {
-                tree: &context.workspace,
+                tree: &tree,
                 paths: &artifacts.paths,
                 exclude: &artifacts.exclude,
                 into: &into,
@@ -74,7 +82,7 @@ impl Attempt<'_> {
                 cancel,
             })
             .map_err(|cause| failed("artifacts could not be taken out", &cause))?;
-            let mut warnings: Vec<String> = collected.warnings.iter().map(ToString::to_string).collect();
+            warnings.extend(collected.warnings.iter().map(ToString::to_string));
             warnings.extend(with_secrets(&into, &collected, &context.redactor));
             Ok((collected, warnings))
         });
@@ -105,13 +113,20 @@ impl Attempt<'_> {
                 continue;
             };
             let from = (self.job.run.artifacts_dir)(need);
-            let workspace = self.context.workspace.clone();
+            let to = match self.context.files() {
+                Some(_) => self.staged("needed")?,
+                None => self.context.workspace.clone(),
+            };
             let files = Arc::clone(&taken.files);
+            let into = to.clone();
             let placed = blocking(self.job.cancel.clone(), move |cancel| {
-                loom_tree::place(&from, &files, &workspace, cancel)
+                loom_tree::place(&from, &files, &into, cancel)
                     .map_err(|cause| failed("artifacts could not be put into the workspace", &cause))
             })
             .await?;
+            if let Some(elsewhere) = self.context.files() {
+                elsewhere.put(&to, &[]).await?;
+            }
             for warning in &placed.warnings {
                 self.context.message(Section::Provider, Level::Warn, warning.to_string(), None);
             }
@@ -120,6 +135,15 @@ impl Attempt<'_> {
             self.context.message(Section::Provider, Level::Info, message, object(data));
         }
         Ok(())
+    }
+
+    /// A new empty folder for files on their way.
+    fn staged(&self, name: &str) -> Result<PathBuf, ErrorInfo> {
+        let folder = self.context.staging.join(name);
+        let made = crate::secrets::remove(&folder).and_then(|()| fs::create_dir_all(&folder));
+        let failed =
+            |cause| ErrorInfo::new(code::ARTIFACTS_FAILED, format!("artifacts have no place: {cause}"));
+        made.map(|()| folder).map_err(failed)
     }
 }
 

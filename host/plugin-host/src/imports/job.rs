@@ -42,7 +42,8 @@ impl HostJob for Guest {
     }
 
     fn keyword(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<String> {
-        Ok(self.keyword.to_string())
+        // A wrapper has its own; a provider those of the job.
+        Ok(if self.keyword.is_null() { self.job()?.keywords.to_string() } else { self.keyword.to_string() })
     }
 
     fn stage(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<String> {
@@ -54,7 +55,7 @@ impl HostJob for Guest {
     }
 
     fn variables(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<Vec<(String, String)>> {
-        Ok(self.job()?.variables.clone())
+        Ok(self.job()?.variables().to_vec())
     }
 
     fn debug_trace(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<bool> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::Read as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,7 +68,9 @@ impl HostCache for Guest {
         paths: Vec<String>,
     ) -> wasmtime::Result<Resource<CacheHandle>> {
         let job = Arc::clone(self.job()?);
-        let cache = Cache { workspace: job.workspace.clone(), name, key, paths };
+        // One that works elsewhere shares its files with nobody.
+        let workspace = if job.files().is_some() { job.staging.join("cache") } else { job.workspace.clone() };
+        let cache = Cache { workspace, name, key, paths };
         let claimed = Arc::new(self.caches()?.claim(&job.id, cache));
         Ok(self.table.push(CacheHandle { claimed })?)
     }
@@ -101,12 +104,38 @@ impl HostCache for Guest {
         }
         let cancel = self.job()?.cancel.clone();
         let caches = Arc::clone(claimed.caches());
-        let _alone = caches.restoring.lock().await;
-        let done = blocking(cancel, move |cancel| restore(&claimed, &key, by, cancel)).await?;
-        Ok(done.map(|(restored, warnings)| {
-            self.warn_all(warnings);
-            restored
-        }))
+        let job = Arc::clone(self.job()?);
+        let Some(files) = job.files() else {
+            let _alone = caches.restoring.lock().await;
+            let done = blocking(cancel, move |cancel| restore(&claimed, &key, by, cancel)).await?;
+            return Ok(done.map(|(restored, warnings)| {
+                self.warn_all(warnings);
+                restored
+            }));
+        };
+        let elsewhere = Arc::clone(&claimed);
+        let workspace = job.workspace.clone();
+        let done = blocking(cancel, move |cancel| {
+            staged(&elsewhere.cache.workspace)?;
+            let (restored, warnings) = restore(&elsewhere, &key, by, cancel)?;
+            let surplus = match restored {
+                Restored::Hit(_) => surplus(&elsewhere.cache, &workspace, cancel)?,
+                _ => Vec::new(),
+            };
+            Ok((restored, warnings, surplus))
+        })
+        .await?;
+        let (restored, warnings, surplus) = match done {
+            Ok(done) => done,
+            Err(error) => return Ok(Err(error)),
+        };
+        self.warn_all(warnings);
+        if let Restored::Hit(_) = &restored
+            && let Err(cause) = files.put(&claimed.cache.workspace, &surplus).await
+        {
+            return Ok(Err(Error { hint: cause.hint, ..failed(cause.message) }));
+        }
+        Ok(Ok(restored))
     }
 
     async fn save(&mut self, handle: Resource<CacheHandle>) -> wasmtime::Result<Result<Saved, Error>> {
@@ -115,6 +144,16 @@ impl HostCache for Guest {
         let (recipe, inputs) = self.inputs(&claimed.cache.key);
         let origin = Origin { run: job.ids.run_id.to_string(), job: job.id.to_string(), inputs, recipe };
         let redactor = job.redactor.clone();
+        if let Some(files) = job.files() {
+            let tree = claimed.cache.workspace.clone();
+            if let Err(error) = blocking(job.cancel.clone(), move |_| staged(&tree)).await? {
+                return Ok(Err(error));
+            }
+            match files.fetch(&claimed.cache.paths, &claimed.cache.workspace).await {
+                Ok(left_out) => self.warn_all(left_out),
+                Err(cause) => return Ok(Err(Error { hint: cause.hint, ..failed(cause.message) })),
+            }
+        }
         let done =
             blocking(job.cancel.clone(), move |cancel| save(&claimed, &origin, &redactor, cancel)).await?;
         Ok(done.map(|(saved, warnings)| {
@@ -167,6 +206,24 @@ async fn blocking<T: Send + 'static>(
         () = cancel.reached(Urgency::Ask) => stop.store(true, Ordering::Relaxed),
     }
     Ok(task.await?)
+}
+
+/// Makes an empty folder.
+fn staged(folder: &Path) -> Result<(), Error> {
+    let made = loom_engine::secrets::remove(folder).and_then(|()| fs_err::create_dir_all(folder));
+    made.map_err(|cause| failed(cause.to_string()))
+}
+
+/// The files of `workspace` below the paths of `cache` that are not among those of its own folder.
+fn surplus(cache: &Cache, workspace: &Path, cancel: &AtomicBool) -> Result<Vec<PathBuf>, Error> {
+    let patterns = loom_tree::Patterns::new(&cache.paths).map_err(|cause| failed(cause.to_string()))?;
+    let listing = loom_workspace::list_files(workspace, cancel)
+        .map_err(|cause| failed(format!("cannot list the files of the workspace: {cause}")))?;
+    let is_surplus = |path: &PathBuf| {
+        patterns.cover(path.as_os_str().as_bytes())
+            && fs_err::symlink_metadata(cache.workspace.join(path)).is_err()
+    };
+    Ok(listing.into_iter().filter(is_surplus).collect())
 }
 
 fn failed(message: String) -> Error {

@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 
 use loom_engine::port::Provider as _;
 use loom_plugin_bundle::{HOST, guests};
-use loom_plugin_host::{Origin, Runtime};
+use loom_plugin_host::{Origin, PluginConfig, Runtime};
 use tempfile::TempDir;
 
 /// Where a component's code came from, for a process that starts with this cache.
 fn origin(cache: &Path, component: &[u8]) -> Origin {
-    let plugin = Runtime::new(Some(cache.to_owned())).unwrap().load_provider(component).unwrap();
+    let plugin = Runtime::new(Some(cache.to_owned()))
+        .unwrap()
+        .load_provider(component, PluginConfig::default())
+        .unwrap();
     // Whatever was in the cache, it is this component that was loaded.
     assert_eq!(plugin.plugin().digest, blake3::hash(component).to_string());
     plugin.origin()

@@ -1,7 +1,7 @@
 use loom_contract::error::ErrorInfo;
 use loom_engine::port::Provider as _;
 use loom_plugin_bundle::HOST;
-use loom_plugin_host::{Origin, Runtime};
+use loom_plugin_host::{Origin, PluginConfig, Runtime};
 
 const MANIFEST: &str = r#"
 name = "greedy"
@@ -29,12 +29,12 @@ fn component(text: &str, manifest: &str) -> Vec<u8> {
 }
 
 fn refused(bytes: &[u8]) -> ErrorInfo {
-    Runtime::new(None).unwrap().load_provider(bytes).unwrap_err().to_info()
+    Runtime::new(None).unwrap().load_provider(bytes, PluginConfig::default()).unwrap_err().to_info()
 }
 
 #[test]
 fn the_bundled_provider_says_what_it_is() {
-    let plugin = Runtime::new(None).unwrap().load_provider(HOST).unwrap();
+    let plugin = Runtime::new(None).unwrap().load_provider(HOST, PluginConfig::default()).unwrap();
     assert_eq!(plugin.origin(), Origin::Compiled);
     assert_eq!(plugin.plugin().name, "host");
     assert_eq!(plugin.plugin().digest, blake3::hash(HOST).to_string());
@@ -175,7 +175,7 @@ fn bytes_that_are_broken_in_any_way_are_an_error() {
     for at in (0..HOST.len()).step_by(HOST.len() / 24) {
         let mut bytes = HOST.to_vec();
         bytes[at] ^= 0xff;
-        if let Err(error) = runtime.load_provider(&bytes) {
+        if let Err(error) = runtime.load_provider(&bytes, PluginConfig::default()) {
             assert!(!error.to_string().is_empty());
         }
     }

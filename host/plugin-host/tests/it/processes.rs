@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use loom_contract::event::Level;
 use loom_engine::cancel::Urgency;
 use loom_plugin_bundle::HOST;
-use loom_plugin_host::Runtime;
+use loom_plugin_host::{PluginConfig, Runtime};
 
 use crate::support::Job;
 
@@ -124,7 +124,7 @@ async fn a_plugin_can_stop_its_process() {
 
 #[tokio::test]
 async fn the_host_shell_runs_a_step_as_documented() {
-    let host = Runtime::new(None).unwrap().load_provider(HOST).unwrap();
+    let host = Runtime::new(None).unwrap().load_provider(HOST, PluginConfig::default()).unwrap();
     let mut job = Job::with(&host, &[]).await;
     job.provider.prepare().await.unwrap();
     assert_eq!(job.exit_code("echo \"$TOKEN\"; false; echo on").await, 0);

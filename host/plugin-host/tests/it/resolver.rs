@@ -262,6 +262,6 @@ fn a_plugin_of_another_kind_is_refused() {
     let error = RUNTIME.load_resolver(guests::MISBEHAVING, PluginConfig::default()).unwrap_err().to_info();
     assert_eq!(error.code, "PLUGIN_INCOMPATIBLE");
     assert!(error.message.ends_with("is a provider, not a secret resolver"), "{error}");
-    let error = RUNTIME.load_provider(guests::RESOLVER).unwrap_err().to_info();
+    let error = RUNTIME.load_provider(guests::RESOLVER, PluginConfig::default()).unwrap_err().to_info();
     assert!(error.message.ends_with("is a secret resolver, not a provider"), "{error}");
 }

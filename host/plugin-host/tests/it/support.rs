@@ -9,13 +9,13 @@ use loom_contract::id::JobId;
 use loom_engine::fake::FakeJob;
 use loom_engine::port::{CleanupReason, JobProvider, Provider as _, StepEnd};
 use loom_plugin_bundle::guests;
-use loom_plugin_host::{Plugin, Runtime};
+use loom_plugin_host::{Plugin, PluginConfig, Runtime};
 use tempfile::TempDir;
 
 /// The guest that does what it is told, compiled once for all tests.
 pub(crate) static MISBEHAVING: LazyLock<Arc<Plugin>> = LazyLock::new(|| {
     loom_engine::process::become_subreaper().unwrap();
-    Runtime::new(None).unwrap().load_provider(guests::MISBEHAVING).unwrap()
+    Runtime::new(None).unwrap().load_provider(guests::MISBEHAVING, PluginConfig::default()).unwrap()
 });
 
 /// A job with a provider.

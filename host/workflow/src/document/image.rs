@@ -55,15 +55,6 @@ pub(crate) struct Build {
 }
 
 impl Image {
-    /// Where it was given.
-    pub(crate) fn span(&self) -> Option<Span> {
-        match self {
-            Self::Host => None,
-            Self::Name(name) => Some(name.span),
-            Self::Spec(spec) => Some(spec.span),
-        }
-    }
-
     /// Puts `nearer` over this one. Only two long forms are merged.
     pub(super) fn merge(&mut self, nearer: &Self) {
         match (self, nearer) {

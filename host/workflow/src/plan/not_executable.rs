@@ -26,19 +26,9 @@ fn find_in(job: &Job, found: &mut Problems) {
             hint,
         );
     };
-    if let Some(image) = &definition.image
-        && route::image(definition).is_some()
-    {
-        report(image.span().unwrap_or(definition.name.span), "image");
-    }
     if let Some(provider) = &definition.provider
         && !matches!(&*provider.value, route::HOST | route::DOCKER)
     {
         report(provider.span, "provider");
-    }
-    if let Some(services) = &definition.services
-        && !services.list.is_empty()
-    {
-        report(services.span, "services");
     }
 }

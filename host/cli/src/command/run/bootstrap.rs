@@ -19,7 +19,7 @@ use loom_workspace::Snapshot;
 use super::selection::{self, Wanted};
 use crate::command::source::{self, Source};
 use crate::config::Effective;
-use crate::resolvers::{self, Environment};
+use crate::plugins::{self, Environment};
 use crate::terminal::Terminal;
 
 /// What a bootstrap works with.
@@ -56,7 +56,7 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
     let selected = selection::select(&plan, start.wanted)?;
     refuse_unsupported(&plan, &selected, start.terminal)?;
     let wanted = plan.jobs.iter().zip(&selected).filter(|(_, selected)| **selected);
-    resolvers::mask_environment(wanted.flat_map(|(job, _)| &job.secrets), start.environment, start.redactor);
+    plugins::mask_environment(wanted.flat_map(|(job, _)| &job.secrets), start.environment, start.redactor);
     known.graph_ir = Some(plan.graph_ir());
     let tasks = tokio::runtime::Handle::current();
     let (plugins, snapshot) = std::thread::scope(|scope| {
@@ -65,7 +65,7 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
             let runtime = Runtime::new(Some(components)).map_err(|e| e.to_info())?;
             let resolvers = load_resolvers(&plan, &selected, &runtime, start, &tasks)?;
             let cache = load_cache(&plan, &selected, &runtime, start.cache_store)?;
-            Ok((load_providers(&plan, &selected, &runtime)?, resolvers, cache))
+            Ok((load_providers(&plan, &selected, &runtime, start)?, resolvers, cache))
         });
         let repo_root = &start.source.repo_root;
         let snapshot = loom_workspace::create(repo_root, start.workspace, start.stop_copy).map_err(|error| {
@@ -93,6 +93,7 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
         plan,
         workflow_path: start.source.in_repo(),
         workspace: snapshot.path().to_owned(),
+        borrowed_objects: snapshot.borrowed_objects.clone(),
         head_sha: snapshot.head_sha.clone(),
         branch: snapshot.branch.clone(),
         providers,
@@ -138,6 +139,7 @@ fn load_providers(
     plan: &Plan,
     selected: &[bool],
     runtime: &Runtime,
+    start: &Start<'_>,
 ) -> Result<HashMap<String, Arc<dyn Provider>>, ErrorInfo> {
     let mut providers: HashMap<String, Arc<dyn Provider>> = HashMap::new();
     for (job, selected) in plan.jobs.iter().zip(selected) {
@@ -149,7 +151,12 @@ fn load_providers(
                 format!("job `{}` needs the provider `{}`, which is not bundled", job.id, job.provider);
             return Err(ErrorInfo::new(code::PLUGIN_INCOMPATIBLE, message));
         };
-        let provider = runtime.load_provider(component).map_err(|e| e.to_info())?;
+        let provider = runtime
+            .load_provider(
+                component,
+                plugins::provider_config(&job.provider, start.config, &start.source.repo_root),
+            )
+            .map_err(|e| e.to_info())?;
         providers.insert(job.provider.clone(), provider);
     }
     Ok(providers)
@@ -174,7 +181,7 @@ fn load_resolvers(
             continue;
         };
         secrets::keep_memory_private();
-        let config = resolvers::plugin_config(scheme, &own, start.config, start.environment);
+        let config = plugins::plugin_config(scheme, &own, start.config, start.environment);
         let resolver = runtime.load_resolver(component, config).map_err(|e| e.to_info())?;
         resolvers.insert(scheme.to_owned(), Arc::clone(&resolver) as Arc<dyn SecretResolver>);
         let cancel = start.cancel.clone();

@@ -29,13 +29,26 @@ fn secrets_folder(base: &Path, run_id: &str) -> PathBuf {
     base.join(format!("{run_id}-secrets"))
 }
 
+/// Where the run's files are that are on their way to containers or from them.
+pub(super) fn staging_dir(cache_dir: &Path, run_id: &str) -> PathBuf {
+    cache_dir.join("staging").join(run_id)
+}
+
+/// Removes what a run has left there.
+pub(super) fn remove_staging(cache_dir: &Path, run_id: &str) {
+    if let Err(error) = secrets::remove(&staging_dir(cache_dir, run_id)) {
+        tracing::warn!(%error, "files that were on their way to a container stay");
+    }
+}
+
 /// Ends and removes what runs whose Loom was killed have left.
-pub(super) fn clean_after_the_dead(repo_root: &Path, workspaces: &Path) {
+pub(super) fn clean_after_the_dead(repo_root: &Path, cache_dir: &Path, workspaces: &Path) {
     let cleaned = loom_record::recover(repo_root, |dead| {
         process::kill_run(dead.run_id.as_str(), HUNT);
         if let Err(error) = loom_workspace::remove(&workspaces.join(dead.run_id.as_str())) {
             tracing::warn!(%error, "a dead run's workspace stays");
         }
+        remove_staging(cache_dir, dead.run_id.as_str());
         for base in settings::secret_bases() {
             if let Err(error) = secrets::remove(&secrets_folder(&base, dead.run_id.as_str())) {
                 tracing::warn!(%error, "files of a dead run's secrets stay");

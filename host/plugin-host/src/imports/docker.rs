@@ -1,0 +1,735 @@
+//! `loom:docker/engine`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use loom_contract::error::{ErrorInfo, code};
+use loom_contract::event::{Finish, Level, Stream as Recorded};
+use loom_contract::section::Section;
+use loom_contract::status::Status as Ended;
+use loom_docker::{
+    Build, Chunk, Container, ContainerSpec, Error as DockerError, Exec, ExecExit, ExecSpec, Gone, ImageInfo,
+    KeepOutput, Mount, Network, Networking, Outside, Scope, Status, Stream,
+};
+use loom_engine::cancel::{Cancel, GRACE, Urgency};
+use loom_engine::environment::WORKSPACE_IN_CONTAINER;
+use loom_engine::output::OutputSink;
+use loom_engine::port::{JobContext, OpenSection};
+use loom_engine::secrets::SECRETS_IN_CONTAINER;
+use serde_json::Map;
+use tokio::sync::mpsc;
+use wasmtime::component::Resource;
+
+use crate::bindings::loom::docker::engine::{
+    Daemon, Host, HostCommand, HostContainer, HostContainerSpec, HostImageBuild, HostNetwork, Image,
+    PullPolicy, WorkspaceMount,
+};
+use crate::bindings::loom::host::types::{Error, ErrorKind, Exit};
+use crate::docker::{RunDocker, VolumeFiles, ids, told};
+use crate::guest::{self, Guest};
+use crate::imports::types::{Sink, error};
+use crate::imports::workspace;
+use crate::manifest::DockerRight;
+
+/// Where a service finds the script with those secrets that are variables.
+const SCRIPT_IN_CONTAINER: &str = "/run/loom/variables.sh";
+
+/// The exit code of who cannot find the program that it is to run.
+const NO_PROGRAM: i64 = 127;
+
+/// Chunks of output that wait to be recorded.
+const WAITING: usize = 16;
+
+/// An image that is to be built.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+#[derive(Clone)]
+pub struct BuildHandle {
+    build: Build,
+    /// Relative to the workspace, as is the next.
+    context: String,
+    dockerfile: Option<String>,
+}
+
+/// A container that is to be made.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+#[derive(Clone)]
+pub struct Spec {
+    spec: ContainerSpec,
+    workspace: Option<WorkspaceMount>,
+    secrets: bool,
+    inherits: bool,
+    service: Option<String>,
+}
+
+/// A network of the guest's own job.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct NetworkHandle(Network);
+
+/// A container of the guest's own job.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+#[derive(Clone)]
+pub struct ContainerHandle {
+    container: Container,
+    /// Who runs its processes.
+    user: String,
+    workspace: Option<WorkspaceMount>,
+    /// The name by which its output is told.
+    service: Option<String>,
+}
+
+/// A command that is to be run.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+#[derive(Clone)]
+pub struct Request {
+    spec: ExecSpec,
+    inherits: bool,
+    stdout: Option<Result<OutputSink, Error>>,
+    stderr: Option<Result<OutputSink, Error>>,
+}
+
+/// What `work` comes to, unless the job is cancelled first.
+async fn unless_cancelled<T>(
+    mut cancel: Cancel,
+    work: impl Future<Output = Result<T, DockerError>>,
+) -> Result<T, Error> {
+    tokio::select! {
+        done = work => done.map_err(|error| told(&error)),
+        () = cancel.reached(Urgency::Ask) => {
+            Err(error(ErrorKind::Cancelled, "DOCKER_CANCELLED", "the job was cancelled"))
+        }
+    }
+}
+
+impl Host for Guest {
+    async fn connect(&mut self) -> wasmtime::Result<Result<Daemon, Error>> {
+        let (access, job) = (self.docker()?, Arc::clone(self.job()?));
+        let mut cancel = job.cancel.clone();
+        let docker = tokio::select! {
+            docker = access.connect() => docker,
+            () = cancel.reached(Urgency::Ask) => {
+                Err(error(ErrorKind::Cancelled, "DOCKER_CANCELLED", "the job was cancelled"))
+            }
+        };
+        Ok(docker.map(|docker| {
+            let owner = access.owner(job.ids.run_id.as_str(), job.id.as_str());
+            self.kept.docker.scope.get_or_init(|| Scope::new(&docker, owner));
+            let daemon = docker.daemon();
+            Daemon {
+                address: daemon.address.clone(),
+                version: daemon.engine_version.clone(),
+                api: daemon.api_version.clone(),
+                platform: format!("{}/{}", daemon.os, daemon.arch),
+                rootless: daemon.rootless,
+            }
+        }))
+    }
+
+    async fn ensure_image(
+        &mut self,
+        name: String,
+        policy: PullPolicy,
+        platform: Option<String>,
+    ) -> wasmtime::Result<Result<Image, Error>> {
+        let scope = match self.scope() {
+            Ok(scope) => scope,
+            Err(error) => return Ok(Err(error)),
+        };
+        let may_pull = self.plugin.manifest.capabilities.docker.contains(&DockerRight::Pull);
+        let policy = match policy {
+            PullPolicy::Always if may_pull => loom_docker::PullPolicy::Always,
+            PullPolicy::IfNotPresent if may_pull => loom_docker::PullPolicy::IfNotPresent,
+            PullPolicy::Always => return Ok(Err(self.denied("pull images"))),
+            PullPolicy::IfNotPresent | PullPolicy::Never => loom_docker::PullPolicy::Never,
+        };
+        let logins = self.docker()?.logins();
+        let cancel = self.job()?.cancel.clone();
+        let mut pulled = false;
+        let (job, place) = (Arc::clone(self.job()?), self.place);
+        let told_lines = |line: &str| {
+            pulled = true;
+            guest::say(place, Some(&job), Level::Info, line.to_owned(), None);
+        };
+        let there = scope.docker().ensure_image(&name, policy, platform.as_deref(), &logins, told_lines);
+        let image = match unless_cancelled(cancel, there).await {
+            Ok(image) => image,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(Ok(self.known(name, image, pulled)?))
+    }
+}
+
+impl HostImageBuild for Guest {
+    fn new(&mut self, name: String, context: String) -> wasmtime::Result<Resource<BuildHandle>> {
+        let build = Build { tags: vec![name], ..Build::default() };
+        Ok(self.table.push(BuildHandle { build, context, dockerfile: None })?)
+    }
+
+    fn dockerfile(&mut self, build: Resource<BuildHandle>, path: String) -> wasmtime::Result<()> {
+        self.table.get_mut(&build)?.dockerfile = Some(path);
+        Ok(())
+    }
+
+    fn arg(&mut self, build: Resource<BuildHandle>, name: String, value: String) -> wasmtime::Result<()> {
+        self.table.get_mut(&build)?.build.args.push((name, value));
+        Ok(())
+    }
+
+    fn target(&mut self, build: Resource<BuildHandle>, stage: String) -> wasmtime::Result<()> {
+        self.table.get_mut(&build)?.build.target = Some(stage);
+        Ok(())
+    }
+
+    fn platform(&mut self, build: Resource<BuildHandle>, platform: String) -> wasmtime::Result<()> {
+        self.table.get_mut(&build)?.build.platform = Some(platform);
+        Ok(())
+    }
+
+    async fn run(&mut self, build: Resource<BuildHandle>) -> wasmtime::Result<Result<Image, Error>> {
+        let handle = self.table.get(&build)?.clone();
+        let job = Arc::clone(self.job()?);
+        let section = job.open_section(Section::ImageBuild);
+        let built = self.build(handle, &job, &section).await;
+        section.finish(match &built {
+            Ok(_) => Finish::new(Ended::Success),
+            Err(_) if job.cancel.is_cancelled() => Finish::new(Ended::Cancelled),
+            Err(error) => Finish::failed(ErrorInfo {
+                code: error.code.clone().into(),
+                message: error.message.clone(),
+                hint: error.hint.clone(),
+            }),
+        });
+        Ok(match built {
+            Ok((name, image)) => Ok(self.known(name, image, false)?),
+            Err(error) => Err(error),
+        })
+    }
+
+    fn drop(&mut self, build: Resource<BuildHandle>) -> wasmtime::Result<()> {
+        self.table.delete(build)?;
+        Ok(())
+    }
+}
+
+impl HostContainerSpec for Guest {
+    fn new(&mut self, name: String, image: String) -> wasmtime::Result<Resource<Spec>> {
+        let spec =
+            ContainerSpec { name, image, init: true, output: KeepOutput::No, ..ContainerSpec::default() };
+        Ok(self.table.push(Spec { spec, workspace: None, secrets: false, inherits: false, service: None })?)
+    }
+
+    fn entrypoint(&mut self, spec: Resource<Spec>, argv: Vec<String>) -> wasmtime::Result<()> {
+        self.table.get_mut(&spec)?.spec.entrypoint = Some(argv);
+        Ok(())
+    }
+
+    fn command(&mut self, spec: Resource<Spec>, argv: Vec<String>) -> wasmtime::Result<()> {
+        self.table.get_mut(&spec)?.spec.command = Some(argv);
+        Ok(())
+    }
+
+    fn open_stdin(&mut self, spec: Resource<Spec>) -> wasmtime::Result<()> {
+        self.table.get_mut(&spec)?.spec.stdin_open = true;
+        Ok(())
+    }
+
+    fn user(&mut self, spec: Resource<Spec>, user: String) -> wasmtime::Result<()> {
+        self.table.get_mut(&spec)?.spec.user = Some(user);
+        Ok(())
+    }
+
+    fn platform(&mut self, spec: Resource<Spec>, platform: String) -> wasmtime::Result<()> {
+        self.table.get_mut(&spec)?.spec.platform = Some(platform);
+        Ok(())
+    }
+
+    fn mount_workspace(&mut self, spec: Resource<Spec>, how: WorkspaceMount) -> wasmtime::Result<()> {
+        self.table.get_mut(&spec)?.workspace = Some(how);
+        Ok(())
+    }
+
+    fn mount_secrets(&mut self, spec: Resource<Spec>) -> wasmtime::Result<()> {
+        self.table.get_mut(&spec)?.secrets = true;
+        Ok(())
+    }
+
+    fn env(&mut self, spec: Resource<Spec>, name: String, value: String) -> wasmtime::Result<()> {
+        self.table.get_mut(&spec)?.spec.env.push((name, value));
+        Ok(())
+    }
+
+    fn inherit_job_env(&mut self, spec: Resource<Spec>) -> wasmtime::Result<()> {
+        self.table.get_mut(&spec)?.inherits = true;
+        Ok(())
+    }
+
+    fn join(
+        &mut self,
+        spec: Resource<Spec>,
+        network: Resource<NetworkHandle>,
+        aliases: Vec<String>,
+    ) -> wasmtime::Result<()> {
+        let network = self.table.get(&network)?.0.clone();
+        self.table.get_mut(&spec)?.spec.networking = Networking::Joined { network, aliases };
+        Ok(())
+    }
+
+    fn serve(&mut self, spec: Resource<Spec>, name: String) -> wasmtime::Result<()> {
+        let spec = self.table.get_mut(&spec)?;
+        spec.spec.output = KeepOutput::Yes;
+        spec.service = Some(name);
+        Ok(())
+    }
+
+    async fn create(
+        &mut self,
+        spec: Resource<Spec>,
+    ) -> wasmtime::Result<Result<Resource<ContainerHandle>, Error>> {
+        let spec = self.table.get(&spec)?.clone();
+        Ok(match self.create_container(spec).await {
+            Ok(handle) => Ok(self.table.push(handle)?),
+            Err(error) => Err(error),
+        })
+    }
+
+    fn drop(&mut self, spec: Resource<Spec>) -> wasmtime::Result<()> {
+        self.table.delete(spec)?;
+        Ok(())
+    }
+}
+
+impl HostNetwork for Guest {
+    async fn create(&mut self, name: String) -> wasmtime::Result<Result<Resource<NetworkHandle>, Error>> {
+        if !self.plugin.manifest.capabilities.docker.contains(&DockerRight::Run) {
+            return Ok(Err(self.denied("make networks")));
+        }
+        let cancel = self.job()?.cancel.clone();
+        let scope = match self.scope() {
+            Ok(scope) => scope,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(match unless_cancelled(cancel, scope.create_network(&name, Outside::Reachable)).await {
+            Ok(network) => Ok(self.table.push(NetworkHandle(network))?),
+            Err(error) => Err(error),
+        })
+    }
+
+    fn drop(&mut self, network: Resource<NetworkHandle>) -> wasmtime::Result<()> {
+        self.table.delete(network)?;
+        Ok(())
+    }
+}
+
+impl HostContainer for Guest {
+    fn id(&mut self, handle: Resource<ContainerHandle>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&handle)?.container.id().to_owned())
+    }
+
+    fn name(&mut self, handle: Resource<ContainerHandle>) -> wasmtime::Result<String> {
+        Ok(self.table.get(&handle)?.container.name().to_owned())
+    }
+
+    async fn start(&mut self, handle: Resource<ContainerHandle>) -> wasmtime::Result<Result<(), Error>> {
+        let ContainerHandle { container, user, workspace, service } = self.table.get(&handle)?.clone();
+        let job = Arc::clone(self.job()?);
+        if let Some(name) = service {
+            let started = unless_cancelled(job.cancel.clone(), container.start()).await;
+            let docker = &self.kept.docker;
+            match &started {
+                Ok(()) => docker.follow(&job, &container, name),
+                Err(error) => docker.service_failed(&job, error),
+            }
+            return Ok(started);
+        }
+        let start = async {
+            container.start().await?;
+            let state = container.state().await?;
+            if state.status != Status::Ended {
+                return Ok(());
+            }
+            let (container, how) = (container.name().to_owned(), Gone::Ended { exit_code: state.exit_code });
+            Err(started(DockerError::Gone { container, how }))
+        };
+        if workspace != Some(WorkspaceMount::EphemeralVolume) {
+            return Ok(unless_cancelled(job.cancel.clone(), start).await);
+        }
+        let fill = async {
+            let owner = ids(&container, &user).await?;
+            if owner != loom_docker::Ids::default() {
+                container.own(WORKSPACE_IN_CONTAINER, owner).await?;
+            }
+            container
+                .upload(&job.workspace, WORKSPACE_IN_CONTAINER, owner)
+                .await
+                .map(|packed| (owner, packed))
+        };
+        let filled = async {
+            let (started, filled) = tokio::join!(start, fill);
+            started.and(filled)
+        };
+        let (owner, packed) = match unless_cancelled(job.cancel.clone(), filled).await {
+            Ok(filled) => filled,
+            Err(error) => return Ok(Err(error)),
+        };
+        for path in packed.left_out {
+            self.say(Level::Warn, format!("`{}` is left out of the workspace", path.display()), None);
+        }
+        job.set_files(Arc::new(VolumeFiles { container, owner }));
+        Ok(Ok(()))
+    }
+
+    async fn wait_healthy(
+        &mut self,
+        handle: Resource<ContainerHandle>,
+        timeout_ms: u32,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        let handle = self.table.get(&handle)?.clone();
+        let job = Arc::clone(self.job()?);
+        let within = Duration::from_millis(timeout_ms.into());
+        let healthy = unless_cancelled(job.cancel.clone(), handle.container.wait_healthy(within)).await;
+        if let (Err(error), Some(_)) = (&healthy, &handle.service) {
+            self.kept.docker.service_failed(&job, error);
+        }
+        Ok(healthy)
+    }
+
+    fn drop(&mut self, handle: Resource<ContainerHandle>) -> wasmtime::Result<()> {
+        self.table.delete(handle)?;
+        Ok(())
+    }
+}
+
+impl HostCommand for Guest {
+    fn new(&mut self, argv: Vec<String>) -> wasmtime::Result<Resource<Request>> {
+        let spec = ExecSpec { command: argv, ..ExecSpec::default() };
+        Ok(self.table.push(Request { spec, inherits: false, stdout: None, stderr: None })?)
+    }
+
+    fn inherit_job_env(&mut self, command: Resource<Request>) -> wasmtime::Result<()> {
+        self.table.get_mut(&command)?.inherits = true;
+        Ok(())
+    }
+
+    fn env(&mut self, command: Resource<Request>, name: String, value: String) -> wasmtime::Result<()> {
+        self.table.get_mut(&command)?.spec.env.push((name, value));
+        Ok(())
+    }
+
+    fn user(&mut self, command: Resource<Request>, user: String) -> wasmtime::Result<()> {
+        self.table.get_mut(&command)?.spec.user = Some(user);
+        Ok(())
+    }
+
+    fn stdout(&mut self, command: Resource<Request>, sink: Resource<Sink>) -> wasmtime::Result<()> {
+        let sink = self.table.get(&sink)?.open(self);
+        self.table.get_mut(&command)?.stdout = Some(sink);
+        Ok(())
+    }
+
+    fn stderr(&mut self, command: Resource<Request>, sink: Resource<Sink>) -> wasmtime::Result<()> {
+        let sink = self.table.get(&sink)?.open(self);
+        self.table.get_mut(&command)?.stderr = Some(sink);
+        Ok(())
+    }
+
+    async fn run(
+        &mut self,
+        command: Resource<Request>,
+        container: Resource<ContainerHandle>,
+    ) -> wasmtime::Result<Result<Exit, Error>> {
+        let request = self.table.get(&command)?.clone();
+        let handle = self.table.get(&container)?.clone();
+        let cancel = self.job()?.cancel.clone();
+        let (stdout, stderr) = match (request.stdout.clone().transpose(), request.stderr.clone().transpose())
+        {
+            (Ok(stdout), Ok(stderr)) => (stdout, stderr),
+            (Err(error), _) | (_, Err(error)) => return Ok(Err(error)),
+        };
+        let spec = match self.exec_spec(request, &handle) {
+            Ok(spec) => spec,
+            Err(error) => return Ok(Err(error)),
+        };
+        let ended = async {
+            let exec = handle.container.exec(&spec).await?;
+            heard(exec, cancel, stdout, stderr).await
+        };
+        let exit = match ended.await {
+            Ok(exit) => exit,
+            Err(error) => {
+                let error = match handle.container.state().await {
+                    Ok(state) if state.status == Status::Ended && !state.oom_killed => DockerError::Gone {
+                        container: handle.container.name().to_owned(),
+                        how: Gone::Ended { exit_code: state.exit_code },
+                    },
+                    _ => error,
+                };
+                return Ok(Err(told(&started(error))));
+            }
+        };
+        if exit.oom_killed {
+            let text = "the memory that the container may use was used up, and a process was killed for it";
+            self.say(Level::Warn, text.to_owned(), None);
+        }
+        if exit.output_open {
+            let text = "the step has ended, but something that it started still holds its output open; it is not heard any more";
+            let data = Map::from_iter([("code".to_owned(), "output_detached".into())]);
+            self.say(Level::Warn, text.to_owned(), Some(data));
+        }
+        Ok(match i32::try_from(exit.code) {
+            Ok(code @ 0..=255) => Ok(Exit::Code(code)),
+            _ => Err(error(
+                ErrorKind::Failed,
+                "DOCKER_EXIT",
+                format!("the daemon says that it ended with {}", exit.code),
+            )),
+        })
+    }
+
+    fn drop(&mut self, command: Resource<Request>) -> wasmtime::Result<()> {
+        self.table.delete(command)?;
+        Ok(())
+    }
+}
+
+impl Guest {
+    fn docker(&self) -> wasmtime::Result<Arc<RunDocker>> {
+        self.config.docker.clone().ok_or_else(|| wasmtime::format_err!("the run has no Docker daemon"))
+    }
+
+    /// What the job makes things with.
+    fn scope(&self) -> Result<Scope, Error> {
+        let unconnected = || error(ErrorKind::Invalid, "DOCKER_UNCONNECTED", "`connect` was not called");
+        self.kept.docker.scope.get().cloned().ok_or_else(unconnected)
+    }
+
+    /// An image that the daemon has, from now on one that the job may run in.
+    fn known(&mut self, name: String, image: ImageInfo, pulled: bool) -> wasmtime::Result<Image> {
+        let job = Arc::clone(self.job()?);
+        let unset = if job.image.as_ref() == Some(&name) { job.enter_image(&image.env) } else { &[] };
+        for name in unset {
+            let message = format!("variable `{name}` is referred to but not set; it is taken as empty");
+            let data = Map::from_iter([("variable".to_owned(), name.as_str().into())]);
+            self.say(Level::Warn, message, Some(data));
+        }
+        let (id, digest) = (image.id.clone(), image.digests.first().cloned());
+        self.images.insert(name, image);
+        Ok(Image { id, digest, pulled })
+    }
+
+    async fn build(
+        &mut self,
+        handle: BuildHandle,
+        job: &JobContext,
+        section: &OpenSection,
+    ) -> Result<(String, ImageInfo), Error> {
+        let BuildHandle { mut build, context, dockerfile } = handle;
+        if !self.plugin.manifest.capabilities.docker.contains(&DockerRight::Build) {
+            return Err(self.denied("build images"));
+        }
+        let scope = self.scope()?;
+        let logins =
+            self.docker().map_err(|cause| error(ErrorKind::Failed, "DOCKER", cause.to_string()))?.logins();
+        let root = job.workspace.canonicalize().map_err(Error::from)?;
+        build.context = workspace::inside(&root, &context)?;
+        if let Some(path) = dockerfile {
+            let path = workspace::inside(&root, &path)?;
+            let below = path.strip_prefix(&build.context).map_err(|_| {
+                let message =
+                    format!("the Dockerfile `{}` is not below the context `{context}`", path.display());
+                error(ErrorKind::Invalid, "DOCKERFILE_OUTSIDE", message)
+            })?;
+            build.dockerfile = Some(below.to_string_lossy().into_owned());
+        }
+        let name = build.tags.first().cloned().unwrap_or_default();
+        let mut lines = section.sink(Recorded::Stdout).lines();
+        let built = {
+            let on_line = |line: &str| {
+                lines.push(line.as_bytes());
+                lines.push(b"\n");
+            };
+            unless_cancelled(job.cancel.clone(), scope.build(&build, &logins, on_line)).await
+        };
+        lines.end();
+        Ok((name, built?))
+    }
+
+    fn denied(&self, what: &str) -> Error {
+        let message = format!("the plugin `{}` may not {what}", self.plugin.reference.name);
+        let hint = "its manifest does not ask for it under `capabilities.docker`".to_owned();
+        Error { hint: Some(hint), ..error(ErrorKind::Denied, code::PLUGIN_DENIED, message) }
+    }
+
+    async fn create_container(&mut self, spec: Spec) -> Result<ContainerHandle, Error> {
+        let Spec { mut spec, workspace, secrets, inherits, service } = spec;
+        if !self.plugin.manifest.capabilities.docker.contains(&DockerRight::Run) {
+            return Err(self.denied("run containers"));
+        }
+        let scope = self.scope()?;
+        let job =
+            Arc::clone(self.job().map_err(|cause| error(ErrorKind::Failed, "DOCKER", cause.to_string()))?);
+        let cancel = job.cancel.clone();
+        let user = spec
+            .user
+            .clone()
+            .or_else(|| self.images.get(&spec.image).map(|image| image.user.clone()))
+            .unwrap_or_default();
+        let at = || WORKSPACE_IN_CONTAINER.to_owned();
+        let image = self.images.get(&spec.image);
+        for (_, value) in &mut spec.env {
+            *value = job.fill(value, image.map_or(&[], |image| &image.env));
+        }
+        if inherits {
+            let mut env = job.variables_in_container();
+            env.retain(|(name, _)| !spec.env.iter().any(|(own, _)| own == name));
+            env.append(&mut spec.env);
+            spec.env = env;
+            let script = job.secret_variables();
+            let script =
+                script.map_err(|cause| error(ErrorKind::Failed, "SECRETS_FILES", cause.to_string()))?;
+            if let Some(script) = script {
+                // A shell reads it, and then becomes what would have run without.
+                let own = |given: &Option<Vec<String>>, of_image: fn(&ImageInfo) -> &Vec<String>| {
+                    given.clone().or_else(|| Some(of_image(image?).clone())).unwrap_or_default()
+                };
+                let mut command =
+                    vec!["-c".to_owned(), format!(". {SCRIPT_IN_CONTAINER} && exec \"$@\""), "sh".to_owned()];
+                command.extend(own(&spec.entrypoint, |image| &image.entrypoint));
+                if spec.entrypoint.is_none() || spec.command.is_some() {
+                    command.extend(own(&spec.command, |image| &image.command));
+                }
+                spec.entrypoint = Some(vec!["sh".to_owned()]);
+                spec.command = Some(command);
+                let at = SCRIPT_IN_CONTAINER.to_owned();
+                spec.mounts.push(Mount::Bind { source: script, at, read_only: true });
+            }
+        }
+        match workspace {
+            Some(WorkspaceMount::EphemeralVolume) => {
+                let volume = unless_cancelled(cancel.clone(), scope.create_volume("workspace")).await?;
+                spec.mounts.push(Mount::Volume { volume, at: at(), read_only: false });
+            }
+            Some(WorkspaceMount::BindMount) => {
+                spec.mounts.push(Mount::Bind { source: job.workspace.clone(), at: at(), read_only: false });
+            }
+            None => {}
+        }
+        if workspace.is_some() {
+            spec.working_dir = Some(at());
+            // Where the workspace's own git looks for them.
+            for objects in &job.borrowed_objects {
+                let at = objects.to_string_lossy().into_owned();
+                spec.mounts.push(Mount::Bind { source: objects.clone(), at, read_only: true });
+            }
+        }
+        if let Some(files) = job.secret_files().filter(|_| secrets) {
+            let is_root = user.is_empty()
+                || user == "root"
+                || user == "0"
+                || user.starts_with("0:")
+                || user.starts_with("root:");
+            if !is_root {
+                let shared = job.share_secret_files();
+                shared.map_err(|cause| error(ErrorKind::Failed, "SECRETS_FILES", cause.to_string()))?;
+            }
+            spec.mounts.push(Mount::Bind {
+                source: files,
+                at: SECRETS_IN_CONTAINER.to_owned(),
+                read_only: true,
+            });
+        }
+        let container = unless_cancelled(cancel, scope.create_container(&spec)).await?;
+        if workspace == Some(WorkspaceMount::BindMount) {
+            // One is enough to give the files back with.
+            let _ = self.kept.docker.bound.set((container.clone(), spec.image));
+        }
+        Ok(ContainerHandle { container, user, workspace, service })
+    }
+
+    /// What a command is given.
+    fn exec_spec(&self, request: Request, handle: &ContainerHandle) -> Result<ExecSpec, Error> {
+        let Request { mut spec, inherits, .. } = request;
+        if inherits {
+            let job = self.job().map_err(|cause| error(ErrorKind::Failed, "DOCKER", cause.to_string()))?;
+            let mut env = job.environment_in_container().map_err(|cause| Error {
+                hint: cause.hint,
+                ..error(ErrorKind::Invalid, &cause.code, cause.message)
+            })?;
+            // What is mounted as it is belongs to the user outside, whom git in there does not trust.
+            if handle.workspace == Some(WorkspaceMount::BindMount)
+                && !env.iter().any(|(name, _)| name == "GIT_CONFIG_COUNT")
+            {
+                let trust =
+                    [("COUNT", "1"), ("KEY_0", "safe.directory"), ("VALUE_0", WORKSPACE_IN_CONTAINER)];
+                env.extend(trust.map(|(name, value)| (format!("GIT_CONFIG_{name}"), value.to_owned())));
+            }
+            env.retain(|(name, _)| !spec.env.iter().any(|(own, _)| own == name));
+            env.append(&mut spec.env);
+            spec.env = env;
+        }
+        Ok(spec)
+    }
+}
+
+/// The container's first process starts the shell: where it ends at once with this code, there is none.
+fn started(error: DockerError) -> DockerError {
+    match error {
+        DockerError::Gone { how: Gone::Ended { exit_code: NO_PROGRAM }, .. } => DockerError::NotStarted {
+            program: "sh".to_owned(),
+            words: "exec: \"sh\": executable file not found in $PATH".to_owned(),
+        },
+        error => error,
+    }
+}
+
+/// Records what a process prints until its end, and ends it where the job is cancelled.
+async fn heard(
+    mut exec: Exec,
+    mut cancel: Cancel,
+    stdout: Option<OutputSink>,
+    stderr: Option<OutputSink>,
+) -> Result<ExecExit, DockerError> {
+    let control = exec.control();
+    let (chunks, waiting) = mpsc::channel(WAITING);
+    let writer = tokio::task::spawn_blocking(move || record(waiting, stdout.as_ref(), stderr.as_ref()));
+    let listen = async {
+        while let Some(chunk) = exec.next().await? {
+            // The writer ends only after this.
+            let _ = chunks.send(chunk).await;
+        }
+        exec.exit().await
+    };
+    let stop = async {
+        let mut killed = cancel.clone();
+        cancel.reached(Urgency::Ask).await;
+        tokio::select! {
+            _ = control.end(GRACE) => {}
+            () = killed.reached(Urgency::Kill) => {
+                let _ = control.end(Duration::ZERO).await;
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    let ended = tokio::select! {
+        ended = listen => ended,
+        () = stop => Err(DockerError::Unresponsive { doing: "end a process".to_owned() }),
+    };
+    drop(chunks);
+    let _ = writer.await;
+    ended
+}
+
+/// On a thread that may wait: where too much output is on its way, the process does.
+fn record(mut chunks: mpsc::Receiver<Chunk>, stdout: Option<&OutputSink>, stderr: Option<&OutputSink>) {
+    let (mut stdout, mut stderr) = (stdout.map(OutputSink::lines), stderr.map(OutputSink::lines));
+    while let Some(chunk) = chunks.blocking_recv() {
+        let lines = match chunk.stream {
+            Stream::Stdout => &mut stdout,
+            Stream::Stderr => &mut stderr,
+        };
+        if let Some(lines) = lines {
+            lines.push(&chunk.bytes);
+        }
+    }
+    for lines in [stdout, stderr].iter_mut().flatten() {
+        lines.end();
+    }
+}
