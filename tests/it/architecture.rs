@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::top;
 
 /// Who may depend on whom, among the workspace's own crates. Adding an arrow is a decision: change this table with it.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("loom-contract", &[]),
     ("loom-workflow", &["loom-contract"]),
     ("loom-workspace", &["loom-contract"]),
@@ -14,7 +14,12 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("loom-engine", &["loom-contract", "loom-tree", "loom-workflow"]),
     ("loom-tree", &[]),
     ("loom-cache", &["loom-tree"]),
-    ("loom-plugin-host", &["loom-cache", "loom-contract", "loom-engine", "loom-workspace"]),
+    ("loom-docker", &["loom-tree"]),
+    ("loom-docker-testimage", &[]),
+    (
+        "loom-plugin-host",
+        &["loom-cache", "loom-contract", "loom-docker", "loom-engine", "loom-tree", "loom-workspace"],
+    ),
     (
         "loom-cli",
         &[
@@ -30,6 +35,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ),
     ("loom-sdk", &[]),
     ("loom-plugin-host-shell", &["loom-sdk"]),
+    ("loom-plugin-docker", &["loom-sdk"]),
     ("loom-plugin-cache", &["loom-sdk"]),
     ("loom-plugin-env", &["loom-sdk"]),
     ("loom-plugin-keepass", &["loom-sdk"]),
@@ -120,7 +126,7 @@ const DOORS: [(&str, &[&str]); 7] = [
     ("wasmtime::", &["host/plugin-host/"]),
     ("events.jsonl\"", &["host/contract/src/layout.rs"]),
     ("std::env::var", &["host/cli/src/settings.rs", "plugins/bundle/"]),
-    ("Command::new", &["host/engine/src/process.rs", "host/workspace/", "plugins/", "sdk/"]),
+    ("Command::new", &["host/engine/src/process.rs", "host/workspace/", "host/docker/", "plugins/", "sdk/"]),
     ("unsafe ", &["host/plugin-host/"]),
     ("println!", &["plugins/bundle/src/main.rs", "host/cli/src/"]),
     ("deserialize(", &["host/plugin-host/", "host/contract/src/"]),

@@ -164,15 +164,16 @@ fn a_run_of_a_broken_workflow_leaves_its_record() {
 
 #[test]
 fn what_cannot_be_run_yet_is_refused_by_name() {
-    let env =
-        env("version: v1\nstages: [ci]\njob: {stage: ci, target: linux, image: alpine, script: ['true']}\n");
+    let env = env(
+        "version: v1\nstages: [ci]\njob: {stage: ci, target: linux, provider: custom, script: ['true']}\n",
+    );
     let run = env.run(&[]);
     assert_eq!(run.exit_code, 1);
-    assert!(run.stderr.contains("/job/image"), "{}", run.stderr);
+    assert!(run.stderr.contains("/job/provider"), "{}", run.stderr);
     // What is not asked for does not stand in the way.
     env.write(
         ".loom/workflow.yml",
-        "version: v1\nstages: [ci]\ndefault: {target: linux}\na: {stage: ci, image: alpine, script: ['true']}\nb: {stage: ci, script: ['true']}\n",
+        "version: v1\nstages: [ci]\ndefault: {target: linux}\na: {stage: ci, provider: custom, script: ['true']}\nb: {stage: ci, script: ['true']}\n",
     );
     assert_eq!(env.run(&["--job", "b"]).exit_code, 0);
     assert!(env.loom(&["run", "--local", "--dry-run"]).output().status.success());

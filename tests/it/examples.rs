@@ -1,5 +1,6 @@
 //! Every example runs, and does what its README says.
 
+use loom_docker_testimage::{self as testimage, SOCKET};
 use loom_tests::{RunOutput, TestEnv};
 
 use crate::{LOOM, top};
@@ -64,4 +65,24 @@ fn secrets() {
     insta::assert_snapshot!("secrets stderr", run.plain_stderr());
     let run = env.loom(&args).env("DEMO_CHAT_TOKEN", "a token that is there").run();
     assert_eq!(run.run.output("deploy", "04"), ["[REDACTED:SECRET_CHAT_TOKEN]"]);
+}
+
+#[test]
+fn docker() {
+    let Some(image) = crate::docker::busybox() else { return };
+    // No registry is asked: where the daemon has not what the example builds on, it gets the tests' own image by that name.
+    let base = "busybox:1.36";
+    let request = |method, path: &str| testimage::request(SOCKET, method, path, b"").unwrap().0;
+    let lent = request("GET", &format!("/images/{base}/json")) == 404;
+    if lent {
+        assert_eq!(request("POST", &format!("/images/{image}/tag?repo=busybox&tag=1.36")), 201);
+    }
+    let run = run("docker");
+    if lent {
+        request("DELETE", &format!("/images/{base}"));
+    }
+    assert_eq!(run.exit_code, 0, "{}", run.stderr);
+    assert_eq!(run.run.output("greet", "01"), ["hello, greet"]);
+    assert_eq!(run.run.output("again", "01"), ["hello, greet"]);
+    assert_eq!(run.run.output("again", "02"), ["hello, again"]);
 }

@@ -19,6 +19,7 @@ mod cache;
 mod cancel;
 mod cli;
 mod config;
+mod docker;
 mod examples;
 mod hostile;
 mod init;

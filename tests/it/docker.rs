@@ -1,0 +1,516 @@
+//! Jobs in containers, on a real daemon. Where there is none, these tests say so and pass, unless
+//! `LOOM_TESTS_NEED_DOCKER` is set.
+
+use std::time::Duration;
+
+use loom_contract::error::code;
+use loom_contract::status::{SkipReason, Status};
+use loom_docker_testimage::{self as testimage, Image, SOCKET};
+use loom_tests::{RunOutput, TestEnv, wait_for, wait_for_exit};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::env;
+
+/// The name of an image that has all of busybox; none where there is no daemon.
+pub(crate) fn busybox() -> Option<String> {
+    image(Image { name: "busybox", ..Image::default() })
+}
+
+fn image(wanted: Image<'_>) -> Option<String> {
+    match testimage::image(wanted) {
+        Ok(name) => Some(name),
+        Err(why) => {
+            assert!(std::env::var_os("LOOM_TESTS_NEED_DOCKER").is_none(), "{why}");
+            eprintln!("skipped, since there is no Docker daemon to test with: {why}");
+            None
+        }
+    }
+}
+
+/// A repository with `jobs`, all of which run in `image` unless they say otherwise.
+fn in_image(image: &str, jobs: &str) -> TestEnv {
+    env(&format!("version: v1\nstages: [ci, later]\ndefault: {{target: linux, image: '{image}'}}\n{jobs}"))
+}
+
+fn of_steps(image: &str, keys: &str, steps: &[&str]) -> TestEnv {
+    let steps: String =
+        steps.iter().map(|step| format!("    - {}\n", serde_json::to_string(step).unwrap())).collect();
+    in_image(image, &format!("job:\n  stage: ci\n{keys}  script:\n{steps}"))
+}
+
+/// What the daemon has of a run.
+fn left(run_id: &str) -> Vec<String> {
+    let filters = format!("filters=%7B%22label%22%3A%5B%22loom.run_id%3D{run_id}%22%5D%7D");
+    let paths = ["/containers/json?all=1&", "/networks?", "/volumes?"];
+    let ask = |path: &str| testimage::request(SOCKET, "GET", &format!("{path}{filters}"), b"").unwrap().1;
+    paths.into_iter().map(ask).filter(|answer| answer.contains(run_id)).collect()
+}
+
+/// The run, of which the daemon has nothing any more.
+fn clean(run: RunOutput) -> RunOutput {
+    assert_eq!(left(&run.run.run_id()), [""; 0]);
+    run
+}
+
+fn passed(run: RunOutput) -> RunOutput {
+    assert_eq!(run.exit_code, 0, "{}", run.stderr);
+    clean(run)
+}
+
+#[test]
+fn steps_run_in_the_image_each_in_a_shell_of_its_own() {
+    let Some(image) = busybox() else { return };
+    let env = of_steps(
+        &image,
+        "",
+        &[
+            "pwd; cat tracked; echo one > made; x=1",
+            "cat made; echo ${x-none}",
+            "echo out; echo err >&2\nfalse\necho never",
+        ],
+    );
+    env.write("tracked", "of the repository\n");
+    env.commit_all();
+    let run = clean(env.run(&[]));
+    assert_eq!(run.exit_code, 1, "{}", run.stderr);
+    assert_eq!(run.run.output("job", "01"), ["/workspace", "of the repository"]);
+    assert_eq!(run.run.output("job", "02"), ["one", "none"]);
+    let mut last = run.run.output("job", "03");
+    last.sort();
+    assert_eq!(last, ["err", "out"]);
+    let job = run.run.job("job");
+    assert_eq!(job.error.unwrap().code, code::STEP_EXIT_NONZERO);
+    assert!(!env.repo().join("made").exists());
+}
+
+#[test]
+fn variables_are_those_of_image_and_workflow_and_none_of_the_host() {
+    let Some(image) =
+        image(Image { name: "with-env", changes: &["ENV FROM_IMAGE=of-the-image"], ..Image::default() })
+    else {
+        return;
+    };
+    let env = of_steps(
+        &image,
+        "  variables: {A: '$FROM_IMAGE/$B', B: b, C: '<$HIDDEN>'}\n",
+        &[
+            "echo \"$A $C ${HIDDEN-none} $FROM_IMAGE $PATH\"",
+            "echo \"$LOOM_JOB_IMAGE $CI_JOB_IMAGE $LOOM_PROJECT_DIR $CI_PROJECT_DIR $LOOM_JOB_ID $LOOM_PROVIDER $CI\"",
+        ],
+    );
+    let mut loom = env.loom(&["run", "--local"]);
+    loom.command.env("HIDDEN", "of the host");
+    let run = passed(loom.run());
+    assert_eq!(run.run.output("job", "01"), ["of-the-image/b <> none of-the-image /bin"]);
+    assert_eq!(
+        run.run.output("job", "02"),
+        [format!("{image} {image} /workspace /workspace job docker true")]
+    );
+    let said = run.run.events("jobs/job/system/provider/events.jsonl");
+    let said: Vec<String> = said.into_iter().filter_map(|event| event.message).collect();
+    assert!(said.iter().any(|text| text.contains("`HIDDEN` is referred to but not set")), "{said:?}");
+    assert!(said.iter().any(|text| text.starts_with(&format!("image `{image}` was there: "))), "{said:?}");
+    assert!(said.iter().any(|text| text.starts_with("container loom-job-job-")), "{said:?}");
+}
+
+#[test]
+fn secrets_are_files_that_are_mounted_or_variables_and_nowhere_else() {
+    let Some(image) = busybox() else { return };
+    for user in ["", "1000:1000"] {
+        let image = if user.is_empty() {
+            format!("'{image}'")
+        } else {
+            format!("{{name: '{image}', user: '{user}'}}")
+        };
+        let env = env(&format!(
+            "version: v1\nstages: [ci]\njob:\n  stage: ci\n  target: linux\n  image: {image}\n  secrets:\n    \
+             FILE: {{ref: env://SOURCE}}\n    VALUE: {{ref: env://OTHER, file: false}}\n  script:\n    \
+             - 'echo \"$FILE\"; cat \"$FILE\"; echo; echo \"$VALUE\"'\n    - 'echo x > \"$FILE\" || echo refused'\n"
+        ));
+        env.plant_variable("SOURCE", "what is in the file");
+        env.plant_variable("OTHER", "what is in the variable");
+        let run = passed(env.run(&[]));
+        assert_eq!(
+            run.run.output("job", "01"),
+            ["/run/loom/secrets/FILE", "[REDACTED:SECRET_FILE]", "[REDACTED:SECRET_VALUE]"]
+        );
+        assert!(run.run.output("job", "02").contains(&"refused".to_owned()));
+    }
+}
+
+#[test]
+fn a_volume_is_the_jobs_own_and_who_runs_it_may_write() {
+    let Some(image) = busybox() else { return };
+    let env = in_image(
+        &image,
+        &format!(
+            "first: {{stage: ci, script: ['echo x > made; ls']}}\n\
+             second: {{stage: later, image: {{name: '{image}', user: '1234'}}, script: ['ls; id -u; echo y > made; stat -c %u . tracked']}}\n"
+        ),
+    );
+    env.write("tracked", "");
+    let run = passed(env.run(&[]));
+    assert_eq!(run.run.output("first", "01"), ["made", "tracked"]);
+    assert_eq!(run.run.output("second", "01"), ["tracked", "1234", "1234", "1234"]);
+}
+
+#[test]
+fn a_bind_mount_is_shared_and_belongs_to_the_user_afterwards() {
+    let Some(image) = busybox() else { return };
+    let env = in_image(
+        &image,
+        "first: {stage: ci, script: ['mkdir -p made/below; echo x > made/below/file; chown -R 4321 made']}\n\
+         second: {stage: later, image: '', script: ['cat made/below/file; stat -c %u made made/below made/below/file']}\n",
+    );
+    let run = passed(env.run(&["--docker-workspace-mount", "bind_mount"]));
+    let me = rustix::process::getuid().as_raw().to_string();
+    assert_eq!(run.run.output("second", "01"), ["x", &me, &me, &me]);
+}
+
+#[test]
+fn caches_and_artifacts_go_in_and_come_out_of_the_volume() {
+    let Some(image) = busybox() else { return };
+    let env = in_image(
+        &image,
+        "make:
+  stage: ci
+  cache: {key: k, paths: [kept]}
+  artifacts: {paths: ['out/**', absent], exclude: ['out/no']}
+  script:
+    - 'cat kept/counter || true; ls kept || true'
+    - 'mkdir -p kept/sub out/deep; echo 1 >> kept/counter; ln -s counter kept/link; echo a > out/deep/a; echo b > out/no'
+take:
+  stage: later
+  needs: [{job: make, artifacts: true}]
+  script: ['cat out/deep/a; ls out']
+",
+    );
+    let first = passed(env.run(&[]));
+    assert_eq!(first.run.output("take", "01"), ["a", "deep"]);
+    let artifacts = first.run.job("make").artifacts.unwrap();
+    assert_eq!(artifacts.count, 1);
+    assert_eq!(std::fs::read_to_string(first.run.dir.join("jobs/make/artifacts/out/deep/a")).unwrap(), "a\n");
+    env.write("kept/surplus", "of the repository");
+    let second = passed(env.run(&[]));
+    assert_eq!(second.run.output("make", "01"), ["1", "counter", "link", "sub"]);
+    let sections = second.run.job("make").system_sections;
+    let save = sections.iter().find(|section| section.section.as_str() == "cache_save").unwrap();
+    assert_eq!((save.status, save.skip_reason), (Status::Skipped, Some(SkipReason::CacheUnchanged)));
+}
+
+#[test]
+fn what_cannot_be_run_is_told_with_what_to_do() {
+    let Some(_) = busybox() else { return };
+    let no_shell = image(Image { name: "no-shell", programs: Some(&["true"]), ..Image::default() }).unwrap();
+    let table = [
+        ("loom-test/does-not-exist:1".to_owned(), "pull the image `loom-test/does-not-exist:1`", ""),
+        (no_shell, "`sh`", "take an image that has `sh`"),
+        ("Not/A/Name".to_owned(), "Not/A/Name", ""),
+    ];
+    for (image, words, hint) in table {
+        let run = clean(of_steps(&image, "", &["true"]).run(&[]));
+        assert_eq!(run.exit_code, 1, "{}", run.stderr);
+        let job = run.run.job("job");
+        // A shell that is missing may be found out only by the first step.
+        let section = job.failing_section.map_or("step".to_owned(), |section| section.as_str().to_owned());
+        assert!(section == "provider" || hint.contains("`sh`"), "{image}: {}", run.stderr);
+        let error = job.error.unwrap();
+        assert!(error.message.contains(words), "{error:?}");
+        assert!(error.hint.unwrap_or_default().contains(hint), "{image}");
+    }
+}
+
+#[test]
+fn a_daemon_that_is_not_there_fails_the_job_and_closes_the_run() {
+    let env = of_steps("any:1", "", &["true"]);
+    let run = env.loom(&["run", "--local"]).env("DOCKER_HOST", "unix:///nonexistent/docker.sock").run();
+    assert_eq!(run.exit_code, 1);
+    let error = run.run.job("job").error.unwrap();
+    assert!(
+        error.message.starts_with("Cannot connect to the Docker daemon at unix:///nonexistent/docker.sock"),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_step_that_takes_too_long_is_ended_in_its_container() {
+    let Some(image) = busybox() else { return };
+    let env = of_steps(
+        &image,
+        "  timeout: {step: 1500ms}\n",
+        &["trap 'echo asked; exit 1' TERM; echo begun; while :; do sleep 0.1; done"],
+    );
+    let run = clean(env.run(&[]));
+    let output = run.run.output("job", "01");
+    assert!(output[0] == "begun" && output.contains(&"asked".to_owned()), "{output:?}");
+    assert_eq!(run.run.job("job").error.unwrap().code, "STEP_TIMEOUT");
+}
+
+#[test]
+fn a_signal_ends_the_steps_in_containers_and_leaves_nothing() {
+    let Some(image) = busybox() else { return };
+    for signals in [1, 2] {
+        // The second signal kills what does not want to end.
+        let env = of_steps(&image, "", &["trap 'echo asked' TERM; echo begun; while :; do sleep 0.1; done"]);
+        let mut child = env.loom(&["run", "--local"]).spawn();
+        wait_for("the step", || {
+            env.run_dirs().first().is_some_and(|run| {
+                let events = run.join("jobs/job/user/execution/script/01/events.jsonl");
+                std::fs::read_to_string(events).is_ok_and(|text| text.contains("begun"))
+            })
+        });
+        for _ in 0..signals {
+            kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        wait_for_exit(&mut child, Duration::from_secs(25));
+        let run = clean(RunOutput::of(&env, &child.wait_with_output().unwrap()));
+        assert_eq!(run.exit_code, 130, "{}", run.stderr);
+        assert_eq!(run.run.job("job").status, Status::Cancelled);
+    }
+}
+
+#[test]
+fn what_a_killed_loom_has_left_is_removed_by_the_next_run() {
+    let Some(image) = busybox() else { return };
+    let env = of_steps(&image, "", &["echo begun; [ -e go ] || sleep 1000"]);
+    let mut child = env.loom(&["run", "--local"]).spawn();
+    wait_for("the container", || {
+        env.run_dirs().first().is_some_and(|run| {
+            let events = run.join("jobs/job/user/execution/script/01/events.jsonl");
+            std::fs::read_to_string(events).is_ok_and(|text| text.contains("begun"))
+        })
+    });
+    let run_id = env.run_dirs()[0].file_name().unwrap().to_str().unwrap().to_owned();
+    kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
+    child.wait().unwrap();
+    assert!(!left(&run_id).is_empty());
+    env.write("go", "");
+    passed(env.run(&[]));
+    wait_for("the end of the sweep", || left(&run_id).is_empty());
+}
+
+#[test]
+fn a_container_that_is_killed_from_outside_fails_the_job_by_name() {
+    let Some(image) = busybox() else { return };
+    let env = of_steps(&image, "", &["echo begun; sleep 1000"]);
+    let child = env.loom(&["run", "--local"]).spawn();
+    let mut container = String::new();
+    wait_for("the step", || {
+        let Some(run) = env.run_dirs().pop() else { return false };
+        let events = run.join("jobs/job/user/execution/script/01/events.jsonl");
+        if !std::fs::read_to_string(events).is_ok_and(|text| text.contains("begun")) {
+            return false;
+        }
+        let provider = std::fs::read_to_string(run.join("jobs/job/system/provider/events.jsonl")).unwrap();
+        let (_, id) = provider.split_once("\"container_id\":\"").unwrap();
+        container = id[..64].to_owned();
+        true
+    });
+    testimage::request(SOCKET, "POST", &format!("/containers/{container}/kill"), b"").unwrap();
+    let run = clean(RunOutput::of(&env, &child.wait_with_output().unwrap()));
+    assert_eq!(run.exit_code, 1, "{}", run.stderr);
+    let error = run.run.job("job").error.unwrap();
+    assert_eq!(error.code, "CONTAINER_GONE", "{error:?}");
+}
+
+#[test]
+fn much_output_and_many_jobs_at_once_get_through() {
+    let Some(image) = busybox() else { return };
+    let name = "n".repeat(64);
+    let env = in_image(
+        &image,
+        &format!(
+            "{name}: {{stage: ci, script: ['yes 0123456789012345678901234567890123456789 | head -n 200000']}}\n\
+             many: {{stage: ci, parallel: {{matrix: [{{N: ['1', '2', '3', '4', '5']}}]}}, script: ['echo $N']}}\n"
+        ),
+    );
+    let run = passed(env.run(&["--jobs", "6"]));
+    assert_eq!(run.run.output(&name, "01").len(), 200_000);
+    assert_eq!(run.run.statuses().len(), 6);
+}
+
+#[test]
+fn an_entrypoint_of_the_workflow_runs_before_the_shell_and_the_images_own_does_not() {
+    let own = b"#!/bin/sh\nexport FROM_ENTRYPOINT=yes\nexec \"$@\"\n";
+    let Some(image) = image(Image {
+        name: "entrypoint",
+        files: &[("bin/enter", own)],
+        changes: &["ENTRYPOINT [\"/bin/false\"]"],
+        ..Image::default()
+    }) else {
+        return;
+    };
+    passed(of_steps(&image, "", &["true"]).run(&[]));
+    let env = env(&format!(
+        "version: v1\nstages: [ci]\njob:\n  stage: ci\n  target: linux\n  image: {{name: '{image}', entrypoint: [/bin/enter]}}\n  \
+         script: ['tr \"\\\\0\" \"\\\\n\" < /proc/1/environ | grep -c FROM_ENTRYPOINT || ps']\n"
+    ));
+    passed(env.run(&[]));
+}
+
+#[test]
+fn an_image_is_built_with_what_the_workflow_says_and_its_log_is_kept() {
+    let Some(image) = busybox() else { return };
+    // New each time, so that no step comes from the daemon's cache.
+    let word = format!(
+        "given-{}-{:?}",
+        std::process::id(),
+        std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos()
+    );
+    let build = "{name: loom-test/built, build: {context: ctx, dockerfile: ctx/Special, args: {WORD: WORD_HERE}, target: first}}".replace("WORD_HERE", &word);
+    let env = in_image(
+        &image,
+        &format!(
+            "make: {{stage: ci, image: {build}, script: ['cat /word; ls /ctx; echo $FROM_BUILD']}}\n\
+             use: {{stage: later, image: loom-test/built, script: ['cat /word']}}\n"
+        ),
+    );
+    env.write(
+        "ctx/Special",
+        &format!(
+            "FROM {image} AS first\nARG WORD\nENV FROM_BUILD=yes\nRUN echo the word is $WORD && echo $WORD > /word\nCOPY . /ctx\nFROM first\nRUN false\n"
+        ),
+    );
+    env.write("ctx/.dockerignore", "ignored\n");
+    env.write("ctx/kept", "");
+    env.write("ctx/ignored", "");
+    let run = passed(env.run(&[]));
+    let output = run.run.output("make", "01");
+    assert_eq!((output[0].as_str(), output.last().map(String::as_str)), (word.as_str(), Some("yes")));
+    assert!(output.contains(&"kept".to_owned()) && !output.contains(&"ignored".to_owned()), "{output:?}");
+    assert_eq!(run.run.output("use", "01"), [word.as_str()]);
+    let log = run.run.events("jobs/make/system/image_build/events.jsonl");
+    let log: Vec<String> = log.into_iter().filter_map(|event| event.line).collect();
+    assert!(log.iter().any(|line| *line == format!("the word is {word}")), "{log:?}");
+
+    env.write("ctx/Special", &format!("FROM {image} AS first\nRUN echo so && exit 7\n"));
+    let run = clean(env.run(&[]));
+    assert_eq!(run.exit_code, 1);
+    let job = run.run.job("make");
+    assert_eq!(
+        job.failing_section.map(|section| section.as_str().to_owned()).as_deref(),
+        Some("image_build")
+    );
+    let error = job.error.unwrap();
+    assert_eq!(error.code, "IMAGE_BUILD_FAILED");
+    assert!(error.message.contains(" RUN echo so && exit 7`"), "{error:?}");
+
+    std::os::unix::fs::symlink("/etc", env.repo().join("link")).unwrap();
+    for (context, dockerfile, words) in [
+        ("link", "ctx/Special", "leads out of the workspace"),
+        ("ctx", "other", "not below the context"),
+        ("ctx", "ctx/absent", "absent"),
+    ] {
+        env.write("other", "FROM x\n");
+        let build =
+            format!("{{name: loom-test/built, build: {{context: '{context}', dockerfile: {dockerfile}}}}}");
+        env.write(
+            ".loom/workflow.yml",
+            &format!("version: v1\nstages: [ci]\nmake: {{stage: ci, target: linux, image: {build}, script: ['true']}}\n"),
+        );
+        let run = env.run(&[]);
+        assert_eq!(run.exit_code, 1, "{}", run.stderr);
+        assert!(run.stderr.contains(words), "{words}: {}", run.stderr);
+    }
+}
+
+/// An image with a small server, which answers each connection with the variable `ANSWER`.
+fn server(name: &str, changes: &[&str]) -> Option<String> {
+    let serve = b"#!/bin/sh\necho serving \"$ANSWER\"\necho a word to stderr >&2\nwhile :; do nc -l -p \"${PORT:-80}\" -e sh -c 'echo \"$ANSWER\"'; done\n";
+    let mut all = vec!["ENTRYPOINT [\"/bin/serve\"]"];
+    all.extend(changes);
+    image(Image { name, files: &[("bin/serve", serve)], changes: &all, ..Image::default() })
+}
+
+#[test]
+fn services_run_beside_the_job_are_found_by_name_and_heard() {
+    let (Some(image), Some(server)) = (busybox(), server("server", &[])) else { return };
+    let env = in_image(
+        &image,
+        &format!(
+            "job:
+  stage: ci
+  variables: {{WHO: world, PORT: '8080'}}
+  secrets:
+    TOKEN: {{ref: env://SOURCE, file: false}}
+  services:
+    - name: '{server}'
+      alias: db
+      variables: {{ANSWER: 'hello $WHO'}}
+      ready: {{port: 8080}}
+    - name: '{server}'
+      alias: other
+      variables: {{ANSWER: second}}
+      entrypoint: [sh, -c]
+      command: ['echo \"token $TOKEN\"; exec serve']
+      ready: {{command: 'nc localhost 8080 < /dev/null | grep -q second', timeout: 20s}}
+  script:
+    - |
+      ask() {{ until answer=$(nc $1 8080 < /dev/null) && [ -n \"$answer\" ]; do sleep 0.1; done; echo \"$answer\"; }}
+      ask db; ask loom-test-server; ask other
+"
+        ),
+    );
+    env.plant_variable("SOURCE", "it's a token of services");
+    let run = passed(env.run(&[]));
+    let output = run.run.output("job", "01");
+    assert_eq!((output[0].as_str(), output[2].as_str()), ("hello world", "second"));
+    let said = run.run.events("jobs/job/system/services/events.jsonl");
+    let lines: Vec<&str> = said.iter().filter_map(|event| event.line.as_deref()).collect();
+    for line in [
+        "db | serving hello world",
+        "db | a word to stderr",
+        "other | serving second",
+        "other | token [REDACTED:SECRET_TOKEN]",
+    ] {
+        assert!(lines.contains(&line), "`{line}` is not in {lines:?}");
+    }
+    assert!(said.iter().any(|event| {
+        event.message.as_deref().is_some_and(|text| text.starts_with("service `db` is started"))
+    }));
+    let sections = run.run.job("job").system_sections;
+    assert!(
+        sections
+            .iter()
+            .any(|section| section.section.as_str() == "services" && section.status == Status::Success)
+    );
+}
+
+#[test]
+fn a_service_that_does_not_come_up_fails_the_job_with_what_it_said() {
+    let (Some(image), Some(server), Some(sick)) = (
+        busybox(),
+        server("server", &[]),
+        server("sick", &["HEALTHCHECK --interval=200ms --retries=2 CMD false"]),
+    ) else {
+        return;
+    };
+    let table = [
+        (
+            format!(
+                "{{name: '{image}', alias: dies, command: [sh, -c, 'echo last words; exit 3'], ready: {{port: 9}}}}"
+            ),
+            "SERVICE_NOT_HEALTHY",
+            "ended with exit code 3",
+        ),
+        (format!("{{name: '{sick}'}}"), "SERVICE_NOT_HEALTHY", "is unhealthy"),
+        (
+            format!("{{name: '{server}', alias: slow, ready: {{port: 9, timeout: 1s}}}}"),
+            "SERVICE_NOT_READY",
+            "nothing listened on port 9",
+        ),
+        ("{name: 'loom-test/does-not-exist:1'}".to_owned(), "DOCKER_", "loom-test/does-not-exist:1"),
+    ];
+    for (service, code, words) in table {
+        let env =
+            in_image(&image, &format!("job: {{stage: ci, services: [{service}], script: [echo never]}}\n"));
+        let run = clean(env.run(&[]));
+        assert_eq!(run.exit_code, 1, "{}", run.stderr);
+        let error = run.run.job("job").error.unwrap();
+        assert!(error.code.starts_with(code) && error.message.contains(words), "{error:?}");
+        if words == "ended with exit code 3" {
+            assert!(error.message.contains("last words"), "{error:?}");
+        }
+    }
+}
