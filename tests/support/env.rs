@@ -292,9 +292,9 @@ fn durations(line: &str) -> String {
     out + rest
 }
 
-/// Waits until `done` says so; panics with `what` when it does not within ten seconds.
+/// Waits until `done` says so; panics with `what` when it does not within half a minute.
 pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !done() {
         assert!(Instant::now() < deadline, "timed out waiting for {what}");
         std::thread::sleep(Duration::from_millis(5));

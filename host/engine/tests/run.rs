@@ -139,7 +139,7 @@ async fn run(
         redactor: Redactor::default(),
         secrets_dir: secrets_dir(),
         caches_off: false,
-        staging_dir: std::path::PathBuf::new(),
+        staging_dir: std::env::temp_dir().join("loom-engine-staging"),
         artifacts_dir: Box::new(|_| std::path::PathBuf::new()),
     };
     let bootstrap = || {
@@ -225,7 +225,7 @@ async fn a_run_cancelled_before_it_starts_runs_nothing() {
         redactor: Redactor::default(),
         secrets_dir: secrets_dir(),
         caches_off: false,
-        staging_dir: std::path::PathBuf::new(),
+        staging_dir: std::env::temp_dir().join("loom-engine-staging"),
         artifacts_dir: Box::new(|_| std::path::PathBuf::new()),
     };
     let mut phases = Vec::new();

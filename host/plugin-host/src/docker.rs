@@ -12,7 +12,7 @@ use loom_contract::section::Section;
 use loom_contract::status::Status as Ended;
 use loom_docker::{
     Chunk, Connect, Container, ContainerSpec, Docker, Error, ExecSpec, Follow, Ids, Logins, Mount, Owner,
-    Scope, Status, Stream, sweep,
+    Scope, Signal, Status, Stream, sweep,
 };
 use loom_engine::environment::WORKSPACE_IN_CONTAINER;
 use loom_engine::output::OutputSink;
@@ -55,6 +55,12 @@ impl RunDocker {
     /// Nothing is connected yet.
     pub fn new(config: DockerConfig) -> Self {
         Self { config, docker: OnceCell::new() }
+    }
+
+    /// Connects ahead of the jobs. What goes wrong is told to the first one that needs it.
+    pub async fn open(&self) {
+        // It is kept.
+        let _ = self.connect().await;
     }
 
     /// The daemon.
@@ -100,65 +106,69 @@ impl RunDocker {
 pub(crate) struct JobDocker {
     pub(crate) scope: OnceLock<Scope>,
     /// The section of the services, from the first one on until the job is over, and who listens to them.
-    services: Mutex<(Option<OpenSection>, Vec<JoinHandle<()>>)>,
+    services: Mutex<Services>,
     /// The container that the workspace is mounted into as it is, and its image.
     pub(crate) bound: OnceLock<(Container, String)>,
+}
+
+#[derive(Debug, Default)]
+struct Services {
+    section: Option<OpenSection>,
+    list: Vec<Service>,
+}
+
+/// A service that runs, and is heard.
+#[derive(Debug)]
+struct Service {
+    container: Container,
+    listener: JoinHandle<()>,
+    writer: JoinHandle<()>,
 }
 
 impl JobDocker {
     /// Records what the service `name` prints until its end.
     pub(crate) fn follow(&self, job: &Arc<JobContext>, container: &Container, name: String) {
         let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        let (section, listeners) = &mut *services;
-        let section = section.get_or_insert_with(|| job.open_section(Section::Services));
+        let section = services.section.get_or_insert_with(|| job.open_section(Section::Services));
         let message = format!("service `{name}` is started; container {}", container.name());
         let data = json!({ "service": name, "container": container.name(), "container_id": container.id() });
         job.message(Section::Services, Level::Info, message, data.as_object().cloned());
         let (stdout, stderr) = (section.sink(Recorded::Stdout), section.sink(Recorded::Stderr));
+        let (chunks, waiting) = mpsc::channel(16);
+        let writer = tokio::task::spawn_blocking(move || record_lines(waiting, &name, &stdout, &stderr));
         let mut output = container.output(None, Follow::Yes);
-        listeners.push(tokio::spawn(async move {
-            let (chunks, waiting) = mpsc::channel(16);
-            let record = move || record_lines(waiting, &name, &stdout, &stderr);
-            let writer = tokio::task::spawn_blocking(record);
+        let listener = tokio::spawn(async move {
             while let Ok(Some(chunk)) = output.next().await {
                 if chunks.send(chunk).await.is_err() {
                     break;
                 }
             }
-            drop(chunks);
-            let _ = writer.await;
-        }));
-    }
-
-    /// The services did not come up: their section ends.
-    pub(crate) fn service_failed(&self, job: &Arc<JobContext>, error: &Told) {
-        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        let section = services.0.take().unwrap_or_else(|| job.open_section(Section::Services));
-        // They are not heard any more.
-        services.1.drain(..).for_each(|listener| listener.abort());
-        section.finish(match job.cancel.is_cancelled() {
-            true => Finish::new(Ended::Cancelled),
-            false => Finish::failed(ErrorInfo {
-                code: error.code.clone().into(),
-                message: error.message.clone(),
-                hint: error.hint.clone(),
-            }),
         });
+        services.list.push(Service { container: container.clone(), listener, writer });
     }
 
-    /// The services are gone: what they have said is recorded, and their section ends.
-    async fn end_services(&self) {
-        let (section, listeners) =
-            std::mem::take(&mut *self.services.lock().unwrap_or_else(PoisonError::into_inner));
-        for mut listener in listeners {
-            // A daemon that is gone says nothing of an end.
-            if tokio::time::timeout(LISTENING, &mut listener).await.is_err() {
-                listener.abort();
-            }
+    /// The services did not come up: they end, and their section with them.
+    pub(crate) async fn service_failed(&self, job: &Arc<JobContext>, error: &Told) {
+        let mut services = self.take_services();
+        services.section.get_or_insert_with(|| job.open_section(Section::Services));
+        for service in &services.list {
+            // What cannot be killed is removed with the job.
+            let _ = service.container.kill(Signal::Kill).await;
         }
-        if let Some(section) = section {
-            section.finish(Finish::new(Ended::Success));
-        }
+        services
+            .end(match job.cancel.is_cancelled() {
+                true => Finish::new(Ended::Cancelled),
+                false => Finish::failed(ErrorInfo {
+                    code: error.code.clone().into(),
+                    message: error.message.clone(),
+                    hint: error.hint.clone(),
+                }),
+            })
+            .await;
+    }
+
+    fn take_services(&self) -> Services {
+        std::mem::take(&mut *self.services.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Gives the workspace back to the user and removes everything. Returns what could not be done, in sentences.
@@ -171,9 +181,26 @@ impl JobDocker {
             said.push(format!("files of the workspace still belong to users of the container: {error}"));
         }
         let left = scope.remove_all().await;
-        self.end_services().await;
+        self.take_services().end(Finish::new(Ended::Success)).await;
         said.extend(left.iter().map(|left| format!("{} could not be removed: {}", left.thing, left.why)));
         said
+    }
+}
+
+impl Services {
+    /// Their containers have ended: what they have said is recorded, and the section ends.
+    async fn end(self, finish: Finish) {
+        for mut service in self.list {
+            // A daemon that is gone says nothing of an end.
+            if tokio::time::timeout(LISTENING, &mut service.listener).await.is_err() {
+                service.listener.abort();
+            }
+            // Nobody gives it anything any more.
+            let _ = service.writer.await;
+        }
+        if let Some(section) = self.section {
+            section.finish(finish);
+        }
     }
 }
 

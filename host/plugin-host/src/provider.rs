@@ -1,12 +1,14 @@
 //! The engine's port, filled with a plugin.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::event::{Level, PluginRef};
 use loom_contract::exit;
 use loom_contract::section::Section;
+use loom_engine::cancel::{Cancel, Urgency};
 use loom_engine::port::{CleanupReason, JobContext, JobProvider, Provider, Step, StepEnd};
 use wasmtime::Store;
 use wasmtime::component::Resource;
@@ -21,6 +23,9 @@ use crate::imports::job::{JobHandle, StepHandle};
 use crate::instance::{Instance, Patience, told};
 use crate::manifest::Manifest;
 use crate::runtime::{Loaded, label};
+
+/// How long a daemon may take to remove what a job has made, when the user wants the run to end at once.
+const REMOVAL: Duration = Duration::from_secs(10);
 
 /// A provider that was loaded.
 pub struct Plugin {
@@ -102,11 +107,23 @@ impl JobProvider for PluginJob {
     async fn cleanup(&mut self, reason: CleanupReason) -> Result<(), ErrorInfo> {
         let cleaned = self.guest_cleanup(reason).await;
         // What the plugin has made is the host's to remove, whatever became of the plugin.
-        for left in self.kept.docker.remove_all(&self.job.workspace).await {
+        let left = tokio::select! {
+            left = self.kept.docker.remove_all(&self.job.workspace) => left,
+            () = given_up(self.job.cancel.clone()) => {
+                vec!["the Docker daemon did not remove everything in time; the next run does".to_owned()]
+            }
+        };
+        for left in left {
             self.job.message(Section::Cleanup, Level::Warn, left, None);
         }
         cleaned
     }
+}
+
+/// Waits until the user has asked twice for an end, and some seconds more.
+async fn given_up(mut cancel: Cancel) {
+    cancel.reached(Urgency::Kill).await;
+    tokio::time::sleep(REMOVAL).await;
 }
 
 impl PluginJob {

@@ -153,11 +153,8 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
     let place =
         ready.map(|(cache_dir, workspaces)| (cache_dir, workspaces, workspaces.join(run_id.as_str())));
 
-    // Not below the workspace, which jobs see; beside what else can be made again.
-    let staging = match &place {
-        Ok((cache_dir, ..)) => traces::staging_dir(cache_dir, run_id.as_str()),
-        Err(_) => PathBuf::new(),
-    };
+    // Not below the workspace, which jobs see; beside what else can be made again. Without such a place no job runs.
+    let staging = place.as_ref().map(|(cache_dir, ..)| traces::staging_dir(cache_dir, run_id.as_str()));
     let environment: Environment = settings::environment(&[]).into();
     let hidden = config.unlocking_variables();
     let redactor = Redactor::default();
@@ -176,7 +173,7 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
             redactor: redactor.clone(),
             secrets_dir,
             caches_off: mode == Mode::Compared { caches_off: true },
-            staging_dir: staging,
+            staging_dir: staging.unwrap_or_default(),
             artifacts_dir: Box::new(move |job| logs.join(layout::job(job).artifacts())),
         };
         let bootstrap = || {

@@ -336,7 +336,7 @@ impl HostContainer for Guest {
             let docker = &self.kept.docker;
             match &started {
                 Ok(()) => docker.follow(&job, &container, name),
-                Err(error) => docker.service_failed(&job, error),
+                Err(error) => docker.service_failed(&job, error).await,
             }
             return Ok(started);
         }
@@ -387,7 +387,7 @@ impl HostContainer for Guest {
         let within = Duration::from_millis(timeout_ms.into());
         let healthy = unless_cancelled(job.cancel.clone(), handle.container.wait_healthy(within)).await;
         if let (Err(error), Some(_)) = (&healthy, &handle.service) {
-            self.kept.docker.service_failed(&job, error);
+            self.kept.docker.service_failed(&job, error).await;
         }
         Ok(healthy)
     }

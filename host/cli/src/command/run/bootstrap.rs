@@ -65,7 +65,7 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
             let runtime = Runtime::new(Some(components)).map_err(|e| e.to_info())?;
             let resolvers = load_resolvers(&plan, &selected, &runtime, start, &tasks)?;
             let cache = load_cache(&plan, &selected, &runtime, start.cache_store)?;
-            Ok((load_providers(&plan, &selected, &runtime, start)?, resolvers, cache))
+            Ok((load_providers(&plan, &selected, &runtime, start, &tasks)?, resolvers, cache))
         });
         let repo_root = &start.source.repo_root;
         let snapshot = loom_workspace::create(repo_root, start.workspace, start.stop_copy).map_err(|error| {
@@ -140,6 +140,7 @@ fn load_providers(
     selected: &[bool],
     runtime: &Runtime,
     start: &Start<'_>,
+    tasks: &tokio::runtime::Handle,
 ) -> Result<HashMap<String, Arc<dyn Provider>>, ErrorInfo> {
     let mut providers: HashMap<String, Arc<dyn Provider>> = HashMap::new();
     for (job, selected) in plan.jobs.iter().zip(selected) {
@@ -151,12 +152,11 @@ fn load_providers(
                 format!("job `{}` needs the provider `{}`, which is not bundled", job.id, job.provider);
             return Err(ErrorInfo::new(code::PLUGIN_INCOMPATIBLE, message));
         };
-        let provider = runtime
-            .load_provider(
-                component,
-                plugins::provider_config(&job.provider, start.config, &start.source.repo_root),
-            )
-            .map_err(|e| e.to_info())?;
+        let config = plugins::provider_config(&job.provider, start.config, &start.source.repo_root);
+        if let Some(docker) = config.docker.clone() {
+            tasks.spawn(async move { docker.open().await });
+        }
+        let provider = runtime.load_provider(component, config).map_err(|e| e.to_info())?;
         providers.insert(job.provider.clone(), provider);
     }
     Ok(providers)
