@@ -186,7 +186,6 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
                 redactor: &redactor,
                 cancel: &cancel,
                 cache_dir,
-                cache_store: &cache_store(cache_dir, &source.repo_root),
                 workspace,
                 stop_copy: &stop_copy,
                 terminal,

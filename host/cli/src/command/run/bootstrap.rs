@@ -17,6 +17,7 @@ use loom_workflow::Plan;
 use loom_workspace::Snapshot;
 
 use super::selection::{self, Wanted};
+use crate::command::cache_store;
 use crate::command::source::{self, Source};
 use crate::config::Effective;
 use crate::plugins::{self, Environment};
@@ -32,8 +33,6 @@ pub(super) struct Start<'a> {
     pub(super) cancel: &'a Cancel,
     /// Where what can be made again is kept.
     pub(super) cache_dir: &'a Path,
-    /// Where the repository's caches are.
-    pub(super) cache_store: &'a Path,
     /// Where the copy of the repository is to be.
     pub(super) workspace: &'a Path,
     pub(super) stop_copy: &'a AtomicBool,
@@ -64,7 +63,7 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
             let components = start.cache_dir.join("components");
             let runtime = Runtime::new(Some(components)).map_err(|e| e.to_info())?;
             let resolvers = load_resolvers(&plan, &selected, &runtime, start, &tasks)?;
-            let cache = load_cache(&plan, &selected, &runtime, start.cache_store)?;
+            let cache = load_cache(&plan, &selected, &runtime, start)?;
             Ok((load_providers(&plan, &selected, &runtime, start, &tasks)?, resolvers, cache))
         });
         let repo_root = &start.source.repo_root;
@@ -195,14 +194,16 @@ fn load_cache(
     plan: &Plan,
     selected: &[bool],
     runtime: &Runtime,
-    store: &Path,
+    start: &Start<'_>,
 ) -> Result<Option<Arc<dyn Wrapper>>, ErrorInfo> {
     let caches = plan.jobs.iter().zip(selected).filter(|(_, selected)| **selected);
     let mut entries = caches.filter_map(|(job, _)| job.cache.as_ref()).flat_map(Cache::entries);
     if entries.all(|entry| entry.disabled) {
         return Ok(None);
     }
-    let store = Store::open(store).map_err(|error| crate::command::cache_error(&error))?;
+    // Git is asked where it is, which takes some milliseconds.
+    let store = cache_store(start.cache_dir, &start.source.repo_root);
+    let store = Store::open(&store).map_err(|error| crate::command::cache_error(&error))?;
     let caches = Arc::new(Caches::new(store));
     let wrapper = runtime.load_wrapper(loom_plugin_bundle::CACHE, caches).map_err(|error| error.to_info())?;
     Ok(Some(wrapper))
