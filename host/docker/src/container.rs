@@ -3,7 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bollard::container::LogOutput;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
@@ -15,7 +15,13 @@ use bytes::Bytes;
 use futures_util::{Stream as _, StreamExt as _};
 use tokio::time::Instant;
 
+use crate::exec::ran_out_of_memory;
 use crate::{Docker, Error, Gone, Kind, Reason, Signal, Thing};
+
+/// The exit code of what was killed.
+const KILLED: i64 = 137;
+/// Longer than any container runs.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// A container of a scope. Clones are the same container.
 #[derive(Clone)]
@@ -155,7 +161,11 @@ impl Container {
         loop {
             let state = self.state().await?;
             if state.status == Status::Ended {
-                return Ok(Exit { code: state.exit_code, oom_killed: state.oom_killed });
+                // The daemon may come to know of the memory after the end.
+                let oom_killed = state.oom_killed
+                    || (state.exit_code == KILLED
+                        && ran_out_of_memory(self, SystemTime::now() - LONGEST, doing).await?);
+                return Ok(Exit { code: state.exit_code, oom_killed });
             }
             if state.status == Status::Created {
                 tokio::time::sleep(pause).await;

@@ -322,7 +322,11 @@ impl Exec {
 }
 
 /// The container goes on when one of its processes is killed for its memory; only an event tells of it.
-async fn ran_out_of_memory(container: &Container, since: SystemTime, doing: String) -> Result<bool, Error> {
+pub(crate) async fn ran_out_of_memory(
+    container: &Container,
+    since: SystemTime,
+    doing: String,
+) -> Result<bool, Error> {
     let filters = HashMap::from([
         ("container".to_owned(), vec![container.id().to_owned()]),
         ("event".to_owned(), vec!["oom".to_owned()]),
