@@ -109,7 +109,7 @@ async fn much_output_goes_through_little_memory_and_waits_for_who_reads() {
     with_scope(async |scope| {
         const MIB: usize = 1 << 20;
         let container = running(&scope).await;
-        let mut exec = container.exec(&sh("head -c 104857600 /dev/zero; echo end >&2")).await.unwrap();
+        let mut exec = container.exec(&sh("head -c 536870912 /dev/zero; echo end >&2")).await.unwrap();
         let first = exec.next().await.unwrap().unwrap();
         tokio::time::sleep(Duration::from_millis(500)).await;
         let before = rss();
@@ -121,9 +121,10 @@ async fn much_output_goes_through_little_memory_and_waits_for_who_reads() {
                 last = String::from_utf8_lossy(&chunk.bytes).into_owned();
             }
         }
-        assert_eq!((bytes - last.len(), &*last), (100 * MIB, "end\n"));
+        assert_eq!((bytes - last.len(), &*last), (512 * MIB, "end\n"));
         assert_eq!(exec.exit().await.unwrap().code, 0);
-        assert!(most < before + 32 * MIB, "{before} to {most}");
+        // Tests beside this one use some, too.
+        assert!(most < before + 128 * MIB, "{before} to {most}");
     })
     .await;
 }
