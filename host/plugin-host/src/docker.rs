@@ -155,16 +155,7 @@ impl JobDocker {
             // What cannot be killed is removed with the job.
             let _ = service.container.kill(Signal::Kill).await;
         }
-        services
-            .end(match job.cancel.is_cancelled() {
-                true => Finish::new(Ended::Cancelled),
-                false => Finish::failed(ErrorInfo {
-                    code: error.code.clone().into(),
-                    message: error.message.clone(),
-                    hint: error.hint.clone(),
-                }),
-            })
-            .await;
+        services.end(not_done(job, error)).await;
     }
 
     fn take_services(&self) -> Services {
@@ -390,6 +381,17 @@ pub(crate) fn told(error: &Error) -> Told {
 }
 
 fn info(error: &Error) -> ErrorInfo {
-    let Told { code, message, hint, .. } = told(error);
+    as_info(told(error))
+}
+
+fn as_info(Told { code, message, hint, .. }: Told) -> ErrorInfo {
     ErrorInfo { code: code.into(), message, hint }
+}
+
+/// How a section ends in which `error` came up.
+pub(crate) fn not_done(job: &JobContext, error: &Told) -> Finish {
+    match job.cancel.is_cancelled() {
+        true => Finish::new(Ended::Cancelled),
+        false => Finish::failed(as_info(error.clone())),
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use loom_contract::error::{ErrorInfo, code};
+use loom_contract::error::code;
 use loom_contract::event::{Finish, Level, Stream as Recorded};
 use loom_contract::section::Section;
 use loom_contract::status::Status as Ended;
@@ -25,7 +25,7 @@ use crate::bindings::loom::docker::engine::{
     PullPolicy, WorkspaceMount,
 };
 use crate::bindings::loom::host::types::{Error, ErrorKind, Exit};
-use crate::docker::{RunDocker, VolumeFiles, ids, told};
+use crate::docker::{RunDocker, VolumeFiles, ids, not_done, told};
 use crate::guest::{self, Guest};
 use crate::imports::types::{Sink, error};
 use crate::imports::workspace;
@@ -191,12 +191,7 @@ impl HostImageBuild for Guest {
         let built = self.build(handle, &job, &section).await;
         section.finish(match &built {
             Ok(_) => Finish::new(Ended::Success),
-            Err(_) if job.cancel.is_cancelled() => Finish::new(Ended::Cancelled),
-            Err(error) => Finish::failed(ErrorInfo {
-                code: error.code.clone().into(),
-                message: error.message.clone(),
-                hint: error.hint.clone(),
-            }),
+            Err(error) => not_done(&job, error),
         });
         Ok(match built {
             Ok((name, image)) => Ok(self.known(name, image, false)?),
