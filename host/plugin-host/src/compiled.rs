@@ -165,18 +165,8 @@ impl TrustedDir {
 
     fn write(&self, identity: &Identity, code: &[u8]) -> io::Result<()> {
         self.prune();
-        let name = identity.file_name();
-        let part = format!("{name}.{}.part", std::process::id());
         let mac = identity.authenticate(&self.key, code);
-        let written = create(&self.fd, &part).and_then(|mut file| {
-            file.write_all(mac.as_bytes())?;
-            file.write_all(code)
-        });
-        let placed = written.and_then(|()| Ok(rustix::fs::renameat(&self.fd, &part, &self.fd, &name)?));
-        if placed.is_err() {
-            let _ = rustix::fs::unlinkat(&self.fd, &part, AtFlags::empty());
-        }
-        placed
+        place(&self.fd, &identity.file_name(), &[mac.as_bytes(), code], RenameFlags::empty())
     }
 
     /// Removes what is too old to be of use, half-written files included.
@@ -217,31 +207,43 @@ fn read_key(dir: &OwnedFd) -> io::Result<Option<[u8; HASH]>> {
 
 /// Makes a key, or takes the one that another Loom has made at the same moment.
 fn make_key(dir: &OwnedFd) -> io::Result<[u8; HASH]> {
-    let mut key = [0; HASH];
-    fs_err::File::open("/dev/urandom")?.read_exact(&mut key)?;
-    let part = format!("{KEY_FILE}.{}.part", std::process::id());
-    create(dir, &part)?.write_all(&key)?;
+    let key = random::<HASH>()?;
     // Replaced only where there is one that cannot be trusted.
     for _ in 0..2 {
-        match rustix::fs::renameat_with(dir, &part, dir, KEY_FILE, RenameFlags::NOREPLACE) {
+        match place(dir, KEY_FILE, &[&key], RenameFlags::NOREPLACE) {
             Ok(()) => return Ok(key),
-            Err(rustix::io::Errno::EXIST) => {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if let Some(key) = read_key(dir)? {
-                    rustix::fs::unlinkat(dir, &part, AtFlags::empty())?;
                     return Ok(key);
                 }
                 rustix::fs::unlinkat(dir, KEY_FILE, AtFlags::empty())?;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
     }
     Err(io::Error::other("the key file changes all the time"))
 }
 
-/// A new file that only this user can read.
-fn create(dir: &OwnedFd, name: &str) -> io::Result<std::fs::File> {
-    let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)?.into())
+/// Puts the file `name` in its place, whole: it holds the `parts` and only this user can read it.
+fn place(dir: &OwnedFd, name: &str, parts: &[&[u8]], flags: RenameFlags) -> io::Result<()> {
+    // A name of its own: no thread of this process has it, and no process of the same number in another container.
+    let unfinished = format!("{name}.{:016x}.part", u64::from_ne_bytes(random()?));
+    let new = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = std::fs::File::from(rustix::fs::openat(dir, &unfinished, new, Mode::RUSR | Mode::WUSR)?);
+    let placed = parts
+        .iter()
+        .try_for_each(|part| file.write_all(part))
+        .and_then(|()| Ok(rustix::fs::renameat_with(dir, &unfinished, dir, name, flags)?));
+    if placed.is_err() {
+        let _ = rustix::fs::unlinkat(dir, &unfinished, AtFlags::empty());
+    }
+    placed
+}
+
+fn random<const LENGTH: usize>() -> io::Result<[u8; LENGTH]> {
+    let mut bytes = [0; LENGTH];
+    fs_err::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The file `name`, if it is a plain file of this user that no other can read or write.
