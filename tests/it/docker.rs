@@ -1,6 +1,7 @@
 //! Jobs in containers, on a real daemon. Where there is none, these tests say so and pass, unless
 //! `LOOM_TESTS_NEED_DOCKER` is set.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use loom_contract::error::code;
@@ -16,7 +17,7 @@ pub(crate) fn busybox() -> Option<String> {
     image(Image { name: "busybox", ..Image::default() })
 }
 
-fn image(wanted: Image<'_>) -> Option<String> {
+pub(crate) fn image(wanted: Image<'_>) -> Option<String> {
     match testimage::image(wanted) {
         Ok(name) => Some(name),
         Err(why) => {
@@ -28,11 +29,11 @@ fn image(wanted: Image<'_>) -> Option<String> {
 }
 
 /// A repository with `jobs`, all of which run in `image` unless they say otherwise.
-fn in_image(image: &str, jobs: &str) -> TestEnv {
+pub(crate) fn in_image(image: &str, jobs: &str) -> TestEnv {
     env(&format!("version: v1\nstages: [ci, later]\ndefault: {{target: linux, image: '{image}'}}\n{jobs}"))
 }
 
-fn of_steps(image: &str, keys: &str, steps: &[&str]) -> TestEnv {
+pub(crate) fn of_steps(image: &str, keys: &str, steps: &[&str]) -> TestEnv {
     let steps: String =
         steps.iter().map(|step| format!("    - {}\n", serde_json::to_string(step).unwrap())).collect();
     in_image(image, &format!("job:\n  stage: ci\n{keys}  script:\n{steps}"))
@@ -40,21 +41,45 @@ fn of_steps(image: &str, keys: &str, steps: &[&str]) -> TestEnv {
 
 /// What the daemon has of a run.
 fn left(run_id: &str) -> Vec<String> {
+    left_at(SOCKET, run_id)
+}
+
+/// What the daemon that listens on `socket` has of a run.
+pub(crate) fn left_at(socket: &str, run_id: &str) -> Vec<String> {
     let filters = format!("filters=%7B%22label%22%3A%5B%22loom.run_id%3D{run_id}%22%5D%7D");
     let paths = ["/containers/json?all=1&", "/networks?", "/volumes?"];
-    let ask = |path: &str| testimage::request(SOCKET, "GET", &format!("{path}{filters}"), b"").unwrap().1;
+    let ask = |path: &str| testimage::request(socket, "GET", &format!("{path}{filters}"), b"").unwrap().1;
     paths.into_iter().map(ask).filter(|answer| answer.contains(run_id)).collect()
 }
 
 /// The run, of which the daemon has nothing any more.
-fn clean(run: RunOutput) -> RunOutput {
+pub(crate) fn clean(run: RunOutput) -> RunOutput {
     assert_eq!(left(&run.run.run_id()), [""; 0]);
     run
 }
 
-fn passed(run: RunOutput) -> RunOutput {
+pub(crate) fn passed(run: RunOutput) -> RunOutput {
     assert_eq!(run.exit_code, 0, "{}", run.stderr);
     clean(run)
+}
+
+/// Waits until a step of the job `job` has printed `word`, and returns the run's folder.
+pub(crate) fn wait_for_step(env: &TestEnv, word: &str) -> PathBuf {
+    let mut folder = PathBuf::new();
+    wait_for("the step", || {
+        let Some(run) = env.run_dirs().pop() else { return false };
+        let events = run.join("jobs/job/user/execution/script/01/events.jsonl");
+        folder = run;
+        std::fs::read_to_string(events).is_ok_and(|text| text.contains(word))
+    });
+    folder
+}
+
+/// The container of the job `job` of a run that goes on.
+pub(crate) fn container_of(run: &Path) -> String {
+    let provider = std::fs::read_to_string(run.join("jobs/job/system/provider/events.jsonl")).unwrap();
+    let (_, id) = provider.split_once("\"container_id\":\"").unwrap();
+    id[..64].to_owned()
 }
 
 #[test]
@@ -253,12 +278,7 @@ fn a_signal_ends_the_steps_in_containers_and_leaves_nothing() {
         // The second signal kills what does not want to end.
         let env = of_steps(&image, "", &["trap 'echo asked' TERM; echo begun; while :; do sleep 0.1; done"]);
         let mut child = env.loom(&["run", "--local"]).spawn();
-        wait_for("the step", || {
-            env.run_dirs().first().is_some_and(|run| {
-                let events = run.join("jobs/job/user/execution/script/01/events.jsonl");
-                std::fs::read_to_string(events).is_ok_and(|text| text.contains("begun"))
-            })
-        });
+        wait_for_step(&env, "begun");
         for _ in 0..signals {
             kill_process(Pid::from_child(&child), Signal::INT).unwrap();
             std::thread::sleep(Duration::from_millis(500));
@@ -275,13 +295,7 @@ fn what_a_killed_loom_has_left_is_removed_by_the_next_run() {
     let Some(image) = busybox() else { return };
     let env = of_steps(&image, "", &["echo begun; [ -e go ] || sleep 1000"]);
     let mut child = env.loom(&["run", "--local"]).spawn();
-    wait_for("the container", || {
-        env.run_dirs().first().is_some_and(|run| {
-            let events = run.join("jobs/job/user/execution/script/01/events.jsonl");
-            std::fs::read_to_string(events).is_ok_and(|text| text.contains("begun"))
-        })
-    });
-    let run_id = env.run_dirs()[0].file_name().unwrap().to_str().unwrap().to_owned();
+    let run_id = wait_for_step(&env, "begun").file_name().unwrap().to_str().unwrap().to_owned();
     kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
     child.wait().unwrap();
     assert!(!left(&run_id).is_empty());
@@ -295,18 +309,7 @@ fn a_container_that_is_killed_from_outside_fails_the_job_by_name() {
     let Some(image) = busybox() else { return };
     let env = of_steps(&image, "", &["echo begun; sleep 1000"]);
     let child = env.loom(&["run", "--local"]).spawn();
-    let mut container = String::new();
-    wait_for("the step", || {
-        let Some(run) = env.run_dirs().pop() else { return false };
-        let events = run.join("jobs/job/user/execution/script/01/events.jsonl");
-        if !std::fs::read_to_string(events).is_ok_and(|text| text.contains("begun")) {
-            return false;
-        }
-        let provider = std::fs::read_to_string(run.join("jobs/job/system/provider/events.jsonl")).unwrap();
-        let (_, id) = provider.split_once("\"container_id\":\"").unwrap();
-        container = id[..64].to_owned();
-        true
-    });
+    let container = container_of(&wait_for_step(&env, "begun"));
     testimage::request(SOCKET, "POST", &format!("/containers/{container}/kill"), b"").unwrap();
     let run = clean(RunOutput::of(&env, &child.wait_with_output().unwrap()));
     assert_eq!(run.exit_code, 1, "{}", run.stderr);
@@ -416,7 +419,7 @@ fn an_image_is_built_with_what_the_workflow_says_and_its_log_is_kept() {
 }
 
 /// An image with a small server, which answers each connection with the variable `ANSWER`.
-fn server(name: &str, changes: &[&str]) -> Option<String> {
+pub(crate) fn server(name: &str, changes: &[&str]) -> Option<String> {
     let serve = b"#!/bin/sh\necho serving \"$ANSWER\"\necho a word to stderr >&2\nwhile :; do nc -l -p \"${PORT:-80}\" -e sh -c 'echo \"$ANSWER\"'; done\n";
     let mut all = vec!["ENTRYPOINT [\"/bin/serve\"]"];
     all.extend(changes);

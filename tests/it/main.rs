@@ -20,6 +20,7 @@ mod cancel;
 mod cli;
 mod config;
 mod docker;
+mod docker_faults;
 mod examples;
 mod hostile;
 mod init;

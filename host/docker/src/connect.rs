@@ -104,9 +104,9 @@ impl Docker {
             bollard::errors::Error::RequestTimeoutError => "it does not answer".to_owned(),
             other => innermost(other),
         };
-        let (version, info) = futures_util::join!(client.version(), client.info());
-        let (version, info) = (version.map_err(|error| say(&error))?, info.map_err(|error| say(&error))?);
-        let client = client.negotiate_version().await.map_err(|error| say(&error))?;
+        let all =
+            futures_util::try_join!(client.version(), client.info(), client.clone().negotiate_version());
+        let (version, info, client) = all.map_err(|error| say(&error))?;
         let components = version.components.unwrap_or_default();
         let daemon = Daemon {
             address: address.to_owned(),

@@ -179,6 +179,9 @@ impl Error {
             Self::NotStarted { program, words } if is_missing(words) && program == "sh" => {
                 return Some("steps run in a shell: take an image that has `sh`");
             }
+            Self::NotStarted { program, .. } if program == "sh" => {
+                return Some("steps run in a shell: take an image whose `sh` runs on this machine");
+            }
             _ => return None,
         };
         match reason {

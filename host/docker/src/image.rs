@@ -88,8 +88,13 @@ impl Docker {
             (_, Some(image)) if platform.is_none_or(|platform| image.is_for(platform)) => return Ok(image),
             (PullPolicy::Never, there) => {
                 let (reason, what) = match there {
-                    Some(_) => (Reason::Platform, "the daemon has it for another platform only"),
-                    None => (Reason::NotFound, "the daemon does not have it"),
+                    Some(image) => {
+                        let wanted = platform.unwrap_or_default();
+                        let what =
+                            format!("the daemon has it for {}/{}, not for {wanted}", image.os, image.arch);
+                        (Reason::Platform, what)
+                    }
+                    None => (Reason::NotFound, "the daemon does not have it".to_owned()),
                 };
                 let words = format!("{what}, and it may not be pulled");
                 return Err(Error::Refused { doing: format!("use the image `{reference}`"), reason, words });

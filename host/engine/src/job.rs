@@ -210,6 +210,7 @@ impl Attempt<'_> {
                         self.job.run.keep(&self.context.id, taken);
                         outcome
                     }
+                    Err(_) if self.job.cancel.is_cancelled() => Outcome::cancelled(outcome.exit_code),
                     Err(error) if outcome.status == Status::Success => {
                         Outcome::failed(RetryWhen::ProviderFailure, error)
                     }

@@ -11,6 +11,10 @@ use std::time::Duration;
 
 use tar::{EntryType, Header};
 
+mod daemon;
+
+pub use daemon::Daemon;
+
 /// Where Debian's `busybox-static` puts it.
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -74,7 +78,7 @@ pub fn image_at(socket: &str, image: Image<'_>) -> Result<String, String> {
     }
 }
 
-/// Asks the daemon something, and returns the status and the text of its answer.
+/// Asks the daemon something, and returns the status and the text of its answer. `body` is JSON or a tar.
 ///
 /// # Errors
 /// It is not there.
@@ -82,8 +86,9 @@ pub fn request(socket: &str, method: &str, path: &str, body: &[u8]) -> io::Resul
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(Duration::from_secs(120)))?;
     // 1.0: the answer comes in one piece and ends with the connection.
+    let content = if body.starts_with(b"{") { "json" } else { "x-tar" };
     let head = format!(
-        "{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/x-tar\r\nContent-Length: {}\r\n\r\n",
+        "{method} {path} HTTP/1.0\r\nHost: docker\r\nContent-Type: application/{content}\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes())?;

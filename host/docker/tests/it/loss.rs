@@ -1,9 +1,7 @@
 //! A daemon that is not there, is lost in the middle, or says nothing any more.
 
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fs_err as fs;
 use loom_docker::{
@@ -214,89 +212,41 @@ async fn the_loss_of_the_daemon_is_named_whatever_was_going_on() {
     .await;
 }
 
-/// A second daemon. It has namespaces of its own, network above all: without a bridge, as here, a daemon removes the one
-/// of the machine's first. All that it starts ends with it.
-struct Daemon {
-    folder: tempfile::TempDir,
-    /// Of which the daemon is the only child, and with which it is killed.
-    unshare: Child,
+/// A second daemon, with what reaches it.
+struct Second {
+    daemon: testimage::Daemon,
+    _folder: tempfile::TempDir,
 }
 
-impl Daemon {
-    fn spawn(folder: &Path) -> Child {
-        let log = fs::File::create(folder.join("log")).unwrap().into_parts().0;
-        Command::new("unshare")
-            .args(["--net", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"])
-            .args(["dockerd", "--bridge=none", "--iptables=false", "--ip6tables=false"])
-            .arg(format!("--host=unix://{}", folder.join("docker.sock").display()))
-            .arg(format!("--data-root={}", folder.join("data").display()))
-            .arg(format!("--exec-root={}", folder.join("exec").display()))
-            .arg(format!("--pidfile={}", folder.join("pid").display()))
-            // A stopped process in the group of the tests would have the kernel hang up on all of them.
-            .process_group(0)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap()
-    }
-
+impl Second {
     async fn start() -> Option<(Self, Docker)> {
         docker().await?;
-        let can_unshare =
-            Command::new("unshare").args(["--net", "--mount", "--pid", "--fork", "true"]).status();
-        let has_daemon = Command::new("dockerd").arg("--version").output().is_ok();
-        if !has_daemon || !can_unshare.is_ok_and(|status| status.success()) {
-            eprintln!("skipped: no second daemon can be started");
-            return None;
-        }
         let folder = tempfile::Builder::new().prefix("loom").tempdir().unwrap();
-        let unshare = Self::spawn(folder.path());
-        let daemon = Self { folder, unshare };
-        let docker = daemon.wait().await;
-        Some((daemon, docker))
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.folder.path().join("docker.sock")
-    }
-
-    async fn wait(&self) -> Docker {
-        let begun = Instant::now();
-        loop {
-            match connect(&self.socket()).await {
-                Ok(docker) => return docker,
-                Err(error) if begun.elapsed() > Duration::from_secs(60) => {
-                    let log = fs::read_to_string(self.folder.path().join("log"));
-                    panic!("{error}: {}", log.unwrap_or_default());
-                }
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        match testimage::Daemon::start(folder.path(), None) {
+            Ok(daemon) => {
+                let docker = connect(&daemon.socket()).await.unwrap();
+                Some((Self { daemon, _folder: folder }, docker))
+            }
+            Err(why) => {
+                assert!(std::env::var_os("LOOM_TESTS_NEED_DOCKER").is_none(), "{why}");
+                eprintln!("skipped: {why}");
+                None
             }
         }
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = self.unshare.id();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
-        let daemon = children.trim().parse().ok().and_then(Pid::from_raw).unwrap();
-        kill_process(daemon, signal).unwrap();
-    }
-
-    fn kill(&mut self) {
-        self.unshare.kill().unwrap();
-        self.unshare.wait().unwrap();
+        let pid = Pid::from_raw(self.daemon.pid().unwrap().try_into().unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
     }
 
     async fn restart(&mut self) -> Docker {
-        self.kill();
-        for stale in ["pid", "exec/containerd/containerd.pid"] {
-            let _ = fs::remove_file(self.folder.path().join(stale));
-        }
-        self.unshare = Self::spawn(self.folder.path());
-        self.wait().await
+        self.daemon.restart().unwrap();
+        connect(&self.daemon.socket()).await.unwrap()
     }
 
     fn scope(&self, docker: &Docker) -> (Scope, loom_docker::ContainerSpec) {
-        let socket = self.socket();
+        let socket = self.daemon.socket();
         let image =
             testimage::image_at(socket.to_str().unwrap(), Image { name: "busybox", ..Image::default() });
         let spec = loom_docker::ContainerSpec { image: image.unwrap(), ..waiting() };
@@ -304,15 +254,9 @@ impl Daemon {
     }
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
 #[tokio::test]
 async fn a_daemon_that_is_killed_and_comes_back_gives_no_wrong_exit_code() {
-    let Some((mut daemon, docker)) = Daemon::start().await else { return };
+    let Some((mut daemon, docker)) = Second::start().await else { return };
     let (scope, spec) = daemon.scope(&docker);
     let container = scope.create_container(&spec).await.unwrap();
     container.start().await.unwrap();
@@ -328,7 +272,7 @@ async fn a_daemon_that_is_killed_and_comes_back_gives_no_wrong_exit_code() {
 
 #[tokio::test]
 async fn a_daemon_that_hangs_is_noticed() {
-    let Some((daemon, docker)) = Daemon::start().await else { return };
+    let Some((daemon, docker)) = Second::start().await else { return };
     let (scope, spec) = daemon.scope(&docker);
     let container = scope.create_container(&spec).await.unwrap();
     container.start().await.unwrap();

@@ -1,7 +1,7 @@
 //! The whole of the crate against a real daemon. Without one the tests say that they were skipped; with
 //! `LOOM_TESTS_NEED_DOCKER` set they fail.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test whose ground is missing fails")]
+#![expect(clippy::unwrap_used, reason = "a test whose ground is missing fails")]
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stderr,

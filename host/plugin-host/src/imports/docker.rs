@@ -73,6 +73,9 @@ pub struct ContainerHandle {
     /// Who runs its processes.
     user: String,
     workspace: Option<WorkspaceMount>,
+    /// Where the workspace is a volume: one with the same volume that never runs, for the files to go through. The daemon
+    /// does one thing at a time with a container, and starting one takes long.
+    filler: Option<Container>,
     /// The name by which its output is told.
     service: Option<String>,
 }
@@ -324,7 +327,7 @@ impl HostContainer for Guest {
     }
 
     async fn start(&mut self, handle: Resource<ContainerHandle>) -> wasmtime::Result<Result<(), Error>> {
-        let ContainerHandle { container, user, workspace, service } = self.table.get(&handle)?.clone();
+        let ContainerHandle { container, user, filler, service, .. } = self.table.get(&handle)?.clone();
         let job = Arc::clone(self.job()?);
         if let Some(name) = service {
             let started = unless_cancelled(job.cancel.clone(), container.start()).await;
@@ -341,21 +344,24 @@ impl HostContainer for Guest {
             if state.status != Status::Ended {
                 return Ok(());
             }
-            let (container, how) = (container.name().to_owned(), Gone::Ended { exit_code: state.exit_code });
-            Err(started(DockerError::Gone { container, how }))
+            Err(not_started(state.exit_code))
         };
-        if workspace != Some(WorkspaceMount::EphemeralVolume) {
+        let Some(filler) = filler else {
             return Ok(unless_cancelled(job.cancel.clone(), start).await);
-        }
+        };
+        let scope = match self.scope() {
+            Ok(scope) => scope,
+            Err(error) => return Ok(Err(error)),
+        };
         let fill = async {
-            let owner = ids(&container, &user).await?;
+            let owner = ids(&filler, &user).await?;
             if owner != loom_docker::Ids::default() {
-                container.own(WORKSPACE_IN_CONTAINER, owner).await?;
+                filler.own(WORKSPACE_IN_CONTAINER, owner).await?;
             }
-            container
-                .upload(&job.workspace, WORKSPACE_IN_CONTAINER, owner)
-                .await
-                .map(|packed| (owner, packed))
+            let packed = filler.upload(&job.workspace, WORKSPACE_IN_CONTAINER, owner).await?;
+            // What stays now goes with the job.
+            let _ = scope.remove(&filler.thing()).await;
+            Ok((owner, packed))
         };
         let filled = async {
             let (started, filled) = tokio::join!(start, fill);
@@ -597,10 +603,22 @@ impl Guest {
                 spec.mounts.push(Mount::Bind { source: script, at, read_only: true });
             }
         }
+        let mut filler = None;
         match workspace {
             Some(WorkspaceMount::EphemeralVolume) => {
                 let volume = unless_cancelled(cancel.clone(), scope.create_volume("workspace")).await?;
-                spec.mounts.push(Mount::Volume { volume, at: at(), read_only: false });
+                let volume = Mount::Volume { volume, at: at(), read_only: false };
+                filler = Some(ContainerSpec {
+                    name: format!("{}-files", spec.name),
+                    image: spec.image.clone(),
+                    entrypoint: Some(vec!["sh".to_owned()]),
+                    mounts: vec![volume.clone()],
+                    networking: Networking::None,
+                    platform: spec.platform.clone(),
+                    output: KeepOutput::No,
+                    ..ContainerSpec::default()
+                });
+                spec.mounts.push(volume);
             }
             Some(WorkspaceMount::BindMount) => {
                 spec.mounts.push(Mount::Bind { source: job.workspace.clone(), at: at(), read_only: false });
@@ -631,12 +649,19 @@ impl Guest {
                 read_only: true,
             });
         }
-        let container = unless_cancelled(cancel, scope.create_container(&spec)).await?;
+        let filler = async {
+            match &filler {
+                Some(filler) => scope.create_container(filler).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let both = async { tokio::try_join!(scope.create_container(&spec), filler) };
+        let (container, filler) = unless_cancelled(cancel, both).await?;
         if workspace == Some(WorkspaceMount::BindMount) {
             // One is enough to give the files back with.
             let _ = self.kept.docker.bound.set((container.clone(), spec.image));
         }
-        Ok(ContainerHandle { container, user, workspace, service })
+        Ok(ContainerHandle { container, user, workspace, filler, service })
     }
 
     /// What a command is given.
@@ -664,15 +689,21 @@ impl Guest {
     }
 }
 
-/// The container's first process starts the shell: where it ends at once with this code, there is none.
+/// The container's first process starts the shell, and says by its exit code why it could not. A container may come to its
+/// end before or while it is first used.
 fn started(error: DockerError) -> DockerError {
     match error {
-        DockerError::Gone { how: Gone::Ended { exit_code: NO_PROGRAM }, .. } => DockerError::NotStarted {
-            program: "sh".to_owned(),
-            words: "exec: \"sh\": executable file not found in $PATH".to_owned(),
-        },
+        DockerError::Gone { how: Gone::Ended { exit_code: NO_PROGRAM }, .. } => not_started(NO_PROGRAM),
         error => error,
     }
+}
+
+fn not_started(exit_code: i64) -> DockerError {
+    let words = match exit_code {
+        NO_PROGRAM => "exec: \"sh\": executable file not found in $PATH".to_owned(),
+        other => format!("it ended at once with exit code {other}"),
+    };
+    DockerError::NotStarted { program: "sh".to_owned(), words }
 }
 
 /// Records what a process prints until its end, and ends it where the job is cancelled.
