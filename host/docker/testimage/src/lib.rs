@@ -1,4 +1,5 @@
-//! Images for tests against a real Docker daemon, made of this machine's static busybox: nothing is pulled.
+//! Images for tests against a real Docker daemon, made of this machine's static busybox, and one of Debian's
+//! PostgreSQL: nothing is pulled.
 //!
 //! They stay with the daemon, under `loom-test/…`, and are made once. The daemon is spoken to without any of Loom's own
 //! code, so that tests can also ask it here what there is.
@@ -12,8 +13,10 @@ use std::time::Duration;
 use tar::{EntryType, Header};
 
 mod daemon;
+mod postgres;
 
 pub use daemon::Daemon;
+pub use postgres::postgres;
 
 /// Where Debian's `busybox-static` puts it.
 const BUSYBOX: &str = "/bin/busybox";
@@ -93,6 +96,10 @@ pub fn request(socket: &str, method: &str, path: &str, body: &[u8]) -> io::Resul
     );
     stream.write_all(head.as_bytes())?;
     stream.write_all(body)?;
+    answer(stream)
+}
+
+fn answer(mut stream: UnixStream) -> io::Result<(u16, String)> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     let answer = String::from_utf8_lossy(&answer);
