@@ -52,6 +52,13 @@ impl Error {
         self
     }
 
+    /// Says in front of the message what it happened to.
+    #[must_use]
+    pub fn with_context(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// What sort of thing went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.kind

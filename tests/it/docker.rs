@@ -89,16 +89,25 @@ fn steps_run_in_the_image_each_in_a_shell_of_its_own() {
         &image,
         "",
         &[
-            "pwd; cat tracked; echo one > made; x=1",
+            "pwd; cat tracked; echo one > made; x=1; for link in out far root none; do readlink $link; done",
             "cat made; echo ${x-none}",
             "echo out; echo err >&2\nfalse\necho never",
         ],
     );
     env.write("tracked", "of the repository\n");
+    // Links stay what they are, wherever they lead.
+    for (name, target) in
+        [("out", "../sibling"), ("far", "../../../../etc"), ("root", "/etc"), ("none", "absent")]
+    {
+        std::os::unix::fs::symlink(target, env.repo().join(name)).unwrap();
+    }
     env.commit_all();
     let run = clean(env.run(&[]));
     assert_eq!(run.exit_code, 1, "{}", run.stderr);
-    assert_eq!(run.run.output("job", "01"), ["/workspace", "of the repository"]);
+    assert_eq!(
+        run.run.output("job", "01"),
+        ["/workspace", "of the repository", "../sibling", "../../../../etc", "/etc", "absent"]
+    );
     assert_eq!(run.run.output("job", "02"), ["one", "none"]);
     let mut last = run.run.output("job", "03");
     last.sort();
@@ -350,6 +359,13 @@ fn an_entrypoint_of_the_workflow_runs_before_the_shell_and_the_images_own_does_n
          script: ['tr \"\\\\0\" \"\\\\n\" < /proc/1/environ | grep -c FROM_ENTRYPOINT || ps']\n"
     ));
     passed(env.run(&[]));
+    env.write(
+        ".loom/workflow.yml",
+        &format!("version: v1\nstages: [ci]\njob: {{stage: ci, target: linux, image: {{name: '{image}', entrypoint: [/no/such]}}, script: ['true']}}\n"),
+    );
+    let run = clean(env.run(&[]));
+    assert_eq!(run.exit_code, 1);
+    assert!(run.stderr.contains("cannot start `/no/such` in the container"), "{}", run.stderr);
 }
 
 #[test]
@@ -450,7 +466,7 @@ fn services_run_beside_the_job_are_found_by_name_and_heard() {
       ready: {{command: 'nc localhost 8080 < /dev/null | grep -q second', timeout: 20s}}
   script:
     - |
-      ask() {{ until answer=$(nc $1 8080 < /dev/null) && [ -n \"$answer\" ]; do sleep 0.1; done; echo \"$answer\"; }}
+      ask() {{ until answer=$(nc $1 8080 < /dev/null 2> /dev/null) && [ -n \"$answer\" ]; do sleep 0.1; done; echo \"$answer\"; }}
       ask db; ask loom-test-server; ask other
 "
         ),
@@ -512,6 +528,10 @@ fn a_service_that_does_not_come_up_fails_the_job_with_what_it_said() {
         assert_eq!(run.exit_code, 1, "{}", run.stderr);
         let error = run.run.job("job").error.unwrap();
         assert!(error.code.starts_with(code) && error.message.contains(words), "{error:?}");
+        assert!(error.message.starts_with("service `"), "{error:?}");
+        if code != "DOCKER_" {
+            assert_eq!(run.run.job("job").failing_section.unwrap().as_str(), "services", "{service}");
+        }
         if words == "ended with exit code 3" {
             assert!(error.message.contains("last words"), "{error:?}");
         }

@@ -1,5 +1,8 @@
 //! Every example runs, and does what its README says.
 
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use loom_docker_testimage::{self as testimage, SOCKET};
 use loom_tests::{RunOutput, TestEnv};
 
@@ -14,6 +17,17 @@ fn run(example: &str) -> RunOutput {
 fn tree(run: &RunOutput) -> String {
     let dir = &run.run.dir;
     run.run.files().iter().map(|file| format!("{}\n", file.strip_prefix(dir).unwrap().display())).collect()
+}
+
+/// The arguments of the command that the README shows, whose variable `env` gives to every `loom` from now on. In the
+/// repository its value is published; what a run leaves has none.
+fn command_of_readme(env: &TestEnv, folder: &Path) -> String {
+    let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    let line = readme.lines().find(|line| line.contains("loom run --local")).unwrap();
+    let (variable, args) = line.split_once(" loom ").unwrap();
+    let (name, password) = variable.split_once('=').unwrap();
+    env.plant_variable(name, password);
+    args.to_owned()
 }
 
 #[test]
@@ -50,16 +64,10 @@ fn failing() {
 fn secrets() {
     let folder = top().join("examples/secrets");
     let env = TestEnv::of_example(LOOM, &folder);
-    // The command that the README shows.
-    let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
-    let line = readme.lines().find(|line| line.contains("loom run --local")).unwrap();
-    let (variable, args) = line.split_once(" loom ").unwrap();
-    let (name, password) = variable.split_once('=').unwrap();
     env.plant("what is in the vault", "demo-token-8c1f");
     env.plant("what is in the vault", "bm90IGEga2V5LCBqdXN0IGFuIGV4YW1wbGUgb2Ygb25l");
-    env.plant_variable(name, password);
-    // In the repository the password is published; what a run leaves has none.
-    let args: Vec<&str> = args.split(' ').collect();
+    let command = command_of_readme(&env, &folder);
+    let args: Vec<&str> = command.split(' ').collect();
     let run = env.loom(&args).run();
     assert_eq!(run.exit_code, 0, "{}", run.stderr);
     insta::assert_snapshot!("secrets stderr", run.plain_stderr());
@@ -67,22 +75,83 @@ fn secrets() {
     assert_eq!(run.run.output("deploy", "04"), ["[REDACTED:SECRET_CHAT_TOKEN]"]);
 }
 
+/// What examples name by the names of a registry, the daemon gets from the tests, and loses afterwards: no registry is
+/// asked. What it has already is taken as it is.
+struct Lent {
+    images: Vec<String>,
+    /// One test at a time lends.
+    _turn: MutexGuard<'static, ()>,
+}
+
+fn lend(images: &[(&str, &str)]) -> Lent {
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut lent = Lent { images: Vec::new(), _turn: turn };
+    for (image, wanted) in images {
+        let (repo, tag) = wanted.split_once(':').unwrap();
+        if ask("GET", &format!("/images/{wanted}/json")) == 404 {
+            assert_eq!(ask("POST", &format!("/images/{image}/tag?repo={repo}&tag={tag}")), 201);
+            lent.images.push((*wanted).to_owned());
+        }
+    }
+    lent
+}
+
+fn ask(method: &str, path: &str) -> u16 {
+    testimage::request(SOCKET, method, path, b"").unwrap().0
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        for image in &self.images {
+            ask("DELETE", &format!("/images/{image}"));
+        }
+    }
+}
+
 #[test]
 fn docker() {
     let Some(image) = crate::docker::busybox() else { return };
-    // No registry is asked: where the daemon has not what the example builds on, it gets the tests' own image by that name.
-    let base = "busybox:1.36";
-    let request = |method, path: &str| testimage::request(SOCKET, method, path, b"").unwrap().0;
-    let lent = request("GET", &format!("/images/{base}/json")) == 404;
-    if lent {
-        assert_eq!(request("POST", &format!("/images/{image}/tag?repo=busybox&tag=1.36")), 201);
-    }
+    let _lent = lend(&[(&image, "busybox:1.36")]);
     let run = run("docker");
-    if lent {
-        request("DELETE", &format!("/images/{base}"));
-    }
     assert_eq!(run.exit_code, 0, "{}", run.stderr);
     assert_eq!(run.run.output("greet", "01"), ["hello, greet"]);
     assert_eq!(run.run.output("again", "01"), ["hello, greet"]);
     assert_eq!(run.run.output("again", "02"), ["hello, again"]);
+}
+
+#[test]
+fn services() {
+    let Some(image) = crate::docker::busybox() else { return };
+    let postgres = match testimage::postgres() {
+        Ok(postgres) => postgres,
+        Err(why) => {
+            assert!(std::env::var_os("LOOM_TESTS_NEED_POSTGRES").is_none(), "{why}");
+            eprintln!("skipped, since there is no image of PostgreSQL to test with: {why}");
+            return;
+        }
+    };
+    let _lent = lend(&[(&image, "busybox:1.36"), (&postgres, "postgres:16")]);
+    let folder = top().join("examples/services");
+    let env = TestEnv::of_example(LOOM, &folder);
+    env.plant("what is in the vault", "only-for-the-test-database");
+    let command = command_of_readme(&env, &folder);
+    let args: Vec<&str> = command.split(' ').collect();
+    let run = crate::docker::passed(env.loom(&args).run());
+    assert_eq!(run.run.output("build-image", "01"), ["built by loom"]);
+    assert!(run.run.output("test-services", "02").contains(&"(1 row)".to_owned()));
+    assert_eq!(run.run.output("check", "01"), ["check: nothing to complain about"]);
+    let said = run.run.events("jobs/test-services/system/services/events.jsonl");
+    let ready = "postgres | ";
+    assert!(said.iter().filter_map(|event| event.line.as_deref()).any(|line| line.starts_with(ready)));
+
+    // Where the password is another one than the server's, it is refused.
+    let workflow = std::fs::read_to_string(folder.join(".loom/workflow.yml")).unwrap();
+    env.write(
+        ".loom/workflow.yml",
+        &workflow.replace("PGPASSWORD=\"$POSTGRES_PASSWORD\"", "PGPASSWORD=wrong"),
+    );
+    let run = crate::docker::clean(env.loom(&args).run());
+    assert_eq!(run.exit_code, 1);
+    assert!(run.stderr.contains("password authentication failed"), "{}", run.stderr);
 }

@@ -228,8 +228,9 @@ impl Report {
             (None, _) => "no exit code".to_owned(),
         };
         if end.status == Status::Failed && ending == Ending::Counts {
-            let failures =
-                self.failures.get_or_insert_with(|| (format!("job \"{job_id}\" failed ({why})"), 0));
+            let failures = self
+                .failures
+                .get_or_insert_with(|| (format!("job \"{job_id}\" failed ({})", first(&why)), 0));
             failures.1 += 1;
         }
         if self.verbosity == Verbosity::Quiet {
@@ -250,7 +251,9 @@ impl Report {
                     Ending::AllowedToFail => " (allowed to fail)",
                     Ending::Retried => "; trying again",
                 };
-                format!("{} {job_id} ({duration}): {why}{note}", style.failed("failed "))
+                let rest = why.lines().skip(1).map(|line| format!("\n  {} {line}", style.skipped("|")));
+                let (failed, rest) = (style.failed("failed "), rest.collect::<String>());
+                format!("{failed} {job_id} ({duration}): {}{note}{rest}", first(&why))
             }
         };
         if end.status == Status::Failed {
@@ -293,4 +296,8 @@ impl Report {
         text.push('\n');
         self.live.around(|| self.terminal.say(&text));
     }
+}
+/// The first line, which says what happened; the others what was said about it.
+fn first(why: &str) -> &str {
+    why.lines().next().unwrap_or_default()
 }

@@ -92,7 +92,7 @@ impl Scope {
         self.check_open(&format!("build the image `{tag}`")).await?;
         let docker = self.docker();
         let doing = format!("build the image `{tag}`");
-        let (sending, body) = Sending::begin(build.context.clone(), Ids::default(), choose);
+        let (sending, body) = Sending::begin(build.context.clone(), String::new(), Ids::default(), choose);
         let mut steps =
             docker.slow().build_image(options, Some(logins), Some(bollard::body_try_stream(body)));
         let mut log = Log::default();
@@ -217,7 +217,7 @@ pub fn context_of(build: &Build) -> Result<Vec<PathBuf>, Error> {
     let choose = context(build, &dockerfile(build)?)?;
     let (to, mut from) = tokio::sync::mpsc::channel(1);
     let root = build.context.clone();
-    let packing = std::thread::spawn(move || crate::pack::pack(&root, Ids::default(), &*choose, to));
+    let packing = std::thread::spawn(move || crate::pack::pack(&root, "", Ids::default(), &*choose, to));
     let mut bytes = Vec::new();
     while let Some(chunk) = from.blocking_recv() {
         bytes.extend_from_slice(&chunk.map_err(|error| Error::file("read", &build.context, error))?);

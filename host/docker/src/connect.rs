@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker as Client};
@@ -22,6 +23,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 /// An answer that may take as long as it likes is waited for as long as the daemon answers pings, so often.
 const PING_EVERY: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Both for a daemon that was silent before, so that an end with several requests does not wait so long for each.
+const PING_SILENT: Duration = Duration::from_secs(2);
 /// bollard knows no request without a timeout.
 const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
 
@@ -46,6 +49,8 @@ pub struct Docker {
     /// For what takes its time.
     slow: Client,
     daemon: Arc<Daemon>,
+    /// It did not answer when it was asked last whether it is there.
+    silent: Arc<AtomicBool>,
 }
 
 /// What is known of a daemon.
@@ -61,7 +66,7 @@ pub struct Daemon {
     pub os: String,
     /// Of the containers, as an image's platform names it, such as `amd64`.
     pub arch: String,
-    /// It runs without root's rights: `root` in a container is its user outside.
+    /// It runs without root's rights, as the same user: `root` in a container is this user outside.
     pub rootless: bool,
     /// It is Podman's.
     pub podman: bool,
@@ -104,9 +109,9 @@ impl Docker {
             bollard::errors::Error::RequestTimeoutError => "it does not answer".to_owned(),
             other => innermost(other),
         };
-        let all =
-            futures_util::try_join!(client.version(), client.info(), client.clone().negotiate_version());
-        let (version, info, client) = all.map_err(|error| say(&error))?;
+        // Not its `info`, which starts programs, takes locks, and does not come where one of these hangs.
+        let both = futures_util::try_join!(client.version(), client.clone().negotiate_version());
+        let (version, client) = both.map_err(|error| say(&error))?;
         let components = version.components.unwrap_or_default();
         let daemon = Daemon {
             address: address.to_owned(),
@@ -114,12 +119,12 @@ impl Docker {
             api_version: version.api_version.unwrap_or_default(),
             os: version.os.unwrap_or_default(),
             arch: version.arch.unwrap_or_default(),
-            rootless: info.security_options.unwrap_or_default().iter().any(|it| it.contains("name=rootless")),
+            rootless: is_mine(address).await,
             podman: components.iter().any(|it| it.name.starts_with("Podman")),
         };
         let api = client.with_timeout(ANSWER_TIMEOUT);
         let slow = api.clone().with_timeout(FOR_EVER);
-        Ok(Self { api, slow, daemon: Arc::new(daemon) })
+        Ok(Self { api, slow, daemon: Arc::new(daemon), silent: Arc::default() })
     }
 
     /// What the daemon is.
@@ -136,9 +141,20 @@ impl Docker {
     }
 
     async fn ping_while(&self, doing: &str) -> Result<(), Error> {
-        match tokio::time::timeout(PING_TIMEOUT, self.api.ping()).await {
+        let (_, timeout) = self.patience();
+        let answer = tokio::time::timeout(timeout, self.api.ping()).await;
+        self.silent.store(answer.is_err(), Ordering::Relaxed);
+        match answer {
             Ok(answer) => answer.map(drop).map_err(|error| Error::of(doing, error)),
             Err(_) => Err(Error::Unresponsive { doing: doing.to_owned() }),
+        }
+    }
+
+    /// How often the daemon is asked whether it is there, and how long it may take to answer.
+    fn patience(&self) -> (Duration, Duration) {
+        match self.silent.load(Ordering::Relaxed) {
+            false => (PING_EVERY, PING_TIMEOUT),
+            true => (PING_SILENT, PING_SILENT),
         }
     }
 
@@ -158,7 +174,7 @@ impl Docker {
         loop {
             tokio::select! {
                 done = &mut wait => return Ok(done),
-                () = tokio::time::sleep(PING_EVERY) => {}
+                () = tokio::time::sleep(self.patience().0) => {}
             }
             tokio::select! {
                 // What is done is done, even if the daemon is not there any more.
@@ -168,6 +184,14 @@ impl Docker {
             }
         }
     }
+}
+
+/// Whether a daemon on this machine runs as the user who asks, who is not root.
+async fn is_mine(address: &str) -> bool {
+    let Some(path) = address.strip_prefix("unix://") else { return false };
+    let me = rustix::process::geteuid();
+    let peer = async { tokio::net::UnixStream::connect(path).await?.peer_cred() };
+    !me.is_root() && peer.await.is_ok_and(|peer| peer.uid() == me.as_raw())
 }
 
 fn addresses(connect: Connect<'_>) -> Vec<String> {

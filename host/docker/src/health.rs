@@ -27,10 +27,10 @@ impl Container {
             let state = state_of(&inspected);
             let why = match (state.status, state.health) {
                 (Status::Ended, _) if state.oom_killed => {
-                    "was killed before it was healthy: it used up the memory that it may have".to_owned()
+                    "was killed before it was ready: it used up the memory that it may have".to_owned()
                 }
                 (Status::Ended, _) => {
-                    format!("ended with exit code {} before it was healthy", state.exit_code)
+                    format!("ended with exit code {} before it was ready", state.exit_code)
                 }
                 (Status::Running, None | Some(Health::Healthy)) => return Ok(()),
                 (_, Some(Health::Unhealthy)) => "is unhealthy".to_owned(),

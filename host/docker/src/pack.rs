@@ -57,19 +57,22 @@ pub(crate) enum Keep {
 /// What is asked about a path below the root. The root itself is the empty path, and only an entry more or less.
 pub(crate) type Choose = dyn Fn(&[u8]) -> Keep + Send;
 
-/// Packs what is in the folder `root`, in the order of names.
+/// Packs what is in the folder `root`, in the order of names, each of which gets `prefix` before it: nothing, or a folder
+/// with a slash at its end.
 ///
 /// # Errors
 /// Something cannot be read, or was cut off meanwhile. The receiver is told too, so that it does not take what it got for
 /// the whole. That it does not listen any more is no error.
 pub(crate) fn pack(
     root: &Path,
+    prefix: &str,
     owner: Ids,
     choose: &Choose,
     to: mpsc::Sender<io::Result<Bytes>>,
 ) -> Result<Packed, Error> {
     let mut packer = Packer {
         path: root,
+        prefix: prefix.as_bytes(),
         owner,
         choose,
         to,
@@ -89,6 +92,7 @@ pub(crate) fn pack(
 
 struct Packer<'a> {
     path: &'a Path,
+    prefix: &'a [u8],
     owner: Ids,
     choose: &'a Choose,
     to: mpsc::Sender<io::Result<Bytes>>,
@@ -220,7 +224,7 @@ impl Packer<'_> {
             let first = self.links.entry((stat.st_dev, stat.st_ino)).or_insert_with(|| path.to_vec());
             if first != path {
                 let first = first.clone();
-                self.header(EntryType::Link, path, &first, &stat);
+                self.header(EntryType::Link, path, &[self.prefix, &first].concat(), &stat);
                 return Ok(());
             }
         }
@@ -261,7 +265,7 @@ impl Packer<'_> {
 
     fn header(&mut self, kind: EntryType, path: &[u8], target: &[u8], stat: &Stat) {
         let mut records = Vec::new();
-        let mut slashed = path.to_vec();
+        let mut slashed = [self.prefix, path].concat();
         if kind == EntryType::Directory {
             slashed.push(b'/');
         }

@@ -55,9 +55,12 @@ pub async fn sweep(docker: &Docker, mut is_alive: impl FnMut(&Owner) -> bool) ->
     Ok(Swept { removed: found, left })
 }
 
-/// Removes all of `things`: containers at once, then networks, volumes and images.
+/// Removes all of `things`: containers, then networks, volumes and images, those of a kind at once. But containers that
+/// may share a network go one after the other: a daemon that takes two of them out of it at once can lock itself up, and
+/// never takes or makes a network again (moby/libnetwork issue 2649).
 pub(crate) async fn all(docker: &Docker, things: BTreeSet<Thing>) -> Vec<Leftover> {
     let mut left: Vec<Leftover> = Vec::new();
+    let have_network = things.iter().any(|thing| thing.kind == Kind::Network);
     for kind in [Kind::Container, Kind::Network, Kind::Volume, Kind::Image] {
         let things = things.iter().filter(|thing| thing.kind == kind);
         // What does not answer would not answer for each of them.
@@ -70,7 +73,13 @@ pub(crate) async fn all(docker: &Docker, things: BTreeSet<Thing>) -> Vec<Leftove
             let removed = one(docker, thing).await;
             removed.err().map(|why| Leftover { thing: thing.clone(), why })
         });
-        left.extend(join_all(removals).await.into_iter().flatten());
+        if kind == Kind::Container && have_network {
+            for removal in removals {
+                left.extend(removal.await);
+            }
+        } else {
+            left.extend(join_all(removals).await.into_iter().flatten());
+        }
     }
     left
 }
@@ -119,7 +128,8 @@ async fn attempt(docker: &Docker, thing: &Thing) -> Result<(), Error> {
 /// Endpoints stay behind where a daemon died, and containers of others may have joined.
 async fn disconnect_all(docker: &Docker, network: &Thing) -> Result<(), Error> {
     let failed = |error| Error::of(format!("remove the {network}"), error);
-    let inspected = docker.api().inspect_network(&network.id, None::<InspectNetworkOptions>).await;
+    let inspect = docker.api().inspect_network(&network.id, None::<InspectNetworkOptions>);
+    let inspected = docker.watch(&format!("remove the {network}"), inspect).await?;
     let Some(containers) = inspected.map_err(failed)?.containers else { return Ok(()) };
     for container in containers.into_keys() {
         let body = NetworkDisconnectRequest { container, force: Some(true) };
@@ -133,7 +143,8 @@ async fn disconnect_all(docker: &Docker, network: &Thing) -> Result<(), Error> {
 pub(crate) async fn labelled(docker: &Docker, labels: &[String]) -> Result<Vec<(Owner, Thing)>, Error> {
     let filters = || Some(HashMap::from([("label".to_owned(), labels.to_vec())]));
     let api = docker.api();
-    let (containers, networks, volumes) = futures_util::join!(
+    let doing = "list what was made for Loom";
+    let lists = futures_util::future::join3(
         api.list_containers(Some(ListContainersOptions {
             all: true,
             filters: filters(),
@@ -142,7 +153,8 @@ pub(crate) async fn labelled(docker: &Docker, labels: &[String]) -> Result<Vec<(
         api.list_networks(Some(ListNetworksOptions { filters: filters() })),
         api.list_volumes(Some(ListVolumesOptions { filters: filters() })),
     );
-    let failed = |error| Error::of("list what was made for Loom", error);
+    let (containers, networks, volumes) = docker.watch(doing, lists).await?;
+    let failed = |error| Error::of(doing, error);
     let mut found = Vec::new();
     let mut add =
         |labels: Option<HashMap<String, String>>, kind, id: Option<String>, name: Option<String>| {
@@ -172,8 +184,9 @@ async fn untagged(docker: &Docker, labels: &[String]) -> Result<Vec<(Owner, Thin
         ("dangling".to_owned(), vec!["true".to_owned()]),
     ]);
     let options = ListImagesOptions { filters: Some(filters), ..ListImagesOptions::default() };
-    let images = docker.api().list_images(Some(options)).await;
-    let images = images.map_err(|error| Error::of("list what was made for Loom", error))?;
+    let doing = "list what was made for Loom";
+    let images = docker.watch(doing, docker.api().list_images(Some(options))).await?;
+    let images = images.map_err(|error| Error::of(doing, error))?;
     let thing = |id: String| Thing { kind: Kind::Image, name: id.clone(), id };
     Ok(images.into_iter().filter_map(|it| Some((Owner::of_labels(&it.labels)?, thing(it.id)))).collect())
 }

@@ -119,7 +119,7 @@ impl Scope {
         let scope = self.clone();
         self.make(&doing.clone(), async move {
             let docker = &scope.0.docker;
-            let made = docker.api().create_container(Some(options), body).await;
+            let made = docker.watch(&doing, docker.api().create_container(Some(options), body)).await?;
             let id = made.map_err(|error| Error::of(&doing, error))?.id;
             scope.remember(Kind::Container, &id, &name);
             let container = Container::new(docker.clone(), id, name);
@@ -147,7 +147,7 @@ impl Scope {
         let body = VolumeCreateRequest { name: Some(name.clone()), labels, ..VolumeCreateRequest::default() };
         let scope = self.clone();
         self.make(&doing.clone(), async move {
-            let made = scope.0.docker.api().create_volume(body).await;
+            let made = scope.0.docker.watch(&doing, scope.0.docker.api().create_volume(body)).await?;
             made.map_err(|error| Error::of(&doing, error))?;
             scope.remember(Kind::Volume, &name, &name);
             Ok(Volume { name })
@@ -171,7 +171,7 @@ impl Scope {
         };
         let scope = self.clone();
         self.make(&doing.clone(), async move {
-            let made = scope.0.docker.api().create_network(body).await;
+            let made = scope.0.docker.watch(&doing, scope.0.docker.api().create_network(body)).await?;
             let id = made.map_err(|error| Error::of(&doing, error))?.id;
             scope.remember(Kind::Network, &id, &name);
             Ok(Network { id, name })
@@ -192,8 +192,10 @@ impl Scope {
         let endpoint = EndpointSettings { aliases: Some(aliases.to_vec()), ..EndpointSettings::default() };
         let body =
             NetworkConnectRequest { container: container.id().to_owned(), endpoint_config: Some(endpoint) };
-        let joined = self.docker().api().connect_network(&network.id, body).await;
-        joined.map_err(|error| Error::of(format!("join the network {}", network.name), error))
+        let doing = format!("join the network {}", network.name);
+        let joined =
+            self.docker().watch(&doing, self.docker().api().connect_network(&network.id, body)).await?;
+        joined.map_err(|error| Error::of(doing, error))
     }
 
     /// Removes a container, network or volume before its time. That it is not there any more is fine.

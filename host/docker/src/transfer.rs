@@ -15,15 +15,19 @@ use crate::unpack::{Unpacked, unpack};
 use crate::{Container, Error};
 
 impl Container {
-    /// Puts what is in the folder `from` into the folder `to` of the container, which must be there: into a volume too,
-    /// if one is mounted there. Permissions, times, symlinks, hard links and empty folders are kept; everything belongs to
+    /// Puts what is in the folder `from` into the folder `to` of the container, which is made where it is not there: into
+    /// a volume too, if one is mounted there. Permissions, times, symlinks, hard links and empty folders are kept; everything belongs to
     /// `owner`. Files that are there are replaced.
     ///
     /// # Errors
     /// Something of `from` cannot be read; what the daemon says.
     pub async fn upload(&self, from: &Path, to: &str, owner: Ids) -> Result<Packed, Error> {
-        let (sending, body) = Sending::begin(from.to_owned(), owner, Box::new(inside));
-        let sent = self.upload_tar(body, to).await;
+        check_absolute("the folder", to)?;
+        let folder = to.trim_matches('/');
+        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let (sending, body) = Sending::begin(from.to_owned(), prefix, owner, Box::new(inside));
+        // The daemon refuses symlinks that lead out of where it unpacks, and nothing is outside of the root.
+        let sent = self.upload_tar(body, "/").await;
         // What went wrong here explains what went wrong there.
         let packed = sending.end().await?;
         sent.map(|()| packed)
@@ -140,11 +144,12 @@ impl Sending {
     /// Begins to read, and returns what is read.
     pub(crate) fn begin(
         from: PathBuf,
+        prefix: String,
         owner: Ids,
         choose: Box<Choose>,
     ) -> (Self, impl Stream<Item = io::Result<Bytes>> + Send + 'static) {
         let (to, chunks) = mpsc::channel(CHUNKS);
-        let packing = tokio::task::spawn_blocking(move || pack(&from, owner, &*choose, to));
+        let packing = tokio::task::spawn_blocking(move || pack(&from, &prefix, owner, &*choose, to));
         let chunks =
             stream::unfold(chunks, async |mut chunks| chunks.recv().await.map(|chunk| (chunk, chunks)));
         (Self { packing }, chunks)

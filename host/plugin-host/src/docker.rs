@@ -107,6 +107,8 @@ pub(crate) struct JobDocker {
     pub(crate) scope: OnceLock<Scope>,
     /// The section of the services, from the first one on until the job is over, and who listens to them.
     services: Mutex<Services>,
+    /// The container that steps run in was made: what came before it has come up.
+    pub(crate) has_workspace: OnceLock<()>,
     /// The container that the workspace is mounted into as it is, and its image.
     pub(crate) bound: OnceLock<(Container, String)>,
 }
@@ -151,11 +153,14 @@ impl JobDocker {
     pub(crate) async fn service_failed(&self, job: &Arc<JobContext>, error: &Told) {
         let mut services = self.take_services();
         services.section.get_or_insert_with(|| job.open_section(Section::Services));
-        for service in &services.list {
-            // What cannot be killed is removed with the job.
-            let _ = service.container.kill(Signal::Kill).await;
+        services.kill(not_done(job, error)).await;
+    }
+
+    /// The job could not be prepared. If that was while its services came up, they are what failed.
+    pub(crate) async fn not_prepared(&self, job: &JobContext, error: &ErrorInfo) {
+        if self.has_workspace.get().is_none() {
+            self.take_services().kill(finish_of(job, error.clone())).await;
         }
-        services.end(not_done(job, error)).await;
     }
 
     fn take_services(&self) -> Services {
@@ -179,6 +184,15 @@ impl JobDocker {
 }
 
 impl Services {
+    /// Ends them before their time.
+    async fn kill(self, finish: Finish) {
+        for service in &self.list {
+            // What cannot be killed is removed with the job.
+            let _ = service.container.kill(Signal::Kill).await;
+        }
+        self.end(finish).await;
+    }
+
     /// Their containers have ended: what they have said is recorded, and the section ends.
     async fn end(self, finish: Finish) {
         for mut service in self.list {
@@ -390,8 +404,12 @@ fn as_info(Told { code, message, hint, .. }: Told) -> ErrorInfo {
 
 /// How a section ends in which `error` came up.
 pub(crate) fn not_done(job: &JobContext, error: &Told) -> Finish {
+    finish_of(job, as_info(error.clone()))
+}
+
+fn finish_of(job: &JobContext, error: ErrorInfo) -> Finish {
     match job.cancel.is_cancelled() {
         true => Finish::new(Ended::Cancelled),
-        false => Finish::failed(as_info(error.clone())),
+        false => Finish::failed(error),
     }
 }

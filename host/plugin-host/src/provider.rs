@@ -86,8 +86,13 @@ impl Provider for Plugin {
 impl JobProvider for PluginJob {
     async fn prepare(&mut self) -> Result<(), ErrorInfo> {
         let place = Place::Section(Section::Provider);
-        self.call(place, Patience::Work, async |store, exports, job| exports.call_prepare(store, job).await)
-            .await
+        let prepared = self
+            .call(place, Patience::Work, async |store, exports, job| exports.call_prepare(store, job).await)
+            .await;
+        if let Err(error) = &prepared {
+            self.kept.docker.not_prepared(&self.job, error).await;
+        }
+        prepared
     }
 
     async fn run_step(&mut self, step: Step) -> Result<StepEnd, ErrorInfo> {

@@ -35,10 +35,12 @@ struct Ready {
 /// Starts all of them in a network of the job's own, and waits until they are ready.
 pub(crate) fn start(services: &[Service]) -> Result<Network> {
     let network = Network::create("services")?;
-    let containers: Vec<Container> =
-        services.iter().map(|service| service.start(&network)).collect::<Result<_>>()?;
+    let about =
+        |service: &Service, error: Error| error.with_context(format!("service `{}`", service.label()));
+    let start = |service: &Service| service.start(&network).map_err(|error| about(service, error));
+    let containers: Vec<Container> = services.iter().map(start).collect::<Result<_>>()?;
     for (service, container) in services.iter().zip(&containers) {
-        service.wait(container)?;
+        service.wait(container).map_err(|error| about(service, error))?;
     }
     Ok(network)
 }
@@ -98,8 +100,7 @@ impl Service {
             }
             if Instant::now() >= until {
                 let seconds = within.as_secs_f32();
-                let message =
-                    format!("the service `{}` was not ready within {seconds} s: {what}", self.label());
+                let message = format!("not ready within {seconds} s: {what}");
                 return Err(Error::new(ErrorKind::TimedOut, "SERVICE_NOT_READY", message)
                     .with_hint("what it printed is in the section `services`"));
             }

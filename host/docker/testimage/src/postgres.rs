@@ -198,7 +198,7 @@ mod tests {
                 one
             }
             [Err(why), _] | [_, Err(why)] => {
-                assert!(std::env::var_os("LOOM_TESTS_NEED_DOCKER").is_none(), "{why}");
+                assert!(std::env::var_os("LOOM_TESTS_NEED_POSTGRES").is_none(), "{why}");
                 eprintln!("skipped, since there is no image of PostgreSQL to test with: {why}");
                 return;
             }

@@ -58,7 +58,7 @@ async fn a_service_that_does_not_come_up_is_told_with_its_last_words() {
         let never = service("echo waiting; sleep 1000", "echo still not ready; exit 1");
         let slow = service("echo slow; sleep 1000", "sleep 4");
         let cases = [
-            (dies, 60, "ended with exit code 3 before it was healthy", "no config"),
+            (dies, 60, "ended with exit code 3 before it was ready", "no config"),
             (never, 60, "is unhealthy", "still not ready"),
             (slow, 1, "was not healthy within 1 s", "slow"),
         ];

@@ -37,9 +37,14 @@ impl Attempt<'_> {
         result.map(drop)
     }
 
-    /// Lets the wrapper work after the last step. Whatever comes of it, the job's result stands.
-    pub(super) async fn save_caches(&self, wrapper: Option<Box<dyn JobWrapper>>, outcome: &Outcome) {
-        let Some(mut wrapper) = wrapper else { return };
+    /// Lets the wrapper work after the last step. Whatever comes of it, the job's result stands, unless the run is
+    /// cancelled meanwhile.
+    pub(super) async fn save_caches(
+        &self,
+        wrapper: Option<Box<dyn JobWrapper>>,
+        outcome: Outcome,
+    ) -> Outcome {
+        let Some(mut wrapper) = wrapper else { return outcome };
         let (phase, section) = self.start_section(Section::CacheSave);
         let finish = if outcome.status == Status::Cancelled {
             Finish::skipped(SkipReason::Cancelled)
@@ -51,8 +56,10 @@ impl Attempt<'_> {
             }
             self.section_finish(&result)
         };
+        let cancelled = finish.status == Status::Cancelled;
         section.finish(finish.clone());
         phase.finish(finish);
+        if cancelled { Outcome::cancelled(outcome.exit_code) } else { outcome }
     }
 
     fn section_finish(&self, result: &Result<Report, ErrorInfo>) -> Finish {
@@ -60,8 +67,11 @@ impl Attempt<'_> {
             Ok(Report { skip: Some(reason), metrics }) => {
                 Finish { metrics: metrics.clone(), ..Finish::skipped(*reason) }
             }
+            // Something may be missing: a wrapper warns of it and goes on.
             Ok(Report { skip: None, metrics }) => {
-                Finish { metrics: metrics.clone(), ..Finish::new(Status::Success) }
+                let cancelled = self.job.cancel.is_cancelled();
+                let status = if cancelled { Status::Cancelled } else { Status::Success };
+                Finish { metrics: metrics.clone(), ..Finish::new(status) }
             }
             Err(_) if self.job.cancel.is_cancelled() => Finish::new(Status::Cancelled),
             Err(error) => Finish::failed(error.clone()),

@@ -70,6 +70,8 @@ pub struct NetworkHandle(Network);
 #[derive(Clone)]
 pub struct ContainerHandle {
     container: Container,
+    /// What it starts with.
+    program: String,
     /// Who runs its processes.
     user: String,
     workspace: Option<WorkspaceMount>,
@@ -327,7 +329,8 @@ impl HostContainer for Guest {
     }
 
     async fn start(&mut self, handle: Resource<ContainerHandle>) -> wasmtime::Result<Result<(), Error>> {
-        let ContainerHandle { container, user, filler, service, .. } = self.table.get(&handle)?.clone();
+        let ContainerHandle { container, program, user, filler, service, .. } =
+            self.table.get(&handle)?.clone();
         let job = Arc::clone(self.job()?);
         if let Some(name) = service {
             let started = unless_cancelled(job.cancel.clone(), container.start()).await;
@@ -344,7 +347,7 @@ impl HostContainer for Guest {
             if state.status != Status::Ended {
                 return Ok(());
             }
-            Err(not_started(state.exit_code))
+            Err(not_started(&program, state.exit_code))
         };
         let Some(filler) = filler else {
             return Ok(unless_cancelled(job.cancel.clone(), start).await);
@@ -463,7 +466,7 @@ impl HostCommand for Guest {
                     },
                     _ => error,
                 };
-                return Ok(Err(told(&started(error))));
+                return Ok(Err(told(&started(&handle.program, error))));
             }
         };
         if exit.oom_killed {
@@ -657,11 +660,15 @@ impl Guest {
         };
         let both = async { tokio::try_join!(scope.create_container(&spec), filler) };
         let (container, filler) = unless_cancelled(cancel, both).await?;
+        if workspace.is_some() {
+            let _ = self.kept.docker.has_workspace.set(());
+        }
         if workspace == Some(WorkspaceMount::BindMount) {
             // One is enough to give the files back with.
             let _ = self.kept.docker.bound.set((container.clone(), spec.image));
         }
-        Ok(ContainerHandle { container, user, workspace, filler, service })
+        let program = spec.entrypoint.and_then(|words| words.into_iter().next()).unwrap_or_default();
+        Ok(ContainerHandle { container, program, user, workspace, filler, service })
     }
 
     /// What a command is given.
@@ -689,21 +696,23 @@ impl Guest {
     }
 }
 
-/// The container's first process starts the shell, and says by its exit code why it could not. A container may come to its
-/// end before or while it is first used.
-fn started(error: DockerError) -> DockerError {
+/// The container's first process starts the program `program`, and says by its exit code why it could not. A container
+/// may come to its end before or while it is first used.
+fn started(program: &str, error: DockerError) -> DockerError {
     match error {
-        DockerError::Gone { how: Gone::Ended { exit_code: NO_PROGRAM }, .. } => not_started(NO_PROGRAM),
+        DockerError::Gone { how: Gone::Ended { exit_code: NO_PROGRAM }, .. } => {
+            not_started(program, NO_PROGRAM)
+        }
         error => error,
     }
 }
 
-fn not_started(exit_code: i64) -> DockerError {
+fn not_started(program: &str, exit_code: i64) -> DockerError {
     let words = match exit_code {
-        NO_PROGRAM => "exec: \"sh\": executable file not found in $PATH".to_owned(),
+        NO_PROGRAM => format!("exec: \"{program}\": executable file not found in $PATH"),
         other => format!("it ended at once with exit code {other}"),
     };
-    DockerError::NotStarted { program: "sh".to_owned(), words }
+    DockerError::NotStarted { program: program.to_owned(), words }
 }
 
 /// Records what a process prints until its end, and ends it where the job is cancelled.
