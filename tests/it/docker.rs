@@ -188,6 +188,53 @@ fn a_volume_is_the_jobs_own_and_who_runs_it_may_write() {
     assert_eq!(run.run.output("second", "01"), ["tracked", "1234", "1234", "1234"]);
 }
 
+/// What the provider of the job `job` said.
+fn said_by_provider(run: &RunOutput, job: &str) -> Vec<String> {
+    let said = run.run.events(&format!("jobs/{job}/system/provider/events.jsonl"));
+    said.into_iter().filter_map(|event| event.message).collect()
+}
+
+#[test]
+fn a_volume_is_a_layer_over_the_workspace_and_keeps_what_is_written() {
+    let Some(image) = busybox() else { return };
+    let see = "cat file folder/below; ls -A | sort";
+    let jobs = format!(
+        "first: {{stage: ci, script: ['{see}', 'echo other > file; mv folder moved; rm gone; ln -s file link; ls -A | sort; cat moved/below']}}\n\
+         second: {{stage: later, artifacts: {{paths: ['*']}}, script: ['{see}', 'echo more >> folder/below']}}\n"
+    );
+    let fill = |env: &TestEnv| {
+        for (path, text) in [("file", "one\n"), ("folder/below", "two\n"), ("gone", "")] {
+            env.write(path, text);
+        }
+    };
+    let as_it_was = ["one", "two", ".loom", "file", "folder", "gone"];
+    let env = in_image(&image, &jobs);
+    fill(&env);
+    let run = passed(env.run(&[]));
+    assert_eq!(run.run.output("first", "01"), as_it_was);
+    assert_eq!(run.run.output("first", "02"), [".loom", "file", "link", "moved", "two"]);
+    assert_eq!(run.run.output("second", "01"), as_it_was);
+    let kept = run.run.dir.join("jobs/second/artifacts");
+    assert_eq!(std::fs::read_to_string(kept.join("folder/below")).unwrap(), "two\nmore\n");
+    let said = said_by_provider(&run, "first");
+    assert!(
+        said.contains(&"the workspace is a layer over the run's copy of the repository".to_owned()),
+        "{said:?}"
+    );
+
+    // Where a job works in that copy itself, the others have their files sent.
+    let env = in_image(
+        &image,
+        &format!("{jobs}host: {{stage: ci, image: '', script: ['echo by the host > file']}}\n"),
+    );
+    fill(&env);
+    let run = passed(env.run(&["--jobs", "1"]));
+    assert_eq!(run.run.output("first", "01"), as_it_was);
+    assert_eq!(run.run.output("second", "01")[0], "by the host");
+    let said = said_by_provider(&run, "first");
+    assert!(said.iter().any(|text| text.starts_with("the workspace was sent: 4 files, ")), "{said:?}");
+}
+
 #[test]
 fn a_bind_mount_is_shared_and_belongs_to_the_user_afterwards() {
     let Some(image) = busybox() else { return };

@@ -90,7 +90,9 @@ fn a_full_disk_of_the_daemon_is_what_the_job_says() {
     assert!(run.stderr.contains("No space left on device"), "{}", run.stderr);
     assert_eq!(second.left(&run.run.run_id()), [""; 0]);
 
-    let brings = of_steps(&second.image, "", &["echo never"]);
+    // Whoever is not root gets files of its own.
+    let own = format!("  image: {{name: '{}', user: '1000'}}\n", second.image);
+    let brings = of_steps(&second.image, &own, &["echo never"]);
     brings.write("big", &"x".repeat(100_000_000));
     let run = second.run(&brings);
     assert_eq!(run.exit_code, 1, "{}", run.stderr);

@@ -15,25 +15,26 @@ use loom_engine::secrets::keep_memory_private;
 use loom_plugin_host::{Credential, PluginConfig, RunDocker};
 use serde_json::{Map, Value, json};
 
-use crate::config::{self, Effective, OP_CONNECT_HOST, OP_CONNECT_TOKEN};
+use crate::config::{self, Effective, OP_CONNECT_HOST, OP_CONNECT_TOKEN, WorkspaceMount};
 use crate::settings;
 
 /// The environment of `loom`, as plugins may ask for parts of it.
 pub(crate) type Environment = Arc<[(OsString, OsString)]>;
 
-/// What the provider `name` is given for a run of the repository at `repo_root`.
-pub(crate) fn provider_config(name: &str, config: &Effective, repo_root: &Path) -> PluginConfig {
+/// What the provider `name` is given for a run of the repository at `repo_root`; `alone` if no job of the run has another.
+pub(crate) fn provider_config(name: &str, alone: bool, config: &Effective, repo_root: &Path) -> PluginConfig {
     if name != "docker" {
         return PluginConfig::default();
     }
-    let docker = settings::docker(repo_root, |repo, run_id| {
+    let mount = config.workspace_mount.value;
+    let rests = alone && mount == WorkspaceMount::EphemeralVolume;
+    let docker = settings::docker(repo_root, rests, |repo, run_id| {
         // A run of which there is no record here may live elsewhere.
         let recorded =
             RunId::new(run_id).is_ok_and(|id| RuntimeDir::of_repo(Path::new(repo)).run_dir(&id).is_dir());
         !recorded || loom_record::is_alive(Path::new(repo), run_id)
     });
-    let mount = config.workspace_mount.value.to_possible_value();
-    let mount = mount.map(|mount| mount.get_name().to_owned());
+    let mount = mount.to_possible_value().map(|mount| mount.get_name().to_owned());
     PluginConfig {
         settings: Map::from_iter([("workspace_mount".to_owned(), json!(mount))]),
         docker: Some(Arc::new(RunDocker::new(docker))),

@@ -80,7 +80,11 @@ pub(crate) fn secret_bases() -> Vec<PathBuf> {
 }
 
 /// Where the Docker daemon is, as Docker's own programs find it, for a run of the repository at `repo_root`.
-pub(crate) fn docker(repo_root: &Path, is_alive: fn(&str, &str) -> bool) -> DockerConfig {
+pub(crate) fn docker(
+    repo_root: &Path,
+    workspace_rests: bool,
+    is_alive: fn(&str, &str) -> bool,
+) -> DockerConfig {
     let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let own = || path("DOCKER_CONFIG").or_else(|| Some(path("HOME")?.join(".docker")));
     let tls = path("DOCKER_TLS_VERIFY").and_then(|_| path("DOCKER_CERT_PATH").or_else(own));
@@ -91,6 +95,7 @@ pub(crate) fn docker(repo_root: &Path, is_alive: fn(&str, &str) -> bool) -> Dock
         login_file: own().map(|folder| folder.join("config.json")),
         helpers_path: std::env::var_os("PATH"),
         repo: repo_root.to_string_lossy().into_owned(),
+        workspace_rests,
         is_alive,
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker as Client};
 
-use crate::error::innermost;
+use crate::error::{NO_SCHEME, innermost};
 use crate::{Attempt, Error};
 
 /// The socket of a daemon that runs as root.
@@ -217,7 +217,7 @@ fn client(address: &str, certificates: Option<&Path>) -> Result<Client, String> 
             Client::connect_with_ssl(address, &key, &cert, &ca, seconds, API_DEFAULT_VERSION)
         }
         (Some(("tcp" | "http", _)), None) => Client::connect_with_http(address, seconds, API_DEFAULT_VERSION),
-        _ => return Err("the address must begin with `unix://` or `tcp://`".to_owned()),
+        _ => return Err(NO_SCHEME.to_owned()),
     };
     made.map_err(|error| innermost(&error))
 }

@@ -136,6 +136,8 @@ pub enum Reason {
     Unauthorized,
     /// The registry asks to come back later.
     TooManyRequests,
+    /// The daemon does not have an image that may not be pulled.
+    NotThere,
     /// The daemon's disk is full.
     NoSpace,
     /// The daemon cannot reach the registry.
@@ -162,6 +164,9 @@ pub enum Gone {
     OutOfMemory,
 }
 
+/// Why an address of a kind that is not known is not tried.
+pub(crate) const NO_SCHEME: &str = "the address must begin with `unix://` or `tcp://`";
+
 impl Error {
     /// What to do about it, where there is something to say: a fragment.
     pub fn hint(&self) -> Option<&'static str> {
@@ -170,6 +175,9 @@ impl Error {
                 if tried.iter().any(|attempt| attempt.why.contains("ermission denied")) =>
             {
                 return Some("you may not use its socket: are you in the group `docker`?");
+            }
+            Self::Unreachable { tried } if tried.iter().any(|attempt| attempt.why == NO_SCHEME) => {
+                return Some("set DOCKER_HOST to such an address, or unset it");
             }
             Self::Unreachable { .. } => {
                 return Some("is it running? another address can be set with DOCKER_HOST");
@@ -186,6 +194,7 @@ impl Error {
         };
         match reason {
             Reason::NotFound => Some("check its name and tag; a private one needs `docker login`"),
+            Reason::NotThere => Some("pull or build it, or let it be pulled: `pull_policy: if-not-present`"),
             Reason::Unauthorized => Some("log in with `docker login`, or check the login that is there"),
             Reason::TooManyRequests => Some("wait, or log in with `docker login` for a higher limit"),
             Reason::NoSpace => {
@@ -203,7 +212,7 @@ impl Error {
 
     /// There is no such thing.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Refused { reason: Reason::NotFound, .. })
+        matches!(self, Self::Refused { reason: Reason::NotFound | Reason::NotThere, .. })
     }
 
     /// From bollard, with what was asked.

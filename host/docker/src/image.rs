@@ -84,23 +84,24 @@ impl Docker {
             PullPolicy::Always => None,
             _ => self.image(reference).await?,
         };
-        match (policy, there) {
-            (_, Some(image)) if platform.is_none_or(|platform| image.is_for(platform)) => return Ok(image),
-            (PullPolicy::Never, there) => {
-                let (reason, what) = match there {
-                    Some(image) => {
-                        let wanted = platform.unwrap_or_default();
-                        let what =
-                            format!("the daemon has it for {}/{}, not for {wanted}", image.os, image.arch);
-                        (Reason::Platform, what)
-                    }
-                    None => (Reason::NotFound, "the daemon does not have it".to_owned()),
-                };
-                let words = format!("{what}, and it may not be pulled");
-                return Err(Error::Refused { doing: format!("use the image `{reference}`"), reason, words });
+        let other = match there {
+            Some(image) if platform.is_none_or(|platform| image.is_for(platform)) => return Ok(image),
+            Some(ImageInfo { os, arch, .. }) => {
+                let wanted = platform.unwrap_or_default();
+                Some(format!("the daemon has it for {os}/{arch}, not for {wanted}"))
             }
-            _ => {}
+            None => None,
+        };
+        if policy == PullPolicy::Never {
+            let reason = if other.is_some() { Reason::Platform } else { Reason::NotThere };
+            let what = other.unwrap_or_else(|| "the daemon does not have it".to_owned());
+            let words = format!("{what}, and it may not be pulled");
+            return Err(Error::Refused { doing: format!("use the image `{reference}`"), reason, words });
         }
+        let doing = match other {
+            Some(other) => format!("{doing} ({other})"),
+            None => doing,
+        };
         let login = logins.of_registry(registry(reference)).await?;
         let options = CreateImageOptions {
             from_image: Some(with_tag(reference)),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard::models::{EndpointSettings, NetworkConnectRequest, NetworkCreateRequest, VolumeCreateRequest};
@@ -141,16 +142,64 @@ impl Scope {
     /// # Errors
     /// What the daemon says.
     pub async fn create_volume(&self, name: &str) -> Result<Volume, Error> {
+        Ok(self.volume(name, None).await?.0)
+    }
+
+    /// Makes a volume that shows what is in the folder `below` of the daemon's machine, and keeps what is written to it
+    /// for itself: nothing is copied. The folder must not change as long as the volume is in use. Nothing is returned
+    /// where it is known that this cannot be; whether it can is known when a container has [shown](Container::look_at)
+    /// what is in the volume: the daemon may be on another machine, and its kernel or file system may be unable to.
+    ///
+    /// The files belong to whom they belong in the folder.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn create_volume_over(&self, name: &str, below: &Path) -> Result<Option<Volume>, Error> {
+        let daemon = self.docker().daemon();
+        // Where root in a container is not root outside, it may not change files that are not its own.
+        let unlike = daemon.rootless || daemon.podman || !daemon.address.starts_with("unix://");
+        // Of SELinux's labels the files have those of the user, which no container may read.
+        if unlike || Path::new("/sys/fs/selinux/enforce").exists() {
+            return Ok(None);
+        }
+        let (upper, work) = (format!("{name}-written"), format!("{name}-work"));
+        let (upper, work) = futures_util::try_join!(self.volume(&upper, None), self.volume(&work, None))?;
+        let folders = [&below.to_string_lossy(), &*upper.1, &*work.1];
+        // In the options of a mount these mean something; and so does the folder of a daemon that renumbers users.
+        let is_plain =
+            |folder: &str| folder.starts_with('/') && !folder.contains([',', ':', '\\', '\u{fffd}']);
+        if !folders.iter().all(|folder| is_plain(folder)) || is_renumbered(&upper.1) {
+            return Ok(None);
+        }
+        let [below, upper, work] = folders;
+        // Folders of it can be renamed, as in any other.
+        let layers = format!("lowerdir={below},upperdir={upper},workdir={work},redirect_dir=on");
+        let options = [("type", "overlay"), ("device", "overlay"), ("o", &layers)];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Ok(Some(self.volume(name, Some(HashMap::from(options))).await?.0))
+    }
+
+    /// A volume, and the folder of the daemon's machine where it is.
+    async fn volume(
+        &self,
+        name: &str,
+        driver_opts: Option<HashMap<String, String>>,
+    ) -> Result<(Volume, String), Error> {
         let name = self.name(name);
         let doing = format!("create the volume {name}");
         let labels = Some(self.0.owner.labels());
-        let body = VolumeCreateRequest { name: Some(name.clone()), labels, ..VolumeCreateRequest::default() };
+        let body = VolumeCreateRequest {
+            name: Some(name.clone()),
+            labels,
+            driver_opts,
+            ..VolumeCreateRequest::default()
+        };
         let scope = self.clone();
         self.make(&doing.clone(), async move {
             let made = scope.0.docker.watch(&doing, scope.0.docker.api().create_volume(body)).await?;
-            made.map_err(|error| Error::of(&doing, error))?;
+            let made = made.map_err(|error| Error::of(&doing, error))?;
             scope.remember(Kind::Volume, &name, &name);
-            Ok(Volume { name })
+            Ok((Volume { name }, made.mountpoint))
         })
         .await
     }
@@ -218,17 +267,19 @@ impl Scope {
     /// did not wait for it, is removed too. What could not be removed is returned; asking again tries again.
     pub async fn remove_all(&self) -> Vec<Leftover> {
         *self.0.closed.write().await = true;
-        // Also what the daemon made without being able to say so.
-        let listed = remove::labelled(self.docker(), &self.0.owner.filter()).await;
         let mut things: BTreeSet<Thing> = self.ledger(|ledger| ledger.clone());
-        for (_, thing) in listed.unwrap_or_default() {
-            // One thing has one id, and names as the daemon shows them.
-            if !things.iter().any(|known| (known.kind, &known.id) == (thing.kind, &thing.id)) {
-                things.insert(thing);
-            }
-        }
         things.retain(|thing| thing.kind != Kind::Image);
-        let left = remove::all(self.docker(), things).await;
+        // Also what the daemon made without being able to say so.
+        let filter = self.0.owner.filter();
+        let (mut left, listed) = futures_util::join!(
+            remove::all(self.docker(), things.clone()),
+            remove::labelled(self.docker(), &filter)
+        );
+        let listed = listed.unwrap_or_default().into_iter().map(|(_, thing)| thing);
+        // One thing has one id, and names as the daemon shows them.
+        let is_known = |thing: &Thing| things.iter().any(|it| (it.kind, &it.id) == (thing.kind, &thing.id));
+        let unknown: BTreeSet<Thing> = listed.filter(|thing| !is_known(thing)).collect();
+        left.extend(remove::all(self.docker(), unknown).await);
         self.ledger(|ledger| ledger.retain(|thing| left.iter().any(|left| left.thing == *thing)));
         left
     }
@@ -334,6 +385,14 @@ impl fmt::Display for Thing {
         };
         write!(f, "{kind} {}", self.name)
     }
+}
+
+/// Whether a folder is of a daemon that gives users in containers other numbers outside: it has `100000.100000` in it.
+fn is_renumbered(folder: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let numbers =
+        |part: &str| part.split_once('.').is_some_and(|(uid, gid)| is_number(uid) && is_number(gid));
+    folder.split('/').any(numbers)
 }
 
 /// Names that the daemon makes up for volumes.

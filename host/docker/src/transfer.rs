@@ -3,7 +3,9 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use bollard::query_parameters::{DownloadFromContainerOptions, UploadToContainerOptions};
+use bollard::query_parameters::{
+    ContainerArchiveInfoOptions, DownloadFromContainerOptions, UploadToContainerOptions,
+};
 use bytes::{Buf as _, Bytes};
 use futures_util::{Stream, StreamExt as _, stream};
 use tokio::sync::mpsc;
@@ -31,6 +33,18 @@ impl Container {
         // What went wrong here explains what went wrong there.
         let packed = sending.end().await?;
         sent.map(|()| packed)
+    }
+
+    /// Sees that the folder `folder` is there, with what is mounted into it.
+    ///
+    /// # Errors
+    /// It is not, or something cannot be mounted: the daemon does not say which.
+    pub async fn look_at(&self, folder: &str) -> Result<(), Error> {
+        let doing = format!("look at `{folder}` in the container {}", self.name());
+        let options = ContainerArchiveInfoOptions { path: folder.to_owned() };
+        let look = self.docker().slow().get_container_archive_info(self.id(), Some(options));
+        let seen = self.docker().watch(&doing, look).await?;
+        seen.map(drop).map_err(|error| Error::of(doing, error))
     }
 
     /// Makes `owner` the owner of the folder `folder`, which must be there, and of nothing in it.

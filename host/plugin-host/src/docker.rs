@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use loom_contract::event::{Finish, Level, Stream as Recorded};
 use loom_contract::section::Section;
 use loom_contract::status::Status as Ended;
 use loom_docker::{
-    Chunk, Connect, Container, ContainerSpec, Docker, Error, ExecSpec, Follow, Ids, Logins, Mount, Owner,
-    Scope, Signal, Status, Stream, sweep,
+    Chunk, Connect, Container, ContainerSpec, Docker, Error, ExecSpec, Follow, Ids, KeepOutput, Logins,
+    Mount, Networking, Owner, Scope, Signal, Status, Stream, sweep,
 };
 use loom_engine::environment::WORKSPACE_IN_CONTAINER;
 use loom_engine::output::OutputSink;
@@ -39,6 +40,9 @@ pub struct DockerConfig {
     pub helpers_path: Option<OsString>,
     /// The repository, as labels name it.
     pub repo: String,
+    /// Nothing writes into the run's copy of the repository as long as jobs are at work in containers: none of them works in
+    /// the copy itself.
+    pub workspace_rests: bool,
     /// Whether the run of a repository lives, both as labels name them. What others have left is removed when the daemon is
     /// first needed.
     pub is_alive: fn(repo: &str, run_id: &str) -> bool,
@@ -49,12 +53,14 @@ pub struct DockerConfig {
 pub struct RunDocker {
     config: DockerConfig,
     docker: OnceCell<Result<Docker, Told>>,
+    /// A volume over the run's copy of the repository was tried, in vain.
+    cannot_layer: AtomicBool,
 }
 
 impl RunDocker {
     /// Nothing is connected yet.
     pub fn new(config: DockerConfig) -> Self {
-        Self { config, docker: OnceCell::new() }
+        Self { config, docker: OnceCell::new(), cannot_layer: AtomicBool::new(false) }
     }
 
     /// Connects ahead of the jobs. What goes wrong is told to the first one that needs it.
@@ -87,6 +93,53 @@ impl RunDocker {
             Ok(docker)
         };
         self.docker.get_or_init(connect).await.clone()
+    }
+
+    /// Makes a container from `spec`, with the workspace in a volume: a layer over the run's copy of the repository where
+    /// that can be, for a container of root, who may write to what others own. Else the files have to be sent to it, and
+    /// the second container is there for that: it has the same volume and never runs. The daemon does one thing at a time
+    /// with a container, and starting one takes long.
+    pub(crate) async fn create_with_volume(
+        &self,
+        scope: &Scope,
+        spec: &ContainerSpec,
+        workspace: &Path,
+        is_root: bool,
+    ) -> Result<(Container, Option<Container>), Error> {
+        let mount =
+            |volume| Mount::Volume { volume, at: WORKSPACE_IN_CONTAINER.to_owned(), read_only: false };
+        let with = |volume| {
+            let mut spec = spec.clone();
+            spec.mounts.push(mount(volume));
+            spec
+        };
+        let can_layer = is_root && self.config.workspace_rests && !self.cannot_layer.load(Ordering::Relaxed);
+        if can_layer && let Some(volume) = scope.create_volume_over("workspace", workspace).await? {
+            let container = scope.create_container(&with(volume)).await?;
+            match container.look_at(WORKSPACE_IN_CONTAINER).await {
+                Ok(()) => return Ok((container, None)),
+                Err(error) => {
+                    tracing::debug!(%error, "workspaces are sent to the daemon");
+                    self.cannot_layer.store(true, Ordering::Relaxed);
+                    // That it may stay until the end of the job is all that can come of it.
+                    let _ = scope.remove(&container.thing()).await;
+                }
+            }
+        }
+        let volume = scope.create_volume("workspace").await?;
+        let spec = with(volume.clone());
+        let filler = ContainerSpec {
+            name: format!("{}-files", spec.name),
+            image: spec.image.clone(),
+            entrypoint: Some(vec!["sh".to_owned()]),
+            mounts: vec![mount(volume)],
+            networking: Networking::None,
+            platform: spec.platform.clone(),
+            output: KeepOutput::No,
+            ..ContainerSpec::default()
+        };
+        let both = tokio::try_join!(scope.create_container(&spec), scope.create_container(&filler));
+        both.map(|(container, filler)| (container, Some(filler)))
     }
 
     /// The logins for registries.

@@ -145,7 +145,11 @@ async fn a_container_is_stopped_killed_and_removed_however_often() {
         assert_eq!(stubborn.wait().await.unwrap().code, 137);
         stubborn.stop(Duration::ZERO).await.unwrap();
         stubborn.kill(Signal::Kill).await.unwrap();
-        let willing = running(&scope).await;
+        let willing = ContainerSpec { init: true, ..says("echo ready; exec sleep 1000") };
+        let willing = scope.create_container(&willing).await.unwrap();
+        willing.start().await.unwrap();
+        // The kernel drops a signal to a first process that does not listen yet.
+        willing.output(None, Follow::Yes).next().await.unwrap().unwrap();
         willing.stop(Duration::from_secs(60)).await.unwrap();
         assert_eq!(willing.wait().await.unwrap().code, 143);
         for _ in 0..2 {

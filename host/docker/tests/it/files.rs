@@ -8,7 +8,7 @@ use std::path::Path;
 use fs_err as fs;
 use loom_docker::{Container, ContainerSpec, Error, Ids, Mount, Scope};
 
-use crate::support::{running, stdout, waiting, with_scope};
+use crate::support::{run, running, sh, stdout, waiting, with_scope};
 
 /// A container with a volume at `/workspace`, which was not started.
 async fn with_volume(scope: &Scope) -> Container {
@@ -178,6 +178,38 @@ async fn a_folder_that_cannot_be_read_or_is_not_there_is_named() {
         assert!(matches!(error, Error::Invalid { .. }), "{error}");
         let error = container.download("/etc/.", &from.path().join("none")).await.unwrap_err();
         assert!(matches!(&error, Error::File { doing: "write", .. }), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_volume_over_a_folder_shows_it_and_leaves_it_alone() {
+    with_scope(async |scope| {
+        let below = tempfile::tempdir().unwrap();
+        fs::create_dir(below.path().join("folder")).unwrap();
+        fs::write(below.path().join("folder/file"), "below").unwrap();
+        let at = || "/workspace".to_owned();
+        let with = |volume| ContainerSpec {
+            mounts: vec![Mount::Volume { volume, at: at(), read_only: false }],
+            ..waiting()
+        };
+        let volume = scope.create_volume_over("over", below.path()).await.unwrap().unwrap();
+        let container = scope.create_container(&with(volume)).await.unwrap();
+        container.look_at("/workspace").await.unwrap();
+        container.start().await.unwrap();
+        let script = "cd /workspace && cat folder/file && mv folder moved && echo above > moved/file && cat moved/file";
+        let ran = run(&container, &sh(script)).await.unwrap();
+        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("belowabove\n", ""));
+        assert_eq!(tree(below.path()).len(), 2);
+        assert_eq!(fs::read_to_string(below.path().join("folder/file")).unwrap(), "below");
+
+        // What is not there cannot be shown; and what the options of a mount cannot say is not tried.
+        let volume = scope.create_volume_over("none", &below.path().join("none")).await.unwrap().unwrap();
+        let container = scope.create_container(&with(volume)).await.unwrap();
+        let error = container.look_at("/workspace").await.unwrap_err();
+        assert!(matches!(error, Error::Refused { .. }), "{error}");
+        assert_eq!(scope.create_volume_over("odd", Path::new("/a,b")).await.unwrap(), None);
+        assert_eq!(scope.create_volume_over("odd", Path::new("/a:b")).await.unwrap(), None);
     })
     .await;
 }

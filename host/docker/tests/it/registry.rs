@@ -157,7 +157,7 @@ async fn an_image_is_pulled_with_the_users_login_when_the_policy_says_so() {
     let logins = logins(folder.path(), &registry.address, PASSWORD);
     let image = registry.image("some/image:1");
     let (never, _) = pull(&docker, &image, PullPolicy::Never, &logins).await;
-    assert!(matches!(never, Err(Error::Refused { reason: Reason::NotFound, .. })), "{never:?}");
+    assert!(matches!(never, Err(Error::Refused { reason: Reason::NotThere, .. })), "{never:?}");
     assert!(registry.asked.lock().unwrap().is_empty());
     let (pulled, lines) = pull(&docker, &image, PullPolicy::IfNotPresent, &logins).await;
     let id = pulled.unwrap();

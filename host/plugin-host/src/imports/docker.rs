@@ -7,9 +7,10 @@ use loom_contract::error::code;
 use loom_contract::event::{Finish, Level, Stream as Recorded};
 use loom_contract::section::Section;
 use loom_contract::status::Status as Ended;
+use loom_contract::words::counted;
 use loom_docker::{
-    Build, Chunk, Container, ContainerSpec, Error as DockerError, Exec, ExecExit, ExecSpec, Gone, ImageInfo,
-    KeepOutput, Mount, Network, Networking, Outside, Scope, Status, Stream,
+    Build, Chunk, Container, ContainerSpec, Error as DockerError, Exec, ExecExit, ExecSpec, Gone, Ids,
+    ImageInfo, KeepOutput, Mount, Network, Networking, Outside, Scope, Status, Stream,
 };
 use loom_engine::cancel::{Cancel, GRACE, Urgency};
 use loom_engine::environment::WORKSPACE_IN_CONTAINER;
@@ -75,8 +76,7 @@ pub struct ContainerHandle {
     /// Who runs its processes.
     user: String,
     workspace: Option<WorkspaceMount>,
-    /// Where the workspace is a volume: one with the same volume that never runs, for the files to go through. The daemon
-    /// does one thing at a time with a container, and starting one takes long.
+    /// Through which the files of the workspace are sent to its volume.
     filler: Option<Container>,
     /// The name by which its output is told.
     service: Option<String>,
@@ -90,6 +90,11 @@ pub struct Request {
     inherits: bool,
     stdout: Option<Result<OutputSink, Error>>,
     stderr: Option<Result<OutputSink, Error>>,
+}
+
+/// Whether the user of a container, as it is named to the daemon, is root.
+fn is_root(user: &str) -> bool {
+    matches!(user.split(':').next(), None | Some("" | "0" | "root"))
 }
 
 /// What `work` comes to, unless the job is cancelled first.
@@ -329,7 +334,7 @@ impl HostContainer for Guest {
     }
 
     async fn start(&mut self, handle: Resource<ContainerHandle>) -> wasmtime::Result<Result<(), Error>> {
-        let ContainerHandle { container, program, user, filler, service, .. } =
+        let ContainerHandle { container, program, user, workspace, filler, service } =
             self.table.get(&handle)?.clone();
         let job = Arc::clone(self.job()?);
         if let Some(name) = service {
@@ -350,7 +355,13 @@ impl HostContainer for Guest {
             Err(not_started(&program, state.exit_code))
         };
         let Some(filler) = filler else {
-            return Ok(unless_cancelled(job.cancel.clone(), start).await);
+            let started = unless_cancelled(job.cancel.clone(), start).await;
+            if started.is_ok() && workspace == Some(WorkspaceMount::EphemeralVolume) {
+                let text = "the workspace is a layer over the run's copy of the repository";
+                self.say(Level::Info, text.to_owned(), None);
+                job.set_files(Arc::new(VolumeFiles { container, owner: Ids::default() }));
+            }
+            return Ok(started);
         };
         let scope = match self.scope() {
             Ok(scope) => scope,
@@ -358,7 +369,7 @@ impl HostContainer for Guest {
         };
         let fill = async {
             let owner = ids(&filler, &user).await?;
-            if owner != loom_docker::Ids::default() {
+            if owner != Ids::default() {
                 filler.own(WORKSPACE_IN_CONTAINER, owner).await?;
             }
             let packed = filler.upload(&job.workspace, WORKSPACE_IN_CONTAINER, owner).await?;
@@ -374,6 +385,16 @@ impl HostContainer for Guest {
             Ok(filled) => filled,
             Err(error) => return Ok(Err(error)),
         };
+        let text = format!(
+            "the workspace was sent: {}, {}",
+            counted(packed.files, "file"),
+            counted(packed.bytes, "byte")
+        );
+        let data = Map::from_iter([
+            ("files".to_owned(), packed.files.into()),
+            ("bytes".to_owned(), packed.bytes.into()),
+        ]);
+        self.say(Level::Info, text, Some(data));
         for path in packed.left_out {
             self.say(Level::Warn, format!("`{}` is left out of the workspace", path.display()), None);
         }
@@ -571,6 +592,7 @@ impl Guest {
         let job =
             Arc::clone(self.job().map_err(|cause| error(ErrorKind::Failed, "DOCKER", cause.to_string()))?);
         let cancel = job.cancel.clone();
+        let access = self.docker().map_err(|cause| error(ErrorKind::Failed, "DOCKER", cause.to_string()))?;
         let user = spec
             .user
             .clone()
@@ -606,27 +628,11 @@ impl Guest {
                 spec.mounts.push(Mount::Bind { source: script, at, read_only: true });
             }
         }
-        let mut filler = None;
         match workspace {
-            Some(WorkspaceMount::EphemeralVolume) => {
-                let volume = unless_cancelled(cancel.clone(), scope.create_volume("workspace")).await?;
-                let volume = Mount::Volume { volume, at: at(), read_only: false };
-                filler = Some(ContainerSpec {
-                    name: format!("{}-files", spec.name),
-                    image: spec.image.clone(),
-                    entrypoint: Some(vec!["sh".to_owned()]),
-                    mounts: vec![volume.clone()],
-                    networking: Networking::None,
-                    platform: spec.platform.clone(),
-                    output: KeepOutput::No,
-                    ..ContainerSpec::default()
-                });
-                spec.mounts.push(volume);
-            }
             Some(WorkspaceMount::BindMount) => {
                 spec.mounts.push(Mount::Bind { source: job.workspace.clone(), at: at(), read_only: false });
             }
-            None => {}
+            Some(WorkspaceMount::EphemeralVolume) | None => {}
         }
         if workspace.is_some() {
             spec.working_dir = Some(at());
@@ -637,12 +643,7 @@ impl Guest {
             }
         }
         if let Some(files) = job.secret_files().filter(|_| secrets) {
-            let is_root = user.is_empty()
-                || user == "root"
-                || user == "0"
-                || user.starts_with("0:")
-                || user.starts_with("root:");
-            if !is_root {
+            if !is_root(&user) {
                 let shared = job.share_secret_files();
                 shared.map_err(|cause| error(ErrorKind::Failed, "SECRETS_FILES", cause.to_string()))?;
             }
@@ -652,14 +653,15 @@ impl Guest {
                 read_only: true,
             });
         }
-        let filler = async {
-            match &filler {
-                Some(filler) => scope.create_container(filler).await.map(Some),
-                None => Ok(None),
+        let create = async {
+            match workspace {
+                Some(WorkspaceMount::EphemeralVolume) => {
+                    access.create_with_volume(&scope, &spec, &job.workspace, is_root(&user)).await
+                }
+                _ => Ok((scope.create_container(&spec).await?, None)),
             }
         };
-        let both = async { tokio::try_join!(scope.create_container(&spec), filler) };
-        let (container, filler) = unless_cancelled(cancel, both).await?;
+        let (container, filler) = unless_cancelled(cancel, create).await?;
         if workspace.is_some() {
             let _ = self.kept.docker.has_workspace.set(());
         }
@@ -680,8 +682,9 @@ impl Guest {
                 hint: cause.hint,
                 ..error(ErrorKind::Invalid, &cause.code, cause.message)
             })?;
-            // What is mounted as it is belongs to the user outside, whom git in there does not trust.
-            if handle.workspace == Some(WorkspaceMount::BindMount)
+            // What was not copied belongs to the user outside, whom git in there does not trust.
+            if handle.workspace.is_some()
+                && handle.filler.is_none()
                 && !env.iter().any(|(name, _)| name == "GIT_CONFIG_COUNT")
             {
                 let trust =

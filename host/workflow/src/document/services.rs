@@ -38,11 +38,29 @@ pub(crate) struct Services {
     pub(crate) list: Vec<Service>,
 }
 
+impl Service {
+    /// By which the job tells it from its other services.
+    fn key(&self) -> &str {
+        self.alias.as_ref().unwrap_or(&self.name)
+    }
+}
+
 pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Services> {
     let items = reader.list(node, at, "set services to a list of images or {name: <image>} entries")?;
     let mut list = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
-        list.extend(read_service(item, &at.index(index), reader));
+        let place = at.index(index);
+        let Some(service) = read_service(item, &place, reader) else { continue };
+        let is_taken = |other: &Service| other.key() == service.key();
+        if list.iter().any(is_taken) {
+            let key = service.key();
+            reader.error(
+                item.span,
+                &place,
+                format!("set alias: another service of the job is `{key}` already"),
+            );
+        }
+        list.push(service);
     }
     (list.len() == items.len()).then_some(Services { span: node.span, list })
 }

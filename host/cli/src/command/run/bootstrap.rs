@@ -1,6 +1,6 @@
 //! What a run finds out before its jobs: the plan, the plugins that it needs, the copy of the repository.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -142,6 +142,8 @@ fn load_providers(
     tasks: &tokio::runtime::Handle,
 ) -> Result<HashMap<String, Arc<dyn Provider>>, ErrorInfo> {
     let mut providers: HashMap<String, Arc<dyn Provider>> = HashMap::new();
+    let chosen = plan.jobs.iter().zip(selected).filter(|(_, selected)| **selected);
+    let alone = chosen.map(|(job, _)| &job.provider).collect::<BTreeSet<_>>().len() == 1;
     for (job, selected) in plan.jobs.iter().zip(selected) {
         if !selected || providers.contains_key(&job.provider) {
             continue;
@@ -151,7 +153,7 @@ fn load_providers(
                 format!("job `{}` needs the provider `{}`, which is not bundled", job.id, job.provider);
             return Err(ErrorInfo::new(code::PLUGIN_INCOMPATIBLE, message));
         };
-        let config = plugins::provider_config(&job.provider, start.config, &start.source.repo_root);
+        let config = plugins::provider_config(&job.provider, alone, start.config, &start.source.repo_root);
         if let Some(docker) = config.docker.clone() {
             tasks.spawn(async move { docker.open().await });
         }
