@@ -233,6 +233,9 @@ pub fn context_of(build: &Build) -> Result<Vec<PathBuf>, Error> {
     Ok(names)
 }
 
+/// BuildKit's step for a context that comes as a tar.
+const UNPACKING: &str = "copy /context /";
+
 /// The log of a build, whose pieces are no lines.
 #[derive(Default)]
 struct Log {
@@ -267,7 +270,8 @@ impl Log {
     /// Of BuildKit, whose steps go on side by side.
     fn watch(&mut self, status: StatusResponse, on_line: &mut impl FnMut(&str)) {
         for vertex in status.vertexes {
-            let begun = vertex.started.is_some() && !vertex.name.starts_with("[internal]");
+            let is_own = vertex.name.starts_with("[internal]") || vertex.name == UNPACKING;
+            let begun = vertex.started.is_some() && !is_own;
             if begun && self.told.insert(vertex.digest.clone()) {
                 on_line(&format!("{}{}", if vertex.cached { "CACHED " } else { "" }, vertex.name));
             }

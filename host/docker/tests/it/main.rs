@@ -17,3 +17,4 @@ mod loss;
 mod registry;
 mod service;
 mod support;
+mod tls;
