@@ -33,7 +33,7 @@ pub fn check_target(target: &[u8], depth: usize) -> Result<(), &'static str> {
         return Err("leads nowhere");
     }
     if target.starts_with(b"/") {
-        return Err("is an absolute path");
+        return Err("leads to an absolute path");
     }
     if target.contains(&0) {
         return Err("has a NUL in it");

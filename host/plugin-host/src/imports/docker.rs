@@ -554,12 +554,15 @@ impl Guest {
         let logins =
             self.docker().map_err(|cause| error(ErrorKind::Failed, "DOCKER", cause.to_string()))?.logins();
         let root = job.workspace.canonicalize().map_err(Error::from)?;
-        build.context = workspace::inside(&root, &context)?;
-        if let Some(path) = dockerfile {
-            let path = workspace::inside(&root, &path)?;
+        let about =
+            |what: &str, cause: Error| Error { message: format!("{what}: {}", cause.message), ..cause };
+        build.context =
+            workspace::inside(&root, &context).map_err(|cause| about("the context of the image", cause))?;
+        if let Some(dockerfile) = dockerfile {
+            let path = workspace::inside(&root, &dockerfile);
+            let path = path.map_err(|cause| about("the Dockerfile of the image", cause))?;
             let below = path.strip_prefix(&build.context).map_err(|_| {
-                let message =
-                    format!("the Dockerfile `{}` is not below the context `{context}`", path.display());
+                let message = format!("the Dockerfile `{dockerfile}` is not below the context `{context}`");
                 error(ErrorKind::Invalid, "DOCKERFILE_OUTSIDE", message)
             })?;
             build.dockerfile = Some(below.to_string_lossy().into_owned());

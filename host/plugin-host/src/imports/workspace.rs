@@ -52,14 +52,14 @@ impl HostWorkspace for Guest {
 
 /// Where `path` is: relative to `workspace`, and in it also after all symbolic links are followed.
 pub(crate) fn inside(workspace: &Path, path: &str) -> Result<PathBuf, Error> {
-    let failed = |at: &Path, source: &io::Error| {
+    let failed = |at: &str, source: &io::Error| {
         let (kind, code) = match source.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => (ErrorKind::NotFound, "PATH_NOT_FOUND"),
             _ => (ErrorKind::Failed, "PATH_UNREADABLE"),
         };
-        error(kind, code, format!("{}: {source}", at.display()))
+        error(kind, code, format!("`{at}`: {source}"))
     };
-    let workspace = workspace.canonicalize().map_err(|e| failed(workspace, &e))?;
+    let workspace = workspace.canonicalize().map_err(|e| failed(&workspace.to_string_lossy(), &e))?;
     let asked = workspace.join(path);
     let real = match asked.canonicalize() {
         Ok(real) => real,
@@ -68,7 +68,7 @@ pub(crate) fn inside(workspace: &Path, path: &str) -> Result<PathBuf, Error> {
             let lexically_inside = asked
                 .strip_prefix(&workspace)
                 .is_ok_and(|rest| rest.components().all(|c| !matches!(c, std::path::Component::ParentDir)));
-            return Err(if lexically_inside { failed(&asked, &source) } else { outside(path) });
+            return Err(if lexically_inside { failed(path, &source) } else { outside(path) });
         }
     };
     if real.starts_with(&workspace) { Ok(real) } else { Err(outside(path)) }
