@@ -2,7 +2,7 @@
 //! time the job says what happened, the run is closed, and the daemon has nothing of it afterwards.
 
 use std::path::Path;
-use std::process::Child;
+use std::process::{Child, Command};
 use std::time::{Duration, SystemTime};
 
 use loom_contract::status::Status;
@@ -244,4 +244,28 @@ fn an_image_whose_shell_breaks_off_is_told() {
     let error = run.run.job("job").error.unwrap();
     assert!(["CONTAINER_NOT_STARTED", "CONTAINER_GONE"].contains(&&*error.code), "{error:?}");
     assert!(error.message.contains("with exit code"), "{error:?}");
+}
+
+#[test]
+fn a_daemon_that_does_not_see_the_workspace_is_sent_its_files() {
+    let Some(second) = Second::start(None) else { return };
+    let env = of_steps(&second.image, "", &["cat file; echo more > other; ls -A | sort"]);
+    env.write("file", "of the repository\n");
+    // As where it runs in a container, or in a virtual machine.
+    let daemon = second.daemon.pid().unwrap().to_string();
+    let hidden = Command::new("nsenter")
+        .args(["--target", &daemon, "--mount", "mount", "-t", "tmpfs", "none"])
+        .arg(env.home())
+        .status()
+        .unwrap();
+    assert!(hidden.success());
+    for _ in 0..2 {
+        let run = second.run(&env);
+        assert_eq!(run.exit_code, 0, "{}", run.stderr);
+        assert_eq!(run.run.output("job", "01"), ["of the repository", ".loom", "file", "other"]);
+        let said = run.run.events("jobs/job/system/provider/events.jsonl");
+        let mut said = said.into_iter().filter_map(|event| event.message);
+        assert!(said.any(|text| text.starts_with("the workspace was sent: 2 files, ")));
+        assert_eq!(second.left(&run.run.run_id()), [""; 0]);
+    }
 }

@@ -55,7 +55,9 @@ impl Attempt<'_> {
         for (secret, value) in values {
             let Err(error) = value.and_then(|value| given.give(secret, value, &folder)) else { continue };
             if secrets::is_fatal(&error.code, secret.required) {
-                self.say_unresolved(secret, Level::Error, &error, "");
+                // Whoever cancels the run knows why there is no value.
+                let level = if self.job.cancel.is_cancelled() { Level::Info } else { Level::Error };
+                self.say_unresolved(secret, level, &error, "");
                 fatal.push(error);
             } else {
                 self.say_unresolved(secret, Level::Warn, &error, "; it is not required and is left out");
