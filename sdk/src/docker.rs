@@ -13,6 +13,8 @@ use crate::process::Exit;
 /// The daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Daemon {
+    /// Whose it is: `Docker` or `Podman`.
+    pub engine: String,
     /// Where it is reached.
     pub address: String,
     /// The version of the engine.
@@ -30,9 +32,9 @@ pub struct Daemon {
 /// # Errors
 /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) where none answers.
 pub fn connect() -> Result<Daemon> {
-    let engine::Daemon { address, version, api, platform, rootless } =
+    let engine::Daemon { engine, address, version, api, platform, rootless } =
         engine::connect().map_err(Error::from_host)?;
-    Ok(Daemon { address, version, api, platform, rootless })
+    Ok(Daemon { engine, address, version, api, platform, rootless })
 }
 
 /// When an image is fetched.

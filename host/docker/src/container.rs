@@ -20,6 +20,8 @@ use crate::{Docker, Error, Gone, Kind, Reason, Signal, Thing};
 
 /// The exit code of what was killed.
 const KILLED: i64 = 137;
+/// Podman calls a container stopped for less than a second, until it has tidied up.
+const STOPPED: Duration = Duration::from_secs(10);
 /// Longer than any container runs.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -225,11 +227,21 @@ impl Container {
     /// The daemon's whole knowledge of it.
     pub(crate) async fn inspect(&self) -> Result<ContainerInspectResponse, Error> {
         let doing = self.doing("inspect");
-        let inspect = self.docker.slow().inspect_container(&self.id, None::<InspectContainerOptions>);
-        self.docker.watch(&doing, inspect).await?.map_err(|error| match Error::of(doing, error) {
-            error if error.is_not_found() => self.gone(Gone::Removed),
-            error => error,
-        })
+        let until = Instant::now() + STOPPED;
+        loop {
+            let inspect = self.docker.slow().inspect_container(&self.id, None::<InspectContainerOptions>);
+            match self.docker.watch(&doing, inspect).await? {
+                Err(error) if Instant::now() < until && is_stopped_by_podman(&error) => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                inspected => {
+                    return inspected.map_err(|error| match Error::of(doing, error) {
+                        error if error.is_not_found() => self.gone(Gone::Removed),
+                        error => error,
+                    });
+                }
+            }
+        }
     }
 
     /// A better error where the reason is that the container is gone.
@@ -321,6 +333,11 @@ impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Output").field("hint", &self.chunks.size_hint()).finish_non_exhaustive()
     }
+}
+
+/// A state that Docker does not have, and so bollard neither.
+fn is_stopped_by_podman(error: &bollard::errors::Error) -> bool {
+    matches!(error, bollard::errors::Error::JsonDataError { message, .. } if message.contains("`stopped`"))
 }
 
 pub(crate) fn chunk(output: LogOutput) -> Chunk {

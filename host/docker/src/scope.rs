@@ -275,10 +275,12 @@ impl Scope {
             remove::all(self.docker(), things.clone()),
             remove::labelled(self.docker(), &filter)
         );
-        let listed = listed.unwrap_or_default().into_iter().map(|(_, thing)| thing);
+        // Podman takes what has one of the labels for what has all of them.
+        let mine = listed.unwrap_or_default().into_iter().filter(|(owner, _)| *owner == self.0.owner);
         // One thing has one id, and names as the daemon shows them.
         let is_known = |thing: &Thing| things.iter().any(|it| (it.kind, &it.id) == (thing.kind, &thing.id));
-        let unknown: BTreeSet<Thing> = listed.filter(|thing| !is_known(thing)).collect();
+        let unknown: BTreeSet<Thing> =
+            mine.map(|(_, thing)| thing).filter(|thing| !is_known(thing)).collect();
         left.extend(remove::all(self.docker(), unknown).await);
         self.ledger(|ledger| ledger.retain(|thing| left.iter().any(|left| left.thing == *thing)));
         left

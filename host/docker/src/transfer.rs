@@ -25,11 +25,15 @@ impl Container {
     /// Something of `from` cannot be read; what the daemon says.
     pub async fn upload(&self, from: &Path, to: &str, owner: Ids) -> Result<Packed, Error> {
         check_absolute("the folder", to)?;
-        let folder = to.trim_matches('/');
+        // Docker refuses symlinks that lead out of where it unpacks, and nothing is outside of the root. Podman takes them,
+        // and unpacks into a volume only where that is what it is asked for.
+        let (folder, to) = match self.docker().daemon().podman {
+            true => ("", to),
+            false => (to.trim_matches('/'), "/"),
+        };
         let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
         let (sending, body) = Sending::begin(from.to_owned(), prefix, owner, Box::new(inside));
-        // The daemon refuses symlinks that lead out of where it unpacks, and nothing is outside of the root.
-        let sent = self.upload_tar(body, "/").await;
+        let sent = self.upload_tar(body, to).await;
         // What went wrong here explains what went wrong there.
         let packed = sending.end().await?;
         sent.map(|()| packed)
@@ -61,9 +65,14 @@ impl Container {
         header.set_size(0);
         let mut tar = tar::Builder::new(Vec::new());
         let failed = |source| Error::File { doing: "pack", path: folder.into(), source };
-        tar.append_data(&mut header, folder.trim_start_matches('/'), io::empty()).map_err(failed)?;
+        // As in `upload`.
+        let (entry, to) = match self.docker().daemon().podman {
+            true => (".", folder),
+            false => (folder.trim_start_matches('/'), "/"),
+        };
+        tar.append_data(&mut header, entry, io::empty()).map_err(failed)?;
         let tar = Bytes::from(tar.into_inner().map_err(failed)?);
-        self.upload_tar(stream::once(async { Ok(tar) }), "/").await
+        self.upload_tar(stream::once(async { Ok(tar) }), to).await
     }
 
     /// Puts what is in a tar into the folder `to` of the container.

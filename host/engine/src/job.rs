@@ -204,6 +204,7 @@ impl Attempt<'_> {
         let (mut provider, mut outcome) = match (provider, prepared) {
             (Some(mut provider), Ok(())) => {
                 let outcome = self.execute(provider.as_mut(), &route).await;
+                provider.hand_over_files().await;
                 let outcome = self.save_caches(wrapper, outcome).await;
                 let outcome = match self.take_artifacts(&outcome).await {
                     Ok(taken) => {

@@ -52,6 +52,9 @@ pub trait JobProvider: Send {
     /// The step could not be run to an end of its own.
     async fn run_step(&mut self, step: Step) -> Result<StepEnd, ErrorInfo>;
 
+    /// Sees to it that the files of the workspace can be read, which are about to be taken out of it: no step follows.
+    async fn hand_over_files(&mut self);
+
     /// Gives back what the job used. Called whatever happened before, also after a call that failed.
     ///
     /// # Errors

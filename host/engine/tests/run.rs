@@ -58,6 +58,8 @@ impl Provider for Shell {
 
 #[async_trait]
 impl JobProvider for ShellJob {
+    async fn hand_over_files(&mut self) {}
+
     async fn prepare(&mut self) -> Result<(), ErrorInfo> {
         if self.fault == Fault::Prepare { Err(broken("prepare")) } else { Ok(()) }
     }

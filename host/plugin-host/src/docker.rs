@@ -220,13 +220,19 @@ impl JobDocker {
         std::mem::take(&mut *self.services.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Sees to it that everything in a workspace that is mounted as it is belongs to the user.
+    pub(crate) async fn give_back(&self, workspace: &Path) -> Result<(), Error> {
+        match (self.scope.get(), self.bound.get()) {
+            (Some(scope), Some((container, image))) => give_back(scope, container, image, workspace).await,
+            _ => Ok(()),
+        }
+    }
+
     /// Gives the workspace back to the user and removes everything. Returns what could not be done, in sentences.
     pub(crate) async fn remove_all(&self, workspace: &Path) -> Vec<String> {
         let Some(scope) = self.scope.get() else { return Vec::new() };
         let mut said = Vec::new();
-        if let Some((container, image)) = self.bound.get()
-            && let Err(error) = give_back(scope, container, image, workspace).await
-        {
+        if let Err(error) = self.give_back(workspace).await {
             said.push(format!("files of the workspace still belong to users of the container: {error}"));
         }
         let left = scope.remove_all().await;

@@ -109,6 +109,15 @@ impl JobProvider for PluginJob {
         self.step_end(exit)
     }
 
+    async fn hand_over_files(&mut self) {
+        let mut cancel = self.job.cancel.clone();
+        tokio::select! {
+            // What cannot be done is tried again, and told, when everything is removed.
+            _ = self.kept.docker.give_back(&self.job.workspace) => {}
+            () = cancel.reached(Urgency::Ask) => {}
+        }
+    }
+
     async fn cleanup(&mut self, reason: CleanupReason) -> Result<(), ErrorInfo> {
         let cleaned = self.guest_cleanup(reason).await;
         // What the plugin has made is the host's to remove, whatever became of the plugin.

@@ -84,8 +84,8 @@ impl Provider for Docker {
         let daemon = docker::connect()?;
         let rootless = if daemon.rootless { ", rootless" } else { "" };
         Message::info(format!(
-            "Docker {} ({}{rootless}) at {}",
-            daemon.version, daemon.platform, daemon.address
+            "{} {} ({}{rootless}) at {}",
+            daemon.engine, daemon.version, daemon.platform, daemon.address
         ))
         .with("address", daemon.address)
         .with("version", daemon.version)

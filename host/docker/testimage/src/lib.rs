@@ -4,6 +4,7 @@
 //! They stay with the daemon, under `loom-test/…`, and are made once. The daemon is spoken to without any of Loom's own
 //! code, so that tests can also ask it here what there is.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
@@ -27,7 +28,7 @@ pub const SOCKET: &str = "/var/run/docker.sock";
 static MAKING: Mutex<()> = Mutex::new(());
 
 /// What an image is to be.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Hash)]
 pub struct Image<'a> {
     /// Behind `loom-test/`.
     pub name: &'a str,
@@ -61,7 +62,10 @@ pub fn image(image: Image<'_>) -> Result<String, String> {
 /// As [`busybox`].
 pub fn image_at(socket: &str, image: Image<'_>) -> Result<String, String> {
     let name = format!("loom-test/{}", image.name);
-    let tag = version()?;
+    // Two that are called the same and are not are two.
+    let mut description = DefaultHasher::new();
+    image.hash(&mut description);
+    let tag = format!("{}-{:016x}", version()?, description.finish());
     let reference = format!("{name}:{tag}");
     let _one_at_a_time = MAKING.lock();
     let (status, _) = request(socket, "GET", &format!("/images/{reference}/json"), b"").map_err(words)?;

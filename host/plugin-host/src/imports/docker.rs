@@ -125,6 +125,7 @@ impl Host for Guest {
             self.kept.docker.scope.get_or_init(|| Scope::new(&docker, owner));
             let daemon = docker.daemon();
             Daemon {
+                engine: if daemon.podman { "Podman" } else { "Docker" }.to_owned(),
                 address: daemon.address.clone(),
                 version: daemon.engine_version.clone(),
                 api: daemon.api_version.clone(),

@@ -11,7 +11,7 @@ use crate::source::Sources;
 use crate::{NoFiles, load, yaml};
 
 /// Faults that no schema can express, each with the reason.
-const BEYOND_A_SCHEMA: [(&str, &str); 29] = [
+const BEYOND_A_SCHEMA: [(&str, &str); 30] = [
     ("cache_incomplete", "what is missing may be inherited"),
     ("errors_of_both_kinds", "the fault is in the included file"),
     ("escaped_nul", "a text is a text"),
@@ -38,6 +38,7 @@ const BEYOND_A_SCHEMA: [(&str, &str); 29] = [
     ("required_keys", "what is missing may be inherited"),
     ("secrets_and_variables", "two mappings share a name"),
     ("secrets_incomplete_template", "what is missing may be inherited"),
+    ("services_same_name", "which names are taken"),
     ("variables_cycle", "who refers to whom"),
     ("variables_cycle_through_job", "who refers to whom"),
     ("variables_grow", "lengths after filling in"),
