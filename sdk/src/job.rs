@@ -95,6 +95,11 @@ impl Step<'_> {
         self.0.multi_line()
     }
 
+    /// The options with which `sh` runs [`Step::command`] for `job`: the last one is `-c`, behind which it stands.
+    pub fn shell_options(&self, job: Job<'_>) -> &'static [&'static str] {
+        shell_options(self.multi_line(), job.debug_trace())
+    }
+
     /// Where its standard output is recorded, until [`Provider::run_step`](crate::Provider::run_step) returns.
     pub fn stdout(&self) -> OutputSink {
         OutputSink(self.0.stdout())
@@ -117,5 +122,28 @@ impl OutputSink {
     /// [`ErrorKind::Invalid`](crate::ErrorKind::Invalid) where the step that it belongs to has ended.
     pub fn line(&self, text: &str) -> Result<()> {
         self.0.line(text).map_err(Error::from_host)
+    }
+}
+
+/// Without `-e`, only the last of several lines would decide.
+fn shell_options(multi_line: bool, debug_trace: bool) -> &'static [&'static str] {
+    match (multi_line, debug_trace) {
+        (false, false) => &["-c"],
+        (true, false) => &["-e", "-c"],
+        (false, true) => &["-x", "-c"],
+        (true, true) => &["-e", "-x", "-c"],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shell_options;
+
+    #[test]
+    fn a_shell_stops_at_the_first_failing_line_and_shows_commands_when_asked() {
+        assert_eq!(shell_options(false, false), ["-c"]);
+        assert_eq!(shell_options(true, false), ["-e", "-c"]);
+        assert_eq!(shell_options(false, true), ["-x", "-c"]);
+        assert_eq!(shell_options(true, true), ["-e", "-x", "-c"]);
     }
 }

@@ -1,7 +1,6 @@
 //! What can go wrong with jobs in containers: a daemon that is lost, that has no room, and signals in each phase. Each
 //! time the job says what happened, the run is closed, and the daemon has nothing of it afterwards.
 
-use std::path::Path;
 use std::process::{Child, Command};
 use std::time::{Duration, SystemTime};
 
@@ -199,7 +198,8 @@ fn a_signal_in_any_phase_closes_the_run_and_leaves_nothing() {
             let both = [1, 2].map(|times| scope.spawn(move || interrupt(phase, times)));
             both.map(|run| run.join().unwrap())
         });
-        let ends = Path::new(phase).components().any(|part| part.as_os_str() == "cleanup");
+        // The last ones may be over before the signal comes.
+        let ends = ["cache_save", "artifact_extract", "cleanup"].iter().any(|it| phase.contains(it));
         assert!(ends || codes == [130, 130], "{phase}: {codes:?}");
     }
 }

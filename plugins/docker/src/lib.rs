@@ -131,7 +131,7 @@ impl Provider for Docker {
         };
         let command = step.command();
         let mut argv = vec!["sh"];
-        argv.extend(shell_options(step.multi_line(), job.debug_trace()));
+        argv.extend(step.shell_options(job));
         argv.push(&command);
         Command::new(&argv).inherit_job_env().stdout(&step.stdout()).stderr(&step.stderr()).run(container)
     }
@@ -178,15 +178,5 @@ fn container(image: &str, options: &ImageOptions) -> ContainerSpec {
     match &options.platform {
         Some(platform) => spec.platform(platform),
         None => spec,
-    }
-}
-
-/// The shell's options before the command: without `-e`, only the last of several lines would decide.
-fn shell_options(multi_line: bool, debug_trace: bool) -> &'static [&'static str] {
-    match (multi_line, debug_trace) {
-        (false, false) => &["-c"],
-        (true, false) => &["-e", "-c"],
-        (false, true) => &["-x", "-c"],
-        (true, true) => &["-e", "-x", "-c"],
     }
 }
