@@ -18,20 +18,15 @@ use crate::{Container, Error};
 
 impl Container {
     /// Puts what is in the folder `from` into the folder `to` of the container, which is made where it is not there: into
-    /// a volume too, if one is mounted there. Permissions, times, symlinks, hard links and empty folders are kept; everything belongs to
-    /// `owner`. Files that are there are replaced.
+    /// a volume too, if one is mounted there. Permissions, times, symlinks, hard links and empty folders are kept;
+    /// everything belongs to `owner`. Files that are there are replaced.
     ///
     /// # Errors
     /// Something of `from` cannot be read; what the daemon says.
     pub async fn upload(&self, from: &Path, to: &str, owner: Ids) -> Result<Packed, Error> {
         check_absolute("the folder", to)?;
-        // Docker refuses symlinks that lead out of where it unpacks, and nothing is outside of the root. Podman takes them,
-        // and unpacks into a volume only where that is what it is asked for.
-        let (folder, to) = match self.docker().daemon().podman {
-            true => ("", to),
-            false => (to.trim_matches('/'), "/"),
-        };
-        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let (folder, to) = self.unpacked(to);
+        let prefix = if folder == "." { String::new() } else { format!("{folder}/") };
         let (sending, body) = Sending::begin(from.to_owned(), prefix, owner, Box::new(inside));
         let sent = self.upload_tar(body, to).await;
         // What went wrong here explains what went wrong there.
@@ -65,14 +60,18 @@ impl Container {
         header.set_size(0);
         let mut tar = tar::Builder::new(Vec::new());
         let failed = |source| Error::File { doing: "pack", path: folder.into(), source };
-        // As in `upload`.
-        let (entry, to) = match self.docker().daemon().podman {
-            true => (".", folder),
-            false => (folder.trim_start_matches('/'), "/"),
-        };
+        let (entry, to) = self.unpacked(folder);
         tar.append_data(&mut header, entry, io::empty()).map_err(failed)?;
         let tar = Bytes::from(tar.into_inner().map_err(failed)?);
         self.upload_tar(stream::once(async { Ok(tar) }), to).await
+    }
+
+    /// What the absolute `folder` is called in an archive for it, and where that is to be unpacked.
+    fn unpacked<'a>(&self, folder: &'a str) -> (&'a str, &'a str) {
+        let name = folder.trim_matches('/');
+        // Docker refuses symlinks that lead out of where it unpacks, and nothing is outside of the root. Podman takes them,
+        // and unpacks into a volume only where that is what it is asked for.
+        if name.is_empty() || self.docker().daemon().podman { (".", folder) } else { (name, "/") }
     }
 
     /// Puts what is in a tar into the folder `to` of the container.

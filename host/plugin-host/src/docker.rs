@@ -113,18 +113,17 @@ impl RunDocker {
             spec.mounts.push(mount(volume));
             spec
         };
-        let can_layer = is_root && self.config.workspace_rests && !self.cannot_layer.load(Ordering::Relaxed);
-        if can_layer && let Some(volume) = scope.create_volume_over("workspace", workspace).await? {
-            let container = scope.create_container(&with(volume)).await?;
-            match container.look_at(WORKSPACE_IN_CONTAINER).await {
-                Ok(()) => return Ok((container, None)),
-                Err(error) => {
-                    tracing::debug!(%error, "workspaces are sent to the daemon");
-                    self.cannot_layer.store(true, Ordering::Relaxed);
-                    // That it may stay until the end of the job is all that can come of it.
-                    let _ = scope.remove(&container.thing()).await;
-                }
+        if is_root && self.config.workspace_rests && !self.cannot_layer.load(Ordering::Relaxed) {
+            if let Some(volume) = scope.create_volume_over("workspace", workspace).await? {
+                let container = scope.create_container(&with(volume)).await?;
+                let Err(error) = container.look_at(WORKSPACE_IN_CONTAINER).await else {
+                    return Ok((container, None));
+                };
+                tracing::debug!(%error, "workspaces are sent to the daemon");
+                // That it may stay until the end of the job is all that can come of it.
+                let _ = scope.remove(&container.thing()).await;
             }
+            self.cannot_layer.store(true, Ordering::Relaxed);
         }
         let volume = scope.create_volume("workspace").await?;
         let spec = with(volume.clone());
