@@ -265,13 +265,13 @@ fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
-fn a_save_that_fails_leaves_the_job_as_it_is() {
+fn a_store_that_cannot_be_had_leaves_the_job_as_it_is() {
     let env = cached("{key: k, paths: [deps]}", FILL);
     let store = env.home().join(".cache/loom/cache");
     std::fs::create_dir_all(store.parent().unwrap()).unwrap();
     std::fs::write(&store, "a file where a folder should be").unwrap();
     let run = passed(env.run(&[]));
-    assert!(run.stderr.contains("not saved"), "{}", run.stderr);
+    assert!(run.stderr.contains("this run has no caches: cannot open the folder"), "{}", run.stderr);
 }
 
 #[test]

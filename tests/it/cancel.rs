@@ -168,7 +168,7 @@ fn the_next_run_ends_what_a_killed_loom_and_a_killed_guard_left() {
     let mut child = start(&env);
     let run_id = env.run_dirs()[0].file_name().unwrap().to_string_lossy().into_owned();
     let guard = std::process::Command::new("pkill")
-        .args(["-KILL", "-f", &format!("__guard {run_id}")])
+        .args(["-KILL", "-f", &format!("__guard .*{run_id}")])
         .status()
         .unwrap();
     assert!(guard.success());

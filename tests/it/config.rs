@@ -39,8 +39,11 @@ fn what_holds_is_shown_with_its_source() {
     assert_eq!(line(&page, "workspaceMount"), ("ephemeral_volume", "built-in"));
     assert!(line(&page, "cacheDir").0.ends_with("/home/.cache/loom"), "{page}");
 
-    let user = write_user(&env, "runtime: {jobs: 3, keepRuns: 7, docker: {workspaceMount: bind_mount}}\n");
-    env.write(".loom/config.yml", "runtime:\n  jobs: 4\n  workspaceDir: ../../ws\n");
+    let user = write_user(
+        &env,
+        "runtime: {jobs: 3, keepRuns: 7, workspaceDir: ../../../ws, docker: {workspaceMount: bind_mount}}\n",
+    );
+    env.write(".loom/config.yml", "runtime:\n  jobs: 4\n");
     let repo = env.repo().join(".loom/config.yml").to_str().unwrap().to_owned();
     let mut loom = env.loom(&["config", "show"]).env("LOOM_DOCKER_WORKSPACE_MOUNT", "");
     std::fs::create_dir(env.repo().join("sub")).unwrap();
@@ -50,7 +53,7 @@ fn what_holds_is_shown_with_its_source() {
     assert_eq!(line(&page, "keepRuns"), ("7", user.as_str()));
     assert_eq!(line(&page, "workspaceMount"), ("bind_mount", user.as_str()));
     let workspaces = env.repo().parent().unwrap().join("ws").to_str().unwrap().to_owned();
-    assert_eq!(line(&page, "workspaceDir"), (workspaces.as_str(), repo.as_str()));
+    assert_eq!(line(&page, "workspaceDir"), (workspaces.as_str(), user.as_str()));
 
     let page =
         out(&env.loom(&["config", "show"]).env("LOOM_DOCKER_WORKSPACE_MOUNT", "ephemeral_volume").output());
@@ -94,7 +97,8 @@ fn names_are_shown_and_values_never() {
 #[test]
 fn a_run_keeps_to_its_folders_and_numbers() {
     let env = env_of_steps(&["pwd", "false"]);
-    env.write(".loom/config.yml", "runtime:\n  cacheDir: ../../c\n  workspaceDir: ../../w\n  keepRuns: 2\n");
+    write_user(&env, "runtime:\n  cacheDir: ../../../c\n  workspaceDir: ../../../w\n");
+    env.write(".loom/config.yml", "runtime:\n  keepRuns: 2\n");
     let base = env.repo().parent().unwrap().to_owned();
     let mut places = Vec::new();
     for _ in 0..4 {

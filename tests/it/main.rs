@@ -24,6 +24,7 @@ mod docker_faults;
 mod examples;
 mod hostile;
 mod init;
+mod planting;
 mod processes;
 mod record;
 mod schedule;

@@ -86,7 +86,9 @@ fn configs_are_accepted_and_refused_as_they_are_read() {
 /// Whether Loom itself reads `config`. JSON is YAML.
 fn shows(config: &Value) -> bool {
     let env = env_of_steps(&["true"]);
-    env.write(".loom/config.yml", &config.to_string());
+    let folder = env.home().join(".config/loom");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("config.yml"), config.to_string()).unwrap();
     env.loom(&["config", "show"]).output().status.success()
 }
 

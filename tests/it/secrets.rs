@@ -328,7 +328,8 @@ fn guard(run_id: &str) -> Pid {
     let is_guard = |pid: &i32| {
         let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let words: Vec<&[u8]> = words.split(|byte| *byte == 0).collect();
-        words.get(1) == Some(&&b"__guard"[..]) && words.get(2) == Some(&run_id.as_bytes())
+        words.get(1) == Some(&&b"__guard"[..])
+            && words.get(2).is_some_and(|ledger| String::from_utf8_lossy(ledger).contains(run_id))
     };
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());

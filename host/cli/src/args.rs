@@ -57,7 +57,7 @@ pub(crate) enum Command {
     Version,
     /// The process that ends what a killed run leaves behind
     #[command(name = loom_engine::guard::COMMAND, hide = true)]
-    Guard { run_id: String, secrets_dir: PathBuf },
+    Guard { ledger: PathBuf, secrets_dir: PathBuf },
 }
 
 #[derive(Debug, clap::Args)]

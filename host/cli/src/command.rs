@@ -41,8 +41,8 @@ pub(crate) fn run(args: Args) -> i32 {
         Command::Schema { format } => schema::schema(format),
         Command::Init => init::init(terminal),
         Command::Version => print(format!("loom {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
-        Command::Guard { run_id, secrets_dir } => {
-            loom_engine::guard::watch(&run_id, &secrets_dir, std::io::stdin());
+        Command::Guard { ledger, secrets_dir } => {
+            loom_engine::guard::watch(&ledger, &secrets_dir, std::io::stdin());
             exit::SUCCESS
         }
     }

@@ -309,6 +309,23 @@ impl Values {
         let folder = text.path.parent().unwrap_or(Path::new("/"));
         let path_from = |value: Option<PathBuf>| from(&source, value.map(|path| normal(&folder.join(path))));
         let runtime = file.runtime.unwrap_or_default();
+        let folders = [("cacheDir", &runtime.cache_dir), ("workspaceDir", &runtime.workspace_dir)];
+        for (key, placed) in folders {
+            // A repository is input: what Loom makes and removes on this machine is for its user to place.
+            if let (Source::RepoFile(_), Some(placed)) = (&source, placed) {
+                return Err(Error::File {
+                    path: text.path.clone(),
+                    line: placed.line,
+                    column: placed.column,
+                    message: format!(
+                        "a repository may not say where folders of its user are: `runtime.{key}`"
+                    ),
+                    hint: Some(
+                        "move it to your own config file (`loom config init --user` writes one)".to_owned(),
+                    ),
+                });
+            }
+        }
         let providers = file.providers.unwrap_or_default();
         let aliases = providers.keepass.unwrap_or_default().aliases.unwrap_or_default();
         let vaults = aliases.into_iter().map(|(alias, vault)| {
@@ -323,8 +340,8 @@ impl Values {
         Ok(Self {
             workspace_mount: from(&source, runtime.docker.unwrap_or_default().workspace_mount),
             jobs: from(&source, runtime.jobs),
-            cache_dir: path_from(runtime.cache_dir),
-            workspace_dir: path_from(runtime.workspace_dir),
+            cache_dir: path_from(runtime.cache_dir.map(|placed| placed.value)),
+            workspace_dir: path_from(runtime.workspace_dir.map(|placed| placed.value)),
             keep_runs: from(&source, runtime.keep_runs),
             cache_max_bytes: from(&source, runtime.cache_max_bytes),
             vaults: vaults.collect(),

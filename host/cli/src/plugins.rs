@@ -3,37 +3,32 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::ValueEnum as _;
 use loom_contract::graph_ir::Secret;
-use loom_contract::id::RunId;
-use loom_contract::layout::RuntimeDir;
 use loom_engine::redact::Redactor;
 use loom_engine::secrets::keep_memory_private;
-use loom_plugin_host::{Credential, PluginConfig, RunDocker};
+use loom_plugin_host::{Credential, DockerConfig, PluginConfig, RunDocker};
 use serde_json::{Map, Value, json};
 
-use crate::config::{self, Effective, OP_CONNECT_HOST, OP_CONNECT_TOKEN, WorkspaceMount};
-use crate::settings;
+use crate::config::{self, Effective, OP_CONNECT_HOST, OP_CONNECT_TOKEN};
 
 /// The environment of `loom`, as plugins may ask for parts of it.
 pub(crate) type Environment = Arc<[(OsString, OsString)]>;
 
-/// What the provider `name` is given for a run of the repository at `repo_root`; `alone` if no job of the run has another.
-pub(crate) fn provider_config(name: &str, alone: bool, config: &Effective, repo_root: &Path) -> PluginConfig {
+/// What the provider `name` is given; `docker` makes what it needs to know of the daemon.
+pub(crate) fn provider_config(
+    name: &str,
+    config: &Effective,
+    docker: impl FnOnce() -> DockerConfig,
+) -> PluginConfig {
     if name != "docker" {
         return PluginConfig::default();
     }
     let mount = config.workspace_mount.value;
-    let rests = alone && mount == WorkspaceMount::EphemeralVolume;
-    let docker = settings::docker(repo_root, rests, |repo, run_id| {
-        // A run of which there is no record here may live elsewhere.
-        let recorded =
-            RunId::new(run_id).is_ok_and(|id| RuntimeDir::of_repo(Path::new(repo)).run_dir(&id).is_dir());
-        !recorded || loom_record::is_alive(Path::new(repo), run_id)
-    });
+    let docker = docker();
     let mount = mount.to_possible_value().map(|mount| mount.get_name().to_owned());
     PluginConfig {
         settings: Map::from_iter([("workspace_mount".to_owned(), json!(mount))]),

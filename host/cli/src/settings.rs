@@ -23,6 +23,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use loom_contract::error::ErrorInfo;
+use loom_ownership::{Ledger, Runs};
 use loom_plugin_host::DockerConfig;
 
 use crate::config::{self, Effective, Error, Flags, Inputs, Machine, Text};
@@ -80,11 +81,7 @@ pub(crate) fn secret_bases() -> Vec<PathBuf> {
 }
 
 /// Where the Docker daemon is, as Docker's own programs find it, for a run of the repository at `repo_root`.
-pub(crate) fn docker(
-    repo_root: &Path,
-    workspace_rests: bool,
-    is_alive: fn(&str, &str) -> bool,
-) -> DockerConfig {
+pub(crate) fn docker(repo_root: &Path, workspace_rests: bool, runs: Runs, ledger: Ledger) -> DockerConfig {
     let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let own = || path("DOCKER_CONFIG").or_else(|| Some(path("HOME")?.join(".docker")));
     let tls = path("DOCKER_TLS_VERIFY").and_then(|_| path("DOCKER_CERT_PATH").or_else(own));
@@ -96,7 +93,8 @@ pub(crate) fn docker(
         helpers_path: std::env::var_os("PATH"),
         repo: repo_root.to_string_lossy().into_owned(),
         workspace_rests,
-        is_alive,
+        runs,
+        ledger,
     }
 }
 
@@ -109,8 +107,17 @@ pub(crate) fn log_filter() -> Option<String> {
 fn machine() -> Machine {
     Machine {
         processors: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-        cache_dir: home_folder("XDG_CACHE_HOME", ".cache").map(|base| base.join("loom")),
+        cache_dir: home_folder("XDG_CACHE_HOME", ".cache").map(|base| own_cache(base).join("loom")),
     }
+}
+
+/// `base`; but for root in the home of somebody else, as under `sudo -E`, the system's own cache folder: what root keeps
+/// must not be where others can change it, and theirs must not become root's.
+fn own_cache(base: PathBuf) -> PathBuf {
+    use std::os::unix::fs::MetadataExt as _;
+    let existing = base.ancestors().find_map(|folder| fs_err::metadata(folder).ok());
+    let is_foreign = existing.is_some_and(|found| found.uid() != 0);
+    if rustix::process::geteuid().is_root() && is_foreign { PathBuf::from("/var/cache") } else { base }
 }
 
 /// The folder that `variable` names, else `below` in the user's home. Relative ones are as if they were not set.

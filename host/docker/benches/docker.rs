@@ -10,11 +10,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use divan::Bencher;
 use fs_err as fs;
+use loom_contract::id::RunId;
 use loom_docker::{
     Connect, Container, ContainerSpec, Docker, ExecSpec, Ids, KeepOutput, Mount, Networking, Outside, Owner,
     Scope,
 };
 use loom_docker_testimage as testimage;
+use loom_ownership::{PrivateFolder, Runs};
 use tokio::runtime::Runtime;
 
 fn main() {
@@ -35,9 +37,12 @@ impl Ground {
         let docker = runtime.block_on(Docker::connect(Connect::default())).ok()?;
         static RUN: AtomicU32 = AtomicU32::new(0);
         let run = RUN.fetch_add(1, Ordering::Relaxed);
-        let run_id = format!("loom-bench-{}-{run}", std::process::id());
+        let run_id = format!("loom-run-local-{}{run:09}", std::process::id());
+        let folder = tempfile::tempdir().unwrap();
+        let runs = Runs::open(&PrivateFolder::open_or_make(folder.path()).unwrap()).unwrap();
+        let ledger = runs.register(&RunId::new(&run_id).unwrap(), Path::new("/")).unwrap();
         let owner = Owner { run_id, job_id: "bench".to_owned(), repo: "/".to_owned() };
-        let scope = Scope::new(&docker, owner);
+        let scope = Scope::new(&docker, owner, ledger);
         let container = runtime.block_on(async {
             let volume = scope.create_volume("bench").await.unwrap();
             let mount = Mount::Volume { volume, at: "/workspace".to_owned(), read_only: false };

@@ -17,7 +17,7 @@ use crate::image::check_reference;
 use crate::pack::{Choose, Ids, Keep};
 use crate::scope::random;
 use crate::transfer::Sending;
-use crate::{Error, ImageInfo, Kind, Logins, Scope};
+use crate::{Error, ImageInfo, Logins, Scope};
 
 const DOCKERFILE: &str = "Dockerfile";
 const IGNORE: &str = ".dockerignore";
@@ -79,7 +79,7 @@ impl Scope {
             rm: true,
             forcerm: true,
             buildargs: Some(build.args.iter().cloned().collect()),
-            labels: Some(self.owner().labels()),
+            // No labels: what is made of an image has those of the image.
             platform: build.platform.clone().unwrap_or_default(),
             target: build.target.clone().unwrap_or_default(),
             ..BuildImageOptions::default()
@@ -130,10 +130,7 @@ impl Scope {
             self.tag(tag, more).await?;
         }
         let built = docker.image(tag).await?;
-        let built =
-            built.ok_or_else(|| Error::refused(doing, Some(404), "it was not there after it was built"))?;
-        self.remember(Kind::Image, &built.id, tag);
-        Ok(built)
+        built.ok_or_else(|| Error::refused(doing, Some(404), "it was not there after it was built"))
     }
 
     async fn tag(&self, image: &str, name: &str) -> Result<(), Error> {

@@ -110,6 +110,14 @@ pub enum Error {
         /// From where, and why not: the end of a sentence.
         why: String,
     },
+    /// What was to be made could not be written to the run's ledger first, and so was not made, or is removed again.
+    #[error("cannot {doing}: {why}")]
+    NotRecorded {
+        /// What was asked: an infinitive.
+        doing: String,
+        /// Why the ledger could not be written.
+        why: String,
+    },
     /// Everything of the scope was removed already, and it makes nothing more.
     #[error("cannot {doing}: the job is being cleaned up")]
     Closed {

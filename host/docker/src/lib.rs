@@ -8,7 +8,8 @@
 //!                └─ sweep: what scopes of dead runs have left
 //! ```
 //!
-//! What is made is made through a [`Scope`], which labels it, so that it can be found and removed whatever happened.
+//! What is made is made through a [`Scope`], which writes it to the run's ledger first, so that it can be
+//! found and removed whatever happened. Labels are for people to look at.
 //!
 //! The crate knows the daemon; it knows no plugins, no jobs and no terminal, and reads no environment. Deliberately
 //! absent, since each of them is a way out of a container: privileged containers, added capabilities, devices, the

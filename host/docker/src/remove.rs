@@ -1,18 +1,18 @@
 //! Removal of what was made, in an order and with a patience that work; and of what dead runs have left.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bollard::models::NetworkDisconnectRequest;
 use bollard::query_parameters::{
-    InspectNetworkOptions, ListContainersOptions, ListImagesOptions, ListNetworksOptions, ListVolumesOptions,
-    RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions,
+    InspectContainerOptions, InspectNetworkOptions, RemoveContainerOptions, RemoveVolumeOptions,
 };
 use futures_util::future::join_all;
+use loom_ownership::{Object, Runs};
 use tokio::time::Instant;
 
-use crate::scope::RUN_ID;
-use crate::{Docker, Error, Kind, Owner, Reason, Thing};
+use crate::scope::{RUN_ID, is_anonymous};
+use crate::{Docker, Error, Kind, Reason, Thing};
 
 /// What is in use, or being removed by somebody else, is asked for again for so long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,37 +31,84 @@ pub struct Leftover {
 #[derive(Debug, Default)]
 pub struct Swept {
     /// What is gone.
-    pub removed: Vec<(Owner, Thing)>,
+    pub removed: Vec<Thing>,
     /// What could not be removed.
     pub left: Vec<Leftover>,
 }
 
-/// Removes what runs that are not alive any more have left: containers, networks, volumes, and images that lost their
-/// tag. `is_alive` is asked once for each owner that something was found of. It must answer true for what it cannot know:
-/// runs of other repositories, users and machines are served by the same daemon, and what they need is removed under them
-/// if it does not.
-///
-/// # Errors
-/// What is there could not be listed.
-pub async fn sweep(docker: &Docker, mut is_alive: impl FnMut(&Owner) -> bool) -> Result<Swept, Error> {
-    let filter = [RUN_ID.to_owned()];
-    let mut found = labelled(docker, &filter).await?;
-    found.extend(untagged(docker, &filter).await?);
-    let owners: BTreeSet<&Owner> = found.iter().map(|(owner, _)| owner).collect();
-    let dead: BTreeSet<Owner> = owners.into_iter().filter(|owner| !is_alive(owner)).cloned().collect();
-    found.retain(|(owner, _)| dead.contains(owner));
-    let left = all(docker, found.iter().map(|(_, thing)| thing.clone()).collect()).await;
-    found.retain(|(_, thing)| !left.iter().any(|left| left.thing == *thing));
-    Ok(Swept { removed: found, left })
+/// Removes what runs that do not live any more have left with this daemon: what their ledgers list, and nothing else.
+pub async fn sweep(docker: &Docker, runs: &Runs) -> Swept {
+    let mut swept = Swept::default();
+    for mut entry in runs.not_alive() {
+        let here = |object: &&Object| object.daemon == docker.daemon().address;
+        let objects: Vec<Object> = entry.objects().iter().filter(here).cloned().collect();
+        let mut things = BTreeSet::new();
+        for object in &objects {
+            match find(docker, object, entry.run_id().as_str()).await {
+                Ok(Some(thing)) => drop(things.insert(thing)),
+                Ok(None) => entry.forget(object.kind, &object.name),
+                Err(error) => {
+                    tracing::debug!(%error, name = object.name, "a dead run's thing is not looked at")
+                }
+            }
+        }
+        let left = all(docker, things.clone()).await;
+        things.retain(|thing| !left.iter().any(|left| left.thing == *thing));
+        things.iter().for_each(|thing| entry.forget(thing.kind, &thing.name));
+        swept.removed.extend(things);
+        swept.left.extend(left);
+        if let Err(error) = entry.close() {
+            tracing::warn!(%error, "the ledger of a dead run stays");
+        }
+    }
+    swept
 }
 
-/// Removes all of `things`: containers, then networks, volumes and images, those of a kind at once. But containers that
+/// What the daemon has that is `object` of the run `run_id`. `None` where there is nothing of that name, or something else:
+/// of another id than the ledger says, or without the label that only what was made for the run has.
+///
+/// # Errors
+/// The daemon does not say.
+pub(crate) async fn find(docker: &Docker, object: &Object, run_id: &str) -> Result<Option<Thing>, Error> {
+    let (name, api) = (object.name.as_str(), docker.api());
+    let doing = format!("look for {name}");
+    let found = match object.kind {
+        Kind::Container => {
+            let inspect = api.inspect_container(name, None::<InspectContainerOptions>);
+            let found = docker.watch(&doing, inspect).await?;
+            found.map(|found| (found.id, found.config.and_then(|config| config.labels)))
+        }
+        Kind::Network => {
+            let inspect = api.inspect_network(name, None::<InspectNetworkOptions>);
+            let found = docker.watch(&doing, inspect).await?;
+            // The daemon takes the beginning of an id for a name, too.
+            found.map(|found| (found.id.filter(|_| found.name.as_deref() == Some(name)), found.labels))
+        }
+        Kind::Volume => {
+            let found = docker.watch(&doing, api.inspect_volume(name)).await?;
+            found.map(|found| (Some(found.name), Some(found.labels)))
+        }
+    };
+    let (id, labels) = match found.map_err(|error| Error::of(doing, error)) {
+        Ok(found) => found,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let is_labelled = labels.is_some_and(|labels| labels.get(RUN_ID).is_some_and(|run| run == run_id));
+    // Volumes that the daemon made for a container of ours have no label, and a name that it made up.
+    let is_unlabelled = object.kind == Kind::Volume && object.id.is_some() && is_anonymous(name);
+    let is_it = object.id.is_none() || object.id == id;
+    let id = id.filter(|_| is_it && (is_labelled || is_unlabelled));
+    Ok(id.map(|id| Thing { kind: object.kind, id, name: name.to_owned() }))
+}
+
+/// Removes all of `things`: containers, then networks, then volumes, those of a kind at once. But containers that
 /// may share a network go one after the other: a daemon that takes two of them out of it at once can lock itself up, and
 /// never takes or makes a network again (moby/libnetwork issue 2649).
 pub(crate) async fn all(docker: &Docker, things: BTreeSet<Thing>) -> Vec<Leftover> {
     let mut left: Vec<Leftover> = Vec::new();
     let have_network = things.iter().any(|thing| thing.kind == Kind::Network);
-    for kind in [Kind::Container, Kind::Network, Kind::Volume, Kind::Image] {
+    for kind in [Kind::Container, Kind::Network, Kind::Volume] {
         let things = things.iter().filter(|thing| thing.kind == kind);
         // What does not answer would not answer for each of them.
         if left.iter().any(|left| matches!(left.why, Error::WentAway { .. } | Error::Unresponsive { .. })) {
@@ -94,8 +141,7 @@ pub(crate) async fn one(docker: &Docker, thing: &Thing) -> Result<(), Error> {
             Err(error) => error,
         };
         let in_use = matches!(&error, Error::Refused { reason: Reason::Conflict, .. });
-        // An image that something is made of stays, and that is no failure that waiting mends.
-        if !in_use || thing.kind == Kind::Image || Instant::now() >= until {
+        if !in_use || Instant::now() >= until {
             return Err(error);
         }
         if thing.kind == Kind::Network {
@@ -117,10 +163,6 @@ async fn attempt(docker: &Docker, thing: &Thing) -> Result<(), Error> {
             let removal = docker.slow().remove_volume(id, None::<RemoveVolumeOptions>);
             docker.watch(&doing, removal).await?
         }
-        Kind::Image => {
-            let removal = docker.slow().remove_image(id, None::<RemoveImageOptions>, None);
-            docker.watch(&doing, removal).await?.map(drop)
-        }
     };
     removed.map_err(|error| Error::of(doing, error))
 }
@@ -137,56 +179,4 @@ async fn disconnect_all(docker: &Docker, network: &Thing) -> Result<(), Error> {
         let _ = docker.api().disconnect_network(&network.id, body).await;
     }
     Ok(())
-}
-
-/// Containers, networks and volumes with all of these labels, each with its owner.
-pub(crate) async fn labelled(docker: &Docker, labels: &[String]) -> Result<Vec<(Owner, Thing)>, Error> {
-    let filters = || Some(HashMap::from([("label".to_owned(), labels.to_vec())]));
-    let api = docker.api();
-    let doing = "list what was made for Loom";
-    let lists = futures_util::future::join3(
-        api.list_containers(Some(ListContainersOptions {
-            all: true,
-            filters: filters(),
-            ..ListContainersOptions::default()
-        })),
-        api.list_networks(Some(ListNetworksOptions { filters: filters() })),
-        api.list_volumes(Some(ListVolumesOptions { filters: filters() })),
-    );
-    let (containers, networks, volumes) = docker.watch(doing, lists).await?;
-    let failed = |error| Error::of(doing, error);
-    let mut found = Vec::new();
-    let mut add =
-        |labels: Option<HashMap<String, String>>, kind, id: Option<String>, name: Option<String>| {
-            if let (Some(owner), Some(id)) = (labels.as_ref().and_then(Owner::of_labels), id) {
-                let name = name.unwrap_or_else(|| id.clone());
-                found.push((owner, Thing { kind, id, name }));
-            }
-        };
-    for it in containers.map_err(failed)? {
-        let name =
-            it.names.and_then(|names| names.first().map(|name| name.trim_start_matches('/').to_owned()));
-        add(it.labels, Kind::Container, it.id, name);
-    }
-    for it in networks.map_err(failed)? {
-        add(it.labels, Kind::Network, it.id, it.name);
-    }
-    for it in volumes.map_err(failed)?.volumes.unwrap_or_default() {
-        add(Some(it.labels), Kind::Volume, Some(it.name.clone()), Some(it.name));
-    }
-    Ok(found)
-}
-
-/// Images with these labels that have no name any more, since a later build has taken it.
-async fn untagged(docker: &Docker, labels: &[String]) -> Result<Vec<(Owner, Thing)>, Error> {
-    let filters = HashMap::from([
-        ("label".to_owned(), labels.to_vec()),
-        ("dangling".to_owned(), vec!["true".to_owned()]),
-    ]);
-    let options = ListImagesOptions { filters: Some(filters), ..ListImagesOptions::default() };
-    let doing = "list what was made for Loom";
-    let images = docker.watch(doing, docker.api().list_images(Some(options))).await?;
-    let images = images.map_err(|error| Error::of(doing, error))?;
-    let thing = |id: String| Thing { kind: Kind::Image, name: id.clone(), id };
-    Ok(images.into_iter().filter_map(|it| Some((Owner::of_labels(&it.labels)?, thing(it.id)))).collect())
 }

@@ -1,4 +1,4 @@
-//! What is made for one job: labelled, remembered, and removed together.
+//! What is made for one job: written to the run's ledger before it is made, and removed together.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard::models::{EndpointSettings, NetworkConnectRequest, NetworkCreateRequest, VolumeCreateRequest};
 use bollard::query_parameters::CreateContainerOptions;
+use loom_ownership::{Ledger, Object};
 use tokio::sync::RwLock;
+
+pub use loom_ownership::ObjectKind as Kind;
 
 use crate::remove::{self, Leftover};
 use crate::{Container, ContainerSpec, Docker, Error};
@@ -19,7 +22,7 @@ pub(crate) const RUN_ID: &str = "loom.run_id";
 const JOB_ID: &str = "loom.job_id";
 const REPO: &str = "loom.repo";
 
-/// For whom something was made: what the labels say.
+/// For whom something was made: what its labels say to people. Nothing is decided by them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner {
     /// `loom.run_id`.
@@ -41,19 +44,6 @@ pub struct Thing {
     pub name: String,
 }
 
-/// What something is. The order is the one in which things can be removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// A container.
-    Container,
-    /// A network.
-    Network,
-    /// A volume.
-    Volume,
-    /// An image.
-    Image,
-}
-
 /// Makes things for one job, and removes them. Clones make for the same job.
 #[derive(Clone)]
 pub struct Scope(Arc<Shared>);
@@ -61,9 +51,18 @@ pub struct Scope(Arc<Shared>);
 struct Shared {
     docker: Docker,
     owner: Owner,
-    ledger: Mutex<BTreeSet<Thing>>,
+    ledger: Ledger,
+    made: Mutex<Made>,
     /// Held for reading while something is made, so that nothing appears after everything was removed. True when it was.
     closed: Arc<RwLock<bool>>,
+}
+
+/// What was made, and what may have been.
+#[derive(Default)]
+struct Made {
+    things: BTreeSet<Thing>,
+    /// Names of what the daemon was asked to make and has not said that it did.
+    planned: BTreeSet<(Kind, String)>,
 }
 
 /// A volume of a scope.
@@ -89,10 +88,10 @@ pub enum Outside {
 }
 
 impl Scope {
-    /// Begins with nothing.
-    pub fn new(docker: &Docker, owner: Owner) -> Self {
-        let (ledger, closed) = (Mutex::default(), Arc::default());
-        Self(Arc::new(Shared { docker: docker.clone(), owner, ledger, closed }))
+    /// Begins with nothing. What is made is written to `ledger` first.
+    pub fn new(docker: &Docker, owner: Owner, ledger: Ledger) -> Self {
+        let (made, closed) = (Mutex::default(), Arc::default());
+        Self(Arc::new(Shared { docker: docker.clone(), owner, ledger, made, closed }))
     }
 
     /// The daemon that all of it is made by.
@@ -120,16 +119,18 @@ impl Scope {
         let scope = self.clone();
         self.make(&doing.clone(), async move {
             let docker = &scope.0.docker;
+            scope.plan(Kind::Container, &name, &doing)?;
             let made = docker.watch(&doing, docker.api().create_container(Some(options), body)).await?;
-            let id = made.map_err(|error| Error::of(&doing, error))?.id;
-            scope.remember(Kind::Container, &id, &name);
+            let id =
+                scope.answered(Kind::Container, &name, made.map_err(|error| Error::of(&doing, error)))?.id;
+            scope.remember(Kind::Container, &id, &name, &doing)?;
             let container = Container::new(docker.clone(), id, name);
             // Volumes that the image asks for carry no label, and outlive a container that somebody else removes.
             for mount in container.inspect().await?.mounts.unwrap_or_default() {
                 if let Some(volume) = mount.name
                     && is_anonymous(&volume)
                 {
-                    scope.remember(Kind::Volume, &volume, &volume);
+                    scope.remember(Kind::Volume, &volume, &volume, &doing)?;
                 }
             }
             Ok(container)
@@ -196,9 +197,10 @@ impl Scope {
         };
         let scope = self.clone();
         self.make(&doing.clone(), async move {
+            scope.plan(Kind::Volume, &name, &doing)?;
             let made = scope.0.docker.watch(&doing, scope.0.docker.api().create_volume(body)).await?;
-            let made = made.map_err(|error| Error::of(&doing, error))?;
-            scope.remember(Kind::Volume, &name, &name);
+            let made = scope.answered(Kind::Volume, &name, made.map_err(|error| Error::of(&doing, error)))?;
+            scope.remember(Kind::Volume, &name, &name, &doing)?;
             Ok((Volume { name }, made.mountpoint))
         })
         .await
@@ -220,9 +222,11 @@ impl Scope {
         };
         let scope = self.clone();
         self.make(&doing.clone(), async move {
+            scope.plan(Kind::Network, &name, &doing)?;
             let made = scope.0.docker.watch(&doing, scope.0.docker.api().create_network(body)).await?;
-            let id = made.map_err(|error| Error::of(&doing, error))?.id;
-            scope.remember(Kind::Network, &id, &name);
+            let made = scope.answered(Kind::Network, &name, made.map_err(|error| Error::of(&doing, error)));
+            let id = made?.id;
+            scope.remember(Kind::Network, &id, &name, &doing)?;
             Ok(Network { id, name })
         })
         .await
@@ -253,36 +257,35 @@ impl Scope {
     /// What the daemon says, after some seconds of asking again where it is in use.
     pub async fn remove(&self, thing: &Thing) -> Result<(), Error> {
         remove::one(self.docker(), thing).await?;
-        self.ledger(|ledger| ledger.remove(thing));
+        self.forget(thing);
         Ok(())
     }
 
     /// Everything that was made and not removed, as far as this scope knows.
     pub fn things(&self) -> Vec<Thing> {
-        self.ledger(|ledger| ledger.iter().cloned().collect())
+        self.made(|made| made.things.iter().cloned().collect())
     }
 
     /// Removes everything that was made: containers, running ones too, with the volumes that their images asked for; then
-    /// networks; then volumes. Images stay. Nothing can be made afterwards. What was being made meanwhile, by somebody who
-    /// did not wait for it, is removed too. What could not be removed is returned; asking again tries again.
+    /// networks; then volumes. Nothing can be made afterwards. What was being made meanwhile, by somebody who did not wait
+    /// for it, is removed too. What could not be removed is returned; asking again tries again.
     pub async fn remove_all(&self) -> Vec<Leftover> {
         *self.0.closed.write().await = true;
-        let mut things: BTreeSet<Thing> = self.ledger(|ledger| ledger.clone());
-        things.retain(|thing| thing.kind != Kind::Image);
+        let mut things: BTreeSet<Thing> = self.made(|made| made.things.clone());
         // Also what the daemon made without being able to say so.
-        let filter = self.0.owner.filter();
-        let (mut left, listed) = futures_util::join!(
-            remove::all(self.docker(), things.clone()),
-            remove::labelled(self.docker(), &filter)
-        );
-        // Podman takes what has one of the labels for what has all of them.
-        let mine = listed.unwrap_or_default().into_iter().filter(|(owner, _)| *owner == self.0.owner);
-        // One thing has one id, and names as the daemon shows them.
-        let is_known = |thing: &Thing| things.iter().any(|it| (it.kind, &it.id) == (thing.kind, &thing.id));
-        let unknown: BTreeSet<Thing> =
-            mine.map(|(_, thing)| thing).filter(|thing| !is_known(thing)).collect();
-        left.extend(remove::all(self.docker(), unknown).await);
-        self.ledger(|ledger| ledger.retain(|thing| left.iter().any(|left| left.thing == *thing)));
+        for (kind, name) in self.made(|made| made.planned.clone()) {
+            let object = self.object(kind, &name, None);
+            match remove::find(self.docker(), &object, &self.0.owner.run_id).await {
+                Ok(Some(thing)) => drop(things.insert(thing)),
+                Ok(None) => self.answered(kind, &name, Ok(())).unwrap_or_default(),
+                // A daemon that does not answer is told below, of what it is known to have made.
+                Err(error) => tracing::debug!(%error, name, "it is not known whether this was made"),
+            }
+        }
+        let left = remove::all(self.docker(), things.clone()).await;
+        for thing in things.iter().filter(|thing| !left.iter().any(|left| left.thing == **thing)) {
+            self.forget(thing);
+        }
         left
     }
 
@@ -310,13 +313,50 @@ impl Scope {
         if *self.0.closed.read().await { Err(Error::Closed { doing: doing.to_owned() }) } else { Ok(()) }
     }
 
-    pub(crate) fn remember(&self, kind: Kind, id: &str, name: &str) {
-        let thing = Thing { kind, id: id.to_owned(), name: name.to_owned() };
-        self.ledger(|ledger| ledger.insert(thing));
+    /// Writes down that something is about to be made.
+    fn plan(&self, kind: Kind, name: &str, doing: &str) -> Result<(), Error> {
+        self.note(kind, name, None, doing)?;
+        self.made(|made| made.planned.insert((kind, name.to_owned())));
+        Ok(())
     }
 
-    fn ledger<T>(&self, act: impl FnOnce(&mut BTreeSet<Thing>) -> T) -> T {
-        act(&mut self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+    /// The daemon has said whether it made what was planned: where it refused, there is nothing.
+    fn answered<T>(&self, kind: Kind, name: &str, answer: Result<T, Error>) -> Result<T, Error> {
+        if answer.is_ok() || matches!(answer, Err(Error::Refused { .. })) {
+            self.made(|made| made.planned.remove(&(kind, name.to_owned())));
+        }
+        if matches!(answer, Err(Error::Refused { .. })) {
+            self.0.ledger.forget(kind, name);
+        }
+        answer
+    }
+
+    /// Writes down what was made.
+    fn remember(&self, kind: Kind, id: &str, name: &str, doing: &str) -> Result<(), Error> {
+        let thing = Thing { kind, id: id.to_owned(), name: name.to_owned() };
+        self.made(|made| made.things.insert(thing));
+        self.note(kind, name, Some(id.to_owned()), doing)
+    }
+
+    fn forget(&self, thing: &Thing) {
+        self.made(|made| {
+            made.things.remove(thing);
+            made.planned.remove(&(thing.kind, thing.name.clone()));
+        });
+        self.0.ledger.forget(thing.kind, &thing.name);
+    }
+
+    fn note(&self, kind: Kind, name: &str, id: Option<String>, doing: &str) -> Result<(), Error> {
+        let noted = self.0.ledger.note(self.object(kind, name, id));
+        noted.map_err(|error| Error::NotRecorded { doing: doing.to_owned(), why: error.to_string() })
+    }
+
+    fn object(&self, kind: Kind, name: &str, id: Option<String>) -> Object {
+        Object { daemon: self.docker().daemon().address.clone(), kind, name: name.to_owned(), id }
+    }
+
+    fn made<T>(&self, act: impl FnOnce(&mut Made) -> T) -> T {
+        act(&mut self.0.made.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A name that says what it is, and that nothing else has.
@@ -358,17 +398,6 @@ impl Owner {
         let pairs = [(RUN_ID, &self.run_id), (JOB_ID, &self.job_id), (REPO, &self.repo)];
         pairs.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect()
     }
-
-    pub(crate) fn of_labels(labels: &HashMap<String, String>) -> Option<Self> {
-        let get = |name| labels.get(name).cloned();
-        let (job_id, repo) = (get(JOB_ID).unwrap_or_default(), get(REPO).unwrap_or_default());
-        Some(Self { run_id: get(RUN_ID)?, job_id, repo })
-    }
-
-    /// The labels to look for.
-    fn filter(&self) -> Vec<String> {
-        vec![format!("{RUN_ID}={}", self.run_id), format!("{JOB_ID}={}", self.job_id)]
-    }
 }
 
 impl fmt::Debug for Scope {
@@ -383,7 +412,6 @@ impl fmt::Display for Thing {
             Kind::Container => "container",
             Kind::Network => "network",
             Kind::Volume => "volume",
-            Kind::Image => "image",
         };
         write!(f, "{kind} {}", self.name)
     }
@@ -398,7 +426,7 @@ fn is_renumbered(folder: &str) -> bool {
 }
 
 /// Names that the daemon makes up for volumes.
-fn is_anonymous(volume: &str) -> bool {
+pub(crate) fn is_anonymous(volume: &str) -> bool {
     volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 

@@ -45,7 +45,7 @@ impl FakeJob {
         let (emitter, events) = emit::channel(Clock::start(), Redactor::default());
         let (canceller, cancel) = cancel::channel();
         let context = JobContext {
-            processes: JobProcesses::new(&run_id, id.as_str()),
+            processes: JobProcesses::new(&run_id, id.as_str(), ""),
             name: id.to_string(),
             ids: RunIds::from_stamp(7),
             head_sha: None,

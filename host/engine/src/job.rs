@@ -162,7 +162,7 @@ impl Job {
                 staging: self.run.staging_dir.join(id.as_str()),
                 files: OnceLock::new(),
                 cancel,
-                processes: JobProcesses::new(self.run.ids.run_id.as_str(), id.as_str()),
+                processes: JobProcesses::new(self.run.ids.run_id.as_str(), id.as_str(), &self.run.mark),
                 redactor: self.emitter.redactor().clone(),
                 emitter: self.emitter.clone(),
                 given: Mutex::default(),

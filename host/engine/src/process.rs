@@ -29,7 +29,7 @@ use crate::output::{Lines, OutputSink};
 
 mod table;
 
-pub use table::kill_run;
+pub use table::kill_marked;
 
 /// How long the output of a process is still read after its end, where another process holds it open.
 const DRAIN: Duration = Duration::from_millis(200);
@@ -38,8 +38,8 @@ const READ: usize = 64 * 1024;
 /// What is left of a job is asked to end, and killed after this long.
 const SWEEP_GRACE: Duration = Duration::from_millis(500);
 
-/// The variable by which a process is known, whatever else its environment holds: its run and its job, with a slash
-/// between them.
+/// The variable by which a process is known, whatever else its environment holds: its run, its job, and the random word of
+/// the run, with slashes between them.
 pub const MARK: &str = "LOOM_PROCESS_OF";
 
 /// What to start.
@@ -166,8 +166,8 @@ pub struct LeftBehind {
 /// The ledger of the processes of one job.
 #[derive(Debug)]
 pub struct JobProcesses {
-    run_id: String,
-    job_id: String,
+    /// The value of [`MARK`].
+    mark: String,
     groups: Mutex<HashSet<Pid>>,
     readers: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
@@ -178,12 +178,11 @@ static ATTENDED: LazyLock<Mutex<HashSet<Pid>>> = LazyLock::new(Mutex::default);
 static LEDGERS: LazyLock<Mutex<usize>> = LazyLock::new(Mutex::default);
 
 impl JobProcesses {
-    /// The ledger of the job `job_id` of the run `run_id`.
-    pub(crate) fn new(run_id: &str, job_id: &str) -> Self {
+    /// The ledger of the job `job_id` of the run `run_id`, whose random word is `word`.
+    pub(crate) fn new(run_id: &str, job_id: &str, word: &str) -> Self {
         *LEDGERS.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         Self {
-            run_id: run_id.to_owned(),
-            job_id: job_id.to_owned(),
+            mark: format!("{run_id}/{job_id}/{word}"),
             groups: Mutex::default(),
             readers: Mutex::default(),
         }
@@ -201,7 +200,7 @@ impl JobProcesses {
         // The name as it was asked for, as a shell passes it on.
         command.arg0(&spawn.program).args(&spawn.args).current_dir(&spawn.cwd);
         command.env_clear().envs(spawn.env.iter().map(|(k, v)| (k, v)));
-        command.env(MARK, format!("{}/{}", self.run_id, self.job_id)).process_group(0).stdin(Stdio::null());
+        command.env(MARK, &self.mark).process_group(0).stdin(Stdio::null());
         let stdio = |sink: &Option<OutputSink>| {
             if sink.is_some() { Stdio::piped() } else { Stdio::null() }
         };
@@ -302,8 +301,8 @@ impl JobProcesses {
         if self.groups.lock().unwrap_or_else(PoisonError::into_inner).contains(&entry.group) {
             return true;
         }
-        match entry.owner() {
-            Some((run, job)) => run == self.run_id && job == self.job_id,
+        match entry.mark() {
+            Some(mark) => mark == self.mark.as_bytes(),
             // It has left its group and cleared its environment.
             None => *LEDGERS.lock().unwrap_or_else(PoisonError::into_inner) == 1,
         }
@@ -318,7 +317,7 @@ impl Drop for JobProcesses {
 
 /// Ends every child of this process that nobody attends to: to be called once no job runs any more.
 pub(crate) fn sweep_rest() -> Vec<LeftBehind> {
-    JobProcesses::new("", "").sweep(false)
+    JobProcesses::new("", "", "").sweep(false)
 }
 
 /// Makes this process the parent of all that its descendants leave behind. To be called once, before any job runs.

@@ -25,7 +25,7 @@ use crate::port::{Provider, SecretResolver, Wrapper};
 use crate::process;
 use crate::redact::Redactor;
 use crate::schedule::{Decision, JobShape, Schedule, Verdict};
-use crate::secrets::{self, SecretsDir};
+use crate::secrets::SecretsDir;
 
 /// What a run is given.
 pub struct Settings {
@@ -43,6 +43,8 @@ pub struct Settings {
     pub redactor: Redactor,
     /// Where files of secrets are put. It is removed when the run ends.
     pub secrets_dir: SecretsDir,
+    /// The random word by which the run's processes are known, where it may start any.
+    pub mark: String,
     /// Whether every cache counts as disabled.
     pub caches_off: bool,
     /// Where files of jobs are put that are on their way to or from where a job works; the folder need not exist.
@@ -96,6 +98,7 @@ pub(crate) struct RunContext {
     pub(crate) resolvers: HashMap<String, Arc<dyn SecretResolver>>,
     pub(crate) schemes: &'static [&'static str],
     pub(crate) secrets_dir: SecretsDir,
+    pub(crate) mark: String,
     pub(crate) roster: Arc<[PlannedJob]>,
     pub(crate) cache: Option<Arc<dyn Wrapper>>,
     pub(crate) caches_off: bool,
@@ -237,6 +240,7 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
             resolvers: prepared.resolvers,
             schemes: prepared.schemes,
             secrets_dir: settings.secrets_dir,
+            mark: settings.mark,
             roster,
             cache: prepared.cache,
             caches_off: settings.caches_off,
@@ -330,7 +334,7 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
             }
         }
         process::sweep_rest();
-        if let Err(error) = secrets::remove(&run.secrets_dir.path) {
+        if let Err(error) = run.secrets_dir.remove() {
             tracing::warn!(%error, "a folder for secrets stays");
         }
         self.drain();

@@ -12,6 +12,7 @@ use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::graph_ir::Secret;
+use loom_ownership::Ledger;
 use zeroize::Zeroizing;
 
 use crate::port::SecretValue;
@@ -27,6 +28,21 @@ pub struct SecretsDir {
     pub path: PathBuf,
     /// Whether what is in it never reaches a disk.
     pub in_memory: bool,
+    /// Where it is written down before it is made. Without, nothing can be put there.
+    pub ledger: Option<Ledger>,
+}
+
+impl SecretsDir {
+    /// Makes it, for this user alone, unless it was made already.
+    fn make(&self) -> io::Result<()> {
+        let ledger = self.ledger.as_ref().ok_or(io::ErrorKind::Unsupported)?;
+        ledger.ensure_folder(&self.path, 0o700).map_err(io::Error::other)
+    }
+
+    /// Removes it with what is in it.
+    pub(crate) fn remove(&self) -> Result<(), loom_ownership::Error> {
+        self.ledger.as_ref().map_or(Ok(()), |ledger| ledger.remove_folder(&self.path))
+    }
 }
 
 /// What a job was given. Wiped when dropped; the files only by [`Given::take_away`].
@@ -38,6 +54,8 @@ pub(crate) struct Given {
     files: Vec<String>,
     /// Where the folder is, or would be.
     place: PathBuf,
+    /// The run's folder around it.
+    run_dir: Option<SecretsDir>,
 }
 
 /// No secret can be called so.
@@ -53,9 +71,21 @@ impl std::fmt::Debug for Given {
 }
 
 impl Given {
-    /// Nothing yet; files will be put into `folder`.
-    pub(crate) fn in_folder(folder: PathBuf) -> Self {
-        Self { place: folder, ..Self::default() }
+    /// Nothing yet; files will be put into `folder`, which is in `run_dir`.
+    pub(crate) fn in_folder(run_dir: &SecretsDir, folder: PathBuf) -> Self {
+        Self { place: folder, run_dir: Some(run_dir.clone()), ..Self::default() }
+    }
+
+    /// Makes the folder for the files, for this user alone.
+    fn make_folder(&mut self) -> io::Result<()> {
+        if self.folder.is_none() {
+            self.run_dir.as_ref().ok_or(io::ErrorKind::Unsupported)?.make()?;
+            // An earlier attempt's.
+            remove(&self.place)?;
+            std::fs::DirBuilder::new().mode(0o700).create(&self.place)?;
+            self.folder = Some(self.place.clone());
+        }
+        Ok(())
     }
 
     /// Writes the variables into a shell script, once, that sets them.
@@ -70,10 +100,7 @@ impl Given {
         if path.exists() {
             return Ok(Some(path));
         }
-        if self.folder.is_none() {
-            make_folder(&self.place)?;
-            self.folder = Some(self.place.clone());
-        }
+        self.make_folder()?;
         let mut script = Zeroizing::new(Vec::new());
         for (name, value) in &self.variables {
             script.extend_from_slice(b"export ");
@@ -174,10 +201,7 @@ impl Given {
             let mut make = fs::OpenOptions::new();
             make.write(true).create_new(true).mode(0o600).open(&path)?.write_all(value.bytes())
         };
-        if self.folder.is_none() {
-            make_folder(folder).map_err(|cause| not_written(name, &cause))?;
-            self.folder = Some(folder.to_owned());
-        }
+        self.make_folder().map_err(|cause| not_written(name, &cause))?;
         write().map_err(|cause| not_written(name, &cause))?;
         self.files.push(name.to_owned());
         Ok(())
@@ -221,33 +245,7 @@ fn not_written(name: &str, cause: &io::Error) -> ErrorInfo {
     ErrorInfo::new(code::SECRETS_PROVIDER_UNAVAILABLE, message)
 }
 
-/// Makes `folder` and the run's folder around it, for this user alone. Both are new: whoever made them before could look
-/// into them.
-fn make_folder(folder: &Path) -> io::Result<()> {
-    let mut private = std::fs::DirBuilder::new();
-    private.mode(0o700);
-    if let Some(run) = folder.parent() {
-        match private.create(run) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let metadata = fs::symlink_metadata(run)?;
-                let own =
-                    std::os::unix::fs::MetadataExt::uid(&metadata) == rustix::process::getuid().as_raw();
-                if !metadata.is_dir() || !own {
-                    return Err(io::Error::new(
-                        io::ErrorKind::PermissionDenied,
-                        format!("{} belongs to somebody else", run.display()),
-                    ));
-                }
-            }
-            made => made?,
-        }
-    }
-    // An earlier attempt's.
-    remove(folder)?;
-    private.create(folder)
-}
-
-/// Removes `folder` with the files of secrets in it; that it does not exist is no error.
+/// Removes `folder`, which is in one that a ledger lists; that it does not exist is no error.
 ///
 /// # Errors
 /// Something stays.

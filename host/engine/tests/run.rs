@@ -116,7 +116,7 @@ impl Outcome {
 
 /// None of these jobs has a secret: no folder is made.
 fn secrets_dir() -> SecretsDir {
-    SecretsDir { path: std::env::temp_dir().join("loom-engine-test-secrets"), in_memory: false }
+    SecretsDir { path: std::env::temp_dir().join("loom-engine-test-secrets"), in_memory: false, ledger: None }
 }
 
 const WORKFLOW: &str = "version: v1
@@ -140,6 +140,7 @@ async fn run(
         env: vec![("PATH".into(), path)],
         redactor: Redactor::default(),
         secrets_dir: secrets_dir(),
+        mark: "word".to_owned(),
         caches_off: false,
         staging_dir: std::env::temp_dir().join("loom-engine-staging"),
         artifacts_dir: Box::new(|_| std::path::PathBuf::new()),
@@ -226,6 +227,7 @@ async fn a_run_cancelled_before_it_starts_runs_nothing() {
         env: Vec::new(),
         redactor: Redactor::default(),
         secrets_dir: secrets_dir(),
+        mark: "word".to_owned(),
         caches_off: false,
         staging_dir: std::env::temp_dir().join("loom-engine-staging"),
         artifacts_dir: Box::new(|_| std::path::PathBuf::new()),

@@ -18,6 +18,7 @@ use loom_docker::{
 use loom_engine::environment::WORKSPACE_IN_CONTAINER;
 use loom_engine::output::OutputSink;
 use loom_engine::port::{JobContext, JobFiles, OpenSection};
+use loom_ownership::{Ledger, Runs};
 use serde_json::json;
 use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinHandle;
@@ -43,9 +44,10 @@ pub struct DockerConfig {
     /// Nothing writes into the run's copy of the repository as long as jobs are at work in containers: none of them works in
     /// the copy itself.
     pub workspace_rests: bool,
-    /// Whether the run of a repository lives, both as labels name them. What others have left is removed when the daemon is
-    /// first needed.
-    pub is_alive: fn(repo: &str, run_id: &str) -> bool,
+    /// The runs of the user. What dead ones have left is removed when the daemon is first needed.
+    pub runs: Runs,
+    /// Where what is made for this run is written down first.
+    pub ledger: Ledger,
 }
 
 /// The daemon, for all jobs of a run: connected to when it is first needed, once.
@@ -80,14 +82,11 @@ impl RunDocker {
             })
             .await
             .map_err(|error| told(&error))?;
-            let (swept, is_alive) = (docker.clone(), config.is_alive);
+            let (swept, runs) = (docker.clone(), config.runs.clone());
             // Nobody waits for it.
             tokio::spawn(async move {
-                match sweep(&swept, |owner| is_alive(&owner.repo, &owner.run_id)).await {
-                    Ok(swept) => swept.left.iter().for_each(|left| {
-                        tracing::warn!(thing = %left.thing, error = %left.why, "a dead run's thing stays");
-                    }),
-                    Err(error) => tracing::warn!(%error, "what dead runs have left cannot be listed"),
+                for left in sweep(&swept, &runs).await.left {
+                    tracing::warn!(thing = %left.thing, error = %left.why, "a dead run's thing stays");
                 }
             });
             Ok(docker)
@@ -147,9 +146,11 @@ impl RunDocker {
         self.config.login_file.as_ref().map_or_else(Logins::none, |file| Logins::of_file(file, helpers))
     }
 
-    /// By whom things of a job are owned.
-    pub(crate) fn owner(&self, run_id: &str, job_id: &str) -> Owner {
-        Owner { run_id: run_id.to_owned(), job_id: job_id.to_owned(), repo: self.config.repo.clone() }
+    /// What makes things for a job.
+    pub(crate) fn scope(&self, docker: &Docker, run_id: &str, job_id: &str) -> Scope {
+        let owner =
+            Owner { run_id: run_id.to_owned(), job_id: job_id.to_owned(), repo: self.config.repo.clone() };
+        Scope::new(docker, owner, self.config.ledger.clone())
     }
 }
 
@@ -446,6 +447,7 @@ pub(crate) fn told(error: &Error) -> Told {
         Error::NotHealthy { .. } => (ErrorKind::Failed, "SERVICE_NOT_HEALTHY"),
         Error::Invalid { .. } => (ErrorKind::Invalid, "DOCKER_INVALID"),
         Error::Login { .. } => (ErrorKind::Failed, "DOCKER_LOGIN"),
+        Error::NotRecorded { .. } => (ErrorKind::Failed, "DOCKER_NOT_RECORDED"),
         Error::Closed { .. } => (ErrorKind::Cancelled, "DOCKER_CLOSED"),
         Error::Unsafe { .. } | Error::File { .. } => (ErrorKind::Failed, "DOCKER_FILES"),
     };

@@ -32,7 +32,7 @@ impl Documents {
         let sync = durability == Durability::Sync;
         for (name, bytes) in &self.files {
             let temporary = self.temporary(name);
-            let written = fs::File::create(&temporary).and_then(|mut file| {
+            let written = new_file(&temporary).and_then(|mut file| {
                 file.write_all(bytes)?;
                 if sync { file.sync_all() } else { Ok(()) }
             });
@@ -54,6 +54,18 @@ impl Documents {
 
     fn temporary(&self, name: &str) -> PathBuf {
         self.folder.join(format!(".{name}.tmp"))
+    }
+}
+
+/// A file that is new: what is left of one that was torn goes, and a link is not followed.
+fn new_file(path: &Path) -> std::io::Result<fs::File> {
+    let new = || fs::OpenOptions::new().write(true).create_new(true).open(path);
+    match new() {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            fs::remove_file(path)?;
+            new()
+        }
+        made => made,
     }
 }
 

@@ -13,6 +13,7 @@
 mod atomic;
 mod check;
 mod documents;
+mod folders;
 mod jsonl;
 mod open;
 pub mod read;
@@ -21,7 +22,7 @@ mod writer;
 
 pub use check::write_check_receipt;
 pub use open::{Ended, Record, RunFacts};
-pub use recover::{DeadRun, is_alive, recover};
+pub use recover::recover;
 
 use std::path::PathBuf;
 

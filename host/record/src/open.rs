@@ -1,6 +1,7 @@
 //! A run's record, from its first file to its receipt.
 
 use std::borrow::Cow;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, SyncSender};
 use std::thread::JoinHandle;
@@ -17,10 +18,13 @@ use loom_contract::receipt::{ExecutorReceipt, RunReceipt};
 use loom_contract::status::RunStatus;
 use loom_contract::time::Timestamp;
 use loom_contract::version;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{
+    AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Uid, chownat, fchown, flock, openat,
+};
 
 use crate::RecordError;
-use crate::atomic::{Durability, make_folder, pretty};
+use crate::atomic::{Durability, pretty};
+use crate::folders::{self, other_owner};
 use crate::writer::{Ballast, Durable, FirstError, Told, Writer, Written, place};
 
 /// Events that may wait for the writer; with chunks of 64 KiB this bounds memory to a few MiB.
@@ -63,8 +67,8 @@ pub struct Record {
     ids: RunIds,
     facts: RunFacts,
     dir: PathBuf,
-    /// Its lock says that the run lives.
-    _lock: fs::File,
+    /// Its lock says that somebody still writes to it.
+    lock: fs::File,
     events: SyncSender<Told>,
     writer: JoinHandle<Written>,
     documents: JoinHandle<()>,
@@ -81,11 +85,7 @@ impl Record {
     /// # Errors
     /// A folder or file cannot be made.
     pub fn open(facts: RunFacts) -> Result<Self, RecordError> {
-        let runtime = RuntimeDir::of_repo(&facts.repo_root);
-        for folder in [runtime.logs_dir(), runtime.receipts_dir()] {
-            make_folder(&folder)?;
-        }
-        ignore_in_git(&runtime)?;
+        let runtime = folders::make(&facts.repo_root)?;
         let (ids, dir) = make_run_dir(&runtime, facts.started_at.unix_nanos())?;
         let lock = fs::File::open(&dir).map_err(|e| RecordError::new("open", &dir, e))?;
         flock(&lock, FlockOperation::LockExclusive).map_err(|e| RecordError::new("lock", &dir, e))?;
@@ -109,8 +109,7 @@ impl Record {
         let writer =
             Writer::new(dir.clone(), ids.clone(), facts.started_at, durable, errors.clone(), ballast.clone());
         let writer = spawn("record", move || writer.run(&received))?;
-        let record =
-            Self { runtime, ids, facts, dir, _lock: lock, events, writer, documents, errors, ballast };
+        let record = Self { runtime, ids, facts, dir, lock, events, writer, documents, errors, ballast };
         let interrupted =
             Ended { exit_code: exit::FAILURE, error: Some("interrupted".to_owned()), ..Ended::default() };
         let receipt = record.receipt(
@@ -167,7 +166,7 @@ impl Record {
     /// Something could not be written, now or before. The receipt is written all the same where it can be, and then says
     /// so.
     pub fn finish(self, ended: Ended, now: Timestamp) -> Result<PhaseReport, ErrorInfo> {
-        let Self { runtime, ids, facts, dir, _lock, events, writer, documents, errors, ballast } = self;
+        let Self { runtime, ids, facts, dir, lock, events, writer, documents, errors, ballast } = self;
         drop(events);
         let written = writer.join().map_err(|_| {
             ErrorInfo::new(code::INTERNAL, "the thread that writes the record failed; this is a bug in Loom")
@@ -197,6 +196,7 @@ impl Record {
         }
         errors.note(receipt_result);
         ballast.drop_it();
+        hand_over(&facts.repo_root, &lock, &runtime.receipt(&ids.run_id));
         errors.get().map_or(Ok(report), |error| Err(error.to_info()))
     }
 
@@ -237,13 +237,31 @@ fn receipt(
     }
 }
 
-/// Writes the `.gitignore` that keeps runs out of the repository.
-pub(crate) fn ignore_in_git(runtime: &RuntimeDir) -> Result<(), RecordError> {
-    let path = runtime.path().join(".gitignore");
-    if path.exists() {
-        return Ok(());
+/// Gives the record of a run as root to whom the repository belongs, who may want to remove it.
+fn hand_over(repo_root: &Path, run_dir: &fs::File, receipt: &Path) {
+    let Some(owner) = other_owner(repo_root) else { return };
+    let given = folders::give_to_owner(repo_root, receipt).and_then(|()| give_tree(run_dir.as_fd(), owner));
+    if let Err(error) = given {
+        tracing::warn!(%error, "a part of the record stays root's");
     }
-    fs::write(&path, "*\n").map_err(|e| RecordError::new("write", path, e))
+}
+
+/// Gives all that is in an open folder, then the folder itself: until then, nobody else can put anything in its way.
+fn give_tree(folder: BorrowedFd<'_>, (user, group): (Uid, Gid)) -> std::io::Result<()> {
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if matches!(name.to_bytes(), b"." | b"..") {
+            continue;
+        }
+        if entry.file_type() == FileType::Directory {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            give_tree(openat(folder, name, flags, Mode::empty())?.as_fd(), (user, group))?;
+        } else {
+            chownat(folder, name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+    }
+    Ok(fchown(folder, Some(user), Some(group))?)
 }
 
 fn make_run_dir(runtime: &RuntimeDir, stamp: u64) -> Result<(RunIds, PathBuf), RecordError> {

@@ -1,32 +1,24 @@
 //! Runs whose Loom was killed.
 
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use fs_err as fs;
 use loom_contract::id::RunId;
 use loom_contract::layout::{self, RuntimeDir};
 use loom_contract::receipt::RunReceipt;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 use crate::{RecordError, read};
 
-/// A run that ended without a word.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeadRun {
-    /// The run.
-    pub run_id: RunId,
-    /// Its log folder.
-    pub dir: PathBuf,
-}
-
-/// Finds the runs of the repository at `repo_root` that were killed, lets `clean` remove what they left outside their
-/// record, and closes their receipts, which from then on say `interrupted` for good.
+/// Closes the receipts of the runs of the repository at `repo_root` that were killed, which from then on say `interrupted`
+/// for good. `is_alive` says of a run whether it lives. Returns the runs.
 ///
-/// A run is dead only when the lock on its log folder is free: nothing is ever taken from one that lives.
+/// Nothing is decided here that reaches out of the record: what is in a repository can be copied, committed and removed.
 ///
 /// # Errors
 /// A receipt could not be closed. The others are closed all the same.
-pub fn recover(repo_root: &Path, mut clean: impl FnMut(&DeadRun)) -> Result<Vec<DeadRun>, RecordError> {
+pub fn recover(repo_root: &Path, is_alive: impl Fn(&RunId) -> bool) -> Result<Vec<RunId>, RecordError> {
     let runtime = RuntimeDir::of_repo(repo_root);
     let mut dead = Vec::new();
     let mut result = Ok(());
@@ -40,26 +32,37 @@ pub fn recover(repo_root: &Path, mut clean: impl FnMut(&DeadRun)) -> Result<Vec<
         else {
             continue;
         };
-        let run = DeadRun { dir: runtime.run_dir(&run_id), run_id };
-        // Held until the receipt is closed, so that two recoveries do not meet.
-        let lock = match fs::File::open(&run.dir) {
-            Ok(folder) => match flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => Some(folder),
+        // Held until the receipt is closed, so that two recoveries do not meet. A run of somebody else, in a container
+        // with this repository mounted for example, is not known here, and holds it while it lives.
+        let folder = runtime.run_dir(&run_id);
+        let lock = match open_folder(&folder) {
+            Some(opened) => match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => Some(opened),
                 Err(_) => continue,
             },
-            // Its logs were removed by hand.
-            Err(_) => None,
+            // Its logs were removed by hand, or something else is called so.
+            None => None,
         };
-        clean(&run);
-        let _ = fs::remove_file(run.dir.join(layout::BALLAST));
-        let closed = close(&entry.path(), &runtime.receipt(&run.run_id));
+        if is_alive(&run_id) {
+            continue;
+        }
+        if lock.is_some() {
+            let _ = fs::remove_file(folder.join(layout::BALLAST));
+        }
+        let closed = close(&entry.path(), &runtime.receipt(&run_id));
         drop(lock);
         match closed {
-            Ok(()) => dead.push(run),
+            Ok(()) => dead.push(run_id),
             Err(error) => result = Err(error),
         }
     }
     result.map(|()| dead)
+}
+
+/// Opens the folder at `path`; nothing else that may be there, which could let the caller wait for ever.
+fn open_folder(path: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).ok()
 }
 
 fn close(partial: &Path, receipt: &Path) -> Result<(), RecordError> {
@@ -75,15 +78,4 @@ fn close(partial: &Path, receipt: &Path) -> Result<(), RecordError> {
         }
         _ => Ok(()),
     }
-}
-
-/// Whether the run of the repository at `repo_root` that is named `run_id` lives.
-pub fn is_alive(repo_root: &Path, run_id: &str) -> bool {
-    let Ok(run_id) = RunId::new(run_id) else {
-        return false;
-    };
-    let Ok(folder) = fs::File::open(RuntimeDir::of_repo(repo_root).run_dir(&run_id)) else {
-        return false;
-    };
-    flock(&folder, FlockOperation::NonBlockingLockShared).is_err()
 }

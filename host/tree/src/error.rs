@@ -63,6 +63,14 @@ pub enum Error {
         /// The file system's own words.
         source: io::Error,
     },
+    /// A file or folder could not be removed.
+    #[error("cannot remove `{}`: {source}", path.display())]
+    Remove {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
 }
 
 impl From<BadPattern> for Error {
@@ -74,6 +82,10 @@ impl From<BadPattern> for Error {
 impl Error {
     pub(crate) fn read(path: impl Into<PathBuf>, errno: Errno) -> Self {
         Self::Read { path: path.into(), source: errno.into() }
+    }
+
+    pub(crate) fn remove(path: impl Into<PathBuf>, errno: Errno) -> Self {
+        Self::Remove { path: path.into(), source: errno.into() }
     }
 
     pub(crate) fn write(path: impl Into<PathBuf>, errno: Errno) -> Self {

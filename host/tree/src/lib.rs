@@ -1,4 +1,4 @@
-//! Files of a tree: found by patterns, copied out, packed, put in.
+//! Files of a tree: found by patterns, copied out, packed, put in; and whole trees, removed.
 //!
 //! ```text
 //!  collect:  patterns ──> walk ──> names ──> copy ──> the folder ──> archive (tar, gzip)
@@ -25,6 +25,7 @@ mod gzip;
 pub mod link;
 mod pattern;
 mod place;
+mod remove;
 mod walk;
 
 pub use collect::{Collect, Collected, collect};
@@ -32,4 +33,5 @@ pub use descent::{Child, Descent, Open};
 pub use error::{Error, LeftOut, Warning};
 pub use pattern::{BadPattern, Patterns};
 pub use place::{Placed, place};
+pub use remove::remove;
 pub use walk::{Closed, Entry, Folder, Visit, Wanted, walk};

@@ -9,7 +9,8 @@ use std::process::Command;
 use std::sync::atomic::AtomicBool;
 
 use divan::Bencher;
-use loom_workspace::{create, remove};
+use loom_tree::remove;
+use loom_workspace::create;
 use tempfile::TempDir;
 
 fn main() {

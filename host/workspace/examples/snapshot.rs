@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut report = format!("{snapshot:#?}\nmade in {made:.2?}");
     if rest.is_empty() {
         let started = Instant::now();
-        loom_workspace::remove(snapshot.dir())?;
+        loom_tree::remove(snapshot.dir())?;
         report += &format!(", removed in {:.2?}", started.elapsed());
     }
     #[expect(clippy::print_stdout, reason = "what an example has to say")]

@@ -71,14 +71,6 @@ pub enum Error {
         /// The file system's own words.
         source: io::Error,
     },
-    /// A file or folder of an old copy could not be removed.
-    #[error("cannot remove `{}`: {source}", path.display())]
-    Remove {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
 }
 
 impl Error {
@@ -95,9 +87,6 @@ impl Error {
             Self::NoSpace { .. } => {
                 "free some space, or set XDG_CACHE_HOME to a folder on a larger file system".to_owned()
             }
-            Self::Remove { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
-                format!("`{}` belongs to another user, as files that a container wrote do", path.display())
-            }
             _ => return None,
         })
     }
@@ -112,10 +101,6 @@ impl Error {
             Errno::NOSPC | Errno::DQUOT => Self::NoSpace { path, source: errno.into() },
             _ => Self::Write { path, source: errno.into() },
         }
-    }
-
-    pub(crate) fn remove(path: impl Into<PathBuf>, errno: Errno) -> Self {
-        Self::Remove { path: path.into(), source: errno.into() }
     }
 
     /// For what goes through the standard library: its errors do not name a path, as these do.

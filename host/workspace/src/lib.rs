@@ -1,13 +1,13 @@
-//! The run's own copy of the repository: where the repository is, what belongs to it, how the copy is made and removed.
+//! The run's own copy of the repository: where the repository is, what belongs to it, how the copy is made.
 //!
 //! ```text
-//! <base>/<repo>/<run>/      one copy, made by `create`, ended by `remove`
+//! <base>/<repo>/<run>/      one copy, made by `create`
 //!   .git/                   its own: detached HEAD, objects borrowed from the original
 //!   <the work tree as git sees it: tracked and untracked files, not the ignored ones>
 //! ```
 //!
 //! Reading order: `locate` (the root), `snapshot` (the whole act), `git` (what git is asked), `tree` (what is to be
-//! copied), `copy` (how), `git_dir` (the copy's own `.git`), `remove`.
+//! copied), `copy` (how), `git_dir` (the copy's own `.git`).
 
 mod copy;
 mod dir;
@@ -15,11 +15,9 @@ mod error;
 mod git;
 mod git_dir;
 mod locate;
-mod remove;
 mod snapshot;
 mod tree;
 
 pub use error::Error;
 pub use locate::{find_repo_root, list_everything, list_files, origin, repo_cache_dir, repo_workspaces_dir};
-pub use remove::remove;
 pub use snapshot::{Method, Snapshot, create};

@@ -13,7 +13,7 @@ use crate::git::{Head, WorkTree};
 use crate::tree::{self, Tree};
 use crate::{Error, git, git_dir};
 
-/// The run's own copy of the repository. Dropping it leaves the files: see [`remove`](crate::remove()).
+/// The run's own copy of the repository. Dropping it leaves the files.
 #[derive(Debug)]
 pub struct Snapshot {
     dir: PathBuf,
@@ -59,18 +59,23 @@ impl Snapshot {
 }
 
 /// Copies the repository at `repo_root` to `dest`, which must not exist: the work tree as git sees it with a `.git` of
-/// its own, or, where there is no git repository, every file but those of Loom's runtime folder. Setting `cancel` ends
-/// it early.
+/// its own, or, where there is no git repository, every file but those of Loom's runtime folder. `make_folder` makes the
+/// folder `dest`, which must be new, with the permissions that the umask allows. Setting `cancel` ends it early.
 ///
 /// # Errors
 /// See [`Error`]. Nothing is left at `dest` then, nor any folder above it that was made for it.
-pub fn create(repo_root: &Path, dest: &Path, cancel: &AtomicBool) -> Result<Snapshot, Error> {
+pub fn create(
+    repo_root: &Path,
+    dest: &Path,
+    make_folder: impl FnOnce(&Path) -> std::io::Result<()>,
+    cancel: &AtomicBool,
+) -> Result<Snapshot, Error> {
     let root = std::fs::canonicalize(repo_root).map_err(|error| Error::read_io(repo_root, error))?;
     let dest = std::path::absolute(dest).map_err(|error| Error::write_io(dest, error))?;
     check_dest(&root, &dest)?;
     let work_tree = WorkTree::of_root(&root, cancel)?;
 
-    let made = Made::create(&dest)?;
+    let made = Made::create(&dest, make_folder)?;
     let copier = Copier::new(cancel, made.dropped_modes()?);
     let path = match &work_tree {
         Some(work_tree) if !work_tree.prefix.as_os_str().is_empty() => {
@@ -193,7 +198,7 @@ struct Made {
 }
 
 impl Made {
-    fn create(dest: &Path) -> Result<Self, Error> {
+    fn create(dest: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<Self, Error> {
         let missing: Vec<&Path> =
             dest.ancestors().skip(1).take_while(|folder| fs_err::symlink_metadata(folder).is_err()).collect();
         let mut made = Self { dest: dest.to_owned(), above: Vec::new(), complete: false };
@@ -206,7 +211,7 @@ impl Made {
                 Err(error) => return Err(Error::write_io(folder, error)),
             }
         }
-        match DirBuilder::new().mode(0o777).create(dest) {
+        match make(dest) {
             Ok(()) => Ok(made),
             Err(error) => {
                 let error = match error.kind() {
@@ -243,7 +248,7 @@ impl Drop for Made {
     fn drop(&mut self) {
         if !self.complete {
             // The error that ended the copy says more than this one could.
-            let _ = crate::remove(&self.dest);
+            let _ = loom_tree::remove(&self.dest);
             self.remove_above();
         }
     }

@@ -11,19 +11,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::exit;
+use loom_contract::id::RunId;
 use loom_contract::layout;
 use loom_engine::cancel::{self, Cancel, Canceller, Urgency};
 use loom_engine::clock::Clock;
 use loom_engine::guard::Guard;
 use loom_engine::redact::Redactor;
 use loom_engine::{Settings, process, secrets};
+use loom_ownership::Ledger;
 use loom_record::{Ended, Record, RunFacts};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Run;
-use crate::command::cache_store;
 use crate::command::run::bootstrap::{Known, Start, bootstrap, load_plan, masked};
 use crate::command::run::selection::Wanted;
+use crate::command::run::traces::Folders;
 use crate::command::source::Source;
 use crate::config::Flags;
 use crate::plugins::Environment;
@@ -86,6 +88,44 @@ struct Done {
     receipt: Option<PathBuf>,
     /// The signal that cancelled it.
     signal: Option<i32>,
+    /// What a compared run has made.
+    place: Option<Place>,
+}
+
+/// What a run makes outside its record.
+struct Place {
+    folders: Folders,
+    ledger: Ledger,
+    workspace: PathBuf,
+    staging: PathBuf,
+}
+
+impl Place {
+    fn make(folders: Folders, run_id: &RunId, repo_root: &Path) -> Result<Self, ErrorInfo> {
+        let make = || -> Result<_, loom_ownership::Error> {
+            let ledger = folders.runs.register(run_id, repo_root)?;
+            let staging = folders.staging_of(run_id);
+            ledger.make_folder(&staging, 0o700)?;
+            Ok((ledger, staging))
+        };
+        let (ledger, staging) = make().map_err(|e| ErrorInfo::new(code::WORKSPACE_FAILED, e.to_string()))?;
+        Ok(Self { workspace: folders.workspaces.join(run_id.as_str()), folders, ledger, staging })
+    }
+
+    fn remove(&self, folder: &Path) {
+        if let Err(error) = self.ledger.remove_folder(folder) {
+            tracing::warn!(%error, "a folder of this run stays");
+        }
+    }
+}
+
+impl Drop for Place {
+    /// The run is over; what it has not removed stays on purpose.
+    fn drop(&mut self) {
+        if let Err(error) = self.ledger.end() {
+            tracing::warn!(%error, "the run's ledger cannot be closed");
+        }
+    }
 }
 
 /// Errors here are those of a run that could not even begin its record.
@@ -94,7 +134,7 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
     let wanted = wanted(args, &source)?;
     if matches!(&wanted, Wanted::Again(jobs) if jobs.is_empty()) {
         terminal.say("loom run: every job of the last run passed; nothing to run again\n");
-        return Ok(Done { exit_code: exit::SUCCESS, receipt: None, signal: None });
+        return Ok(Done { exit_code: exit::SUCCESS, receipt: None, signal: None, place: None });
     }
     let flags = Flags { jobs: args.jobs, workspace_mount: args.docker_workspace_mount };
     let (config, refused) = match settings::effective(Some(&source.repo_root), flags) {
@@ -102,21 +142,13 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
         // The run ends in its bootstrap, so that its record says why.
         Err(error) => (settings::built_in(flags), Some(error)),
     };
-    let folders = config.cache_dir.as_ref().zip(config.workspace_dir.as_ref()).map(|(cache, workspaces)| {
-        (&cache.value, loom_workspace::repo_workspaces_dir(&workspaces.value, &source.repo_root))
-    });
     // What keeps the run from starting is told in its bootstrap.
-    let ready = match (refused, &folders) {
-        (Some(error), _) => Err(error),
-        (None, Some(folders)) => Ok(folders),
-        (None, None) => {
-            let message = "no place for the workspace: neither XDG_CACHE_HOME nor HOME is set";
-            Err(ErrorInfo::new(code::WORKSPACE_FAILED, message)
-                .with_hint("set one of them to an absolute path, or runtime.cacheDir in a config file"))
-        }
+    let ready = match refused {
+        Some(error) => Err(error),
+        None => Folders::open(&config, &source.repo_root),
     };
-    if let Ok((cache_dir, workspaces)) = &ready {
-        traces::clean_after_the_dead(&source.repo_root, cache_dir, workspaces);
+    if let Ok(folders) = &ready {
+        traces::clean_after_the_dead(&source.repo_root, &folders.runs);
     }
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
@@ -138,23 +170,24 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
     if !terminal.interactive {
         terminal::detach();
     }
-    let secrets_dir = traces::secrets_dir(run_id.as_str());
+    let place = ready.and_then(|folders| Place::make(folders, &run_id, &source.repo_root));
+    let ledger = place.as_ref().ok().map(|place| &place.ledger);
+    let secrets_dir = traces::secrets_dir(&run_id, ledger);
+    let mark = ledger.map(|ledger| ledger.mark().word.clone()).unwrap_or_default();
     // A run without its guard would be a run that a SIGKILL can leave behind: better none at all.
-    let guard = process::become_subreaper()
-        .map_err(|e| internal("become the parent of orphaned processes", &e))
-        .and_then(|()| {
-            Guard::start(run_id.as_str(), &secrets_dir.path)
-                .map_err(|e| internal("start the guard process", &e))
-        });
-    let (guard, ready) = match guard {
-        Ok(guard) => (Some(guard), ready),
-        Err(error) => (None, ready.and(Err(error))),
+    let start_guard = |place: &Place| {
+        process::become_subreaper().map_err(|e| internal("become the parent of orphaned processes", &e))?;
+        Guard::start(&place.ledger.path(), &secrets_dir.path)
+            .map_err(|e| internal("start the guard process", &e))
     };
-    let place =
-        ready.map(|(cache_dir, workspaces)| (cache_dir, workspaces, workspaces.join(run_id.as_str())));
+    let guarded = place.and_then(|place| start_guard(&place).map(|guard| (place, guard)));
+    let (place, guard) = match guarded {
+        Ok((place, guard)) => (Ok(place), Some(guard)),
+        Err(error) => (Err(error), None),
+    };
 
     // Not below the workspace, which jobs see; beside what else can be made again. Without such a place no job runs.
-    let staging = place.as_ref().map(|(cache_dir, ..)| traces::staging_dir(cache_dir, run_id.as_str()));
+    let staging = place.as_ref().map(|place| place.staging.clone()).unwrap_or_default();
     let environment: Environment = settings::environment(&[]).into();
     let hidden = config.unlocking_variables();
     let redactor = Redactor::default();
@@ -172,12 +205,13 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
             env: settings::environment(&hidden),
             redactor: redactor.clone(),
             secrets_dir,
+            mark,
             caches_off: mode == Mode::Compared { caches_off: true },
-            staging_dir: staging.unwrap_or_default(),
+            staging_dir: staging,
             artifacts_dir: Box::new(move |job| logs.join(layout::job(job).artifacts())),
         };
         let bootstrap = || {
-            let (cache_dir, _, workspace) = place.as_ref().map_err(ErrorInfo::clone)?;
+            let place = place.as_ref().map_err(ErrorInfo::clone)?;
             let start = Start {
                 source: &source,
                 wanted: &wanted,
@@ -185,8 +219,7 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
                 environment: &environment,
                 redactor: &redactor,
                 cancel: &cancel,
-                cache_dir,
-                workspace,
+                place,
                 stop_copy: &stop_copy,
                 terminal,
             };
@@ -214,27 +247,37 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
     let wanted_later = end.exit_code != exit::SUCCESS || mode != Mode::Usual;
     let keep = wanted_later && known.snapshot_path.is_some();
     let finished = std::thread::scope(|scope| {
-        if let (Ok((_, _, workspace)), false) = (&place, keep) {
-            scope.spawn(|| loom_workspace::remove(workspace));
+        if let (Ok(place), false) = (&place, keep) {
+            scope.spawn(|| place.remove(&place.workspace));
         }
-        if let Ok((cache_dir, ..)) = &place {
-            traces::remove_staging(cache_dir, run_id.as_str());
+        if let Ok(place) = &place {
+            place.remove(&place.staging);
         }
         record.finish(ended, clock.now())
     });
-    if let (Ok((_, workspaces, _)), Mode::Usual) = (&place, mode) {
-        traces::prune(&source.repo_root, workspaces, config.keep_runs.value);
-    }
-    if let (Ok((cache_dir, ..)), true) = (&place, known.has_caches) {
-        traces::shrink_cache(&cache_store(cache_dir, &source.repo_root), config.cache_max_bytes.value);
+    if let (Ok(place), true) = (&place, known.has_caches) {
+        traces::shrink_cache(&place.folders, &source.repo_root, config.cache_max_bytes.value);
     }
     guard.into_iter().for_each(Guard::done);
+    let place = place.ok();
+    let place = match (place, mode) {
+        (Some(place), Mode::Usual) => {
+            let folders = place.folders.clone();
+            drop(place);
+            // Only a run that had a workspace of its own has a reason to look for older ones.
+            if known.snapshot_path.is_some() {
+                traces::prune(&source.repo_root, &folders, config.keep_runs.value);
+            }
+            None
+        }
+        (place, _) => place,
+    };
     let exit_code =
         say_end(&finished, end.exit_code, end.error.as_ref(), failed.as_deref(), &cancel, &receipt, terminal);
     // Signals are still heard while a slow reader is waited for.
     terminal::drain();
     runtime.shutdown_background();
-    Ok(Done { exit_code, receipt: Some(receipt), signal: cancel.signal() })
+    Ok(Done { exit_code, receipt: Some(receipt), signal: cancel.signal(), place })
 }
 
 fn internal(what: &str, error: &std::io::Error) -> ErrorInfo {

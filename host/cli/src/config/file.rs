@@ -9,8 +9,11 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use schemars::JsonSchema;
+use serde::Deserialize;
 use serde::de::{self, Deserializer, Unexpected, Visitor};
-use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy, MessageFormatter as _, UserMessageFormatter};
+use serde_saphyr::{
+    DuplicateKeyPolicy, MergeKeyPolicy, MessageFormatter as _, Spanned, UserMessageFormatter,
+};
 
 use super::Error;
 
@@ -38,14 +41,15 @@ pub(super) struct Runtime {
     pub(super) jobs: Option<NonZeroUsize>,
     /// The folder for what can be made again (caches, compiled plugins, copies of repositories): absolute, or relative
     /// to the folder of this file. Default: `loom` in the user's cache folder.
-    #[serde(default, deserialize_with = "scalar")]
-    #[schemars(length(min = 1))]
-    pub(super) cache_dir: Option<PathBuf>,
+    /// Only in the user's file.
+    #[serde(default, deserialize_with = "placed")]
+    #[schemars(with = "Option<PathBuf>", length(min = 1))]
+    pub(super) cache_dir: Option<Placed<PathBuf>>,
     /// The folder for the runs' copies of repositories: absolute, or relative to the folder of this file; not inside a
-    /// repository. Default: `workspaces` in `cacheDir`.
-    #[serde(default, deserialize_with = "scalar")]
-    #[schemars(length(min = 1))]
-    pub(super) workspace_dir: Option<PathBuf>,
+    /// repository. Default: `workspaces` in `cacheDir`. Only in the user's file.
+    #[serde(default, deserialize_with = "placed")]
+    #[schemars(with = "Option<PathBuf>", length(min = 1))]
+    pub(super) workspace_dir: Option<Placed<PathBuf>>,
     /// Copies of failed runs that are kept for a look, per repository. Default: 5.
     #[serde(default, deserialize_with = "scalar")]
     pub(super) keep_runs: Option<u64>,
@@ -242,6 +246,27 @@ impl Scalar for VariableName {
 /// Reads a scalar, so that an error says what is wanted. Null is as if the key was not there: people comment out values.
 fn scalar<'de, D: Deserializer<'de>, T: Scalar>(deserializer: D) -> Result<Option<T>, D::Error> {
     deserializer.deserialize_any(ScalarVisitor(PhantomData))
+}
+
+/// A value and where it stands.
+#[derive(Debug)]
+pub(super) struct Placed<T> {
+    pub(super) value: T,
+    pub(super) line: u64,
+    pub(super) column: u64,
+}
+
+/// As [`scalar`], with the place.
+fn placed<'de, D: Deserializer<'de>, T: Scalar>(deserializer: D) -> Result<Option<Placed<T>>, D::Error> {
+    struct Plain<T>(Option<T>);
+    impl<'de, T: Scalar> Deserialize<'de> for Plain<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            scalar(deserializer).map(Self)
+        }
+    }
+    let read = Spanned::<Plain<T>>::deserialize(deserializer)?;
+    let (line, column) = (read.referenced.line(), read.referenced.column());
+    Ok(read.value.0.map(|value| Placed { value, line, column }))
 }
 
 struct ScalarVisitor<T>(PhantomData<T>);

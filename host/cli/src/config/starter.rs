@@ -11,12 +11,13 @@ pub(crate) const STARTER: &str = "\
   # Jobs that may run at once; without it, the number of processors. The flag: --jobs.
 #  jobs: 4
 
-  # The folder for what can be made again: caches, compiled plugins, copies of repositories.
-  # Here and below, a path is absolute or relative to the folder of this file.
-#  cacheDir: /var/tmp/loom
+  # The folder for what can be made again: caches, compiled plugins, copies of repositories. Only in the user's file,
+  # and only a folder that is the user's alone. Here and below, a path is absolute or relative to the folder of this file.
+#  cacheDir: /data/me/loom
 
   # The folder for the runs' copies of repositories, outside of any repository; without it, `workspaces` in cacheDir.
-#  workspaceDir: /var/tmp/loom-workspaces
+  # Only in the user's file.
+#  workspaceDir: /data/me/loom-workspaces
 
   # Copies of failed runs that are kept for a look, per repository.
 #  keepRuns: 5

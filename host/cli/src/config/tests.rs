@@ -85,23 +85,32 @@ fn the_mount_comes_from_the_place_highest_up() {
 #[test]
 fn numbers_and_folders_come_from_the_place_highest_up() {
     let effective = of_files(
-        "runtime: {jobs: 2, keepRuns: 0, cacheDir: ../../loom-cache, cacheMaxBytes: 1024}",
-        "runtime: {jobs: 3, workspaceDir: /ws}",
+        "runtime: {jobs: 2, keepRuns: 0, cacheDir: ../../loom-cache, workspaceDir: /ws, cacheMaxBytes: 1024}",
+        "runtime: {jobs: 3}",
     );
     assert_eq!(shown(&effective.jobs), format!("3 {REPO}"));
     assert_eq!(shown(&effective.keep_runs), format!("0 {USER}"));
     assert_eq!(shown(&effective.cache_max_bytes), format!("1024 {USER}"));
     assert_eq!(shown(effective.cache_dir.as_ref().unwrap()), format!("\"/home/me/loom-cache\" {USER}"));
-    assert_eq!(shown(effective.workspace_dir.as_ref().unwrap()), format!("\"/ws\" {REPO}"));
+    assert_eq!(shown(effective.workspace_dir.as_ref().unwrap()), format!("\"/ws\" {USER}"));
     let flags = Flags { jobs: NonZeroUsize::new(7), ..Flags::default() };
     let effective = merged("runtime: {jobs: 2}", "", &[], flags).unwrap();
     assert_eq!(shown(&effective.jobs), "7 --jobs");
     // The copies follow the cache folder, and say who moved it.
-    let effective = of_files("", "runtime: {cacheDir: c}");
-    assert_eq!(
-        shown(effective.workspace_dir.as_ref().unwrap()),
-        format!("\"/repo/.loom/c/workspaces\" {REPO}")
-    );
+    let effective = of_files("runtime: {cacheDir: ../../c}", "");
+    assert_eq!(shown(effective.workspace_dir.as_ref().unwrap()), format!("\"/home/me/c/workspaces\" {USER}"));
+}
+
+/// It would say where Loom makes and removes what is its user's.
+#[test]
+fn a_repository_names_no_folder_of_its_user() {
+    for key in ["cacheDir", "workspaceDir"] {
+        for folder in ["/elsewhere", "../inside", "cache"] {
+            let error = refused(&format!("runtime:\n  jobs: 2\n  {key}: {folder}\n"));
+            assert!(error.message.contains(":3:") && error.message.contains(key), "{error:?}");
+            assert!(error.hint.unwrap().contains("your own config file"));
+        }
+    }
 }
 
 #[test]
@@ -109,7 +118,7 @@ fn without_a_home_there_is_a_cache_folder_when_a_file_names_it() {
     let machine = Machine { cache_dir: None, ..machine() };
     let inputs = Inputs::default();
     assert_eq!(effective(&machine, &inputs).unwrap().workspace_dir, None);
-    let inputs = Inputs { repo: text(REPO, "runtime: {cacheDir: /c}"), ..inputs };
+    let inputs = Inputs { user: text(USER, "runtime: {cacheDir: /c}"), ..inputs };
     assert_eq!(
         effective(&machine, &inputs).unwrap().workspace_dir.unwrap().value,
         Path::new("/c/workspaces")
@@ -294,8 +303,8 @@ fn uncovered() -> String {
 fn the_starter_sets_nothing_and_each_of_its_settings_is_right() {
     assert_eq!(of_files("", STARTER), of_files("", ""));
     let uncovered = uncovered();
-    let effective = of_files("", &uncovered);
-    let sources = show(&effective).matches(REPO).count();
+    let effective = of_files(&uncovered, "");
+    let sources = show(&effective).matches(USER).count();
     assert_eq!(sources, 10, "{}", show(&effective));
     let mut keys = Vec::new();
     keys_of(json_schema().as_value(), &mut keys);
@@ -317,8 +326,8 @@ fn keys_of(schema: &serde_json::Value, keys: &mut Vec<String>) {
 #[test]
 fn what_is_shown_is_a_config_file_that_says_the_same() {
     let effective = merged(
-        "",
         &uncovered().replace("team/app:", "\"o'n\\\"x y#\":").replace("#\":", "\":"),
+        "",
         &[("LOOM_KEEPASS_DB_B_PATH", "/with space/b.kdbx"), ("LOOM_KEEPASS_DB_B_KEYFILE_ENV", "KF")],
         Flags::default(),
     )

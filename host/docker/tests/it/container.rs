@@ -5,7 +5,7 @@ use std::time::Duration;
 use loom_docker::{ContainerSpec, Error, Follow, Gone, Mount, Reason, Signal, Status};
 use loom_docker_testimage::{self as testimage, Image, SOCKET};
 
-use crate::support::{labelled, owner, running, sh, spec, stdout, waiting, with_scope, words};
+use crate::support::{labelled, running, sh, spec, stdout, waiting, with_scope, words};
 
 fn says(command: &str) -> ContainerSpec {
     ContainerSpec { command: Some(words(&["sh", "-c", command])), ..spec() }
@@ -200,7 +200,7 @@ async fn volumes_that_an_image_asks_for_go_too_even_if_somebody_else_removes_the
 #[tokio::test]
 async fn two_scopes_know_nothing_of_each_other_and_a_closed_one_makes_nothing() {
     with_scope(async |scope| {
-        let other = loom_docker::Scope::new(scope.docker(), owner());
+        let other = crate::support::scope(scope.docker());
         let (mine, theirs) = (running(&scope).await, running(&other).await);
         assert!(other.remove_all().await.is_empty());
         assert!(matches!(theirs.state().await, Err(Error::Gone { .. })));

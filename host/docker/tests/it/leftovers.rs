@@ -1,37 +1,79 @@
 //! What scopes that were never closed have left.
 
-use loom_docker::{Outside, Scope, Status, sweep};
+use loom_docker::{Outside, Status, sweep};
+use loom_docker_testimage as testimage;
 
-use crate::support::{labelled, owner, running, with_scope};
+use crate::support::{Ledgers, labelled, running, with_scope};
 
 #[tokio::test]
 async fn a_dead_run_is_swept_and_a_living_one_is_left_alone() {
     with_scope(async |scope| {
-        let dead = Scope::new(scope.docker(), owner());
+        let ledgers = Ledgers::new();
+        let dead = ledgers.scope(scope.docker());
+        let living = ledgers.scope(scope.docker());
         let mut things = vec![running(&dead).await.thing()];
         let network = dead.create_network("net", Outside::Reachable).await.unwrap();
-        let outsider = running(&scope).await;
+        let survivor = running(&living).await;
         things.extend([network.thing(), dead.create_volume("vol").await.unwrap().thing()]);
-        scope.create_volume("mine").await.unwrap();
         // The run ends without a word; what it made stays.
         let run = dead.owner().clone();
         drop(dead);
-        let (mut asked, is_dead) = (Vec::new(), |id: &str| id == run.run_id);
-        let swept = sweep(scope.docker(), |owner| {
-            asked.push(owner.clone());
-            !is_dead(&owner.run_id)
-        });
-        let swept = swept.await.unwrap();
-        assert!(asked.contains(&run) && asked.contains(scope.owner()), "{asked:?}");
-        let mut removed: Vec<_> =
-            swept.removed.into_iter().map(|(owner, thing)| (owner == run, thing)).collect();
-        removed.sort();
+        let mut swept = sweep(scope.docker(), &ledgers.runs).await;
+        swept.removed.sort();
         things.sort();
-        assert_eq!(removed, things.into_iter().map(|thing| (true, thing)).collect::<Vec<_>>());
+        assert_eq!(swept.removed, things);
         assert!(swept.left.is_empty());
         assert_eq!(labelled(&run.run_id), [""; 0]);
-        assert_eq!(outsider.state().await.unwrap().status, Status::Running);
-        assert_eq!(labelled(&scope.owner().run_id).len(), 2);
+        assert_eq!(survivor.state().await.unwrap().status, Status::Running);
+        // Its ledger is gone with it: there is nothing to do again.
+        assert!(sweep(scope.docker(), &ledgers.runs).await.removed.is_empty());
+        assert_eq!(living.remove_all().await.len(), 0);
+    })
+    .await;
+}
+
+/// What anybody can make: labels and names like those of Loom.
+#[tokio::test]
+async fn what_only_looks_like_a_dead_runs_stays() {
+    with_scope(async |scope| {
+        let ledgers = Ledgers::new();
+        let dead = ledgers.scope(scope.docker());
+        let volume = dead.create_volume("vol").await.unwrap();
+        let real = running(&dead).await;
+        let run_id = dead.owner().run_id.clone();
+        drop(dead);
+        // The run's own container is gone, and somebody has made another one with its name and its labels.
+        let api = |method: &str, path: &str, body: &str| {
+            let (status, answer) =
+                testimage::request(testimage::SOCKET, method, path, body.as_bytes()).unwrap();
+            assert!(status < 300, "{method} {path}: {answer}");
+        };
+        api("DELETE", &format!("/containers/{}?force=1&v=1", real.id()), "");
+        let labels =
+            format!(r#""Labels":{{"loom.run_id":"{run_id}","loom.job_id":"job","loom.repo":"/repo"}}"#);
+        let image = testimage::busybox().unwrap();
+        let body =
+            format!(r#"{{"Image":"{image}","Cmd":["sleep","60"],{labels},"Volumes":{{"/data":{{}}}}}}"#);
+        let foreign = format!("foreign-{run_id}");
+        api("POST", &format!("/containers/create?name={}", real.name()), &body);
+        api("POST", &format!("/containers/create?name={foreign}"), &body);
+        api("POST", "/volumes/create", &format!(r#"{{"Name":"{foreign}",{labels}}}"#));
+        api("POST", "/networks/create", &format!(r#"{{"Name":"{foreign}",{labels}}}"#));
+        let swept = sweep(scope.docker(), &ledgers.runs).await;
+        assert_eq!(swept.removed, [volume.thing()]);
+        assert!(swept.left.is_empty());
+        for path in [
+            format!("/containers/{}/json", real.name()),
+            format!("/containers/{foreign}/json"),
+            format!("/volumes/{foreign}"),
+            format!("/networks/{foreign}"),
+        ] {
+            api("GET", &path, "");
+        }
+        api("DELETE", &format!("/containers/{}?force=1&v=1", real.name()), "");
+        api("DELETE", &format!("/containers/{foreign}?force=1&v=1"), "");
+        api("DELETE", &format!("/volumes/{foreign}"), "");
+        api("DELETE", &format!("/networks/{foreign}"), "");
     })
     .await;
 }
@@ -39,7 +81,7 @@ async fn a_dead_run_is_swept_and_a_living_one_is_left_alone() {
 #[tokio::test]
 async fn a_network_that_somebody_else_has_joined_is_removed_all_the_same() {
     with_scope(async |scope| {
-        let other = Scope::new(scope.docker(), owner());
+        let other = crate::support::scope(scope.docker());
         let network = other.create_network("net", Outside::Reachable).await.unwrap();
         let stranger = loom_docker::ContainerSpec {
             networking: loom_docker::Networking::Default,
@@ -56,15 +98,14 @@ async fn a_network_that_somebody_else_has_joined_is_removed_all_the_same() {
 }
 
 #[tokio::test]
-async fn removal_by_two_at_once_is_fine_and_what_cannot_go_is_told() {
+async fn removal_by_two_at_once_is_fine() {
     with_scope(async |scope| {
         for _ in 0..3 {
             running(&scope).await;
         }
-        let (one, two) =
-            tokio::join!(scope.remove_all(), sweep(scope.docker(), |owner| owner != scope.owner()));
+        let (one, two) = tokio::join!(scope.remove_all(), scope.remove_all());
         assert!(one.is_empty(), "{one:?}");
-        assert!(two.unwrap().left.is_empty());
+        assert!(two.is_empty(), "{two:?}");
     })
     .await;
 }

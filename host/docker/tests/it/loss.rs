@@ -13,7 +13,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::support::{docker, owner, running, sh, spec, stdout, waiting};
+use crate::support::{Ledgers, docker, running, sh, spec, stdout, waiting};
 
 async fn connect(socket: &Path) -> Result<Docker, Error> {
     let host = format!("unix://{}", socket.display());
@@ -78,7 +78,13 @@ impl Proxy {
     async fn start() -> (Self, Docker) {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("docker.sock");
-        let listener = UnixListener::bind(&socket).unwrap();
+        let accepting = Self::accept(&socket);
+        let docker = connect(&socket).await.unwrap();
+        (Self { socket, accepting, _folder: folder }, docker)
+    }
+
+    fn accept(socket: &Path) -> AbortHandle {
+        let listener = UnixListener::bind(socket).unwrap();
         let accepting = tokio::spawn(async move {
             let mut open = JoinSet::new();
             loop {
@@ -90,8 +96,12 @@ impl Proxy {
                 });
             }
         });
-        let docker = connect(&socket).await.unwrap();
-        (Self { socket, accepting: accepting.abort_handle(), _folder: folder }, docker)
+        accepting.abort_handle()
+    }
+
+    async fn reopen(&self) -> Docker {
+        Self::accept(&self.socket);
+        connect(&self.socket).await.unwrap()
     }
 
     fn cut(&self) {
@@ -109,18 +119,23 @@ fn is_loss(error: &Error) -> bool {
 async fn cut_in_the_middle<T: std::fmt::Debug>(
     act: impl AsyncFnOnce(&Scope, Container, &dyn Fn()) -> Result<T, Error>,
 ) {
-    let Some(direct) = docker().await else { return };
+    if docker().await.is_none() {
+        return;
+    }
     let (proxy, docker) = Proxy::start().await;
-    let scope = Scope::new(&docker, owner());
+    let ledgers = Ledgers::new();
+    let scope = ledgers.scope(&docker);
     let container = running(&scope).await;
     let acted = tokio::time::timeout(Duration::from_secs(25), act(&scope, container, &|| proxy.cut())).await;
     let error = acted.unwrap().unwrap_err();
     assert!(is_loss(&error), "{error:?}");
     let left = scope.remove_all().await;
     assert!(!left.is_empty() && left.iter().all(|left| is_loss(&left.why)), "{left:?}");
-    let swept = sweep(&direct, |owner| owner != scope.owner()).await.unwrap();
-    assert!(!swept.removed.is_empty() && swept.left.is_empty());
-    assert_eq!(crate::support::labelled(&scope.owner().run_id), [""; 0]);
+    let run_id = scope.owner().run_id.clone();
+    drop(scope);
+    let swept = sweep(&proxy.reopen().await, &ledgers.runs).await;
+    assert!(!swept.removed.is_empty() && swept.left.is_empty(), "{swept:?}");
+    assert_eq!(crate::support::labelled(&run_id), [""; 0]);
 }
 
 #[tokio::test]
@@ -250,14 +265,16 @@ impl Second {
         let image =
             testimage::image_at(socket.to_str().unwrap(), Image { name: "busybox", ..Image::default() });
         let spec = loom_docker::ContainerSpec { image: image.unwrap(), ..waiting() };
-        (Scope::new(docker, owner()), spec)
+        (crate::support::scope(docker), spec)
     }
 }
 
 #[tokio::test]
 async fn a_daemon_that_is_killed_and_comes_back_gives_no_wrong_exit_code() {
     let Some((mut daemon, docker)) = Second::start().await else { return };
-    let (scope, spec) = daemon.scope(&docker);
+    let ledgers = Ledgers::new();
+    let (_, spec) = daemon.scope(&docker);
+    let scope = ledgers.scope(&docker);
     let container = scope.create_container(&spec).await.unwrap();
     container.start().await.unwrap();
     let mut exec = container.exec(&sh("echo ready; sleep 1; exit 5")).await.unwrap();
@@ -265,9 +282,9 @@ async fn a_daemon_that_is_killed_and_comes_back_gives_no_wrong_exit_code() {
     let back = daemon.restart().await;
     let error = exec.exit().await.unwrap_err();
     assert!(is_loss(&error) || matches!(error, Error::Gone { .. }), "{error:?}");
-    let swept = sweep(&back, |_| false).await.unwrap();
+    drop(scope);
+    let swept = sweep(&back, &ledgers.runs).await;
     assert_eq!((swept.removed.len(), swept.left.len()), (1, 0), "{swept:?}");
-    assert!(scope.remove_all().await.is_empty());
 }
 
 #[tokio::test]

@@ -1,13 +1,17 @@
 //! A scope for a test, of which nothing may be left afterwards.
 
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use futures_util::FutureExt as _;
+use loom_contract::id::RunId;
 use loom_docker::{
     Chunk, Connect, Container, ContainerSpec, Docker, Error, ExecExit, ExecSpec, Owner, Scope, Stream,
 };
 use loom_docker_testimage::{self as testimage, SOCKET};
+use loom_ownership::{PrivateFolder, Runs};
 
 /// The daemon, unless there is none and the tests may do without.
 pub(crate) async fn docker() -> Option<Docker> {
@@ -28,14 +32,43 @@ pub(crate) async fn docker() -> Option<Docker> {
 pub(crate) fn owner() -> Owner {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let run_id = format!("loom-test-{}-{number}", std::process::id());
+    // Of the form of a run's id, for its ledger.
+    let run_id = format!("loom-run-local-{}{number:09}", std::process::id());
     Owner { run_id, job_id: "job".to_owned(), repo: "/repo".to_owned() }
+}
+
+/// The ledgers of a test's runs; the folder goes with it.
+pub(crate) struct Ledgers {
+    _folder: tempfile::TempDir,
+    pub(crate) runs: Runs,
+}
+
+impl Ledgers {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = Runs::open(&PrivateFolder::open_or_make(folder.path()).unwrap()).unwrap();
+        Self { _folder: folder, runs }
+    }
+
+    /// A scope for a run of its own. The run lives as long as the scope.
+    pub(crate) fn scope(&self, docker: &Docker) -> Scope {
+        let owner = owner();
+        let run_id = RunId::new(&owner.run_id).unwrap();
+        let ledger = self.runs.register(&run_id, Path::new("/repo")).unwrap();
+        Scope::new(docker, owner, ledger)
+    }
+}
+
+/// A scope whose ledger nobody reads.
+pub(crate) fn scope(docker: &Docker) -> Scope {
+    static LEDGERS: LazyLock<Ledgers> = LazyLock::new(Ledgers::new);
+    LEDGERS.scope(docker)
 }
 
 /// Runs a test with a scope, removes everything, and sees that the daemon has nothing of it left.
 pub(crate) async fn with_scope(test: impl AsyncFnOnce(Scope)) {
     let Some(docker) = docker().await else { return };
-    let scope = Scope::new(&docker, owner());
+    let scope = scope(&docker);
     let result = AssertUnwindSafe(test(scope.clone())).catch_unwind().await;
     let left = scope.remove_all().await;
     if let Err(panic) = result {

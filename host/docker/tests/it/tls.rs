@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use fs_err as fs;
-use loom_docker::{Connect, Docker, Error, Scope};
+use loom_docker::{Connect, Docker, Error};
 use loom_docker_testimage::SOCKET;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
@@ -17,7 +17,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
-use crate::support::{docker, owner, run, running, sh};
+use crate::support::{docker, run, running, sh};
 
 /// Who signs the certificates of one daemon and its users.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -105,7 +105,7 @@ async fn a_daemon_is_reached_over_tls_by_who_has_a_certificate_and_knows_its_own
     authority.write_user(&authority, user.path());
     let docker = connect(&host, Some(user.path())).await.unwrap();
     assert_eq!(docker.daemon().address, host);
-    let scope = Scope::new(&docker, owner());
+    let scope = crate::support::scope(&docker);
     let container = running(&scope).await;
     // A connection that becomes a stream in both directions.
     let ran = run(&container, &sh("echo over tls; exit 3")).await.unwrap();

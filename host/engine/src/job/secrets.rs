@@ -50,7 +50,7 @@ impl Attempt<'_> {
         }
         self.mask_commands();
         let folder = run.secrets_dir.path.join(self.context.id.as_str());
-        let mut given = Given::in_folder(folder.clone());
+        let mut given = Given::in_folder(&run.secrets_dir, folder.clone());
         let mut fatal: Vec<ErrorInfo> = Vec::new();
         for (secret, value) in values {
             let Err(error) = value.and_then(|value| given.give(secret, value, &folder)) else { continue };

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use loom_ownership::Mark;
 use rustix::process::{Pid, Signal};
 
 use super::MARK;
@@ -12,6 +13,7 @@ use super::MARK;
 pub(super) struct Entry {
     pub(super) pid: Pid,
     pub(super) group: Pid,
+    session: Option<Pid>,
     parent: Option<Pid>,
     state: u8,
     /// In clock ticks since boot: with the pid it names a process for good.
@@ -28,22 +30,21 @@ impl Entry {
         let state = *fields.next()?.as_bytes().first()?;
         let parent = Pid::from_raw(fields.next()?.parse().ok()?);
         let group = Pid::from_raw(fields.next()?.parse().ok()?)?;
-        let started = fields.nth(16)?.parse().ok()?;
-        Some(Self { pid, group, parent, state, started })
+        let session = Pid::from_raw(fields.next()?.parse().ok()?);
+        let started = fields.nth(15)?.parse().ok()?;
+        Some(Self { pid, group, session, parent, state, started })
     }
 
     pub(super) fn is_zombie(&self) -> bool {
         matches!(self.state, b'Z' | b'X')
     }
 
-    /// The run and the job whose mark its environment bears.
-    pub(super) fn owner(&self) -> Option<(String, String)> {
+    /// The mark that its environment bears.
+    pub(super) fn mark(&self) -> Option<Vec<u8>> {
         let environ = fs_err::read(format!("/proc/{}/environ", self.pid.as_raw_nonzero())).ok()?;
-        environ.split(|b| *b == 0).find_map(|variable| {
-            let owner = variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=")?;
-            let (run, job) = str::from_utf8(owner).ok()?.split_once('/')?;
-            Some((run.to_owned(), job.to_owned()))
-        })
+        environ
+            .split(|b| *b == 0)
+            .find_map(|variable| Some(variable.strip_prefix(MARK.as_bytes())?.strip_prefix(b"=")?.to_owned()))
     }
 
     /// Its command line, arguments parted by spaces; `None` for one that is ending.
@@ -97,16 +98,20 @@ pub(super) fn descendants(entry: &Entry, found: &mut Vec<Entry>) {
     found[start..].reverse();
 }
 
-/// Kills every process whose environment says that it belongs to the run `run_id`, and all below them, and goes on
-/// until none is left or `patience` is over. Returns how many it killed.
+/// Kills every process that one of `marks` is of, and all below them, and goes on until none is left or `patience` is
+/// over. Returns how many it killed.
 ///
-/// This is for what a Loom that was itself killed has left behind; a process is known by that mark, never by a number
-/// that the system may have given to another since.
-pub fn kill_run(run_id: &str, patience: Duration) -> usize {
+/// This is for what a Loom that was itself killed has left behind. A process is known by the run's random word in its
+/// environment, by its being younger than the run, and by its session, which is not older either: who copies a job's
+/// environment into a shell of their own has not made that shell a job's.
+pub fn kill_marked(marks: &[&Mark], patience: Duration) -> usize {
+    if marks.is_empty() {
+        return 0;
+    }
     let deadline = Instant::now() + patience;
     let mut killed = 0;
     loop {
-        let marked = marked(run_id);
+        let marked = marked(marks);
         if marked.is_empty() {
             return killed;
         }
@@ -122,8 +127,8 @@ pub fn kill_run(run_id: &str, patience: Duration) -> usize {
     }
 }
 
-/// The live processes that bear the mark of `run_id`, and those below them; never this process or one above it.
-fn marked(run_id: &str) -> Vec<Entry> {
+/// The live processes that one of `marks` is of, and those below them; never this process or one above it.
+fn marked(marks: &[&Mark]) -> Vec<Entry> {
     let Ok(proc) = fs_err::read_dir("/proc") else {
         return Vec::new();
     };
@@ -139,11 +144,21 @@ fn marked(run_id: &str) -> Vec<Entry> {
     }
     let mut found = Vec::new();
     for entry in table.values().filter(|e| !e.is_zombie() && !spared.contains(&e.pid)) {
-        if entry.owner().is_some_and(|(run, _)| run == run_id) {
+        let word = entry.mark().and_then(|mark| Some(mark.rsplit(|b| *b == b'/').next()?.to_owned()));
+        let Some(mark) = marks.iter().find(|mark| word.as_deref() == Some(mark.word.as_bytes())) else {
+            continue;
+        };
+        if entry.started >= mark.started && !is_in_older_session(entry, mark, &table) {
             descendants(entry, &mut found);
             found.push(entry.clone());
         }
     }
     found.retain(|entry| !spared.contains(&entry.pid));
     found
+}
+
+/// Whether the leader of the session of `entry` lives and is older than the run.
+fn is_in_older_session(entry: &Entry, mark: &Mark, table: &HashMap<Pid, Entry>) -> bool {
+    let leader = entry.session.and_then(|session| table.get(&session));
+    leader.is_some_and(|leader| leader.started < mark.started)
 }

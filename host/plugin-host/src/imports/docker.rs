@@ -121,8 +121,8 @@ impl Host for Guest {
             }
         };
         Ok(docker.map(|docker| {
-            let owner = access.owner(job.ids.run_id.as_str(), job.id.as_str());
-            self.kept.docker.scope.get_or_init(|| Scope::new(&docker, owner));
+            let scope = || access.scope(&docker, job.ids.run_id.as_str(), job.id.as_str());
+            self.kept.docker.scope.get_or_init(scope);
             let daemon = docker.daemon();
             Daemon {
                 engine: if daemon.podman { "Podman" } else { "Docker" }.to_owned(),

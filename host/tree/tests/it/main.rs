@@ -12,5 +12,6 @@ mod hostile;
 mod links;
 mod pattern;
 mod place;
+mod remove;
 mod support;
 mod walk;

@@ -74,7 +74,7 @@ fn the_runtime_folder_never_comes_even_if_git_does_not_ignore_it() {
 fn what_git_could_not_look_at_is_said() {
     let repo = Fixture::with(["a"]);
     assert!(repo.snapshot().warnings.is_empty());
-    loom_workspace::remove(&repo.beside("copies")).unwrap();
+    loom_tree::remove(&repo.beside("copies")).unwrap();
     // Git does not follow such a link, and so does not know what the folder ignores.
     repo.write("folder/file", "");
     symlink("../a", repo.root().join("folder/.gitignore")).unwrap();
@@ -168,7 +168,7 @@ fn a_read_only_folder_is_filled_with_its_folders() {
             assert_eq!(mode_of(&snapshot.path().join(folder)), 0o555);
             set_mode(&repo.root().join(folder), 0o755);
         }
-        loom_workspace::remove(snapshot.dir()).unwrap();
+        loom_tree::remove(snapshot.dir()).unwrap();
         assert!(!snapshot.dir().exists());
     }
 }
@@ -340,7 +340,7 @@ fn folders_deeper_than_one_path_may_name() {
     rustix::fs::openat(&at, "file", rustix::fs::OFlags::CREATE, Mode::RUSR).unwrap();
     let snapshot = repo.snapshot();
     assert_eq!(snapshot.files, 1);
-    loom_workspace::remove(snapshot.dir()).unwrap();
+    loom_tree::remove(snapshot.dir()).unwrap();
     assert!(!snapshot.dir().exists());
 }
 

@@ -25,7 +25,13 @@ fn a_copy_does_not_go_where_something_is() {
 fn a_copy_does_not_go_into_the_repository() {
     let repo = Fixture::with(["a"]);
     for dest in ["cache/copy", "copy"] {
-        let error = create(repo.root(), &repo.root().join(dest), &AtomicBool::new(false)).unwrap_err();
+        let error = create(
+            repo.root(),
+            &repo.root().join(dest),
+            |path| std::fs::create_dir(path),
+            &AtomicBool::new(false),
+        )
+        .unwrap_err();
         assert!(matches!(error, Error::InsideRepository { .. }), "{error}");
         assert!(error.hint().unwrap().contains("XDG_CACHE_HOME"));
     }
@@ -98,14 +104,21 @@ fn a_folder_of_copies_that_may_not_be_written_is_named() {
     repo.write("in-the-way", "");
     let dest = repo.beside("file/below");
     fs_err::write(repo.beside("file"), "").unwrap();
-    let error = create(repo.root(), &dest, &AtomicBool::new(false)).unwrap_err();
+    let error =
+        create(repo.root(), &dest, |path| std::fs::create_dir(path), &AtomicBool::new(false)).unwrap_err();
     assert!(matches!(&error, Error::Write { path, .. } if *path == dest), "{error}");
 }
 
 #[test]
 fn cancelled_before_it_starts() {
     let repo = Fixture::with(["a"]);
-    let error = create(repo.root(), &repo.beside("copies/run"), &AtomicBool::new(true)).unwrap_err();
+    let error = create(
+        repo.root(),
+        &repo.beside("copies/run"),
+        |path| std::fs::create_dir(path),
+        &AtomicBool::new(true),
+    )
+    .unwrap_err();
     assert!(matches!(error, Error::Cancelled));
     assert_nothing_left(&repo);
 }
@@ -129,7 +142,7 @@ fn cancelled_while_files_are_copied() {
                 cancel.store(true, Ordering::Relaxed);
             }
         });
-        match create(repo.root(), &dest, &cancel) {
+        match create(repo.root(), &dest, |path| std::fs::create_dir(path), &cancel) {
             Err(Error::Cancelled) => {
                 cancelled += 1;
                 canceller.join().unwrap();
@@ -138,7 +151,7 @@ fn cancelled_while_files_are_copied() {
             // The other thread was late.
             done => {
                 canceller.join().unwrap();
-                loom_workspace::remove(done.unwrap().dir()).unwrap();
+                loom_tree::remove(done.unwrap().dir()).unwrap();
             }
         }
         if cancelled == 3 {
@@ -163,7 +176,8 @@ fn cancelled_while_git_does_not_answer() {
         }
     });
     let started = Instant::now();
-    let error = create(repo.root(), &repo.beside("copies/run"), &cancel).unwrap_err();
+    let error = create(repo.root(), &repo.beside("copies/run"), |path| std::fs::create_dir(path), &cancel)
+        .unwrap_err();
     canceller.join().unwrap();
     assert!(matches!(error, Error::Cancelled), "{error}");
     let took = started.elapsed();
@@ -198,7 +212,7 @@ fn files_that_come_and_go_while_they_are_copied() {
     for _ in 0..40 {
         let snapshot = repo.snapshot();
         assert_eq!(fs_err::read_to_string(snapshot.path().join("stays")).unwrap(), "stays");
-        loom_workspace::remove(snapshot.dir()).unwrap();
+        loom_tree::remove(snapshot.dir()).unwrap();
     }
     stop.store(true, Ordering::Relaxed);
     changer.join().unwrap();
@@ -276,7 +290,12 @@ fn in_environment(repo: &Fixture, environment: &[(&str, &str)]) -> String {
 fn in_another_environment() {
     let path = |name| std::env::var_os(name).unwrap();
     let (root, dest) = (path("LOOM_TEST_ROOT"), path("LOOM_TEST_DEST"));
-    let said = match create(Path::new(&root), Path::new(&dest), &AtomicBool::new(false)) {
+    let said = match create(
+        Path::new(&root),
+        Path::new(&dest),
+        |path| std::fs::create_dir(path),
+        &AtomicBool::new(false),
+    ) {
         Ok(snapshot) => format!("copied {} files of {:?}", snapshot.files, snapshot.head_sha),
         Err(error) => error.to_string(),
     };

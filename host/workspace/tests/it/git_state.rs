@@ -96,7 +96,7 @@ fn a_change_within_the_second_of_the_commit_is_seen() {
         repo.write("file", format!("{:04}", round + 1000));
         let snapshot = repo.snapshot();
         assert_eq!(git(snapshot.path(), ["diff", "--name-only"]), "file\n");
-        loom_workspace::remove(snapshot.dir()).unwrap();
+        loom_tree::remove(snapshot.dir()).unwrap();
     }
 }
 
@@ -191,7 +191,7 @@ fn settings_of_included_files_and_of_one_work_tree_come_along() {
     let snapshot = repo.snapshot();
     assert_eq!(git(snapshot.path(), ["config", "core.eol"]), "crlf\n");
     assert_eq!(git_output(snapshot.path(), ["config", "include.path"]).status.code(), Some(1));
-    loom_workspace::remove(snapshot.dir()).unwrap();
+    loom_tree::remove(snapshot.dir()).unwrap();
 
     repo.git(["config", "--unset", "include.path"]);
     repo.git(["config", "extensions.worktreeConfig", "true"]);

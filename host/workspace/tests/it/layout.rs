@@ -212,7 +212,7 @@ fn a_path_that_git_has_to_quote() {
         let snapshot = outer.snapshot_of(&folder);
         assert_eq!(git(snapshot.path(), ["status", "--porcelain"]), "");
         assert_eq!(git(snapshot.path(), ["show", "HEAD:sub\nfolder/file"]), "x");
-        loom_workspace::remove(snapshot.dir()).unwrap();
+        loom_tree::remove(snapshot.dir()).unwrap();
     }
 }
 

@@ -7,5 +7,4 @@ mod failure;
 mod git_state;
 mod layout;
 mod locate;
-mod remove;
 mod support;

@@ -78,7 +78,7 @@ impl Fixture {
     }
 
     pub(crate) fn try_snapshot_of(&self, root: &Path) -> Result<Snapshot, Error> {
-        create(root, &self.beside("copies/run"), &AtomicBool::new(false))
+        create(root, &self.beside("copies/run"), |path| std::fs::create_dir(path), &AtomicBool::new(false))
     }
 }
 

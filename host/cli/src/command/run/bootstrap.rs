@@ -12,15 +12,16 @@ use loom_engine::cancel::Cancel;
 use loom_engine::port::{Provider, SecretResolver, Wrapper};
 use loom_engine::redact::Redactor;
 use loom_engine::{Prepared, secrets};
-use loom_plugin_host::{Caches, Runtime};
+use loom_plugin_host::{Caches, DockerConfig, Runtime};
 use loom_workflow::Plan;
 use loom_workspace::Snapshot;
 
+use super::Place;
 use super::selection::{self, Wanted};
-use crate::command::cache_store;
 use crate::command::source::{self, Source};
-use crate::config::Effective;
+use crate::config::{Effective, WorkspaceMount};
 use crate::plugins::{self, Environment};
+use crate::settings;
 use crate::terminal::Terminal;
 
 /// What a bootstrap works with.
@@ -31,10 +32,7 @@ pub(super) struct Start<'a> {
     pub(super) environment: &'a Environment,
     pub(super) redactor: &'a Redactor,
     pub(super) cancel: &'a Cancel,
-    /// Where what can be made again is kept.
-    pub(super) cache_dir: &'a Path,
-    /// Where the copy of the repository is to be.
-    pub(super) workspace: &'a Path,
+    pub(super) place: &'a Place,
     pub(super) stop_copy: &'a AtomicBool,
     pub(super) terminal: Terminal,
 }
@@ -60,14 +58,17 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
     let tasks = tokio::runtime::Handle::current();
     let (plugins, snapshot) = std::thread::scope(|scope| {
         let plugins = scope.spawn(|| {
-            let components = start.cache_dir.join("components");
+            let components = start.place.folders.cache_dir.path().join("components");
             let runtime = Runtime::new(Some(components)).map_err(|e| e.to_info())?;
             let resolvers = load_resolvers(&plan, &selected, &runtime, start, &tasks)?;
             let cache = load_cache(&plan, &selected, &runtime, start)?;
             Ok((load_providers(&plan, &selected, &runtime, start, &tasks)?, resolvers, cache))
         });
         let repo_root = &start.source.repo_root;
-        let snapshot = loom_workspace::create(repo_root, start.workspace, start.stop_copy).map_err(|error| {
+        let Place { ledger, workspace, .. } = start.place;
+        let make_folder = |path: &Path| ledger.make_folder(path, 0o777).map_err(std::io::Error::other);
+        let made = loom_workspace::create(repo_root, workspace, make_folder, start.stop_copy);
+        let snapshot = made.map_err(|error| {
             let info = ErrorInfo::new(code::WORKSPACE_FAILED, error.to_string());
             match error.hint() {
                 Some(hint) => info.with_hint(hint),
@@ -153,7 +154,7 @@ fn load_providers(
                 format!("job `{}` needs the provider `{}`, which is not bundled", job.id, job.provider);
             return Err(ErrorInfo::new(code::PLUGIN_INCOMPATIBLE, message));
         };
-        let config = plugins::provider_config(&job.provider, alone, start.config, &start.source.repo_root);
+        let config = plugins::provider_config(&job.provider, start.config, || docker(start, alone));
         if let Some(docker) = config.docker.clone() {
             tasks.spawn(async move { docker.open().await });
         }
@@ -161,6 +162,14 @@ fn load_providers(
         providers.insert(job.provider.clone(), provider);
     }
     Ok(providers)
+}
+
+/// Where the daemon is, and whether nothing writes to the run's copy of the repository: `alone` if no job works elsewhere
+/// than in a container.
+fn docker(start: &Start<'_>, alone: bool) -> DockerConfig {
+    let rests = alone && start.config.workspace_mount.value == WorkspaceMount::EphemeralVolume;
+    let (runs, ledger) = (start.place.folders.runs.clone(), start.place.ledger.clone());
+    settings::docker(&start.source.repo_root, rests, runs, ledger)
 }
 
 /// The resolvers for the secrets of the selected jobs of `plan`, which begin to open their vaults at once.
@@ -204,7 +213,15 @@ fn load_cache(
         return Ok(None);
     }
     // Git is asked where it is, which takes some milliseconds.
-    let store = cache_store(start.cache_dir, &start.source.repo_root);
+    let store = match start.place.folders.cache_store(&start.source.repo_root) {
+        Ok(store) => store,
+        // Jobs make anew what they would have found.
+        Err(error) => {
+            let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            start.terminal.say(&format!("warning: this run has no caches: {error}{hint}\n"));
+            return Ok(None);
+        }
+    };
     let store = Store::open(&store).map_err(|error| crate::command::cache_error(&error))?;
     let caches = Arc::new(Caches::new(store));
     let wrapper = runtime.load_wrapper(loom_plugin_bundle::CACHE, caches).map_err(|error| error.to_info())?;

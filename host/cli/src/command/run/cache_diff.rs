@@ -60,8 +60,12 @@ pub(super) fn run(args: &args::Run, terminal: Terminal, clock: Clock) -> Result<
     let (first, second) = (Left::read(first)?, Left::read(second)?);
     let differences = compare(&first, &second)?;
     if differences.is_empty() {
-        first.forget();
-        second.forget();
+        for (left, done) in [(&first, &without), (&second, &with)] {
+            // A failed run's workspace is to be looked at.
+            if let (exit::SUCCESS, Some(place)) = (left.receipt.exit_code, &done.place) {
+                place.remove(&place.workspace);
+            }
+        }
         terminal.say("cache-diff: the same with caches and without\n");
         terminal::drain();
         return Ok(with);
@@ -86,16 +90,6 @@ impl Left {
         }
         let workspace = read.snapshot_path.clone().map(PathBuf::from);
         Ok(Self { receipt_path: receipt.to_owned(), receipt: read, jobs, logs, workspace })
-    }
-
-    /// Removes its workspace, unless a failed run is to be looked at.
-    fn forget(&self) {
-        if self.receipt.exit_code == exit::SUCCESS
-            && let Some(workspace) = &self.workspace
-            && let Err(error) = loom_workspace::remove(workspace)
-        {
-            tracing::warn!(%error, "a compared run's workspace stays");
-        }
     }
 
     /// The keys that `job` got an entry from.

@@ -1,4 +1,4 @@
-//! Old copies, removed level by level: the files of all folders of a level in parallel, then the folders from below.
+//! Whole trees, removed level by level: the files of all folders of a level in parallel, then the folders from below.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,9 +7,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use rayon::prelude::*;
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, chmod, chmodat, fchmod, fstat, rmdir, statat, unlink, unlinkat,
-};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, chmod, fchmod, fstat, rmdir, statat, unlink, unlinkat};
 use rustix::io::Errno;
 
 use crate::{Error, dir};
@@ -17,8 +15,10 @@ use crate::{Error, dir};
 /// Another pass helps where the folder changed while it was emptied; it does not where someone keeps on filling it.
 const PASSES: usize = 3;
 
-/// Removes the copy at `path` with everything in it, read-only folders too. Symlinks are removed, not followed. What
+/// Removes what is at `path` with everything in it, read-only folders too. Symlinks are removed, not followed. What
 /// can be removed is, whatever cannot; a path that is gone already is fine.
+///
+/// This asks nobody whether it may: callers hold the proof that it is theirs to remove.
 ///
 /// # Errors
 /// Something could not be removed: the first of it.
@@ -64,7 +64,7 @@ fn remove_folder(path: &Path) -> Result<(), Error> {
     for level in levels.iter().skip(1).rev() {
         level.par_iter().with_min_len(16).for_each(|folder| {
             let done =
-                dir::at(removal.root.as_fd(), folder, |at, name| unlinkat(at, name, AtFlags::REMOVEDIR));
+                at(removal.root.as_fd(), folder, |above, name| unlinkat(above, name, AtFlags::REMOVEDIR));
             removal.note(folder, done);
         });
     }
@@ -98,9 +98,8 @@ impl Removal<'_> {
             } else {
                 self.note(&dir::join(folder, name), unlinkat(&open, name, AtFlags::empty()));
             }
-            Ok(())
         };
-        let done = dir::for_each_entry::<Errno>(open.as_fd(), &mut visit);
+        let done = dir::for_each_entry(open.as_fd(), &mut visit);
         self.note(folder, done);
         below
     }
@@ -108,11 +107,8 @@ impl Removal<'_> {
     /// Opens a folder and makes sure that its entries may be removed.
     fn open(&self, folder: &[u8]) -> Result<OwnedFd, Errno> {
         let root = self.root.as_fd();
-        let open = match dir::open(root, folder) {
-            Err(Errno::ACCESS) => {
-                dir::at(root, folder, open_up)?;
-                dir::open(root, folder)?
-            }
+        let open = match dir::open_beneath(root, folder) {
+            Err(Errno::ACCESS) => at(root, folder, dir::open_up)?,
             opened => opened?,
         };
         let mode = fstat(&open)?.st_mode & 0o7777;
@@ -132,8 +128,19 @@ impl Removal<'_> {
     }
 }
 
-fn open_up(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    chmodat(at, name, Mode::RWXU, AtFlags::empty())
+/// Calls `act` with the open folder above `path`, which is below `root`, and the last name of `path`.
+fn at<T>(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    act: impl FnOnce(BorrowedFd<'_>, &[u8]) -> Result<T, Errno>,
+) -> Result<T, Errno> {
+    match path.iter().rposition(|&byte| byte == b'/') {
+        None => act(root, path),
+        Some(slash) => {
+            let above = dir::open_beneath(root, path.get(..slash).unwrap_or_default())?;
+            act(above.as_fd(), path.get(slash + 1..).unwrap_or_default())
+        }
+    }
 }
 
 /// What is gone already counts as removed.
