@@ -102,7 +102,11 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
     })
 }
 
+/// The plan of the workflow that `source` names; what is wrong with it is shown.
 pub(super) fn load_plan(source: &Source, terminal: Terminal) -> Result<Plan, ErrorInfo> {
+    if let Some(refused) = source::plugin_set(&source.repo_root) {
+        return Err(refused);
+    }
     let loaded = source.load()?;
     source::show(&loaded.diagnostics, terminal);
     let Some(plan) = loaded.plan else {
