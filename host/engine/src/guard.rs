@@ -1,15 +1,16 @@
 //! The guard: a second process that ends what a killed Loom leaves behind.
 //!
-//! It is started once per run and reads from a pipe that only Loom holds open. When Loom ends a run it says so; when the
+//! It is started once per run, in a session of its own and with an empty environment, since jobs may look into it, and
+//! reads from a pipe that only Loom holds open. When Loom ends a run it says so; when the
 //! pipe closes without that word, Loom was killed, and the guard kills every process that bears the run's mark and removes
 //! the files of the run's secrets.
 
 use std::ffi::OsStr;
-use std::io::{Read, Write as _};
+use std::io::{PipeWriter, Read, Write as _};
 use std::path::Path;
-use std::process::ChildStdin;
 use std::time::Duration;
 
+use crate::process::Helper;
 use crate::{process, secrets};
 
 /// The hidden command of `loom` that runs the guard; its arguments are the run's id and its folder for secrets.
@@ -20,11 +21,14 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 const DONE: &[u8] = b"done\n";
 /// How long the guard goes on killing processes that start others faster than it ends them.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long Loom waits for a guard that has nothing to do.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Loom's end of the pipe. Dropped without [`Guard::done`], the guard acts.
 #[derive(Debug)]
 pub struct Guard {
-    pipe: ChildStdin,
+    pipe: PipeWriter,
+    process: Helper,
 }
 
 impl Guard {
@@ -34,21 +38,24 @@ impl Guard {
     /// It cannot be started.
     pub fn start(run_id: &str, secrets_dir: &Path) -> std::io::Result<Self> {
         let args = [OsStr::new(COMMAND), OsStr::new(run_id), secrets_dir.as_os_str()];
-        let pipe = process::spawn_attendant(Path::new(THIS_PROGRAM), &args)?;
-        Ok(Self { pipe })
+        let (process, pipe) = Helper::start(Path::new(THIS_PROGRAM), &args)?;
+        Ok(Self { pipe, process })
     }
 
-    /// The run has ended everything itself.
+    /// The run has ended everything itself. Waits for the guard's end: not every system has a process that reaps what others
+    /// leave.
     pub fn done(mut self) {
         // A guard that is gone needs no word.
         let _ = self.pipe.write_all(DONE);
+        drop(self.pipe);
+        self.process.wait(FAREWELL);
     }
 }
 
 /// The guard's whole life: reads `pipe` to its end, then acts if the run did not say that it is done.
 pub fn watch(run_id: &str, secrets_dir: &Path, mut pipe: impl Read) {
-    // Away from the terminal's signals; fails only where it leads a session already.
-    let _ = rustix::process::setsid();
+    // It may outlive the file system that Loom was started in.
+    let _ = rustix::process::chdir("/");
     let mut said = Vec::new();
     let _ = pipe.read_to_end(&mut said);
     if said != DONE {
