@@ -22,6 +22,7 @@ mod config;
 mod docker;
 mod docker_faults;
 mod examples;
+mod git_callers;
 mod hostile;
 mod init;
 mod processes;

@@ -155,7 +155,7 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
 
     // Not below the workspace, which jobs see; beside what else can be made again. Without such a place no job runs.
     let staging = place.as_ref().map(|(cache_dir, ..)| traces::staging_dir(cache_dir, run_id.as_str()));
-    let environment: Environment = settings::environment(&[]).into();
+    let environment: Environment = settings::environment().into();
     let hidden = config.unlocking_variables();
     let redactor = Redactor::default();
     secrets::mask_variables(&redactor, &environment, &hidden);
@@ -169,7 +169,7 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
             clock,
             jobs_at_once: config.jobs.value.get(),
             fail_fast: args.fail_fast,
-            env: settings::environment(&hidden),
+            env: settings::environment_of_jobs(&hidden),
             redactor: redactor.clone(),
             secrets_dir,
             caches_off: mode == Mode::Compared { caches_off: true },
