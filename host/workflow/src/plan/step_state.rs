@@ -255,20 +255,28 @@ impl<'a> Scanner<'a> {
     /// Passes over the rest of a nesting that has just begun, with all that nests in it. `None` where its end is missing.
     fn nested(&mut self, nesting: Nesting) -> Option<()> {
         let mut open = vec![nesting];
+        let mut open_quotes = usize::from(nesting == Nesting::Quotes);
         while let Some(inner) = open.last().copied() {
             let byte = self.peek()?;
-            let quoted = inner == Nesting::Quotes;
+            // Within double quotes, `${A:-it's}` has no quote that opens.
+            let plain = inner == Nesting::Quotes || (inner == Nesting::Braces && open_quotes > 0);
             match byte {
                 b'\\' => {
                     self.escaped();
                     continue;
                 }
-                b'\'' if !quoted && !(inner == Nesting::Braces && open.contains(&Nesting::Quotes)) => {
+                b'\'' if !plain => {
                     self.single_quotes()?;
                     continue;
                 }
-                b'"' if quoted => drop(open.pop()),
-                b'"' => open.push(Nesting::Quotes),
+                b'"' if inner == Nesting::Quotes => {
+                    open.pop();
+                    open_quotes -= 1;
+                }
+                b'"' => {
+                    open.push(Nesting::Quotes);
+                    open_quotes += 1;
+                }
                 b'`' if inner == Nesting::Backticks => drop(open.pop()),
                 b'`' => open.push(Nesting::Backticks),
                 b')' if inner == Nesting::Parentheses => drop(open.pop()),

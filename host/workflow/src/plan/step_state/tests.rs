@@ -23,6 +23,7 @@ fn entries_that_change_only_their_own_shell() {
         ("A=$(git describe --tags)", "A=…"),
         ("A=`git describe`", "A=…"),
         ("A=${B:-\"it's\"}", "A=…"),
+        ("A=\"${B:-it's}\"", "A=…"),
         ("source venv/bin/activate", "source venv/bin/activate"),
         (". venv/bin/activate", ". venv/bin/activate"),
         ("test -f .env && . ./.env", ". ./.env"),
@@ -47,6 +48,14 @@ fn entries_that_change_only_their_own_shell() {
     ];
     for (entry, change) in table {
         assert_eq!(lost_change(entry).as_deref(), Some(change), "{entry}");
+    }
+}
+
+#[test]
+fn a_long_entry_is_read_in_one_go() {
+    // Each of these takes hours where its length counts twice.
+    for part in ["\"${", "'", "$(", "\"${'", "`", "a;", "a|\n", "if ", "(", "\\", ">", "A=1 "] {
+        let _ = lost_change(&part.repeat(1_000_000));
     }
 }
 
