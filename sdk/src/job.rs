@@ -90,14 +90,9 @@ impl Step<'_> {
         self.0.command()
     }
 
-    /// Whether [`Step::command`] has several lines of which the first to fail ends the step.
-    pub fn multi_line(&self) -> bool {
-        self.0.multi_line()
-    }
-
     /// The options with which `sh` runs [`Step::command`] for `job`: the last one is `-c`, behind which it stands.
     pub fn shell_options(&self, job: Job<'_>) -> &'static [&'static str] {
-        shell_options(self.multi_line(), job.debug_trace())
+        shell_options(job.debug_trace())
     }
 
     /// Where its standard output is recorded, until [`Provider::run_step`](crate::Provider::run_step) returns.
@@ -125,14 +120,9 @@ impl OutputSink {
     }
 }
 
-/// Without `-e`, only the last of several lines would decide.
-fn shell_options(multi_line: bool, debug_trace: bool) -> &'static [&'static str] {
-    match (multi_line, debug_trace) {
-        (false, false) => &["-c"],
-        (true, false) => &["-e", "-c"],
-        (false, true) => &["-x", "-c"],
-        (true, true) => &["-e", "-x", "-c"],
-    }
+/// Without `-e`, only the last of several commands would decide.
+fn shell_options(debug_trace: bool) -> &'static [&'static str] {
+    if debug_trace { &["-e", "-x", "-c"] } else { &["-e", "-c"] }
 }
 
 #[cfg(test)]
@@ -140,10 +130,8 @@ mod tests {
     use super::shell_options;
 
     #[test]
-    fn a_shell_stops_at_the_first_failing_line_and_shows_commands_when_asked() {
-        assert_eq!(shell_options(false, false), ["-c"]);
-        assert_eq!(shell_options(true, false), ["-e", "-c"]);
-        assert_eq!(shell_options(false, true), ["-x", "-c"]);
-        assert_eq!(shell_options(true, true), ["-e", "-x", "-c"]);
+    fn a_shell_stops_at_the_first_failing_command_and_shows_commands_when_asked() {
+        assert_eq!(shell_options(false), ["-e", "-c"]);
+        assert_eq!(shell_options(true), ["-e", "-x", "-c"]);
     }
 }

@@ -64,6 +64,19 @@ fn one_signal_asks_and_everything_is_written() {
 }
 
 #[test]
+fn a_step_that_is_stopped_can_end_when_it_is_asked_to() {
+    let env = env_of_steps(&["trap 'echo tidied; exit 0' TERM; echo > started; kill -STOP $$; sleep 1000"]);
+    let child = start(&env);
+    std::thread::sleep(Duration::from_millis(300));
+    let asked = Instant::now();
+    send(&child, Signal::INT);
+    let run = end(&env, child);
+    assert!(asked.elapsed() < Duration::from_secs(5));
+    assert_eq!(run.exit_code, 130, "{}", run.stderr);
+    assert_eq!(run.run.output("job", "01"), ["tidied"]);
+}
+
+#[test]
 fn a_second_signal_kills_at_once() {
     let env = env_of_steps(&["trap '' TERM; echo > started; sleep 1000; sleep 1000"]);
     let child = start(&env);

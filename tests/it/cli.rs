@@ -180,6 +180,27 @@ fn what_cannot_be_run_yet_is_refused_by_name() {
 }
 
 #[test]
+fn a_repository_with_a_set_of_plugins_is_not_run_without_them() {
+    for file in [".loom/plugins.yml", ".loom/plugins.lock"] {
+        let env = env_of_steps(&["true"]);
+        env.write(file, "");
+        let said = format!("{file} asks for plugins, which is not yet supported: only the bundled ones are");
+        let run = env.run(&[]);
+        assert_eq!(run.exit_code, 1);
+        assert!(run.stderr.ends_with(&format!("loom run: {said}\n")), "{}", run.stderr);
+        assert!(run.stderr.contains(&format!("hint: remove {file}")), "{}", run.stderr);
+        let dry = env.loom(&["run", "--local", "--dry-run"]).output();
+        assert_eq!((dry.status.code(), text(&dry.stdout).as_str()), (Some(1), ""));
+        for command in ["check", "compile"] {
+            let output = env.loom(&[command]).output();
+            assert!(output.status.success());
+            let warning = format!("warning: `loom run` refuses this repository: {said}\n");
+            assert!(text(&output.stderr).starts_with(&warning), "{output:?}");
+        }
+    }
+}
+
+#[test]
 fn a_missing_workflow_or_repository_is_told() {
     let env = TestEnv::without_workflow(LOOM);
     let output = env.loom(&["run", "--local"]).output();

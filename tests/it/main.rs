@@ -22,6 +22,7 @@ mod config;
 mod docker;
 mod docker_faults;
 mod examples;
+mod git_callers;
 mod hostile;
 mod init;
 mod planting;
@@ -32,6 +33,7 @@ mod schema;
 mod secrets;
 mod selection;
 mod steps;
+mod terminal;
 
 use std::path::PathBuf;
 

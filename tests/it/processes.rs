@@ -22,6 +22,36 @@ fn a_background_process_serves_later_steps_and_ends_with_the_job() {
 }
 
 #[test]
+fn a_step_leads_a_session_without_a_terminal() {
+    let run = run_steps(&["cut -d' ' -f5-7 /proc/$$/stat; echo $$ $$ 0"]);
+    let output = run.run.output("job", "01");
+    assert_eq!(output[0], output[1]);
+}
+
+#[test]
+fn a_background_process_in_a_group_of_its_own_without_any_mark_is_the_jobs() {
+    // `set -m` gives it the group; another job runs beside it, so that being alone does not tell.
+    let env = crate::env(
+        "version: v1
+stages: [ci]
+default: {target: linux}
+job: {stage: ci, script: ['set -m; env -i /bin/sleep 1006 >/dev/null 2>&1 & sleep 0.1']}
+other: {stage: ci, script: [sleep 1]}
+",
+    );
+    let run = env.run(&["--jobs", "2"]);
+    assert_eq!(run.exit_code, 0, "{}", run.stderr);
+    assert!(ended(&run).concat().contains("sleep 1006"), "{:?}", ended(&run));
+}
+
+#[test]
+fn the_guard_has_ended_when_loom_has() {
+    let run = run_steps(&["pgrep -f \"__guard $LOOM_RUN_ID\""]);
+    let guard = run.run.output("job", "01").concat();
+    assert!(!std::path::Path::new("/proc").join(&guard).exists(), "process {guard} is left");
+}
+
+#[test]
 fn daemons_do_not_escape() {
     let run = run_steps(&[
         "setsid sleep 1001 >/dev/null 2>&1 & (setsid sh -c 'sleep 1002 & sleep 1003' >/dev/null 2>&1 &)",

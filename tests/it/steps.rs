@@ -130,6 +130,34 @@ fn a_multi_line_step_ends_at_its_first_failing_line() {
 }
 
 #[test]
+fn a_step_of_one_line_ends_at_its_first_failing_command_too() {
+    for step in ["false; echo after", "./no-such-linter;\u{20}\necho after"] {
+        let run = run_steps(&[step]);
+        assert_eq!(run.exit_code, 1, "{step}");
+        assert!(!run.run.output("job", "01").contains(&"after".to_owned()), "{step}");
+    }
+    let run = run_steps(&["false || echo handled; if false; then echo no; fi; echo after"]);
+    assert_eq!(run.run.output("job", "01"), ["handled", "after"]);
+}
+
+#[test]
+fn state_that_no_other_step_sees_is_warned_of() {
+    let env = env_of_steps(&["cd dist", "true"]);
+    env.write("dist/file", "");
+    let warned = |text: &str| {
+        let place = ".loom/workflow.yml:7:7: warning: WF_STEP_STATE /job/script/0: join this entry";
+        assert!(text.starts_with(place), "{text}");
+        assert!(text.contains("or write `cd dist && …`"), "{text}");
+    };
+    let run = env.run(&[]);
+    assert_eq!(run.exit_code, 0, "{}", run.stderr);
+    warned(&run.stderr);
+    let check = env.loom(&["check"]).output();
+    assert_eq!(check.status.code(), Some(0));
+    warned(&String::from_utf8(check.stderr).unwrap());
+}
+
+#[test]
 fn a_step_that_a_signal_ends_says_so() {
     let run = run_steps(&["kill -SEGV $$"]);
     let summary: StepSummary = run.run.document("jobs/job/user/execution/script/01/summary.json");

@@ -16,6 +16,8 @@ use clap::Parser as _;
 use loom_contract::exit;
 
 fn main() -> ExitCode {
+    // Before anything else: the environment, which may hold what unlocks vaults, is in it from the start.
+    loom_engine::secrets::keep_memory_private();
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(error) => {

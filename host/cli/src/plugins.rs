@@ -9,7 +9,6 @@ use std::sync::Arc;
 use clap::ValueEnum as _;
 use loom_contract::graph_ir::Secret;
 use loom_engine::redact::Redactor;
-use loom_engine::secrets::keep_memory_private;
 use loom_plugin_host::{Credential, DockerConfig, PluginConfig, RunDocker};
 use serde_json::{Map, Value, json};
 
@@ -60,7 +59,7 @@ pub(crate) fn plugin_config(
     given
 }
 
-/// Masks the variables of the environment that `secrets` are: steps can print them before their job asks for them, too.
+/// Masks the variables of the environment that `secrets` are: steps can find the same values elsewhere, too.
 pub(crate) fn mask_environment<'s>(
     secrets: impl Iterator<Item = &'s Secret>,
     environment: &Environment,
@@ -69,7 +68,6 @@ pub(crate) fn mask_environment<'s>(
     for secret in secrets {
         let Some(variable) = secret.reference.strip_prefix("env://") else { continue };
         if let Some((_, value)) = environment.iter().find(|(name, _)| name == variable) {
-            keep_memory_private();
             redactor.register(&secret.name, value.as_bytes());
         }
     }

@@ -14,7 +14,8 @@
 //! | `NO_COLOR`, `CLICOLOR_FORCE`, `TERM` | colour (read by `anstream`) |
 //! | `LOOM_LOG` | what Loom's own developers want to see, as a `tracing` filter |
 //!
-//! The whole environment, but for what unlocks vaults, is passed on to jobs on the host.
+//! The whole environment is passed on to jobs on the host, but for what unlocks vaults, what `env://` references name, and
+//! what git says of its own repository.
 
 #![expect(clippy::disallowed_methods, reason = "this is the module that reads the environment")]
 
@@ -69,9 +70,19 @@ pub(crate) fn user_config() -> Option<PathBuf> {
     home_folder("XDG_CONFIG_HOME", ".config").map(|base| base.join("loom/config.yml"))
 }
 
-/// The environment that jobs start from: Loom's own, without the variables `hidden`.
-pub(crate) fn environment(hidden: &[&str]) -> Vec<(OsString, OsString)> {
-    std::env::vars_os().filter(|(name, _)| !hidden.iter().any(|hidden| name == hidden)).collect()
+/// Loom's own environment.
+pub(crate) fn environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().collect()
+}
+
+/// The environment that jobs start from: Loom's own, without the variables `hidden` and without those that belong to the
+/// repository of a git that started Loom.
+pub(crate) fn environment_of_jobs(hidden: &[&str]) -> Vec<(OsString, OsString)> {
+    let mut environment = environment();
+    environment.retain(|(name, _)| {
+        !hidden.iter().any(|hidden| name == hidden) && !loom_workspace::is_git_repository_variable(name)
+    });
+    environment
 }
 
 /// Where a run may put the files of secrets, the best first: the user's own folder in memory, everybody's, a disk.

@@ -44,6 +44,8 @@ pub mod code {
     pub const WF_SCHEMA_V1: &str = "WF_SCHEMA_V1";
     /// A workflow uses a keyword that this version does not run.
     pub const WF_NOT_SUPPORTED: &str = "WF_NOT_SUPPORTED";
+    /// An entry of a script changes nothing but its own shell, and other entries follow it: a warning.
+    pub const WF_STEP_STATE: &str = "WF_STEP_STATE";
     /// The workflow file could not be read.
     pub const WORKFLOW_UNREADABLE: &str = "WORKFLOW_UNREADABLE";
     /// The run's copy of the repository could not be made.

@@ -1,10 +1,10 @@
 //! What a job's processes find in their environment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use loom_workflow::{PlanJob, Template};
+use loom_workflow::{Plan, PlanJob, Template};
 
 use crate::run::RunContext;
 
@@ -60,9 +60,20 @@ impl Definition {
     }
 }
 
+/// Removes from `env` the variables in which secrets of `plan` come: a job that asks for one has it under the secret's name,
+/// and no other job has it.
+pub(crate) fn remove_sources(env: &mut Vec<(OsString, OsString)>, plan: &Plan) {
+    let secrets = plan.jobs.iter().flat_map(|job| &job.secrets);
+    let sources: HashSet<&str> =
+        secrets.filter_map(|secret| secret.reference.strip_prefix("env://")).collect();
+    env.retain(|(name, _)| !name.to_str().is_some_and(|name| sources.contains(name)));
+}
+
 /// Everything that a process on the host gets, but for secrets: the environment of `loom`, and over it `set`.
 pub(crate) fn on_host(run: &RunContext, set: BTreeMap<String, String>) -> Vec<(OsString, OsString)> {
     let mut host: BTreeMap<OsString, OsString> = run.env.iter().cloned().collect();
+    // Nobody is there to answer: git is to fail, and not to look for another way to ask.
+    host.entry("GIT_TERMINAL_PROMPT".into()).or_insert_with(|| "0".into());
     host.retain(|key, _| !OF_IMAGES.iter().any(|name| key == name));
     host.extend(set.into_iter().map(|(key, value)| (key.into(), value.into())));
     host.into_iter().collect()

@@ -76,7 +76,6 @@ impl FakeJob {
         Step {
             index,
             command: command.to_owned(),
-            multi_line: command.contains('\n'),
             stdout: OutputSink::new(&self.route, Stream::Stdout),
             stderr: OutputSink::new(&self.route, Stream::Stderr),
         }

@@ -1,20 +1,20 @@
 //! The guard: a second process that ends what a killed Loom leaves behind.
 //!
-//! It is started once per run and reads from a pipe that only Loom holds open. When Loom ends a run it says so; when the
+//! It is started once per run, in a session of its own and with an empty environment, since jobs may look into it, and
+//! reads from a pipe that only Loom holds open. When Loom ends a run it says so; when the
 //! pipe closes without that word, Loom was killed, and the guard kills every process of the run and removes the files of
 //! its secrets, as the run's ledger proves them.
 
 use std::ffi::OsStr;
-use std::io::{Read, Write as _};
+use std::io::{PipeWriter, Read, Write as _};
 use std::path::Path;
-use std::process::ChildStdin;
 use std::time::{Duration, Instant};
 
 use loom_ownership::Runs;
 
-use crate::process;
+use crate::process::{self, Helper};
 
-/// The hidden command of `loom` that runs the guard; its arguments are the run's id and its folder for secrets.
+/// The hidden command of `loom` that runs the guard; its arguments are the run's ledger and its folder for secrets.
 pub const COMMAND: &str = "__guard";
 
 /// This program, also where its file has been replaced since it was started.
@@ -22,11 +22,14 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 const DONE: &[u8] = b"done\n";
 /// How long the guard goes on killing processes that start others faster than it ends them.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long Loom waits for a guard that has nothing to do.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Loom's end of the pipe. Dropped without [`Guard::done`], the guard acts.
 #[derive(Debug)]
 pub struct Guard {
-    pipe: ChildStdin,
+    pipe: PipeWriter,
+    process: Helper,
 }
 
 impl Guard {
@@ -36,21 +39,24 @@ impl Guard {
     /// It cannot be started.
     pub fn start(ledger: &Path, secrets_dir: &Path) -> std::io::Result<Self> {
         let args = [OsStr::new(COMMAND), ledger.as_os_str(), secrets_dir.as_os_str()];
-        let pipe = process::spawn_attendant(Path::new(THIS_PROGRAM), &args)?;
-        Ok(Self { pipe })
+        let (process, pipe) = Helper::start(Path::new(THIS_PROGRAM), &args)?;
+        Ok(Self { pipe, process })
     }
 
-    /// The run has ended everything itself.
+    /// The run has ended everything itself. Waits for the guard's end: not every system has a process that reaps what others
+    /// leave.
     pub fn done(mut self) {
         // A guard that is gone needs no word.
         let _ = self.pipe.write_all(DONE);
+        drop(self.pipe);
+        self.process.wait(FAREWELL);
     }
 }
 
 /// The guard's whole life: reads `pipe` to its end, then acts if the run did not say that it is done.
 pub fn watch(ledger: &Path, secrets_dir: &Path, mut pipe: impl Read) {
-    // Away from the terminal's signals; fails only where it leads a session already.
-    let _ = rustix::process::setsid();
+    // It may outlive the file system that Loom was started in.
+    let _ = rustix::process::chdir("/");
     let mut said = Vec::new();
     let _ = pipe.read_to_end(&mut said);
     if said == DONE {

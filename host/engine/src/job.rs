@@ -313,7 +313,6 @@ impl Attempt<'_> {
             let run = provider.run_step(Step {
                 index,
                 command: step.command.clone(),
-                multi_line: step.multi_line,
                 stdout: OutputSink::new(route, Stream::Stdout),
                 stderr: OutputSink::new(route, Stream::Stderr),
             });

@@ -175,8 +175,6 @@ pub struct Step {
     pub index: StepIndex,
     /// Its command.
     pub command: String,
-    /// Whether `command` has several lines of which the first to fail ends the step.
-    pub multi_line: bool,
     /// Where its standard output is recorded.
     pub stdout: OutputSink,
     /// Where its standard error is recorded.

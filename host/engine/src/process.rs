@@ -1,32 +1,30 @@
 //! Processes: started, heard, ended. No other module starts one or signals one.
 //!
-//! A process is started with `posix_spawn` (the standard library's way where the program is an absolute path and no
-//! hook runs in the child): a fork of a process with a large memory would cost milliseconds. It leads a process group of
-//! its own. One thread per process reads both of its streams and waits for its end, so that output is recorded in the
-//! order in which it arrives.
+//! A process leads a session of its own, and so a process group, and has no terminal. One thread per process starts it,
+//! reads both of its streams and waits for its end, so that output is recorded in the order in which it arrives.
 //!
-//! Loom is a *child subreaper*: whatever a step leaves behind, in its group or out of it, becomes a child of Loom, where
+//! Loom is a *child subreaper*: whatever a step leaves behind, in its session or out of it, becomes a child of Loom, where
 //! the job's ledger finds it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use loom_contract::exit;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use tokio::sync::watch;
 
 use crate::cancel::{Cancel, GRACE, Urgency};
 use crate::output::{Lines, OutputSink};
+use crate::process::start::Image;
 
+mod start;
 mod table;
 
 pub use table::kill_marked;
@@ -117,7 +115,7 @@ impl Process {
             () = cancel.reached(Urgency::Ask) => {}
         }
         if cancel.urgency() < Urgency::Kill {
-            self.signal(Signal::TERM);
+            self.ask_to_end();
             tokio::select! {
                 exit = ended(&mut self.end) => return exit,
                 () = killer.reached(Urgency::Kill) => {}
@@ -130,12 +128,18 @@ impl Process {
 
     /// Sends SIGTERM to its group, and SIGKILL `grace` later where it has not ended by then.
     pub async fn stop(&mut self, grace: Duration) -> Exit {
-        self.signal(Signal::TERM);
+        self.ask_to_end();
         if let Ok(exit) = tokio::time::timeout(grace, ended(&mut self.end)).await {
             return exit;
         }
         self.signal(Signal::KILL);
         ended(&mut self.end).await
+    }
+
+    /// One that is stopped goes on: it could not act on the request.
+    fn ask_to_end(&self) {
+        self.signal(Signal::TERM);
+        self.signal(Signal::CONT);
     }
 
     fn signal(&self, signal: Signal) {
@@ -168,7 +172,8 @@ pub struct LeftBehind {
 pub struct JobProcesses {
     /// The value of [`MARK`].
     mark: String,
-    groups: Mutex<HashSet<Pid>>,
+    /// Each by the process that leads it.
+    sessions: Mutex<HashSet<Pid>>,
     readers: Mutex<Vec<std::thread::JoinHandle<()>>>,
 }
 
@@ -183,58 +188,55 @@ impl JobProcesses {
         *LEDGERS.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         Self {
             mark: format!("{run_id}/{job_id}/{word}"),
-            groups: Mutex::default(),
+            sessions: Mutex::default(),
             readers: Mutex::default(),
         }
     }
 
-    /// Starts a process in a group of its own.
+    /// Starts a process in a session of its own.
     ///
     /// # Errors
     /// The program cannot be found or started.
     pub fn spawn(&self, spawn: Spawn) -> Result<Process, SpawnError> {
         let error = |source| SpawnError { program: spawn.program.clone(), cwd: spawn.cwd.clone(), source };
         let program = find_program(&spawn).map_err(error)?;
-        #[expect(clippy::disallowed_methods, reason = "this is the module that starts processes")]
-        let mut command = Command::new(&program);
         // The name as it was asked for, as a shell passes it on.
-        command.arg0(&spawn.program).args(&spawn.args).current_dir(&spawn.cwd);
-        command.env_clear().envs(spawn.env.iter().map(|(k, v)| (k, v)));
-        command.env(MARK, &self.mark).process_group(0).stdin(Stdio::null());
-        let stdio = |sink: &Option<OutputSink>| {
-            if sink.is_some() { Stdio::piped() } else { Stdio::null() }
+        let args = std::iter::once(&spawn.program).chain(&spawn.args).map(OsString::as_os_str);
+        let env = spawn.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
+        // Of two that have one name, the last one counts.
+        let env: BTreeMap<_, _> = env.chain([(OsStr::new(MARK), OsStr::new(&self.mark))]).collect();
+        let image = Image::new(&program, args, env).map_err(error)?;
+        let (stdout, heard_out) = stream(spawn.stdout.clone()).map_err(error)?;
+        let (stderr, heard_err) = stream(spawn.stderr.clone()).map_err(error)?;
+        let streams = [null().map_err(error)?, stdout, stderr];
+
+        let cwd = spawn.cwd.clone();
+        let (started, is_started) = mpsc::sync_channel(1);
+        let life = move || {
+            // Held until the process is known: a sweep must not take it for an orphan.
+            let mut attended = attended();
+            let pid = start::start_in(&cwd, &image, &streams);
+            attended.extend(pid.as_ref().ok());
+            drop((attended, image, streams));
+            match pid {
+                Ok(pid) => {
+                    let (attendant, process) = Attendant::of(pid);
+                    let _ = started.send(Ok(process));
+                    attendant.attend([heard_out, heard_err]);
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
         };
-        command.stdout(stdio(&spawn.stdout)).stderr(stdio(&spawn.stderr));
-
-        // Held until the process is known: a sweep must not take it for an orphan.
-        let mut attended = ATTENDED.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut child = command.spawn().map_err(error)?;
-        let pid = Pid::from_child(&child);
-        attended.insert(pid);
-        drop(attended);
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner).insert(pid);
-
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
-        let pipes = [
-            child.stdout.take().map(OwnedFd::from).zip(spawn.stdout.clone()),
-            child.stderr.take().map(OwnedFd::from).zip(spawn.stderr.clone()),
-        ];
-        let (end, end_seen) = watch::channel(None);
-        let alive = Arc::new(Mutex::new(Some(pid)));
-        let attendant = Attendant { child, alive: Arc::clone(&alive), pid, pidfd: pidfd.ok(), end };
-        let reader = std::thread::Builder::new()
-            .name(format!("process {}", pid.as_raw_nonzero()))
-            .stack_size(128 * 1024)
-            .spawn(move || attendant.attend(pipes))
-            .map_err(|source| {
-                let _ = rustix::process::kill_process_group(pid, Signal::KILL);
-                error(source)
-            })?;
+        let reader = std::thread::Builder::new().name("process".to_owned()).stack_size(128 * 1024);
+        let reader = reader.spawn(life).map_err(error)?;
+        let gone = || Err(io::Error::other("the thread that was to start it is gone"));
+        let process = is_started.recv().unwrap_or_else(|_| gone()).map_err(error)?;
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(process.pid);
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
-        Ok(Process { pid, alive, end: end_seen })
+        Ok(process)
     }
 
-    /// Ends whatever the job's processes left behind, also what has left their groups, and says what that was. With
+    /// Ends whatever the job's processes left behind, also what has left their sessions, and says what that was. With
     /// `grace` they are asked first, and killed half a second later. Blocks the thread: not at all where nothing was left.
     pub(crate) fn sweep(&self, grace: bool) -> Vec<LeftBehind> {
         let mut left: Vec<LeftBehind> = Vec::new();
@@ -257,6 +259,7 @@ impl JobProcesses {
                     }
                     if !patience_is_over {
                         let _ = rustix::process::kill_process(process.pid, Signal::TERM);
+                        let _ = rustix::process::kill_process(process.pid, Signal::CONT);
                     }
                 }
                 if patience_is_over {
@@ -276,7 +279,7 @@ impl JobProcesses {
 
     /// The processes that this job's processes left behind, children before their parents' end included.
     fn remains(&self) -> Vec<table::Entry> {
-        let attended = ATTENDED.lock().unwrap_or_else(PoisonError::into_inner);
+        let attended = attended();
         let orphans: Vec<_> = table::children().into_iter().filter(|p| !attended.contains(p)).collect();
         drop(attended);
         let mut remains = Vec::new();
@@ -298,12 +301,13 @@ impl JobProcesses {
     }
 
     fn owns(&self, entry: &table::Entry) -> bool {
-        if self.groups.lock().unwrap_or_else(PoisonError::into_inner).contains(&entry.group) {
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if entry.session.is_some_and(|session| sessions.contains(&session)) {
             return true;
         }
         match entry.mark() {
             Some(mark) => mark == self.mark.as_bytes(),
-            // It has left its group and cleared its environment.
+            // It has left its session and cleared its environment.
             None => *LEDGERS.lock().unwrap_or_else(PoisonError::into_inner) == 1,
         }
     }
@@ -328,18 +332,63 @@ pub fn become_subreaper() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
 }
 
-/// Starts a process that belongs to Loom itself, not to a job, with a pipe to its standard input. It is not waited for.
-///
-/// # Errors
-/// It cannot be started.
-pub fn spawn_attendant(program: &Path, args: &[&OsStr]) -> io::Result<std::process::ChildStdin> {
-    #[expect(clippy::disallowed_methods, reason = "this is the module that starts processes")]
-    let mut command = Command::new(program);
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-    let mut attended = ATTENDED.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut child = command.spawn()?;
-    attended.insert(Pid::from_child(&child));
-    child.stdin.take().ok_or_else(|| io::ErrorKind::BrokenPipe.into())
+/// A process that belongs to Loom itself, not to a job.
+#[derive(Debug)]
+pub(crate) struct Helper {
+    pid: Pid,
+}
+
+impl Helper {
+    /// Starts `program`, an absolute path, with nothing in its environment and a pipe to its standard input.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn start(program: &Path, args: &[&OsStr]) -> io::Result<(Self, io::PipeWriter)> {
+        let args = std::iter::once(program.as_os_str()).chain(args.iter().copied());
+        let image = Image::new(program, args, [])?;
+        let (stdin, to_stdin) = io::pipe()?;
+        let streams = [stdin.into(), null()?, null()?];
+        let mut attended = attended();
+        let pid = start::start(&image, &streams)?;
+        attended.insert(pid);
+        Ok((Self { pid }, to_stdin))
+    }
+
+    /// Waits for its end, but no longer than `patience`.
+    pub(crate) fn wait(self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let pidfd = rustix::process::pidfd_open(self.pid, PidfdFlags::empty());
+        let ended = || {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+            !matches!(rustix::process::waitid(WaitId::Pid(self.pid), options), Ok(None))
+        };
+        while !ended() {
+            if Instant::now() >= deadline {
+                return;
+            }
+            match &pidfd {
+                Ok(pidfd) => drop(wait_ready(&[], Some(pidfd), Some(deadline))),
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        attended().remove(&self.pid);
+    }
+}
+
+fn attended() -> MutexGuard<'static, HashSet<Pid>> {
+    ATTENDED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a stream of a process is given, and where it is heard; nothing is heard without a sink.
+fn stream(sink: Option<OutputSink>) -> io::Result<(OwnedFd, Option<(OwnedFd, OutputSink)>)> {
+    let Some(sink) = sink else { return Ok((null()?, None)) };
+    let (from, to) = io::pipe()?;
+    Ok((to.into(), Some((from.into(), sink))))
+}
+
+fn null() -> io::Result<OwnedFd> {
+    let null = fs_err::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    Ok(null.into_parts().0.into())
 }
 
 /// A process could not be started.
@@ -354,7 +403,7 @@ pub struct SpawnError {
     pub source: io::Error,
 }
 
-/// The absolute path of a program: with a bare name and another `PATH` the standard library would fork.
+/// The absolute path of a program.
 fn find_program(spawn: &Spawn) -> io::Result<PathBuf> {
     let program = Path::new(&spawn.program);
     if spawn.program.as_bytes().contains(&b'/') {
@@ -372,7 +421,6 @@ fn find_program(spawn: &Spawn) -> io::Result<PathBuf> {
 
 /// The thread of one process.
 struct Attendant {
-    child: std::process::Child,
     alive: Arc<Mutex<Option<Pid>>>,
     pid: Pid,
     pidfd: Option<OwnedFd>,
@@ -380,9 +428,17 @@ struct Attendant {
 }
 
 impl Attendant {
+    /// That of the process `pid`, which was just started.
+    fn of(pid: Pid) -> (Self, Process) {
+        let (end, end_seen) = watch::channel(None);
+        let alive = Arc::new(Mutex::new(Some(pid)));
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok();
+        (Self { alive: Arc::clone(&alive), pid, pidfd, end }, Process { pid, alive, end: end_seen })
+    }
+
     /// Reads until the process has ended and its streams are closed, or [`DRAIN`] later; then, where something else
     /// holds them open, goes on reading.
-    fn attend(mut self, pipes: [Option<(OwnedFd, OutputSink)>; 2]) {
+    fn attend(self, pipes: [Option<(OwnedFd, OutputSink)>; 2]) {
         let mut pipes: Vec<_> =
             pipes.into_iter().flatten().map(|(fd, sink)| (fd, Lines::new(sink))).collect();
         let mut buffer = vec![0; READ];
@@ -414,23 +470,20 @@ impl Attendant {
         let _ = rustix::process::waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
     }
 
-    fn reap(&mut self) -> Exit {
+    fn reap(&self) -> Exit {
         let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
-        let status = self.child.wait();
+        let status = loop {
+            match rustix::process::waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED) {
+                Err(error) if error == rustix::io::Errno::INTR => {}
+                status => break status.ok().flatten(),
+            }
+        };
         *alive = None;
         drop(alive);
-        ATTENDED.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.pid);
-        match status {
-            Ok(status) => {
-                let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-                status
-                    .code()
-                    .map(Exit::Code)
-                    .or(signal.map(Exit::Signal))
-                    .unwrap_or(Exit::Code(exit::FAILURE))
-            }
-            Err(_) => Exit::Signal(Signal::KILL.as_raw()),
-        }
+        attended().remove(&self.pid);
+        let code = status.as_ref().and_then(WaitIdStatus::exit_status).map(Exit::Code);
+        let signal = || status.as_ref().and_then(WaitIdStatus::terminating_signal).map(Exit::Signal);
+        code.or_else(signal).unwrap_or(Exit::Signal(Signal::KILL.as_raw()))
     }
 }
 

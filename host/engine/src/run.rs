@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use crate::cancel::{Cancel, Urgency};
 use crate::clock::Clock;
 use crate::emit::{self, Emitter, Envelope};
+use crate::environment;
 use crate::job::Job;
 use crate::phase::PhaseGuard;
 use crate::port::{Provider, SecretResolver, Wrapper};
@@ -37,7 +38,8 @@ pub struct Settings {
     pub jobs_at_once: usize,
     /// Whether the first failure keeps jobs of the same stage from starting.
     pub fail_fast: bool,
-    /// The environment of jobs on the host: that of `loom` itself without what unlocks vaults.
+    /// The environment of jobs on the host: that of `loom` itself without what unlocks vaults. What `env://` references of
+    /// the plan name is taken out of it, too.
     pub env: Vec<(OsString, OsString)>,
     /// What must not be seen.
     pub redactor: Redactor,
@@ -231,12 +233,14 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
         emitter: &Emitter,
         cancel: &Cancel,
     ) -> bool {
+        let mut env = settings.env;
+        environment::remove_sources(&mut env, &prepared.plan);
         let run = Arc::new(RunContext {
             ids: settings.ids,
             workflow_path: prepared.workflow_path,
             head_sha: prepared.head_sha,
             branch: prepared.branch,
-            env: settings.env,
+            env,
             resolvers: prepared.resolvers,
             schemes: prepared.schemes,
             secrets_dir: settings.secrets_dir,

@@ -266,13 +266,11 @@ pub fn is_in_memory(folder: &Path) -> bool {
     })
 }
 
-/// Keeps this process's memory from being written to a disk where it crashes, and from being read by other processes of
-/// the user. To be called before a secret is held.
+/// Keeps this process's memory and environment from being written to a disk where it crashes, and from being read by other
+/// processes of the user. To be called first of all. What this process starts is not concerned.
 pub fn keep_memory_private() {
-    let private = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    if let Err(error) = private {
-        tracing::warn!(%error, "secrets could end up in a core dump");
-    }
+    // The system refuses nothing but values that it does not know.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
 /// Masks in `redactor` the values of the variables of `env` called `names`.

@@ -33,7 +33,8 @@ pub struct Diagnostics {
 pub struct Diagnostic {
     /// Whether it stops the workflow.
     pub severity: Severity,
-    /// Stable machine code: `WF_SCHEMA_V1`, or `WF_NOT_SUPPORTED` in [`Plan::not_executable`](crate::Plan::not_executable).
+    /// Stable machine code: `WF_SCHEMA_V1`, `WF_STEP_STATE`, or `WF_NOT_SUPPORTED` in
+    /// [`Plan::not_executable`](crate::Plan::not_executable).
     pub code: &'static str,
     /// Where in the document: a JSON pointer of raw keys; `/` is the document itself.
     pub pointer: String,
@@ -290,6 +291,7 @@ pub(crate) struct Problems {
 #[derive(Debug)]
 struct Problem {
     severity: Severity,
+    code: &'static str,
     span: Span,
     pointer: String,
     hint: String,
@@ -334,6 +336,11 @@ impl Problems {
 
     pub(crate) fn warning(&mut self, span: Span, pointer: impl fmt::Display, hint: impl Into<String>) {
         self.note(Severity::Warning, span, pointer, hint.into(), None);
+    }
+
+    /// Warns of a script entry whose effect no other step sees.
+    pub(crate) fn step_state(&mut self, span: Span, pointer: impl fmt::Display, hint: impl Into<String>) {
+        self.note_coded(code::WF_STEP_STATE, Severity::Warning, span, pointer, hint.into(), None);
     }
 
     pub(crate) fn has_errors(&self) -> bool {
@@ -383,7 +390,7 @@ impl Problems {
                 let position = cursor.position(problem.span);
                 Diagnostic {
                     severity: problem.severity,
-                    code: self.code,
+                    code: problem.code,
                     pointer: problem.pointer,
                     hint: problem.hint,
                     file: sources.name(problem.span.file).to_owned(),
@@ -399,6 +406,18 @@ impl Problems {
 
     fn note(
         &mut self,
+        severity: Severity,
+        span: Span,
+        pointer: impl fmt::Display,
+        hint: String,
+        label: Option<String>,
+    ) {
+        self.note_coded(self.code, severity, span, pointer, hint, label);
+    }
+
+    fn note_coded(
+        &mut self,
+        code: &'static str,
         severity: Severity,
         span: Span,
         pointer: impl fmt::Display,
@@ -421,6 +440,6 @@ impl Problems {
         if severity == Severity::Error {
             self.errors += 1;
         }
-        self.found.push(Problem { severity, span, pointer: pointer.to_string(), hint, label });
+        self.found.push(Problem { severity, code, span, pointer: pointer.to_string(), hint, label });
     }
 }

@@ -7,6 +7,7 @@ mod graph_ir;
 mod lower;
 mod not_executable;
 mod route;
+mod step_state;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -92,8 +93,6 @@ pub struct PlanJob {
 pub struct Step {
     /// The text for the shell, without the line break at its end.
     pub command: String,
-    /// It has several commands, one a line, of which the first that fails ends the step: for `sh -e`.
-    pub multi_line: bool,
 }
 
 impl Plan {
@@ -110,6 +109,7 @@ pub(crate) fn plan(workflow: Workflow, sources: &Arc<Sources>, problems: &mut Pr
     let needs = graph::needs(&workflow, &order, problems);
     if !problems.has_errors() {
         caches::warn_of_shared_paths(&workflow, &order, &needs, problems);
+        step_state::warn_of_lost_state(&workflow, problems);
     }
     let not_executable = not_executable::find(&workflow, &order).into_diagnostics(Arc::clone(sources));
     let mut variables = variables::Resolver::new(problems);

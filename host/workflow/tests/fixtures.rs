@@ -62,6 +62,17 @@ fn the_stage0_example_means_what_it_does_in_one_file() {
     assert_eq!(plan.not_executable().iter().count(), 0);
 }
 
+#[test]
+fn nothing_is_wrong_with_the_examples() {
+    let top = Path::new("../..");
+    let examples = fs_err::read_dir(top.join("examples")).unwrap().map(|entry| entry.unwrap().path());
+    for root in examples.chain([top.to_owned()]) {
+        let text = fs_err::read_to_string(root.join(".loom/workflow.yml")).unwrap();
+        let loaded = load(".loom/workflow.yml", &text, &Beside(root.clone()));
+        assert_eq!(loaded.diagnostics.render_short(), "", "{}", root.display());
+    }
+}
+
 fn for_each(folder: &str, extension: &str, show: impl Fn(&str, &str, &Beside) -> String) {
     let folder = Path::new("../../tests/fixtures").join(folder);
     let mut cases: Vec<PathBuf> = fs_err::read_dir(&folder)

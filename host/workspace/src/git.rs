@@ -12,10 +12,14 @@ use std::sync::atomic::AtomicBool;
 use rustix::io::Errno;
 
 use self::run::{Output, RunError, run_together};
+use self::variables::OF_REPOSITORY;
 use crate::Error;
 
 mod config;
 mod run;
+mod variables;
+
+pub use self::variables::is_git_repository_variable;
 
 /// What git says about one work tree.
 pub(crate) struct WorkTree {
@@ -201,20 +205,8 @@ fn git(folder: &Path) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    for name in [
-        "GIT_DIR",
-        "GIT_WORK_TREE",
-        "GIT_INDEX_FILE",
-        "GIT_COMMON_DIR",
-        "GIT_OBJECT_DIRECTORY",
-        "GIT_ALTERNATE_OBJECT_DIRECTORIES",
-        "GIT_NAMESPACE",
-        "GIT_PREFIX",
-        "GIT_SHALLOW_FILE",
-        "GIT_GRAFT_FILE",
-        "GIT_IMPLICIT_WORK_TREE",
-        "GIT_INTERNAL_SUPER_PREFIX",
-    ] {
+    // Settings that stand in numbered variables are nobody's without `GIT_CONFIG_COUNT`.
+    for name in OF_REPOSITORY {
         command.env_remove(name);
     }
     // Reading must not write: no refreshed index, no daemon that outlives the question.

@@ -26,13 +26,29 @@ fn what_a_shell_or_jq_makes_of_escapes_in_a_value_is_masked() {
 }
 
 #[test]
-fn a_variable_that_a_secret_is_made_of_is_masked_in_every_job_of_the_run() {
-    let first = job("first", &[], &["echo \"$SOURCE\""]);
-    let second = job("second", &["KEY: {ref: env://SOURCE}"], &["true"]) + "  needs: [first]\n";
-    let env = env(&workflow(&(first + &second)));
-    env.plant_variable("SOURCE", "in the environment of all");
-    let run = env.run(&[]);
-    assert_eq!(run.run.output("first", "01"), ["[REDACTED:SECRET_KEY]"]);
+fn a_variable_that_a_secret_is_made_of_is_in_no_job_and_its_value_is_masked_in_all() {
+    let first = job("first", &[], &["echo \"${SOURCE-none} ${OTHER-none} $COPY\"; cat known"]);
+    let first = first.replace("  script", "  variables: {COPY: 'is $SOURCE.'}\n  script");
+    let second = job(
+        "second",
+        &["SOURCE: {ref: env://SOURCE, file: false}", "FILE: {ref: env://OTHER}"],
+        &["echo \"$SOURCE ${OTHER-none}\"; cat $FILE"],
+    );
+    let env = env(&workflow(&(first + &second + "  needs: [first]\n")));
+    env.plant_variable("SOURCE", "in the environment of loom");
+    env.plant_variable("OTHER", "and this is there, too");
+    env.write("known", "in the environment of loom\nand this is there, too\n");
+    // Also where the job that asks for it does not run.
+    for selection in [&[][..], &["--job", "first"]] {
+        let run = env.run(selection);
+        assert_eq!(run.exit_code, 0, "{}", run.stderr);
+        let masks = ["[REDACTED:SECRET_SOURCE]", "[REDACTED:SECRET_FILE]"];
+        assert_eq!(run.run.output("first", "01"), ["none none is .", masks[0], masks[1]]);
+        if selection.is_empty() {
+            let own = ["[REDACTED:SECRET_SOURCE] none", "[REDACTED:SECRET_FILE]"];
+            assert_eq!(run.run.output("second", "01"), own);
+        }
+    }
 }
 
 #[test]

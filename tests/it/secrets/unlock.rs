@@ -1,6 +1,10 @@
 //! What unlocks vaults is kept from jobs, and masked like a secret.
 
-use loom_tests::RunOutput;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use loom_tests::{RunOutput, TestEnv};
 
 use crate::env_of_steps;
 
@@ -64,4 +68,57 @@ job:
     let run = env.run(&[]);
     assert_eq!(run.run.output("job", "01"), ["is "]);
     assert!(run.stderr.contains("variable `OP_CONNECT_TOKEN` is referred to but not set"), "{}", run.stderr);
+}
+
+/// Reads what it can of all processes, as somebody would who looks for passwords.
+const LOOKS_AROUND: &str = "
+for process in /proc/[0-9]*; do
+  { tr '\\0' '\\n' < $process/environ > environ && cat environ >> found; } 2> /dev/null || true
+done
+# The look finds what may be found.
+grep -c \"^LOOM_PROCESS_OF=$LOOM_RUN_ID/job$\" found > /dev/null
+grep '^UNLOCKS\\|^SOURCE' found || echo nothing
+guard=$(pgrep -f \"__guard $LOOM_RUN_ID\")
+for process in $PPID $guard; do
+  if cat /proc/$process/environ > /dev/null 2>&1; then echo can be read; else echo private; fi
+done
+";
+
+#[test]
+fn no_job_finds_what_unlocks_a_vault_in_another_process() {
+    let env = env_of_steps(&[LOOKS_AROUND]);
+    env.write(
+        ".loom/config.yml",
+        "providers: {keepass: {aliases: {a: {passwordEnv: UNLOCKS_A, keyfileEnv: UNLOCKS_A_KEY}}}}\n",
+    );
+    env.plant_variable("UNLOCKS_A", "the vault's own password");
+    env.plant_variable("UNLOCKS_A_KEY", "/where/the/key/file/is");
+    let run = as_ordinary_user(&env);
+    assert_eq!(run.exit_code, 0, "{}", run.stderr);
+    assert_eq!(run.run.output("job", "01"), ["nothing", "private", "private"]);
+}
+
+/// Runs Loom as somebody to whom the system does not show everything.
+fn as_ordinary_user(env: &TestEnv) -> RunOutput {
+    let mut loom = env.loom(&["run", "--local"]);
+    if rustix::process::geteuid().is_root() {
+        const NOBODY: u32 = 65534;
+        // Where it was built may be somebody else's.
+        let program = env.home().join("loom");
+        std::fs::copy(crate::LOOM, &program).unwrap();
+        let mut command = Command::new(program);
+        command.args(["run", "--local"]).current_dir(env.repo()).env_clear();
+        command.envs(loom.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).uid(NOBODY).gid(NOBODY);
+        give(env.repo().parent().unwrap(), NOBODY);
+        loom.command = command;
+    }
+    loom.run()
+}
+
+fn give(path: &Path, user: u32) {
+    std::os::unix::fs::lchown(path, Some(user), Some(user)).unwrap();
+    if path.is_dir() && !path.is_symlink() {
+        std::fs::read_dir(path).unwrap().for_each(|entry| give(&entry.unwrap().path(), user));
+    }
 }

@@ -22,6 +22,7 @@ pub(crate) fn check(args: &Workflow, terminal: Terminal) -> i32 {
             return exit::FAILURE;
         }
     };
+    source::warn_of_plugin_set(&source.repo_root, terminal);
     let errors = match source.load() {
         Ok(loaded) => {
             source::show(&loaded.diagnostics, terminal);

@@ -9,7 +9,11 @@ use crate::failure;
 use crate::terminal::Terminal;
 
 pub(crate) fn compile(args: &Compile, terminal: Terminal) -> i32 {
-    let loaded = match Source::find(&args.workflow).and_then(|source| source.load()) {
+    let load = |source: Source| {
+        source::warn_of_plugin_set(&source.repo_root, terminal);
+        source.load()
+    };
+    let loaded = match Source::find(&args.workflow).and_then(load) {
         Ok(loaded) => loaded,
         Err(error) => {
             terminal.say(&format!("loom compile: {}\n", failure::words(&error)));

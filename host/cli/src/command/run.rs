@@ -188,7 +188,7 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
 
     // Not below the workspace, which jobs see; beside what else can be made again. Without such a place no job runs.
     let staging = place.as_ref().map(|place| place.staging.clone()).unwrap_or_default();
-    let environment: Environment = settings::environment(&[]).into();
+    let environment: Environment = settings::environment().into();
     let hidden = config.unlocking_variables();
     let redactor = Redactor::default();
     secrets::mask_variables(&redactor, &environment, &hidden);
@@ -202,7 +202,7 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
             clock,
             jobs_at_once: config.jobs.value.get(),
             fail_fast: args.fail_fast,
-            env: settings::environment(&hidden),
+            env: settings::environment_of_jobs(&hidden),
             redactor: redactor.clone(),
             secrets_dir,
             mark,

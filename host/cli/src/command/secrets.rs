@@ -28,7 +28,6 @@ pub(crate) fn secrets(args: &Secrets, terminal: Terminal) -> i32 {
 }
 
 fn keepass(args: &Keepass, terminal: Terminal) -> Result<i32, ErrorInfo> {
-    loom_engine::secrets::keep_memory_private();
     let place = Place::find()?;
     let text = match args {
         Keepass::Vault(Vault::Create { vault, database_path, keys, force }) => {
@@ -55,7 +54,7 @@ impl Place {
     fn find() -> Result<Self, ErrorInfo> {
         let (folder, repo_root) = (super::current_dir()?, super::repo_root_or_here()?);
         let config = settings::effective(Some(&repo_root), Flags::default())?;
-        Ok(Self { folder, repo_root, config, environment: settings::environment(&[]).into() })
+        Ok(Self { folder, repo_root, config, environment: settings::environment().into() })
     }
 
     fn alias(&self, name: &VaultName) -> Result<String, ErrorInfo> {

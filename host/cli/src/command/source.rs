@@ -71,6 +71,23 @@ impl Source {
     }
 }
 
+/// What stands in the way of a run of the repository at `repo_root`: plugins that it asks for by a file of its own, which this
+/// version does not read. Better no run than one without them.
+pub(crate) fn plugin_set(repo_root: &Path) -> Option<ErrorInfo> {
+    let is_there = |name: &&str| fs::symlink_metadata(repo_root.join(name)).is_ok();
+    let file = [".loom/plugins.yml", ".loom/plugins.lock"].into_iter().find(is_there)?;
+    let message = format!("{file} asks for plugins, which is not yet supported: only the bundled ones are");
+    let hint = format!("remove {file} to run with the bundled plugins alone");
+    Some(ErrorInfo::new(code::PLUGIN_INCOMPATIBLE, message).with_hint(hint))
+}
+
+/// Warns of what `loom run` will refuse.
+pub(crate) fn warn_of_plugin_set(repo_root: &Path, terminal: Terminal) {
+    if let Some(error) = plugin_set(repo_root) {
+        terminal.say(&format!("warning: `loom run` refuses this repository: {}\n", error.message));
+    }
+}
+
 /// The longest file that is read, in bytes. The language allows less and says so itself; this is for files without end.
 const LONGEST: u64 = 64 << 20;
 

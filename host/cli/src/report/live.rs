@@ -1,6 +1,7 @@
 //! The live view: one line per running job below what has been said, gone without a trace when the run ends.
 
 use std::collections::HashMap;
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -52,8 +53,9 @@ impl Live {
     /// Lets `write` write to stderr while the view is out of the way.
     pub(super) fn around(&self, write: impl FnOnce()) {
         match &self.view {
-            Some(view) => view.suspend(write),
-            None => write(),
+            // It panics where it cannot clear a terminal that has gone away.
+            Some(view) if std::io::stderr().is_terminal() => view.suspend(write),
+            _ => write(),
         }
     }
 

@@ -33,7 +33,6 @@ impl Attempt<'_> {
             self.say_unresolved(traced, Level::Error, &error, "");
             return Err(error);
         }
-        secrets::keep_memory_private();
         let mut values = Vec::new();
         for (scheme, secrets) in secrets::by_scheme(secrets) {
             values.extend(secrets.iter().copied().zip(self.resolve(scheme, &secrets).await));

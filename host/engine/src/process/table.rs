@@ -12,8 +12,8 @@ use super::MARK;
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) pid: Pid,
-    pub(super) group: Pid,
-    session: Option<Pid>,
+    /// None where it is one of another world of processes.
+    pub(super) session: Option<Pid>,
     parent: Option<Pid>,
     state: u8,
     /// In clock ticks since boot: with the pid it names a process for good.
@@ -29,10 +29,10 @@ impl Entry {
         let mut fields = std::str::from_utf8(after_name).ok()?.split_ascii_whitespace();
         let state = *fields.next()?.as_bytes().first()?;
         let parent = Pid::from_raw(fields.next()?.parse().ok()?);
-        let group = Pid::from_raw(fields.next()?.parse().ok()?)?;
-        let session = Pid::from_raw(fields.next()?.parse().ok()?);
+        // Behind the process group.
+        let session = Pid::from_raw(fields.nth(1)?.parse().ok()?);
         let started = fields.nth(15)?.parse().ok()?;
-        Some(Self { pid, group, session, parent, state, started })
+        Some(Self { pid, session, parent, state, started })
     }
 
     pub(super) fn is_zombie(&self) -> bool {

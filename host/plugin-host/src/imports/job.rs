@@ -77,10 +77,6 @@ impl HostStep for Guest {
         Ok(self.table.get(&step)?.step.command.clone())
     }
 
-    fn multi_line(&mut self, step: Resource<StepHandle>) -> wasmtime::Result<bool> {
-        Ok(self.table.get(&step)?.step.multi_line)
-    }
-
     fn stdout(&mut self, step: Resource<StepHandle>) -> wasmtime::Result<Resource<Sink>> {
         let output = self.table.get(&step)?.step.stdout.clone();
         self.sink(output)

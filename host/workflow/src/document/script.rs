@@ -9,8 +9,6 @@ use crate::yaml::{Kind, Node};
 #[derive(Debug, Clone)]
 pub(crate) struct Step {
     pub(crate) command: Text,
-    /// More than one line holds something: each line is a command of its own.
-    pub(crate) multi_line: bool,
     pub(crate) span: Span,
 }
 
@@ -31,8 +29,7 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
         if let Some(text) = reader.filled_text(item, &place, hint) {
             // The break at a block's end is no part of the command.
             let command = text.value.trim_end_matches('\n');
-            let multi_line = command.lines().filter(|line| !line.trim().is_empty()).count() > 1;
-            steps.push(Step { command: command.into(), multi_line, span: item.span });
+            steps.push(Step { command: command.into(), span: item.span });
         }
     }
     (steps.len() == items.len()).then_some(steps)

@@ -24,6 +24,11 @@ impl<'p> Reader<'p> {
         self.problems.error(span, at, hint);
     }
 
+    /// How many errors were noted so far.
+    pub(crate) fn errors(&self) -> usize {
+        self.problems.errors()
+    }
+
     pub(crate) fn warning(&mut self, span: Span, at: &Pointer<'_>, hint: impl Into<String>) {
         self.problems.warning(span, at, hint);
     }

@@ -1,4 +1,4 @@
-//! `workflow.rules`: only their shape is looked at; conditions are not evaluated yet.
+//! `workflow.rules`: only their shape is looked at; conditions are not evaluated yet, which a warning says.
 
 use super::value::Reader;
 use crate::diagnostic::Pointer;
@@ -7,6 +7,7 @@ use crate::yaml::Node;
 pub(super) const KEYS: [&str; 1] = ["rules"];
 pub(super) const RULE_KEYS: [&str; 1] = ["if"];
 const RULES: &str = "set workflow.rules to a sequence of {if: ...} entries";
+const NOT_EVALUATED: &str = "remove workflow.rules: they have no effect yet, and every job runs";
 const IF: &str = "set workflow.rules[].if to a non-empty string condition";
 
 pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) {
@@ -18,7 +19,11 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) {
         let place = at.key(&entry.key);
         if entry.key == "rules" {
             has_rules = true;
+            let errors = reader.errors();
             read_rules(&entry.value, &place, reader);
+            if reader.errors() == errors {
+                reader.warning(entry.key_span, &place, NOT_EVALUATED);
+            }
         } else {
             let hint = "remove unknown key; workflow only allows key rules";
             reader.unknown_key_with(entry, &place, hint, &KEYS);

@@ -71,7 +71,7 @@ fn listed(values: &Option<Spanned<Vec<Text>>>) -> Vec<String> {
 }
 
 fn step(step: &document::Step) -> Step {
-    Step { command: step.command.as_ref().to_owned(), multi_line: step.multi_line }
+    Step { command: step.command.as_ref().to_owned() }
 }
 
 fn image_build(spec: &ImageSpec) -> Option<ImageBuild> {

@@ -8,10 +8,10 @@ use std::sync::atomic::AtomicBool;
 use loom_cache::Store;
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::graph_ir::{Cache, GraphIr};
+use loom_engine::Prepared;
 use loom_engine::cancel::Cancel;
 use loom_engine::port::{Provider, SecretResolver, Wrapper};
 use loom_engine::redact::Redactor;
-use loom_engine::{Prepared, secrets};
 use loom_plugin_host::{Caches, DockerConfig, Runtime};
 use loom_workflow::Plan;
 use loom_workspace::Snapshot;
@@ -52,8 +52,8 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
     let plan = load_plan(start.source, start.terminal)?;
     let selected = selection::select(&plan, start.wanted)?;
     refuse_unsupported(&plan, &selected, start.terminal)?;
-    let wanted = plan.jobs.iter().zip(&selected).filter(|(_, selected)| **selected);
-    plugins::mask_environment(wanted.flat_map(|(job, _)| &job.secrets), start.environment, start.redactor);
+    let secrets = plan.jobs.iter().flat_map(|job| &job.secrets);
+    plugins::mask_environment(secrets, start.environment, start.redactor);
     known.graph_ir = Some(plan.graph_ir());
     let tasks = tokio::runtime::Handle::current();
     let (plugins, snapshot) = std::thread::scope(|scope| {
@@ -103,7 +103,11 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
     })
 }
 
+/// The plan of the workflow that `source` names; what is wrong with it is shown.
 pub(super) fn load_plan(source: &Source, terminal: Terminal) -> Result<Plan, ErrorInfo> {
+    if let Some(refused) = source::plugin_set(&source.repo_root) {
+        return Err(refused);
+    }
     let loaded = source.load()?;
     source::show(&loaded.diagnostics, terminal);
     let Some(plan) = loaded.plan else {
@@ -190,7 +194,6 @@ fn load_resolvers(
         let Some(component) = loom_plugin_bundle::component(scheme).filter(|_| !own.is_empty()) else {
             continue;
         };
-        secrets::keep_memory_private();
         let config = plugins::plugin_config(scheme, &own, start.config, start.environment);
         let resolver = runtime.load_resolver(component, config).map_err(|e| e.to_info())?;
         resolvers.insert(scheme.to_owned(), Arc::clone(&resolver) as Arc<dyn SecretResolver>);

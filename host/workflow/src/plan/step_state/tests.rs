@@ -1,0 +1,140 @@
+use super::lost_change;
+
+#[test]
+fn entries_that_change_only_their_own_shell() {
+    let table = [
+        ("cd dist", "cd dist"),
+        ("cd", "cd"),
+        ("cd ..", "cd .."),
+        ("cd \"my dist\"", "cd my dist"),
+        ("  cd dist  # comment", "cd dist"),
+        ("cd dist > /dev/null 2>&1", "cd dist"),
+        ("make; cd dist", "cd dist"),
+        ("make && cd dist", "cd dist"),
+        ("test -d dist || cd dist", "cd dist"),
+        ("npm ci\ncd dist\n", "cd dist"),
+        ("pushd dist", "pushd dist"),
+        ("export A=1", "export A=…"),
+        ("export A", "export A"),
+        ("export A=\"$(cat b | tr 'x)' y)\"", "export A=…"),
+        ("export -n A", "export A"),
+        ("A=1", "A=…"),
+        ("A=1 B='x y'", "B=…"),
+        ("A=$(git describe --tags)", "A=…"),
+        ("A=`git describe`", "A=…"),
+        ("A=${B:-\"it's\"}", "A=…"),
+        ("A=\"${B:-it's}\"", "A=…"),
+        ("source venv/bin/activate", "source venv/bin/activate"),
+        (". venv/bin/activate", ". venv/bin/activate"),
+        ("test -f .env && . ./.env", ". ./.env"),
+        ("set -x", "set -x"),
+        ("set -o pipefail", "set -o pipefail"),
+        ("set -eu", "set -eu"),
+        ("set +e", "set +e"),
+        ("set -- a secret", "set"),
+        ("alias ll='ls -l'", "alias ll=…"),
+        ("umask 022", "umask 022"),
+        ("ulimit -n 4096", "ulimit -n 4096"),
+        ("trap 'rm -rf tmp' EXIT", "trap … EXIT"),
+        ("eval \"$(ssh-agent -s)\"", "eval …"),
+        ("eval `ssh-agent`", "eval …"),
+        ("unset A", "unset A"),
+        ("if true; then make; fi; cd dist", "cd dist"),
+        ("for f in a b; do\n  echo $f\ndone\nexport A=1", "export A=…"),
+        ("make |\n  tee log\ncd dist", "cd dist"),
+        ("echo a \\\n  b\ncd dist", "cd dist"),
+        ("sleep 5 & cd dist", "cd dist"),
+        ("(make) ; cd dist", "cd dist"),
+    ];
+    for (entry, change) in table {
+        assert_eq!(lost_change(entry).as_deref(), Some(change), "{entry}");
+    }
+}
+
+#[test]
+fn a_long_entry_is_read_in_one_go() {
+    // Each of these takes hours where its length counts twice.
+    for part in ["\"${", "'", "$(", "\"${'", "`", "a;", "a|\n", "if ", "(", "\\", ">", "A=1 "] {
+        let _ = lost_change(&part.repeat(1_000_000));
+    }
+}
+
+#[test]
+fn entries_that_do_something_or_print_or_are_not_understood() {
+    let table = [
+        "make",
+        "",
+        "# cd dist",
+        "echo cd dist",
+        "echo 'x' # ; cd dist",
+        "echo \"; cd dist\"",
+        "echo '\ncd dist\n'",
+        "cd dist && make",
+        "cd dist; make",
+        "cd dist\nmake",
+        "cd dist &&\n  make",
+        "cd dist && make & wait",
+        "(cd dist; make)",
+        "(cd dist)",
+        "{ cd dist; make; }",
+        "{ cd dist; }",
+        "if test -d dist; then cd dist; fi",
+        "for d in a b; do (cd $d && make); done",
+        "for d in a b; do\n  cd $d\ndone",
+        "while read a; do cd $a; done < list",
+        "cd dist | cat",
+        "true | cd dist",
+        "true |\n cd dist",
+        "cd dist &",
+        "! cd dist",
+        "cd .",
+        "cd \"$CI_PROJECT_DIR\"",
+        "cd ${LOOM_PROJECT_DIR}/",
+        "cd sub; make; cd ..",
+        "cd sub && make && cd -",
+        "pushd sub; make; popd",
+        "set -x; make; set +x",
+        "trap 'x' EXIT; make; trap - EXIT",
+        "A=1 make",
+        "A=1 B=2 ./build.sh",
+        "export A=1 && make",
+        "export A=1; ./build.sh",
+        "export",
+        "export -p",
+        "set",
+        "set -o",
+        "alias",
+        "alias ll",
+        "umask",
+        "umask -S",
+        "ulimit -a",
+        "ulimit -n",
+        "trap",
+        "trap -p",
+        ".",
+        "eval \"$COMMAND\"",
+        "sourced",
+        "cdk deploy",
+        "./cd dist",
+        "a=b=c make",
+        "f() { cd dist; }",
+        "function f { cd dist; }",
+        "case $A in\n  a) cd dist ;;\nesac\ncd dist",
+        "cat <<X\ncd dist\nX\n",
+        "cat <<X\nx\nX\ncd dist",
+        "[[ -d dist && -f x ]] && cd dist",
+        "echo 'unfinished\ncd dist",
+        "echo $(unfinished\ncd dist",
+        "echo } ; fi; cd dist",
+        "echo $((1 + (2))) # cd\nmake",
+        "1=2",
+        "A+=(1)",
+        "A-B=1",
+        "\\\n",
+        "ä=1",
+        "echo \\",
+    ];
+    for entry in table {
+        assert_eq!(lost_change(entry), None, "{entry}");
+    }
+}
