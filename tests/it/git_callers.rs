@@ -112,8 +112,8 @@ sh \"$HOME/state\" > \"$HOME/after\" 2>&1
     fn ran(&self, what: &str) {
         let read = |name: &str| {
             let path = self.env.home().join(name);
-            let text =
-                std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{what}: {name}: {error}"));
+            assert!(path.exists(), "{what}: there is no {name}");
+            let text = std::fs::read_to_string(&path).unwrap();
             std::fs::remove_file(path).unwrap();
             text
         };

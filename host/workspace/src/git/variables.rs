@@ -31,11 +31,11 @@ const NUMBERED: [&str; 2] = ["GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"];
 /// Whether the environment variable `name` belongs to the repository of whoever set it: a git that works on another one must
 /// not find it.
 pub fn is_git_repository_variable(name: &OsStr) -> bool {
-    let numbered = |prefix: &&str| {
+    let numbered = |prefix: &str| {
         let number = name.as_bytes().strip_prefix(prefix.as_bytes());
         number.is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
     };
-    OF_REPOSITORY.iter().any(|known| name == *known) || NUMBERED.iter().any(|prefix| numbered(&prefix))
+    OF_REPOSITORY.iter().any(|known| name == *known) || NUMBERED.iter().any(|prefix| numbered(prefix))
 }
 
 #[cfg(test)]
