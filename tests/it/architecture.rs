@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::top;
 
 /// Who may depend on whom, among the workspace's own crates. Adding an arrow is a decision: change this table with it.
-const ARROWS: [(&str, &[&str]); 22] = [
+const ARROWS: [(&str, &[&str]); 23] = [
     ("loom-contract", &[]),
     ("loom-workflow", &["loom-contract"]),
     ("loom-workspace", &["loom-contract"]),
@@ -43,7 +43,8 @@ const ARROWS: [(&str, &[&str]); 22] = [
     ("loom-guest-misbehaving", &["loom-sdk"]),
     ("loom-guest-resolver", &["loom-sdk"]),
     ("loom-plugin-bundle", &[]),
-    ("loom-tests", &["loom-contract", "loom-record"]),
+    ("loom-deadlines", &[]),
+    ("loom-tests", &["loom-contract", "loom-deadlines", "loom-record"]),
 ];
 
 #[test]

@@ -85,7 +85,7 @@ fn recipe(files: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bytes");
     std::fs::write(&file, bytes).unwrap();
-    let output = std::process::Command::new("sha256sum").arg(file).output().unwrap();
+    let output = loom_tests::output(std::process::Command::new("sha256sum").arg(file)).unwrap();
     String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
 }
 
@@ -296,7 +296,7 @@ fn work_trees_share_a_cache() {
     let other = env.home().join("other");
     let mut git = std::process::Command::new("git");
     git.args(["worktree", "add", "-q"]).arg(&other).current_dir(env.repo());
-    assert!(git.status().unwrap().success());
+    assert!(loom_tests::status(&mut git).unwrap().success());
     let mut loom = env.loom(&["run", "--local", "--stream"]);
     loom.command.current_dir(&other);
     let output = loom.output();
@@ -410,7 +410,7 @@ fn two_runs_at_once_save_one_entry() {
     let env = cached("{key: k, paths: [deps]}", "'mkdir -p deps; seq 1000 > deps/x; sleep 0.1'");
     let runs = [(); 3].map(|()| env.loom(&["run", "--local", "-q"]).spawn());
     for run in runs {
-        assert!(run.wait_with_output().unwrap().status.success());
+        assert!(run.output().status.success());
     }
     assert!(told(&env, &["cache", "verify"]).starts_with("entries that are whole: 1;"));
 }

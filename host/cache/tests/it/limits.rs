@@ -191,7 +191,7 @@ fn few_open_files_are_enough() {
             .args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""])
             .arg(command.get_program())
             .args(command.get_args());
-        let output = limited.output().unwrap();
+        let output = loom_deadlines::output(&mut limited).unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     assert_same(&fresh, &tree);

@@ -243,7 +243,7 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
 /// Runs a program of the system; nothing if that is not possible here.
 pub(crate) fn run(program: &str, args: &[&str]) -> Option<Output> {
     #[expect(clippy::disallowed_methods, reason = "mounting is no function of the standard library")]
-    let output = Command::new(program).args(args).output().ok()?;
+    let output = loom_deadlines::output(Command::new(program).args(args)).ok()?;
     output.status.success().then_some(output)
 }
 
