@@ -71,8 +71,9 @@ pub enum Error {
         /// The entry's key.
         key: String,
     },
-    /// Content that a save relied on was removed from the store while it ran, and again when it was tried once more.
-    #[error("the cache store `{}` was emptied while an entry was saved", root.display())]
+    /// Content that a save relied on was removed from the store while it ran, also while the store's lock was held:
+    /// not by a collection.
+    #[error("the cache store `{}` was emptied by something other than Loom while an entry was saved", root.display())]
     Emptied {
         /// The store's folder.
         root: PathBuf,

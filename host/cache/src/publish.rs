@@ -71,12 +71,13 @@ pub(crate) enum Outcome {
     Emptied,
 }
 
-/// Makes the entry exist: whole, or not at all.
+/// Makes the entry exist: whole, or not at all. `lock` is the store's lock, if the caller has it.
 pub(crate) fn publish(
     store: &Store,
     staging: &Staging,
     made: Made,
     pointer: &Pointer,
+    lock: Option<fs::File>,
 ) -> Result<Outcome, Error> {
     let layout = store.layout();
     let pointer_bytes = sealed::encode(pointer);
@@ -95,7 +96,10 @@ pub(crate) fn publish(
     let folder = layout.entries_of(&pointer.name);
     fs::create_dir_all(&folder).map_err(|error| Error::write_io(&folder, error))?;
 
-    let _lock = store.lock()?;
+    let _lock = match lock {
+        Some(lock) => lock,
+        None => store.lock()?,
+    };
     if fs::read(&place).is_ok_and(|bytes| sealed::decode::<Pointer>(&bytes).is_ok()) {
         return Ok(Outcome::AlreadyThere);
     }

@@ -64,12 +64,22 @@ pub enum Saved {
     },
 }
 
+/// Who has to wait while a tree is walked and its content is written.
+#[derive(Clone, Copy)]
+enum KeepOut {
+    Nobody,
+    /// Whoever wants the store's lock.
+    Collections,
+}
+
 impl Store {
     /// Saves what the patterns name as a new entry, which exists whole when this returns and not at all before.
     ///
     /// Saved are files, symlinks that stay inside the workspace, and folders, with their permissions and times. Hard
     /// links become files of their own. The setuid and setgid bits of files are not kept: they would give away the
-    /// rights of whoever restores. A save waits until no restore to the same tree is under way. What cannot be saved, or changes while it is read, is left out with a warning.
+    /// rights of whoever restores. A save waits until no restore to the same tree is under way. What cannot be saved, or
+    /// changes while it is read, is left out with a warning. Where a collection takes away what the save relies on, it
+    /// begins anew, at last with the store's lock held.
     ///
     /// # Errors
     /// The tree cannot be read at all, the store cannot be written or is itself among what is to be saved
@@ -88,9 +98,9 @@ impl Store {
             }
             warnings = found.warnings;
         }
-        // Once more if what it relied on was collected meanwhile.
-        for _ in 0..2 {
-            if let Some(saved) = self.try_save(save, &real_tree, &patterns, &mut warnings)? {
+        // Once more if what it relied on was collected meanwhile, and then with collections kept out.
+        for keep_out in [KeepOut::Nobody, KeepOut::Nobody, KeepOut::Collections] {
+            if let Some(saved) = self.try_save(save, &real_tree, &patterns, &mut warnings, keep_out)? {
                 return Ok(saved);
             }
         }
@@ -103,10 +113,18 @@ impl Store {
         real_tree: &Path,
         patterns: &Patterns,
         warnings: &mut Vec<Warning>,
+        keep_out: KeepOut,
     ) -> Result<Option<Saved>, Error> {
         let root = dir::open_root(save.tree).map_err(|errno| Error::read(save.tree, errno))?;
         lock_tree(root.as_fd(), To::Read, save.cancel)?;
+        // After the tree's, as in a restore that sets its entry aside.
+        let lock = match keep_out {
+            KeepOut::Nobody => None,
+            KeepOut::Collections => Some(self.lock()?),
+        };
         let root_stat = fstat(&root).map_err(|errno| Error::read(save.tree, errno))?;
+        #[cfg(test)]
+        tests::reached(self, tests::Moment::Walk);
         let base = Index::load(self.layout(), real_tree, &root_stat, save.name, None)
             .filter(|base| self.missing(&base.manifest.packs, &base.manifest.objects).is_none())
             .unwrap_or_else(Index::nothing);
@@ -137,7 +155,9 @@ impl Store {
         let needs = Needs { packs: manifest.packs.clone(), objects: manifest.objects.clone() };
         let made = Made { packs: tree.packs, objects: tree.objects, manifest: encoded, needs };
         let pointer = Pointer::new(save.name, save.key, digest, (files, bytes), save.origin);
-        match publish(self, &staging, made, &pointer)? {
+        #[cfg(test)]
+        tests::reached(self, tests::Moment::Publish);
+        match publish(self, &staging, made, &pointer, lock)? {
             Outcome::Emptied => Ok(None),
             Outcome::AlreadyThere => Ok(Some(Saved::AlreadyThere)),
             Outcome::Published(stored_bytes) => {
@@ -150,3 +170,6 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
