@@ -63,15 +63,15 @@ pub(crate) struct Made {
 
 /// How publishing ended.
 pub(crate) enum Outcome {
-    /// The entry exists, with so many new bytes on disk.
+    /// The entry is in its place, with so many new bytes on disk.
     Published(u64),
-    /// It existed already.
-    AlreadyThere,
+    /// Another save has published the same meanwhile.
+    Unchanged,
     /// Something that the entry needs, and that the store had, was removed meanwhile.
     Emptied,
 }
 
-/// Makes the entry exist: whole, or not at all. `lock` is the store's lock, if the caller has it.
+/// Puts the entry in its place, whole, or not at all. `lock` is the store's lock, if the caller has it.
 pub(crate) fn publish(
     store: &Store,
     staging: &Staging,
@@ -100,8 +100,9 @@ pub(crate) fn publish(
         Some(lock) => lock,
         None => store.lock()?,
     };
-    if fs::read(&place).is_ok_and(|bytes| sealed::decode::<Pointer>(&bytes).is_ok()) {
-        return Ok(Outcome::AlreadyThere);
+    let there = fs::read(&place).ok().and_then(|bytes| sealed::decode::<Pointer>(&bytes).ok());
+    if there.is_some_and(|there| there.manifest == pointer.manifest) {
+        return Ok(Outcome::Unchanged);
     }
     let has = |path: PathBuf, len: u64| fs::metadata(path).is_ok_and(|meta| meta.len() == len);
     let packs_there = made.needs.packs.iter().all(|needed| {

@@ -20,6 +20,8 @@ mod snapshot;
 mod tree;
 
 pub use error::Error;
-pub use locate::{find_repo_root, list_everything, list_files, origin, repo_cache_dir, repo_workspaces_dir};
+pub use locate::{
+    find_repo_root, list_everything, list_files, list_tracked, origin, repo_cache_dir, repo_workspaces_dir,
+};
 pub use remove::remove;
 pub use snapshot::{Method, Snapshot, create};

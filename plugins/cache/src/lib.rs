@@ -31,7 +31,17 @@ loom_sdk::export_wrapper!(JobCache);
 struct Known {
     key: String,
     hit: bool,
-    quarantined: bool,
+    /// Why it is not to be saved, whatever becomes of the job.
+    closed: Option<Closed>,
+}
+
+/// Why a cache is neither restored nor saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Closed {
+    /// Its key is in quarantine.
+    Quarantined,
+    /// Another job uses its paths for another key: what stands there is not its own.
+    Busy,
 }
 
 impl Wrapper for JobCache {
@@ -45,9 +55,9 @@ impl Wrapper for JobCache {
                 continue;
             }
             let key = make_key(cache, &variables)?;
-            let open = Cache::new(cache.name(), &key, &cache.paths);
-            let (line, quarantined) = restore(cache, &open, &key, &variables)?;
-            known.insert(cache.name().to_owned(), Known { key, hit: line.is_exact_hit(), quarantined });
+            let open = Cache::new(&cache.name(), &key, &cache.paths);
+            let (line, closed) = restore(cache, &open, &key, &variables)?;
+            known.insert(cache.name(), Known { key, hit: line.is_exact_hit(), closed });
             report.add(line);
             self.open.push(open);
         }
@@ -63,7 +73,7 @@ impl Wrapper for JobCache {
         };
         let mut report = Report::new();
         for cache in &caches {
-            match known.get(cache.name()) {
+            match known.get(&cache.name()) {
                 Some(known) if !cache.disabled => report.add(save(cache, known, outcome)),
                 _ => report.add(Line::skipped(cache, "", "cache_disabled")),
             }
@@ -105,21 +115,21 @@ fn make_key(cache: &CacheSettings, variables: &BTreeMap<String, String>) -> Resu
     Ok(made.key)
 }
 
-/// Restores `cache`, and says whether its key is in quarantine.
+/// Restores `cache`, and says why it is not to be saved.
 fn restore(
     cache: &CacheSettings,
     open: &Cache,
     key: &str,
     variables: &BTreeMap<String, String>,
-) -> Result<(Line, bool)> {
+) -> Result<(Line, Option<Closed>)> {
     if let Some(reason) = open.quarantined()? {
         let text =
             format!("{}: the key is in quarantine, since {reason}; the job runs without it", cache.label());
         Message::warn(text).with("cache", cache.name()).with("key", key).record();
-        return Ok((Line::skipped(cache, key, "cache_key_quarantined"), true));
+        return Ok((Line::skipped(cache, key, "cache_key_quarantined"), Some(Closed::Quarantined)));
     }
     if cache.policy == Policy::Push {
-        return Ok((Line::skipped(cache, key, "cache_policy_push"), false));
+        return Ok((Line::skipped(cache, key, "cache_policy_push"), None));
     }
     let fallbacks =
         cache.fallback_keys.iter().map(|template| key::fill(template, &|name| variables.get(name).cloned()));
@@ -137,7 +147,7 @@ fn restore(
                     cache.label()
                 );
                 Message::warn(text).with("cache", cache.name()).with("key", key).record();
-                return Ok((Line::skipped(cache, key, "cache_path_busy"), false));
+                return Ok((Line::skipped(cache, key, "cache_path_busy"), Some(Closed::Busy)));
             }
             Restored::Hit(content) => (content, "restored", None),
             Restored::Already(content) => {
@@ -145,13 +155,13 @@ fn restore(
             }
         };
         say_hit(cache, text, key, &content);
-        return Ok((Line::hit(cache, key, content, reason), false));
+        return Ok((Line::hit(cache, key, content, reason), None));
     }
     Message::info(format!("{}: nothing is saved under the key", cache.label()))
         .with("cache", cache.name())
         .with("key", key)
         .record();
-    Ok((Line::miss(cache, key), false))
+    Ok((Line::miss(cache, key), None))
 }
 
 fn say_hit(cache: &CacheSettings, what: &str, key: &str, content: &Content) {
@@ -170,12 +180,13 @@ fn save(cache: &CacheSettings, known: &Known, outcome: Outcome) -> Line {
     };
     let reason = if cache.policy == Policy::Pull {
         Some("cache_policy_pull")
-    } else if known.quarantined {
-        Some("cache_key_quarantined")
+    } else if let Some(closed) = known.closed {
+        Some(match closed {
+            Closed::Quarantined => "cache_key_quarantined",
+            Closed::Busy => "cache_path_busy",
+        })
     } else if !met {
         Some("cache_when_not_met")
-    } else if known.hit {
-        Some("cache_unchanged")
     } else {
         None
     };
@@ -183,7 +194,7 @@ fn save(cache: &CacheSettings, known: &Known, outcome: Outcome) -> Line {
         return Line::skipped(cache, key, reason).with_hit(known.hit);
     }
     let begun = Instant::now();
-    match Cache::new(cache.name(), key, &cache.paths).save() {
+    match Cache::new(&cache.name(), key, &cache.paths).save() {
         Ok(Saved::Stored(content)) => {
             let text = format!(
                 "{}: saved {} files, {} bytes under `{key}`; the store grew by {} bytes in {} ms",
@@ -196,7 +207,7 @@ fn save(cache: &CacheSettings, known: &Known, outcome: Outcome) -> Line {
             Message::info(text).with("cache", cache.name()).with("key", key).record();
             Line::saved(cache, content)
         }
-        Ok(Saved::Unchanged) => Line::skipped(cache, key, "cache_unchanged"),
+        Ok(Saved::Unchanged) => Line::skipped(cache, key, "cache_unchanged").with_hit(known.hit),
         Ok(Saved::Nothing) => {
             let text =
                 format!("{}: not saved, since nothing is at {}", cache.label(), cache.paths.join(", "));

@@ -12,6 +12,7 @@ use super::{Save, Saved};
 use crate::entry::Origin;
 use crate::layout;
 use crate::store::Store;
+use crate::tracked::Tracked;
 
 /// A point that every save comes to.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,6 +74,7 @@ impl World {
             key: tree,
             tree: &tree_path,
             patterns: &patterns,
+            tracked: &Tracked::default(),
             origin: &origin,
             cancel: &cancel,
         };
@@ -95,8 +97,11 @@ impl World {
         assert_eq!(found.warnings, []);
         let fresh = self.dir.path().join("fresh");
         fs::create_dir(&fresh).unwrap();
-        let restored =
-            found.entry.unwrap().restore(&fresh, &["deps".to_owned()], &AtomicBool::new(false)).unwrap();
+        let restored = found
+            .entry
+            .unwrap()
+            .restore(&fresh, &["deps".to_owned()], &Tracked::default(), &AtomicBool::new(false))
+            .unwrap();
         assert_eq!((restored.files, restored.warnings), (22, vec![]));
         for file in ["0", "19", "big", "more"] {
             let of = |tree: &Path| fs::read(tree.join("deps").join(file)).unwrap();
