@@ -46,8 +46,8 @@ enum Closed {
 
 impl Wrapper for JobCache {
     fn before(&mut self, job: Job<'_>) -> Result<()> {
-        let caches = read(job)?;
         let variables = variables(job);
+        let caches = read(job, &variables)?;
         let (mut report, mut known) = (Report::new(), BTreeMap::new());
         for cache in &caches {
             if cache.disabled {
@@ -56,7 +56,7 @@ impl Wrapper for JobCache {
             }
             let key = make_key(cache, &variables)?;
             let open = Cache::new(&cache.name(), &key, &cache.paths);
-            let (line, closed) = restore(cache, &open, &key, &variables)?;
+            let (line, closed) = restore(cache, &open, &key)?;
             known.insert(cache.name(), Known { key, hit: line.is_exact_hit(), closed });
             report.add(line);
             self.open.push(open);
@@ -66,7 +66,7 @@ impl Wrapper for JobCache {
     }
 
     fn after(&mut self, job: Job<'_>, outcome: Outcome) -> Result<()> {
-        let caches = read(job)?;
+        let caches = read(job, &variables(job))?;
         let known: BTreeMap<String, Known> = match state::get(KEYS) {
             Some(kept) => serde_json::from_slice(&kept)?,
             None => BTreeMap::new(),
@@ -82,26 +82,47 @@ impl Wrapper for JobCache {
     }
 }
 
-fn read(job: Job<'_>) -> Result<Vec<CacheSettings>> {
+/// The job's caches, with their paths and fallback keys filled in.
+fn read(job: Job<'_>, variables: &BTreeMap<String, String>) -> Result<Vec<CacheSettings>> {
     let caches: Caches = serde_json::from_str(&job.keyword())?;
-    Ok(caches.into_list())
+    let mut caches = caches.into_list();
+    for cache in caches.iter_mut().filter(|cache| !cache.disabled) {
+        for text in &mut cache.fallback_keys {
+            *text = key::fill(text, variables)?;
+        }
+        for path in &mut cache.paths {
+            *path = within(key::fill(path, variables)?, variables);
+        }
+    }
+    Ok(caches)
 }
 
-/// What keys may refer to.
+/// A path below the workspace, also where it was written with the workspace's own.
+fn within(path: String, variables: &BTreeMap<String, String>) -> String {
+    let below = variables.get("CI_PROJECT_DIR").and_then(|root| path.strip_prefix(root.as_str()));
+    match below {
+        Some("" | "/") => ".".to_owned(),
+        Some(below) if below.starts_with('/') => below.trim_start_matches('/').to_owned(),
+        _ => path,
+    }
+}
+
+/// What keys, prefixes and paths may refer to.
 fn variables(job: Job<'_>) -> BTreeMap<String, String> {
-    let mut variables: BTreeMap<String, String> = job.variables().into_iter().collect();
+    let mut variables: BTreeMap<String, String> = job.predefined().into_iter().collect();
+    variables.extend(job.variables());
     variables.extend([
         ("job_name".to_owned(), job.name()),
         ("job_id".to_owned(), job.id()),
         ("run_id".to_owned(), job.run_id()),
         ("pipeline_id".to_owned(), job.pipeline_id()),
     ]);
-    variables.extend(job.head_sha().map(|sha| ("head_sha".to_owned(), sha)));
+    variables.insert("head_sha".to_owned(), job.head_sha().unwrap_or_default());
     variables
 }
 
 fn make_key(cache: &CacheSettings, variables: &BTreeMap<String, String>) -> Result<String> {
-    let made = key::make(cache, &|name| variables.get(name).cloned(), &|globs| {
+    let made = key::make(cache, variables, &|globs| {
         let hash = store::hash_files(globs)?;
         Ok((hash.digest, hash.files))
     })?;
@@ -116,12 +137,7 @@ fn make_key(cache: &CacheSettings, variables: &BTreeMap<String, String>) -> Resu
 }
 
 /// Restores `cache`, and says why it is not to be saved.
-fn restore(
-    cache: &CacheSettings,
-    open: &Cache,
-    key: &str,
-    variables: &BTreeMap<String, String>,
-) -> Result<(Line, Option<Closed>)> {
+fn restore(cache: &CacheSettings, open: &Cache, key: &str) -> Result<(Line, Option<Closed>)> {
     if let Some(reason) = open.quarantined()? {
         let text =
             format!("{}: the key is in quarantine, since {reason}; the job runs without it", cache.label());
@@ -131,12 +147,10 @@ fn restore(
     if cache.policy == Policy::Push {
         return Ok((Line::skipped(cache, key, "cache_policy_push"), None));
     }
-    let fallbacks =
-        cache.fallback_keys.iter().map(|template| key::fill(template, &|name| variables.get(name).cloned()));
     let mut lookups = vec![(key.to_owned(), Lookup::Exact)];
-    for fallback in fallbacks {
+    for fallback in &cache.fallback_keys {
         lookups.push((fallback.clone(), Lookup::Exact));
-        lookups.push((fallback, Lookup::Prefix));
+        lookups.push((fallback.clone(), Lookup::Prefix));
     }
     for (looked_for, by) in lookups {
         let (content, text, reason) = match open.restore(&looked_for, by)? {
@@ -219,6 +233,27 @@ fn save(cache: &CacheSettings, known: &Known, outcome: Outcome) -> Line {
                 .with("cache", cache.name())
                 .record();
             Line::miss(cache, key)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_the_workspace_is_one_below_it() {
+        let variables = [("CI_PROJECT_DIR".to_owned(), "/w/s".to_owned())].into();
+        for (path, expected) in [
+            ("/w/s/a/b", "a/b"),
+            ("/w/s//a", "a"),
+            ("/w/s", "."),
+            ("/w/s/", "."),
+            ("/w/store/a", "/w/store/a"),
+            ("/etc", "/etc"),
+            ("a/b", "a/b"),
+        ] {
+            assert_eq!(within(path.to_owned(), &variables), expected, "{path}");
         }
     }
 }
