@@ -52,6 +52,11 @@ impl Job<'_> {
         self.0.variables()
     }
 
+    /// What Loom predefines for it (`CI_JOB_NAME` and others); a name that has no value in this run is empty.
+    pub fn predefined(&self) -> Vec<(String, String)> {
+        self.0.predefined()
+    }
+
     /// Whether the user wants to see each command of a step before it runs.
     pub fn debug_trace(&self) -> bool {
         self.0.debug_trace()

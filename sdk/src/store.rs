@@ -61,9 +61,9 @@ pub enum Restored {
 /// How a save ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Saved {
-    /// It is a new entry.
+    /// It is a new entry, or takes the place of another one.
     Stored(Content),
-    /// The key has an entry already, which stays.
+    /// The key's entry holds the same already.
     Unchanged,
     /// The paths name nothing that is there.
     Nothing,
@@ -104,7 +104,8 @@ impl Cache {
         })
     }
 
-    /// Saves a new entry under the cache's key, all at once.
+    /// Saves what stands under the cache's paths as the entry of its key, all at once. An entry that holds something else is
+    /// replaced.
     ///
     /// # Errors
     /// The workspace cannot be read, or the store cannot be written.

@@ -53,7 +53,8 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("loom-guest-misbehaving", &["loom-sdk"]),
     ("loom-guest-resolver", &["loom-sdk"]),
     ("loom-plugin-bundle", &[]),
-    ("loom-tests", &["loom-contract", "loom-record"]),
+    ("loom-deadlines", &[]),
+    ("loom-tests", &["loom-contract", "loom-deadlines", "loom-record"]),
 ];
 
 #[test]

@@ -64,7 +64,7 @@ fn matching_files_are_kept_with_their_paths_and_in_an_archive() {
     );
     assert_eq!(mode & 0o777, 0o755);
     let mut tar = std::process::Command::new("tar");
-    let listed = tar.arg("tzf").arg(run.run.dir.join(&artifacts.archive_path)).output().unwrap();
+    let listed = loom_tests::output(tar.arg("tzf").arg(run.run.dir.join(&artifacts.archive_path))).unwrap();
     assert_eq!(String::from_utf8(listed.stdout).unwrap().lines().collect::<Vec<_>>(), files[1..]);
     let job = run.run.job("job");
     let entry = job.system_sections.iter().find(|entry| entry.section == Section::ArtifactExtract).unwrap();

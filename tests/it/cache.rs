@@ -85,7 +85,7 @@ fn recipe(files: &[(&str, &str)]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bytes");
     std::fs::write(&file, bytes).unwrap();
-    let output = std::process::Command::new("sha256sum").arg(file).output().unwrap();
+    let output = loom_tests::output(std::process::Command::new("sha256sum").arg(file)).unwrap();
     String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
 }
 
@@ -114,6 +114,161 @@ fn keys_may_refer_to_the_job_and_its_variables() {
     let (_, _, metrics) = section(&run, "job", Section::CacheRestore);
     let sha = run.run.receipt.snapshot_head_sha.clone().unwrap();
     assert_eq!(metrics["caches"][0]["key"], format!("job-linux-{sha}").as_str());
+}
+
+#[test]
+fn keys_and_paths_may_refer_to_what_is_predefined() {
+    let cache = "{key: {prefix: $CI_JOB_NAME-$CI_COMMIT_REF_SLUG}, paths: [$CI_PROJECT_DIR/$KEPT], \
+                 fallback_keys: ['$CI_COMMIT_REF_NAME']}\n  variables: {KEPT: deps}";
+    let env = cached(cache, FILL);
+    let mut git = std::process::Command::new("git");
+    let branch =
+        loom_tests::status(git.args(["checkout", "-q", "-b", "Feature/X_1"]).current_dir(env.repo()));
+    assert!(branch.unwrap().success());
+    let run = passed(env.run(&[]));
+    let (_, _, metrics) = section(&run, "job", Section::CacheRestore);
+    assert_eq!(metrics["caches"][0]["key"], "job-feature-x-1");
+    assert_eq!(words(&passed(env.run(&[]))), ["warm"]);
+
+    let env = cached("{key: $CI_COMMIT_BRANHC, paths: [deps]}", FILL);
+    let run = env.run(&[]);
+    let error = run.run.job("job").error.unwrap();
+    assert_eq!((run.exit_code, &*error.code), (1, "CACHE_VARIABLE_UNKNOWN"), "{error:?}");
+    assert!(error.message.contains("`CI_COMMIT_BRANHC`"), "{error:?}");
+    let hint = error.hint.unwrap();
+    for known in ["CI_COMMIT_BRANCH", "CI_COMMIT_REF_SLUG", "CI_JOB_NAME", "CI_PROJECT_DIR", "job_name"] {
+        assert!(hint.contains(known), "{known} is not in: {hint}");
+    }
+}
+
+#[test]
+fn an_entry_follows_what_stands_under_its_paths() {
+    let script = "'mkdir -p s; ls s | wc -l; for f in 1 2 3; do test -e s/$f || : > s/$f; test ! -e fail || exit 1; done'";
+    let env = cached("{key: k, paths: [s], when: always}", script);
+    env.write("fail", "");
+    // A run that fails half-way keeps half of it.
+    assert_eq!(env.run(&[]).exit_code, 1);
+    std::fs::remove_file(env.repo().join("fail")).unwrap();
+    let saved = |run: &RunOutput| {
+        let (status, reason, _) = section(run, "job", Section::CacheSave);
+        (status, reason)
+    };
+    for (there, end) in [
+        ("1", (Status::Success, None)),
+        ("3", (Status::Skipped, Some(SkipReason::CacheUnchanged))),
+        ("3", (Status::Skipped, Some(SkipReason::CacheUnchanged))),
+    ] {
+        let run = passed(env.run(&[]));
+        assert_eq!((words(&run), saved(&run)), (vec![there.to_owned()], end));
+    }
+    assert_eq!(told(&env, &["cache", "list"]).lines().count(), 1);
+}
+
+#[test]
+fn caches_without_a_name_are_kept_apart_by_their_paths() {
+    let env = env("version: v1
+stages: [ci]
+default: {target: linux}
+a: {stage: ci, cache: {paths: [a]}, script: ['cat a/x || (mkdir a; echo of a > a/x)']}
+b: {stage: ci, needs: [a], cache: {paths: [b]}, script: ['cat b/x || (mkdir b; echo of b > b/x)']}
+same: {stage: ci, needs: [b], cache: {paths: [./b/], policy: pull}, script: [cat b/x]}
+");
+    passed(env.run(&[]));
+    let run = passed(env.run(&[]));
+    for (job, name) in [("a", "paths:a"), ("b", "paths:b")] {
+        assert_eq!(run.run.output(job, "01"), [format!("of {job}")]);
+        let (_, _, metrics) = section(&run, job, Section::CacheRestore);
+        let cache = &metrics["caches"][0];
+        assert_eq!((&cache["name"], &cache["files"]), (&name.into(), &1.into()), "{metrics}");
+        let why = told(&env, &["cache", "why", job]);
+        assert!(why.contains(&format!("{name}: key default\n  hit\n  1 file, 5 B\n")), "{why}");
+    }
+    assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+    let listed = told(&env, &["cache", "list"]);
+    let names: Vec<&str> = listed.lines().map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(names, ["paths:a", "paths:b"]);
+}
+
+#[test]
+fn links_are_restored_wherever_they_lead() {
+    // As a virtual environment has them.
+    let script = "'test -d deps || { mkdir deps; ln -s /bin/sh deps/shell; ln -s /nowhere deps/gone; \
+                  ln -s ../../outside deps/out; }; deps/shell -c \"echo runs\"; readlink deps/gone deps/out'";
+    let env = cached("{key: k, paths: [deps]}", script);
+    for _ in 0..2 {
+        let run = passed(env.run(&[]));
+        assert_eq!(words(&run), ["runs", "/nowhere", "../../outside"]);
+        assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn what_git_tracks_wins_over_a_restore_and_is_told() {
+    let script =
+        "'cat vendor/tracked vendor/added; ls vendor; echo made > vendor/made; git status --porcelain'";
+    let env = cached("{key: k, paths: [vendor]}", script);
+    env.write("vendor/tracked", "1\n");
+    env.commit_all();
+    env.run(&[]);
+    env.write("vendor/tracked", "2\n");
+    env.write("vendor/added", "new\n");
+    env.commit_all();
+    let run = passed(env.run(&[]));
+    assert_eq!(words(&run), ["2", "new", "added", "made", "tracked", "?? vendor/made"]);
+    let warning = "git tracks under";
+    assert_eq!(run.stderr.matches(warning).count(), 1, "{}", run.stderr);
+    assert!(run.stderr.contains("`vendor/added`, `vendor/tracked`\n"), "{}", run.stderr);
+    // The entry is as it was: what is tracked is no part of it.
+    let (_, reason, _) = section(&run, "job", Section::CacheSave);
+    assert_eq!(reason, None, "it made the file anew");
+    let shown = told(&env, &["cache", "show", "k"]);
+    assert!(shown.contains("vendor/made") && !shown.contains("vendor/tracked"), "{shown}");
+    let check = env.loom(&["check"]).output();
+    let stderr = String::from_utf8(check.stderr).unwrap();
+    assert_eq!(check.status.code(), Some(0));
+    assert!(
+        stderr.contains(
+            "warning: job `job`: its cache leaves alone what git tracks under `vendor`: `vendor/added`, `vendor/tracked`\n"
+        ),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_store_that_cannot_be_used_keeps_no_run_from_its_work() {
+    let store_of = |env: &TestEnv| {
+        let stores = std::fs::read_dir(env.home().join(".cache/loom/cache")).unwrap();
+        stores.map(|store| store.unwrap().path()).next().unwrap()
+    };
+    // What is done to the store; what the next run finds, and the one after it.
+    type Harm<'h> = &'h dyn Fn(&std::path::Path);
+    let empty: Harm<'_> = &|store| std::fs::write(store.join("format"), "").unwrap();
+    let garbage: Harm<'_> = &|store| std::fs::write(store.join("format"), "x\u{fffd}").unwrap();
+    let newer: Harm<'_> = &|store| std::fs::write(store.join("format"), "4711\n").unwrap();
+    let folder: Harm<'_> = &|store| {
+        std::fs::remove_file(store.join("format")).unwrap();
+        std::fs::create_dir(store.join("format")).unwrap();
+    };
+    let file: Harm<'_> = &|store| {
+        std::fs::remove_dir_all(store).unwrap();
+        std::fs::write(store, "no store").unwrap();
+    };
+    for (harm, warning, next, after) in [
+        (empty, "does not say which format", "warm", "warm"),
+        (garbage, "does not say which format", "warm", "warm"),
+        (newer, "this run has no caches: the cache store", "cold", "cold"),
+        (folder, "this run has no caches: cannot read", "cold", "cold"),
+        (file, "not saved: cannot write", "cold", "cold"),
+    ] {
+        let env = cached("{key: k, paths: [deps]}", FILL);
+        passed(env.run(&[]));
+        harm(&store_of(&env));
+        let run = passed(env.run(&["-q"]));
+        assert_eq!(words(&run), [next], "{warning}");
+        assert_eq!(run.stderr.matches("warning:").count(), 1, "{warning}: {}", run.stderr);
+        assert!(run.stderr.contains(warning), "{warning}: {}", run.stderr);
+        assert_eq!(words(&passed(env.run(&[]))), [after], "{warning}");
+    }
 }
 
 #[test]
@@ -296,7 +451,7 @@ fn work_trees_share_a_cache() {
     let other = env.home().join("other");
     let mut git = std::process::Command::new("git");
     git.args(["worktree", "add", "-q"]).arg(&other).current_dir(env.repo());
-    assert!(git.status().unwrap().success());
+    assert!(loom_tests::status(&mut git).unwrap().success());
     let mut loom = env.loom(&["run", "--local", "--stream"]);
     loom.command.current_dir(&other);
     let output = loom.output();
@@ -364,7 +519,7 @@ fn a_poisoned_entry_is_found_and_put_into_quarantine() {
     for words in [
         "  job        success without caches, failed with them\n",
         "  job        step 01: exit code 0 without caches, exit code 1 with them\n",
-        "quarantined: cache k\n",
+        "quarantined: paths:deps k\n",
         "receipt without caches: ",
         "receipt with caches: ",
         "loom run: --cache-diff found differences (exit code 1)\n",
@@ -383,8 +538,8 @@ fn a_poisoned_entry_is_found_and_put_into_quarantine() {
         run.stderr
     );
     let listed = told(&env, &["cache", "quarantine", "list"]);
-    assert!(listed.starts_with("cache k\n  since ") && listed.contains("    step 01: "), "{listed}");
-    assert_eq!(told(&env, &["cache", "quarantine", "lift", "k"]), "lifted the quarantine of cache k\n");
+    assert!(listed.starts_with("paths:deps k\n  since ") && listed.contains("    step 01: "), "{listed}");
+    assert_eq!(told(&env, &["cache", "quarantine", "lift", "k"]), "lifted the quarantine of paths:deps k\n");
     assert_eq!(env.loom(&["run", "--local"]).env("SOURCE", "good").run().exit_code, 1);
 }
 
@@ -410,7 +565,7 @@ fn two_runs_at_once_save_one_entry() {
     let env = cached("{key: k, paths: [deps]}", "'mkdir -p deps; seq 1000 > deps/x; sleep 0.1'");
     let runs = [(); 3].map(|()| env.loom(&["run", "--local", "-q"]).spawn());
     for run in runs {
-        assert!(run.wait_with_output().unwrap().status.success());
+        assert!(run.output().status.success());
     }
     assert!(told(&env, &["cache", "verify"]).starts_with("entries that are whole: 1;"));
 }

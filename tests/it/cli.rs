@@ -93,7 +93,7 @@ fn a_reader_that_goes_away_does_not_end_the_run() {
     let mut some = [0; 100];
     child.stderr.as_mut().unwrap().read_exact(&mut some).unwrap();
     drop(child.stderr.take());
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.exit().code(), Some(0));
     assert!(env.home().join("done").exists());
 }
 
@@ -217,7 +217,7 @@ fn a_pipe_is_no_workflow() {
     let env = env_of_steps(&["true"]);
     let path = env.repo().join(".loom/workflow.yml");
     std::fs::remove_file(&path).unwrap();
-    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert!(loom_tests::status(std::process::Command::new("mkfifo").arg(&path)).unwrap().success());
     let run = env.run(&[]);
     assert_eq!(run.exit_code, 1);
     assert!(
@@ -261,14 +261,10 @@ fn another_workflow_and_another_folder() {
 fn the_live_view_leaves_the_scrollback_clean() {
     let env = env_of_steps(&["sleep 0.4", "echo hidden"]);
     let loom = format!("{LOOM} run --local");
-    let output = std::process::Command::new("script")
-        .args(["-qefc", &loom, "/dev/null"])
-        .env("HOME", env.home())
-        .env("TERM", "xterm")
-        .env_remove("NO_COLOR")
-        .current_dir(env.repo())
-        .output();
-    let Ok(output) = output else {
+    let mut script = std::process::Command::new("script");
+    script.args(["-qefc", &loom, "/dev/null"]).env("HOME", env.home()).env("TERM", "xterm");
+    script.env_remove("NO_COLOR").current_dir(env.repo());
+    let Ok(output) = loom_tests::output(&mut script) else {
         println!("skipped: no `script` to make a terminal with");
         return;
     };

@@ -2,12 +2,11 @@
 //! `LOOM_TESTS_NEED_DOCKER` is set.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use loom_contract::error::code;
 use loom_contract::status::{SkipReason, Status};
 use loom_docker_testimage::{self as testimage, Image, SOCKET};
-use loom_tests::{RunOutput, TestEnv, wait_for, wait_for_exit};
+use loom_tests::{RunOutput, TestEnv, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::env;
@@ -259,7 +258,8 @@ fn caches_and_artifacts_go_in_and_come_out_of_the_volume() {
   artifacts: {paths: ['out/**', absent], exclude: ['out/no']}
   script:
     - 'cat kept/counter || true; ls kept || true'
-    - 'mkdir -p kept/sub out/deep; echo 1 >> kept/counter; ln -s counter kept/link; echo a > out/deep/a; echo b > out/no'
+    - 'mkdir -p kept/sub out/deep; test -e kept/counter || echo 1 > kept/counter; echo a > out/deep/a; echo b > out/no'
+    - 'test -L kept/link || ln -s counter kept/link; test -L kept/shell || ln -s /bin/sh kept/shell; kept/shell -c true'
 take:
   stage: later
   needs: [{job: make, artifacts: true}]
@@ -273,7 +273,7 @@ take:
     assert_eq!(std::fs::read_to_string(first.run.dir.join("jobs/make/artifacts/out/deep/a")).unwrap(), "a\n");
     env.write("kept/surplus", "of the repository");
     let second = passed(env.run(&[]));
-    assert_eq!(second.run.output("make", "01"), ["1", "counter", "link", "sub"]);
+    assert_eq!(second.run.output("make", "01"), ["1", "counter", "link", "shell", "sub"]);
     let sections = second.run.job("make").system_sections;
     let save = sections.iter().find(|section| section.section.as_str() == "cache_save").unwrap();
     assert_eq!((save.status, save.skip_reason), (Status::Skipped, Some(SkipReason::CacheUnchanged)));
@@ -333,14 +333,14 @@ fn a_signal_ends_the_steps_in_containers_and_leaves_nothing() {
     for signals in [1, 2] {
         // The second signal kills what does not want to end.
         let env = of_steps(&image, "", &["trap 'echo asked' TERM; echo begun; while :; do sleep 0.1; done"]);
-        let mut child = env.loom(&["run", "--local"]).spawn();
+        let child = env.loom(&["run", "--local"]).spawn();
         wait_for_step(&env, "begun");
         for _ in 0..signals {
             kill_process(Pid::from_child(&child), Signal::INT).unwrap();
-            std::thread::sleep(Duration::from_millis(500));
+            // That it was asked shows that the first one has arrived.
+            wait_for_step(&env, "\"asked\"");
         }
-        wait_for_exit(&mut child, Duration::from_secs(25));
-        let run = clean(RunOutput::of(&env, &child.wait_with_output().unwrap()));
+        let run = clean(RunOutput::of(&env, &child.output()));
         assert_eq!(run.exit_code, 130, "{}", run.stderr);
         assert_eq!(run.run.job("job").status, Status::Cancelled);
     }
@@ -353,7 +353,7 @@ fn what_a_killed_loom_has_left_is_removed_by_the_next_run() {
     let mut child = env.loom(&["run", "--local"]).spawn();
     let run_id = wait_for_step(&env, "begun").file_name().unwrap().to_str().unwrap().to_owned();
     kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
-    child.wait().unwrap();
+    child.exit();
     assert!(!left(&run_id).is_empty());
     env.write("go", "");
     passed(env.run(&[]));
@@ -367,7 +367,7 @@ fn a_container_that_is_killed_from_outside_fails_the_job_by_name() {
     let child = env.loom(&["run", "--local"]).spawn();
     let container = container_of(&wait_for_step(&env, "begun"));
     testimage::request(SOCKET, "POST", &format!("/containers/{container}/kill"), b"").unwrap();
-    let run = clean(RunOutput::of(&env, &child.wait_with_output().unwrap()));
+    let run = clean(RunOutput::of(&env, &child.output()));
     assert_eq!(run.exit_code, 1, "{}", run.stderr);
     let error = run.run.job("job").error.unwrap();
     assert_eq!(error.code, "CONTAINER_GONE", "{error:?}");

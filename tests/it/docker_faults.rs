@@ -1,12 +1,12 @@
 //! What can go wrong with jobs in containers: a daemon that is lost, that has no room, and signals in each phase. Each
 //! time the job says what happened, the run is closed, and the daemon has nothing of it afterwards.
 
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use loom_contract::status::Status;
 use loom_docker_testimage::{self as testimage, Daemon, Image, SOCKET};
-use loom_tests::{RunOutput, TestEnv, wait_for, wait_for_exit};
+use loom_tests::{RunOutput, Running, TestEnv, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -53,9 +53,8 @@ impl Second {
     }
 }
 
-fn end(env: &TestEnv, mut child: Child) -> RunOutput {
-    wait_for_exit(&mut child, Duration::from_secs(40));
-    RunOutput::of(env, &child.wait_with_output().unwrap())
+fn end(env: &TestEnv, child: Running) -> RunOutput {
+    RunOutput::of(env, &child.output())
 }
 
 #[test]
@@ -253,12 +252,9 @@ fn a_daemon_that_does_not_see_the_workspace_is_sent_its_files() {
     env.write("file", "of the repository\n");
     // As where it runs in a container, or in a virtual machine.
     let daemon = second.daemon.pid().unwrap().to_string();
-    let hidden = Command::new("nsenter")
-        .args(["--target", &daemon, "--mount", "mount", "-t", "tmpfs", "none"])
-        .arg(env.home())
-        .status()
-        .unwrap();
-    assert!(hidden.success());
+    let mut hide = Command::new("nsenter");
+    hide.args(["--target", &daemon, "--mount", "mount", "-t", "tmpfs", "none"]).arg(env.home());
+    assert!(loom_tests::status(&mut hide).unwrap().success());
     for _ in 0..2 {
         let run = second.run(&env);
         assert_eq!(run.exit_code, 0, "{}", run.stderr);

@@ -8,7 +8,8 @@ fn refused(name: &str, workflow: &str) {
     let env = env(workflow);
     let started = Instant::now();
     let run = env.run(&[]);
-    assert!(started.elapsed() < Duration::from_secs(5), "{name} took {:?}", started.elapsed());
+    // What grows without bound takes far longer on any machine.
+    assert!(started.elapsed() < Duration::from_secs(60), "{name} took {:?}", started.elapsed());
     assert_eq!(run.exit_code, 1, "{name}: {}", run.stderr);
     assert!(run.stderr.contains(".loom/workflow.yml"), "{name}: {}", run.stderr);
     assert!(!run.stderr.contains("panicked"), "{name}: {}", run.stderr);

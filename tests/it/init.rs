@@ -53,7 +53,7 @@ fn available(env: &TestEnv, words: &[&str]) -> bool {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).env_clear().current_dir(env.repo());
     command.envs(loom.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    let found = command.output().is_ok_and(|output| output.status.success());
+    let found = loom_tests::output(&mut command).is_ok_and(|output| output.status.success());
     if !found {
         println!("not run: no `{}` here", words.join(" "));
     }

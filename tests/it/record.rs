@@ -13,7 +13,9 @@ struct Tmpfs(std::path::PathBuf);
 impl Tmpfs {
     fn mount(dir: &Path, options: &str) -> Option<Self> {
         std::fs::create_dir_all(dir).unwrap();
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(dir).output();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(dir);
+        let status = loom_tests::output(&mut mount);
         if status.is_ok_and(|output| output.status.success()) {
             Some(Self(dir.to_owned()))
         } else {
@@ -25,7 +27,7 @@ impl Tmpfs {
 
 impl Drop for Tmpfs {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        let _ = loom_tests::status(Command::new("umount").arg("-l").arg(&self.0));
     }
 }
 
@@ -80,7 +82,7 @@ fn eight_runs_at_once_do_not_meet() {
     let runs: Vec<_> = (0..8).map(|_| env.loom(&["run", "--local"]).spawn()).collect();
     let mut ids = std::collections::BTreeSet::new();
     for run in runs {
-        let run = loom_tests::RunOutput::of(&env, &run.wait_with_output().unwrap());
+        let run = loom_tests::RunOutput::of(&env, &run.output());
         assert_eq!(run.exit_code, 0, "{}", run.stderr);
         assert_eq!(run.run.output("job", "01"), [run.run.run_id()]);
         ids.insert(run.run.run_id());
@@ -94,7 +96,7 @@ fn a_git_status_does_not_show_what_a_run_leaves() {
     let env = env_of_steps(&["true"]);
     env.commit_all();
     assert_eq!(env.run(&[]).exit_code, 0);
-    let status =
-        Command::new("git").args(["status", "--porcelain"]).current_dir(env.repo()).output().unwrap();
+    let mut git = Command::new("git");
+    let status = loom_tests::output(git.args(["status", "--porcelain"]).current_dir(env.repo())).unwrap();
     assert_eq!(String::from_utf8_lossy(&status.stdout), "");
 }

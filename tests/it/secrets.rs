@@ -9,11 +9,10 @@ mod op;
 mod unlock;
 
 use std::path::{Path, PathBuf};
-use std::process::Child;
 
 use loom_contract::event::{EventLine, Level};
 use loom_contract::status::Status;
-use loom_tests::{RunOutput, TestEnv, wait_for};
+use loom_tests::{RunOutput, Running, TestEnv, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::env;
@@ -295,7 +294,7 @@ fn files_of_secrets_may_be_traced() {
 }
 
 /// Starts a run whose job has a secret's file, and waits until it says where: what is found then.
-fn start(env: &TestEnv) -> (Child, PathBuf) {
+fn start(env: &TestEnv) -> (Running, PathBuf) {
     let child = env.loom(&["run", "--local"]).spawn();
     let mut path = PathBuf::new();
     wait_for("the step to start", || {
@@ -317,7 +316,7 @@ fn a_killed_loom_leaves_no_file_since_its_guard_removes_it() {
     env.plant_variable("SOURCE", "outlives nobody");
     let (mut child, path) = start(&env);
     child.kill().unwrap();
-    child.wait().unwrap();
+    child.exit();
     let folder = path.parent().unwrap().parent().unwrap();
     wait_for("the guard to remove the folder", || !folder.exists());
     env.no_secret_is_left();
@@ -344,7 +343,7 @@ fn the_next_run_removes_what_a_killed_loom_and_a_killed_guard_left() {
     let run_id = env.run_dirs()[0].file_name().unwrap().to_str().unwrap().to_owned();
     kill_process(guard(&run_id), Signal::KILL).unwrap();
     child.kill().unwrap();
-    child.wait().unwrap();
+    child.exit();
     assert!(path.exists());
     env.write(".loom/workflow.yml", &workflow("job: {stage: ci, script: ['true']}\n"));
     assert_eq!(env.run(&[]).exit_code, 0);
@@ -353,18 +352,25 @@ fn the_next_run_removes_what_a_killed_loom_and_a_killed_guard_left() {
 
 #[test]
 fn a_cancelled_run_removes_its_files() {
-    for (signals, ignores) in
-        [(&[Signal::INT][..], ""), (&[Signal::TERM], ""), (&[Signal::INT, Signal::INT], "trap '' TERM; ")]
-    {
-        let env = env_of_job(&["KEY: {ref: env://SOURCE}"], &[&format!("{ignores}{HOLDS_ITS_FILE}")]);
+    // Two signals where the first one is not enough; what says that it has arrived is that the step was asked to end.
+    let deaf =
+        "trap ': > \"$HOME/asked\"' TERM; echo \"$KEY\" > \"$HOME/where\"; while :; do sleep 0.05; done";
+    for (signals, script) in [
+        (&[Signal::INT][..], HOLDS_ITS_FILE),
+        (&[Signal::TERM], HOLDS_ITS_FILE),
+        (&[Signal::INT, Signal::INT], deaf),
+    ] {
+        let env = env_of_job(&["KEY: {ref: env://SOURCE}"], &[script]);
         env.plant_variable("SOURCE", "outlives no signal");
         let (child, path) = start(&env);
-        for signal in signals {
+        for (number, signal) in signals.iter().enumerate() {
+            if number > 0 {
+                wait_for("the step to be asked", || env.home().join("asked").exists());
+            }
             kill_process(Pid::from_child(&child), *signal).unwrap();
-            std::thread::sleep(std::time::Duration::from_millis(200));
         }
         // The laws see to it that the folder is gone.
-        let run = RunOutput::of(&env, &child.wait_with_output().unwrap());
+        let run = RunOutput::of(&env, &child.output());
         assert!(run.exit_code > 128 && !path.exists());
         assert_eq!(run.run.job("job").status, Status::Cancelled);
     }

@@ -102,7 +102,7 @@ fn git_is_told_and_works_in_the_workspace() {
     let env = env_of_steps(&[
         "git status --porcelain",
         "test \"$(git rev-parse HEAD)\" = \"$LOOM_COMMIT_SHA\"",
-        "echo $CI_COMMIT_BRANCH $CI_COMMIT_REF_NAME ${#CI_COMMIT_SHORT_SHA}",
+        "echo $CI_COMMIT_BRANCH $CI_COMMIT_REF_NAME $CI_COMMIT_REF_SLUG ${#CI_COMMIT_SHORT_SHA}",
     ]);
     env.write("tracked", "1");
     env.commit_all();
@@ -111,7 +111,7 @@ fn git_is_told_and_works_in_the_workspace() {
     let run = env.run(&[]);
     assert_eq!(run.exit_code, 0, "{}", run.stderr);
     assert_eq!(run.run.output("job", "01"), [" M tracked", "?? untracked"]);
-    assert_eq!(run.run.output("job", "03"), ["main main 8"]);
+    assert_eq!(run.run.output("job", "03"), ["main main main 8"]);
     assert_eq!(run.run.receipt.snapshot_head_sha.as_ref().map(String::len), Some(40));
 }
 

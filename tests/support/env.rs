@@ -1,12 +1,12 @@
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use fs_err as fs;
 use loom_contract::layout::RuntimeDir;
+use loom_deadlines::Running;
 use tempfile::TempDir;
 
 use crate::canary::{Canaries, Extent};
@@ -96,7 +96,7 @@ impl TestEnv {
         for args in [&["init", "-q", "-b", "main"][..], &["add", "-A"], &["commit", "-q", "-m", "first"]] {
             let mut git = Command::new("git");
             git.args(["-c", "user.name=Test", "-c", "user.email=test@example.org"]).args(args);
-            let output = self.hermetic(&mut git).current_dir(self.repo()).output().unwrap();
+            let output = loom_deadlines::output(self.hermetic(&mut git).current_dir(self.repo())).unwrap();
             assert!(output.status.success(), "git {args:?}: {output:?}");
         }
     }
@@ -212,22 +212,23 @@ impl Loom<'_> {
     }
 
     /// Waits for its end, and looks at nothing else but that it keeps planted values to itself.
-    pub fn output(mut self) -> Output {
-        let output = self.command.output().unwrap();
-        self.env.holds_no_secret(&output.stdout, "stdout");
-        self.env.holds_no_secret(&output.stderr, "stderr");
+    pub fn output(self) -> Output {
+        let env = self.env;
+        let output = self.spawn().output();
+        env.holds_no_secret(&output.stdout, "stdout");
+        env.holds_no_secret(&output.stderr, "stderr");
         output
     }
 
     /// Starts it.
-    pub fn spawn(mut self) -> Child {
-        self.command.spawn().unwrap()
+    pub fn spawn(mut self) -> Running {
+        Running::start(&mut self.command).unwrap()
     }
 
     /// Waits for the end of a run, and holds it to the contract's laws.
-    pub fn run(mut self) -> RunOutput {
-        let output = self.command.output().unwrap();
-        RunOutput::of(self.env, &output)
+    pub fn run(self) -> RunOutput {
+        let env = self.env;
+        RunOutput::of(env, &self.spawn().output())
     }
 }
 
@@ -292,25 +293,4 @@ fn durations(line: &str) -> String {
         }
     }
     out + rest
-}
-
-/// Waits until `done` says so; panics with `what` when it does not within half a minute.
-pub fn wait_for(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !done() {
-        assert!(Instant::now() < deadline, "timed out waiting for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Waits for the end of `child`; kills it and panics when it does not come within `patience`.
-pub fn wait_for_exit(child: &mut Child, patience: Duration) {
-    let deadline = Instant::now() + patience;
-    while child.try_wait().unwrap().is_none() {
-        if Instant::now() >= deadline {
-            let _ = child.kill();
-            panic!("the process did not end within {patience:?}");
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }

@@ -12,5 +12,6 @@ mod canary;
 mod env;
 mod laws;
 
-pub use env::{Loom, RunOutput, TestEnv, wait_for, wait_for_exit};
+pub use env::{Loom, RunOutput, TestEnv};
 pub use laws::Run;
+pub use loom_deadlines::{HANGS, PATIENCE, Running, SetOnDrop, output, status, wait_for};

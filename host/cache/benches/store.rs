@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use fs_err as fs;
-use loom_cache::{Origin, Restored, Save, Saved, Store, key};
+use loom_cache::{Origin, Restored, Save, Saved, Store, Tracked, key};
 use tempfile::TempDir;
 
 fn main() {
@@ -129,6 +129,7 @@ impl Ground {
             key: &key,
             tree: &self.tree,
             patterns: &patterns,
+            tracked: &Tracked::default(),
             origin: &origin,
             cancel: &cancel,
         };
@@ -139,5 +140,5 @@ impl Ground {
 
 fn restore(store: &Store, key: &str, tree: &Path) -> Restored {
     let entry = store.find("n", key).unwrap().entry.unwrap();
-    entry.restore(tree, &["deps".to_owned()], &AtomicBool::new(false)).unwrap()
+    entry.restore(tree, &["deps".to_owned()], &Tracked::default(), &AtomicBool::new(false)).unwrap()
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use loom_cache::{Origin, Save, Store};
+use loom_cache::{Origin, Save, Store, Tracked};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 key,
                 tree,
                 patterns: &patterns,
+                tracked: &Tracked::default(),
                 origin: &origin,
                 cancel: &cancel,
             })?;
@@ -39,7 +40,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
             let found = store.find(name, key)?;
             match found.entry {
-                Some(entry) => format!("{:?}", entry.restore(Path::new(tree), &patterns, &cancel)?),
+                Some(entry) => {
+                    format!("{:?}", entry.restore(Path::new(tree), &patterns, &Tracked::default(), &cancel)?)
+                }
                 None => format!("miss {:?}", found.warnings),
             }
         }

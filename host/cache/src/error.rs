@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use loom_tree::BadPattern;
 use rustix::io::Errno;
 
+use crate::entry::to_path;
 use crate::shared::Shared;
 
 /// Why the store could not do what it was asked for.
@@ -15,6 +16,22 @@ pub enum Error {
     /// The caller asked to stop.
     #[error("cancelled while the cache was at work")]
     Cancelled,
+    /// What says the store's format is damaged.
+    #[error("`{}` does not say which format the cache store has", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The store was written by an older Loom.
+    #[error("the cache store `{}` has format {found}, and this Loom's is {known}", root.display())]
+    Older {
+        /// The store's folder.
+        root: PathBuf,
+        /// What its format file says.
+        found: u32,
+        /// The format that this Loom reads.
+        known: u32,
+    },
     /// The store was written by a later Loom.
     #[error(
         "the cache store `{}` has format {found}, but this Loom knows formats up to {known}",
@@ -24,7 +41,7 @@ pub enum Error {
         /// The store's folder.
         root: PathBuf,
         /// What its format file says.
-        found: String,
+        found: u32,
         /// The newest format that this Loom reads.
         known: u32,
     },
@@ -71,8 +88,9 @@ pub enum Error {
         /// The entry's key.
         key: String,
     },
-    /// Content that a save relied on was removed from the store while it ran, and again when it was tried once more.
-    #[error("the cache store `{}` was emptied while an entry was saved", root.display())]
+    /// Content that a save relied on was removed from the store while it ran, also while the store's lock was held:
+    /// not by a collection.
+    #[error("the cache store `{}` was emptied by something other than Loom while an entry was saved", root.display())]
     Emptied {
         /// The store's folder.
         root: PathBuf,
@@ -113,6 +131,8 @@ impl Error {
     /// What to do about it, where that is not plain from the error itself: a sentence without full stop.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
+            Self::Format { .. } => "the next run puts it right",
+            Self::Older { .. } => "the next run begins it anew",
             Self::Newer { .. } => "use the newer Loom, or set `runtime.cacheDir` to another folder",
             Self::StoreWithin { .. } => "set `runtime.cacheDir` to a folder outside the declared paths",
             Self::Damaged { .. } => "the next save makes the entry anew",
@@ -177,6 +197,14 @@ pub enum Warning {
         /// The cache's name and the key of the entry, where the file is one entry's own.
         entry: Option<(String, String)>,
     },
+    /// The declared paths name files that git tracks; they were left as they are.
+    #[error("{}", tracked(*count, first))]
+    Tracked {
+        /// How many.
+        count: usize,
+        /// The first of them, below the workspace.
+        first: Vec<PathBuf>,
+    },
     /// The entry holds files that the declared paths do not name; they were not restored.
     #[error("{count} files of the cache entry are outside the declared paths and were not restored, `{}` first", first.display())]
     Undeclared {
@@ -197,6 +225,35 @@ pub enum Warning {
     More(u64),
 }
 
+/// So many tracked files are named.
+const TRACKED: usize = 5;
+
+impl Warning {
+    /// That the declared paths name these files, which git tracks; nothing where there are none.
+    pub(crate) fn of_tracked<'p>(paths: impl Iterator<Item = &'p [u8]>) -> Option<Self> {
+        let (mut count, mut first) = (0, Vec::new());
+        for path in paths {
+            count += 1;
+            if first.len() < TRACKED {
+                first.push(to_path(path));
+            }
+        }
+        (count > 0).then_some(Self::Tracked { count, first })
+    }
+}
+
+fn tracked(count: usize, first: &[PathBuf]) -> String {
+    let names: Vec<String> = first.iter().map(|path| format!("`{}`", path.display())).collect();
+    let more = match count - first.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "the cache leaves alone what git tracks under its paths, and keeps the rest: {}{more}",
+        names.join(", ")
+    )
+}
+
 /// Why a file is not in an entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -213,14 +270,6 @@ pub enum LeftOut {
     /// It is neither file nor folder nor symlink.
     #[error("it is a {0}")]
     Special(&'static str),
-    /// A symlink that leads, or could lead, outside the workspace.
-    #[error("it is a symlink to `{}`, which {why}", target.display())]
-    Link {
-        /// Where it points.
-        target: PathBuf,
-        /// The end of a sentence.
-        why: &'static str,
-    },
     /// Declared paths lie behind a symlink, which is not followed.
     #[error("it is a symlink, and what is behind a symlink is not saved")]
     Behind,

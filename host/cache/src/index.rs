@@ -16,6 +16,7 @@ use crate::digest::Digest;
 use crate::layout::{self, Layout};
 use crate::manifest::{self, Manifest};
 use crate::sealed::{self, Sync};
+use crate::store::read_manifest;
 
 /// So many trees are remembered: every workspace of a run is one, and each is gone soon.
 const MOST: usize = 64;
@@ -62,10 +63,7 @@ impl Index {
         }
         let manifest = match at_hand {
             Some((known, manifest)) if known == digest => manifest.clone(),
-            _ => {
-                let bytes = fs_err::read(layout.manifest(digest)).ok()?;
-                Arc::new(Manifest::decode(&bytes).ok().filter(|_| Digest::of(&bytes) == digest)?)
-            }
+            _ => Arc::new(read_manifest(layout, digest).ok()?.ok()?),
         };
         let (records, []) = records.as_chunks::<RECORD>() else { return None };
         let seen: Vec<_> = records.iter().map(read).collect();

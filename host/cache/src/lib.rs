@@ -9,10 +9,10 @@
 //!  restore:  pointer ──> manifest ──> compare with the tree ──> remove, write, set times ──> stat index
 //! ```
 //!
-//! An entry is found by its cache's name and its key. Small files lie together in packs, in blocks that are compressed
-//! where it pays; files of a mebibyte and more lie by themselves as they are, and share their data with the tree where
-//! the file system can. Content is stored once, whichever entry, key or cache it belongs to, and is checked by its
-//! blake3 hash whenever it is read.
+//! An entry is found by its cache's name and its key, and is replaced where the tree that is saved is another one. Small
+//! files lie together in packs, in blocks that are compressed where it pays; files of a mebibyte and more lie by
+//! themselves as they are, and share their data with the tree where the file system can. Content is stored once,
+//! whichever entry, key or cache it belongs to, and is checked by its blake3 hash whenever it is read.
 //!
 //! The crate knows paths, patterns and keys; it knows no jobs, providers or runs, prints nothing, and never writes
 //! outside the patterns that it is given, whatever an entry says.
@@ -45,6 +45,7 @@ mod save;
 mod sealed;
 mod shared;
 mod store;
+mod tracked;
 mod verify;
 
 pub use collect::{Cause, Collected, Eviction};
@@ -53,5 +54,6 @@ pub use error::{Error, LeftOut, Warning};
 pub use quarantine::{Quarantined, Reason};
 pub use restore::Restored;
 pub use save::{Save, Saved};
-pub use store::{Found, Listed, Store};
+pub use store::{Found, Listed, Opened, Store};
+pub use tracked::Tracked;
 pub use verify::Verified;

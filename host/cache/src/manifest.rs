@@ -14,9 +14,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
 use crate::digest::Digest;
+use crate::pack::{BlockAt, PackIndex, Record};
 
 /// No block is larger: what a damaged manifest may make a restore allocate.
 pub(crate) const LARGEST_BLOCK: u32 = 4 << 20;
+
+/// No manifest is longer than this when it is not compressed: some ten million files.
+const LONGEST: usize = 1 << 30;
+/// Smaller than with the first level, and still a matter of milliseconds.
+const LEVEL: i32 = 3;
 
 /// A tree as it was saved.
 #[derive(Debug)]
@@ -77,7 +83,6 @@ struct FolderAt {
     name: usize,
     items: Range<usize>,
     children: Range<usize>,
-    depth: usize,
 }
 
 /// Permissions and time of modification.
@@ -94,16 +99,15 @@ impl Meta {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Item {
     name_length: u16,
     pub(crate) meta: Meta,
     pub(crate) content: Content,
-    #[serde(skip)]
     name_at: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
     Empty,
     Packed {
@@ -149,6 +153,151 @@ impl<'de> Deserialize<'de> for Names {
     }
 }
 
+/// The items as they are written: what is alike stands together, and what the packs say of their files is left to them.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Columns {
+    name_lengths: Vec<u16>,
+    modes: Vec<u16>,
+    /// Each as the difference to the one before.
+    seconds: Vec<i64>,
+    nanos: Vec<u32>,
+    kinds: Vec<u8>,
+    /// Of files in blocks: which block, as the difference to the one before, and where in it they begin.
+    blocks: Vec<i64>,
+    offsets: Vec<u32>,
+    /// Which of the objects, and how long a link's text is.
+    others: Vec<u32>,
+}
+
+const EMPTY: u8 = 0;
+const PACKED: u8 = 1;
+const OBJECT: u8 = 2;
+const LINK: u8 = 3;
+
+impl Columns {
+    fn of(manifest: &Manifest) -> Self {
+        let mut columns = Self::default();
+        let (mut second, mut last) = (0_i64, 0_i64);
+        for item in &manifest.items {
+            columns.name_lengths.push(item.name_length);
+            columns.modes.push(item.meta.mode);
+            columns.seconds.push(item.meta.time.seconds.wrapping_sub(second));
+            second = item.meta.time.seconds;
+            columns.nanos.push(item.meta.time.nanos);
+            columns.kinds.push(match item.content {
+                Content::Empty => EMPTY,
+                Content::Packed { block, offset, .. } => {
+                    columns.blocks.push(i64::from(block) - last);
+                    last = i64::from(block);
+                    columns.offsets.push(offset);
+                    PACKED
+                }
+                Content::Object(object) => {
+                    columns.others.push(object);
+                    OBJECT
+                }
+                Content::Link { length } => {
+                    columns.others.push(length.into());
+                    LINK
+                }
+            });
+        }
+        columns
+    }
+
+    fn into_items(
+        self,
+        blocks: &[Block],
+        packs: &[PackRef],
+        pack: &mut dyn FnMut(&PackRef) -> Result<PackIndex, Invalid>,
+    ) -> Result<Vec<Item>, Invalid> {
+        let count = self.kinds.len();
+        if [self.name_lengths.len(), self.modes.len(), self.seconds.len(), self.nanos.len()] != [count; 4] {
+            return Err(Invalid::Unreadable);
+        }
+        let mut files = Files::new(blocks, packs, pack)?;
+        let (mut placed, mut offsets) = (self.blocks.into_iter(), self.offsets.into_iter());
+        let mut others = self.others.into_iter();
+        let (mut second, mut block) = (0_i64, 0_i64);
+        let mut items = Vec::with_capacity(count);
+        for (at, kind) in self.kinds.into_iter().enumerate() {
+            let mut other = || others.next().ok_or(Invalid::Unreadable);
+            let content = match kind {
+                EMPTY => Content::Empty,
+                PACKED => {
+                    block =
+                        placed.next().and_then(|more| block.checked_add(more)).ok_or(Invalid::Unreadable)?;
+                    let number = u32::try_from(block).map_err(|_| Invalid::Unreadable)?;
+                    let offset = offsets.next().ok_or(Invalid::Unreadable)?;
+                    let (size, digest) = files.find(number, offset).ok_or(Invalid::Unreadable)?;
+                    Content::Packed { block: number, offset, size, digest }
+                }
+                OBJECT => Content::Object(other()?),
+                LINK => Content::Link { length: u16::try_from(other()?).map_err(|_| Invalid::Unreadable)? },
+                _ => return Err(Invalid::Unreadable),
+            };
+            second = second.wrapping_add(self.seconds[at]);
+            let time = Time { seconds: second, nanos: self.nanos[at] };
+            let meta = Meta { mode: self.modes[at], time };
+            items.push(Item { name_length: self.name_lengths[at], meta, content, name_at: 0 });
+        }
+        let left = placed.next().is_some() || offsets.next().is_some() || others.next().is_some();
+        if left { Err(Invalid::Unreadable) } else { Ok(items) }
+    }
+}
+
+/// The files in the blocks of a manifest, as their packs tell them.
+struct Files {
+    /// By block: what the pack holds in it, and from which to which of its files.
+    blocks: Vec<Option<(usize, Range<usize>)>>,
+    /// By pack: its files as they lie in it.
+    packs: Vec<Vec<Record>>,
+    /// The file that was found last: the next one is often the one after it.
+    last: usize,
+}
+
+impl Files {
+    fn new(
+        blocks: &[Block],
+        packs: &[PackRef],
+        pack: &mut dyn FnMut(&PackRef) -> Result<PackIndex, Invalid>,
+    ) -> Result<Self, Invalid> {
+        let mut files = Self { blocks: vec![None; blocks.len()], packs: Vec::new(), last: 0 };
+        let mut of_pack: Vec<Vec<usize>> = vec![Vec::new(); packs.len()];
+        for (number, block) in blocks.iter().enumerate() {
+            of_pack.get_mut(block.pack as usize).ok_or(Invalid::Unreadable)?.push(number);
+        }
+        for (number, (reference, wanted)) in packs.iter().zip(of_pack).enumerate() {
+            let index = pack(reference)?;
+            let records = index.in_order();
+            for block in wanted {
+                let Block { at, stored, raw, .. } = blocks[block];
+                let there = index.blocks.iter().position(|there| *there == BlockAt { at, stored, raw });
+                let there = there.and_then(|there| u32::try_from(there).ok()).ok_or(Invalid::Unreadable)?;
+                let first = records.partition_point(|record| record.block < there);
+                let end = records.partition_point(|record| record.block <= there);
+                files.blocks[block] = Some((number, first..end));
+            }
+            files.packs.push(records);
+        }
+        Ok(files)
+    }
+
+    /// The size and the hash of the file that begins at `offset` in a block.
+    fn find(&mut self, block: u32, offset: u32) -> Option<(u32, Digest)> {
+        let (pack, range) = self.blocks.get(block as usize)?.clone()?;
+        let records = &self.packs[pack];
+        let next = self.last + 1;
+        let at = if range.contains(&next) && records[next].offset == offset {
+            next
+        } else {
+            range.start + records[range].binary_search_by_key(&offset, |record| record.offset).ok()?
+        };
+        self.last = at;
+        Some((records[at].size, records[at].digest))
+    }
+}
+
 /// What of a manifest tells which content it needs: enough to collect what no entry needs.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Needs {
@@ -163,36 +312,50 @@ pub(crate) enum Invalid {
     Unreadable,
     /// Something of it breaks a rule: what, and how.
     Refused(PathBuf, &'static str),
+    /// A pack that it needs is not as it should be: which, and the end of a sentence.
+    Pack(PathBuf, &'static str),
 }
 
 impl std::fmt::Display for Invalid {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Unreadable => f.write_str("cannot be read"),
+            Self::Pack(_, why) => f.write_str(why),
             Self::Refused(path, why) => write!(f, "holds `{}`, which {why}", path.display()),
         }
     }
 }
 
 impl Manifest {
-    /// The bytes on disk: the length of [`Needs`] in four bytes, [`Needs`], then the rest.
+    /// The bytes on disk: the length of [`Needs`] in four bytes, [`Needs`], then the length of the rest in four bytes, and
+    /// the rest compressed.
     pub(crate) fn encode(&self) -> Vec<u8> {
+        let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
         // Into memory, of plain types: encoding cannot fail.
         let needs = postcard::to_stdvec(&(&self.packs, &self.objects)).unwrap_or_default();
-        let room = needs.len() + self.items.len() * 64 + self.folders.len() * 16 + self.names.0.len();
-        let mut bytes = Vec::with_capacity(room + 64);
-        bytes.extend_from_slice(&u32::try_from(needs.len()).unwrap_or(u32::MAX).to_le_bytes());
-        bytes.extend_from_slice(&needs);
-        postcard::to_extend(&(&self.blocks, &self.folders, &self.items, &self.names), bytes)
-            .unwrap_or_default()
+        let columns = Columns::of(self);
+        let body =
+            postcard::to_stdvec(&(&self.blocks, &self.folders, &columns, &self.names)).unwrap_or_default();
+        let compressed = zstd::bulk::compress(&body, LEVEL).unwrap_or_default();
+        [&length(&needs)[..], &needs, &length(&body), &compressed].concat()
     }
 
-    /// Reads what [`Self::encode`] wrote. Every rule that restoring relies on holds for what is returned.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, Invalid> {
+    /// Reads what [`Self::encode`] wrote. Every rule that restoring relies on holds for what is returned. `pack` reads
+    /// what a pack holds.
+    pub(crate) fn decode(
+        bytes: &[u8],
+        pack: &mut dyn FnMut(&PackRef) -> Result<PackIndex, Invalid>,
+    ) -> Result<Self, Invalid> {
         let (needs, body) = split(bytes).ok_or(Invalid::Unreadable)?;
         let Needs { packs, objects } = postcard::from_bytes(needs).map_err(|_| Invalid::Unreadable)?;
-        let (blocks, folders, items, names) = postcard::from_bytes(body).map_err(|_| Invalid::Unreadable)?;
-        let mut manifest = Self { packs, objects, blocks, folders, items, names };
+        let (length, compressed) = body.split_first_chunk().ok_or(Invalid::Unreadable)?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok().filter(|&length| length <= LONGEST);
+        let body = zstd::bulk::decompress(compressed, length.ok_or(Invalid::Unreadable)?);
+        let body = body.map_err(|_| Invalid::Unreadable)?;
+        let (blocks, folders, columns, names): (_, _, Columns, _) =
+            postcard::from_bytes(&body).map_err(|_| Invalid::Unreadable)?;
+        let mut manifest = Self { packs, objects, blocks, folders, items: Vec::new(), names };
+        manifest.items = columns.into_items(&manifest.blocks, &manifest.packs, pack)?;
         manifest.place()?;
         manifest.check()?;
         Ok(manifest)
@@ -303,6 +466,23 @@ impl Manifest {
         names.join(&b'/')
     }
 
+    /// Whether both hold the same folders, files and symlinks, wherever the store has their content.
+    pub(crate) fn is_same_tree(&self, other: &Self) -> bool {
+        let folder = |folder: &Folder| (folder.parent, folder.name_length, folder.meta, folder.items);
+        let item = |of: &Self, item: usize| {
+            let Item { name_length, meta, content, .. } = of.items[item];
+            let link = match content {
+                Content::Link { length } => Some(length),
+                _ => None,
+            };
+            (name_length, meta, link, of.data(item))
+        };
+        self.names.0 == other.names.0
+            && self.items.len() == other.items.len()
+            && self.folders.iter().map(folder).eq(other.folders.iter().map(folder))
+            && (0..self.items.len()).all(|at| item(self, at) == item(other, at))
+    }
+
     /// The sizes of all files in sum.
     pub(crate) fn bytes(&self) -> u64 {
         (0..self.items.len()).filter_map(|item| self.data(item)).map(|(size, _)| size).sum()
@@ -316,10 +496,9 @@ impl Manifest {
             if index == 0 && parent != 0 || index > 0 && parent >= index {
                 return Err(Invalid::Unreadable);
             }
-            let depth = if index == 0 { 0 } else { self.folders[parent].at.depth + 1 };
             let folder = &mut self.folders[index];
             let items = item..item + folder.items as usize;
-            (folder.at.name, folder.at.items, folder.at.depth) = (name, items.clone(), depth);
+            (folder.at.name, folder.at.items) = (name, items.clone());
             (name, item) = (name + usize::from(folder.name_length), items.end);
             if index > 0 {
                 let children = &mut self.folders[parent].at.children;
@@ -345,9 +524,7 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<(), Invalid> {
-        let broken = self.blocks.iter().any(|block| {
-            block.pack as usize >= self.packs.len() || block.raw > LARGEST_BLOCK || block.stored > block.raw
-        });
+        let broken = self.blocks.iter().any(|block| block.raw > LARGEST_BLOCK || block.stored > block.raw);
         if broken || !self.folder_name(0).is_empty() {
             return Err(Invalid::Unreadable);
         }
@@ -380,7 +557,7 @@ impl Manifest {
                     return refused(name, "is both a file and a folder");
                 }
                 if let Content::Link { .. } = self.items[item].content
-                    && let Err(why) = link::check_target(self.target(item), self.folders[folder].at.depth)
+                    && let Err(why) = link::check_text(self.target(item))
                 {
                     return refused(name, why);
                 }

@@ -20,7 +20,6 @@ use crate::layout::{self, Layout};
 use crate::manifest::{LARGEST_BLOCK, PackRef};
 use crate::publish::Staging;
 use crate::sealed::Broken;
-use crate::shared::Shared;
 
 /// Files of this size and more lie by themselves.
 pub(crate) const BIG: u64 = 1 << 20;
@@ -55,21 +54,17 @@ pub(crate) struct Record {
     pub(crate) size: u32,
 }
 
-/// Writes new packs, from several threads.
+/// Writes new packs: the same for the same files in the same order, whichever machine and however many threads.
 pub(crate) struct Packer<'a> {
     staging: &'a Staging,
-    state: Shared<State>,
-    /// Blocks that are being filled and nobody is filling at this moment.
-    idle: Shared<Vec<Filling>>,
-    /// What the new blocks hold.
-    seen: Shared<HashMap<Digest, Spot>>,
-}
-
-#[derive(Default)]
-struct State {
     packs: Vec<NewPack>,
-    /// The blocks by number: the pack and where in it, as soon as that is known.
-    blocks: Vec<Option<(u32, BlockAt)>>,
+    /// The blocks that are in packs, by number: the pack, and where in it.
+    blocks: Vec<(u32, BlockAt)>,
+    /// Those that wait to be compressed and written, several at once.
+    full: Vec<Filling>,
+    filling: Filling,
+    /// What the new blocks hold.
+    seen: HashMap<Digest, Spot>,
 }
 
 struct NewPack {
@@ -88,13 +83,13 @@ pub(crate) struct Spot {
 }
 
 /// A block that is being filled.
-pub(crate) struct Filling {
-    /// What it holds.
-    pub(crate) raw: Vec<u8>,
-    number: Option<u32>,
+#[derive(Default)]
+struct Filling {
+    /// The contents, one after the other.
+    contents: Vec<Vec<u8>>,
+    /// Their hashes, where each begins, and how long it is.
     files: Vec<(Digest, u32, u32)>,
-    compressed: Vec<u8>,
-    compressor: zstd::bulk::Compressor<'static>,
+    len: usize,
 }
 
 /// What a save wrote.
@@ -107,107 +102,100 @@ pub(crate) struct Packed {
 
 impl<'a> Packer<'a> {
     pub(crate) fn new(staging: &'a Staging) -> Self {
-        Self { staging, state: Shared::default(), idle: Shared::default(), seen: Shared::default() }
-    }
-
-    /// A block to fill. It goes back with [`Self::put_back`].
-    pub(crate) fn take(&self) -> Result<Filling, Error> {
-        if let Some(filling) = self.idle.lock().pop() {
-            return Ok(filling);
+        Self {
+            staging,
+            packs: Vec::new(),
+            blocks: Vec::new(),
+            full: Vec::new(),
+            filling: Filling::default(),
+            seen: HashMap::new(),
         }
-        let compressor = zstd::bulk::Compressor::new(LEVEL)
-            .map_err(|error| Error::write_io(self.staging.path(), error))?;
-        Ok(Filling {
-            raw: Vec::with_capacity(BLOCK),
-            number: None,
-            files: Vec::new(),
-            compressed: Vec::new(),
-            compressor,
-        })
     }
 
-    pub(crate) fn put_back(&self, filling: Filling) {
-        self.idle.lock().push(filling);
-    }
-
-    /// Keeps the last bytes of the block, from `start` on, as a file of this hash, unless a new block has it already.
-    pub(crate) fn keep(&self, filling: &mut Filling, start: usize, digest: Digest) -> Result<Spot, Error> {
-        let spot = Spot {
-            block: match filling.number {
-                Some(number) => number,
-                None => {
-                    let mut state = self.state.lock();
-                    state.blocks.push(None);
-                    *filling.number.insert(u32::try_from(state.blocks.len() - 1).unwrap_or(u32::MAX))
-                }
-            },
-            offset: u32::try_from(start).unwrap_or(u32::MAX),
-        };
-        let known = *self.seen.lock().entry(digest).or_insert(spot);
+    /// Keeps a content of this hash, unless a new block has it already.
+    pub(crate) fn keep(&mut self, content: Vec<u8>, digest: Digest) -> Result<Spot, Error> {
+        let number = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        let spot =
+            Spot { block: number(self.blocks.len() + self.full.len()), offset: number(self.filling.len) };
+        let known = *self.seen.entry(digest).or_insert(spot);
         if known != spot {
-            filling.raw.truncate(start);
             return Ok(known);
         }
-        let size = u32::try_from(filling.raw.len() - start).unwrap_or(u32::MAX);
-        filling.files.push((digest, spot.offset, size));
-        if filling.raw.len() >= BLOCK {
-            self.close(filling)?;
+        self.filling.files.push((digest, spot.offset, number(content.len())));
+        self.filling.len += content.len();
+        self.filling.contents.push(content);
+        if self.filling.len >= BLOCK {
+            self.full.push(std::mem::take(&mut self.filling));
+            if self.full.len() >= 2 * rayon::current_num_threads() {
+                self.write()?;
+            }
         }
         Ok(spot)
     }
 
-    /// Writes a block to a pack.
-    fn close(&self, filling: &mut Filling) -> Result<(), Error> {
-        let Some(number) = filling.number.take() else { return Ok(()) };
+    /// Compresses the blocks that are full, and writes them.
+    fn write(&mut self) -> Result<(), Error> {
         let cannot = |error| Error::write_io(self.staging.path(), error);
-        let Filling { raw, files, compressed, compressor, .. } = filling;
-        compressed.clear();
-        compressed.reserve(zstd::zstd_safe::compress_bound(raw.len()));
-        compressor.compress_to_buffer(raw, compressed).map_err(cannot)?;
-        // A sixteenth saved is not worth unpacking it each time.
-        let stored: &[u8] = if compressed.len() < raw.len() / 16 * 15 { compressed } else { raw };
-        let len = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let (file, at) = {
-            let mut state = self.state.lock();
-            if state.packs.last().is_none_or(|pack| pack.len >= PACK) {
-                let path = self.staging.file(&format!("pack-{}", state.packs.len()));
-                let file = new_file(&path)?;
-                state.packs.push(NewPack {
-                    path,
-                    file: Arc::new(file),
-                    len: 0,
-                    blocks: Vec::new(),
-                    records: Vec::new(),
-                });
+        let compressed = std::mem::take(&mut self.full).into_par_iter().with_max_len(1).map_init(
+            || zstd::bulk::Compressor::new(LEVEL),
+            |compressor, block| match compressor {
+                Ok(compressor) => block.compress(compressor),
+                Err(error) => Err(std::io::Error::other(error.to_string())),
+            },
+        );
+        let compressed: Vec<Compressed> = compressed.collect::<Result<_, _>>().map_err(cannot)?;
+        let mut writes = Vec::with_capacity(compressed.len());
+        for Compressed { stored, raw, files } in compressed {
+            if self.packs.last().is_none_or(|pack| pack.len >= PACK) {
+                let path = self.staging.file(&format!("pack-{}", self.packs.len()));
+                let file = Arc::new(new_file(&path)?);
+                self.packs.push(NewPack { path, file, len: 0, blocks: Vec::new(), records: Vec::new() });
             }
-            let pack_number = u32::try_from(state.packs.len() - 1).unwrap_or(u32::MAX);
-            let State { packs, blocks } = &mut *state;
-            let Some(pack) = packs.last_mut() else { return Ok(()) };
-            let place = BlockAt { at: pack.len, stored: len(stored), raw: len(raw) };
+            let number = u32::try_from(self.packs.len() - 1).unwrap_or(u32::MAX);
+            let Some(pack) = self.packs.last_mut() else { continue };
+            let length = u32::try_from(stored.len()).unwrap_or(u32::MAX);
+            let place = BlockAt { at: pack.len, stored: length, raw };
             let block = u32::try_from(pack.blocks.len()).unwrap_or(u32::MAX);
-            pack.len += u64::from(place.stored);
+            pack.len += u64::from(length);
             pack.blocks.push(place);
-            pack.records.extend(files.drain(..).map(|(digest, offset, size)| Record {
-                digest,
-                block,
-                offset,
-                size,
-            }));
-            blocks[number as usize] = Some((pack_number, place));
-            (pack.file.clone(), place.at)
-        };
-        file.write_all_at(stored, at).map_err(cannot)?;
-        raw.clear();
-        Ok(())
+            let record = |(digest, offset, size)| Record { digest, block, offset, size };
+            pack.records.extend(files.into_iter().map(record));
+            self.blocks.push((number, place));
+            writes.push((pack.file.clone(), place.at, stored));
+        }
+        writes
+            .into_par_iter()
+            .try_for_each(|(file, at, stored)| file.write_all_at(&stored, at))
+            .map_err(cannot)
     }
 
     /// Closes every block and pack, and makes the packs durable.
-    pub(crate) fn finish(self) -> Result<Packed, Error> {
-        let idle = std::mem::take(&mut *self.idle.lock());
-        idle.into_par_iter().try_for_each(|mut filling| self.close(&mut filling))?;
-        let State { packs, blocks } = self.state.into_inner();
-        let packs = packs.into_par_iter().map(NewPack::finish).collect::<Result<_, _>>()?;
-        Ok(Packed { packs, blocks: blocks.into_iter().flatten().collect() })
+    pub(crate) fn finish(mut self) -> Result<Packed, Error> {
+        if self.filling.len > 0 {
+            self.full.push(std::mem::take(&mut self.filling));
+        }
+        self.write()?;
+        let packs = self.packs.into_par_iter().map(NewPack::finish).collect::<Result<_, _>>()?;
+        Ok(Packed { packs, blocks: self.blocks })
+    }
+}
+
+/// A block as it is written.
+struct Compressed {
+    stored: Vec<u8>,
+    raw: u32,
+    files: Vec<(Digest, u32, u32)>,
+}
+
+impl Filling {
+    fn compress(self, compressor: &mut zstd::bulk::Compressor<'static>) -> std::io::Result<Compressed> {
+        let raw = self.contents.concat();
+        let mut stored = Vec::with_capacity(zstd::zstd_safe::compress_bound(raw.len()));
+        compressor.compress_to_buffer(&raw, &mut stored)?;
+        let length = u32::try_from(raw.len()).unwrap_or(u32::MAX);
+        // A sixteenth saved is not worth unpacking it each time.
+        let pays = stored.len() < raw.len() / 16 * 15;
+        Ok(Compressed { stored: if pays { stored } else { raw }, raw: length, files: self.files })
     }
 }
 
@@ -251,7 +239,7 @@ pub(crate) struct PackIndex {
     pub(crate) pack: PackRef,
     pub(crate) blocks: Vec<BlockAt>,
     /// As in the file.
-    records: Vec<u8>,
+    pub(crate) records: Vec<u8>,
 }
 
 impl PackIndex {
@@ -307,6 +295,13 @@ impl PackIndex {
         let mut digest = [0; 32];
         digest.copy_from_slice(&bytes[..32]);
         Record { digest: Digest(digest), block: number(32), offset: number(36), size: number(40) }
+    }
+
+    /// The records in the order in which the files lie in the pack.
+    pub(crate) fn in_order(&self) -> Vec<Record> {
+        let mut records: Vec<Record> = (0..self.len()).map(|number| self.record(number)).collect();
+        records.sort_unstable_by_key(|record| (record.block, record.offset));
+        records
     }
 
     fn hash(&self, index: usize) -> &[u8] {

@@ -63,20 +63,21 @@ pub(crate) struct Made {
 
 /// How publishing ended.
 pub(crate) enum Outcome {
-    /// The entry exists, with so many new bytes on disk.
+    /// The entry is in its place, with so many new bytes on disk.
     Published(u64),
-    /// It existed already.
-    AlreadyThere,
+    /// Another save has published the same meanwhile.
+    Unchanged,
     /// Something that the entry needs, and that the store had, was removed meanwhile.
     Emptied,
 }
 
-/// Makes the entry exist: whole, or not at all.
+/// Puts the entry in its place, whole, or not at all. `lock` is the store's lock, if the caller has it.
 pub(crate) fn publish(
     store: &Store,
     staging: &Staging,
     made: Made,
     pointer: &Pointer,
+    lock: Option<fs::File>,
 ) -> Result<Outcome, Error> {
     let layout = store.layout();
     let pointer_bytes = sealed::encode(pointer);
@@ -95,9 +96,13 @@ pub(crate) fn publish(
     let folder = layout.entries_of(&pointer.name);
     fs::create_dir_all(&folder).map_err(|error| Error::write_io(&folder, error))?;
 
-    let _lock = store.lock()?;
-    if fs::read(&place).is_ok_and(|bytes| sealed::decode::<Pointer>(&bytes).is_ok()) {
-        return Ok(Outcome::AlreadyThere);
+    let _lock = match lock {
+        Some(lock) => lock,
+        None => store.lock()?,
+    };
+    let there = fs::read(&place).ok().and_then(|bytes| sealed::decode::<Pointer>(&bytes).ok());
+    if there.is_some_and(|there| there.manifest == pointer.manifest) {
+        return Ok(Outcome::Unchanged);
     }
     let has = |path: PathBuf, len: u64| fs::metadata(path).is_ok_and(|meta| meta.len() == len);
     let packs_there = made.needs.packs.iter().all(|needed| {

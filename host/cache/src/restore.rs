@@ -23,7 +23,7 @@ use crate::layout::{random_name, real};
 use crate::lock::{To, lock_tree};
 use crate::manifest::Manifest;
 use crate::store::Damage;
-use crate::{Error, Warning, sealed};
+use crate::{Error, Tracked, Warning, sealed};
 use plan::Plan;
 
 /// Longer than a tick of the clock on a file system of today.
@@ -48,15 +48,21 @@ pub struct Restored {
 
 impl Entry {
     /// Makes what `patterns` name below `tree` equal to the entry. Files that are right already are left alone; files
-    /// that replace others appear whole; files that the entry does not hold are removed; `.git` at the root is left alone. Nothing that the patterns do
-    /// not name is written or removed, but for folders that lead to what they name, which are made where missing. Restores
+    /// that replace others appear whole; files that the entry does not hold are removed; `.git` at the root and what is
+    /// `tracked` are left alone. Nothing that the patterns do not name is written or removed, but for folders that lead to what they name, which are made where missing. Restores
     /// to one tree, and saves of it, wait for one another.
     ///
     /// # Errors
     /// Content of the entry is damaged ([`Error::Damaged`]; the entry is set aside) or the entry is no longer there
     /// ([`Error::Gone`]): both mean a miss. The patterns name the store itself ([`Error::StoreWithin`]). Something may not be written ([`Error::Refused`]) or cannot be, or the caller
     /// cancelled. After an error, what the restore had written is removed again; what it removed stays removed.
-    pub fn restore(&self, tree: &Path, patterns: &[String], cancel: &AtomicBool) -> Result<Restored, Error> {
+    pub fn restore(
+        &self,
+        tree: &Path,
+        patterns: &[String],
+        tracked: &Tracked,
+        cancel: &AtomicBool,
+    ) -> Result<Restored, Error> {
         let patterns = Patterns::new(patterns)?;
         let real_tree = real(tree);
         self.store.check_outside(&real_tree, &patterns)?;
@@ -68,9 +74,16 @@ impl Entry {
         let at_hand = Some((self.digest, &self.manifest));
         let base = Index::load(layout, &real_tree, &root_stat, &self.info.name, at_hand)
             .unwrap_or_else(Index::nothing);
-        let plan = Plan::new(&self.manifest, &patterns, tree);
-        let scene =
-            Scene { entry: self, manifest: &self.manifest, tree, root: root.as_fd(), plan: &plan, cancel };
+        let plan = Plan::new(&self.manifest, &patterns, tracked, tree);
+        let scene = Scene {
+            entry: self,
+            manifest: &self.manifest,
+            tree,
+            root: root.as_fd(),
+            plan: &plan,
+            tracked,
+            cancel,
+        };
 
         let mut compared = compare::compare(&scene, &patterns, &base)?;
         let todo = std::mem::take(&mut compared.todo);
@@ -161,6 +174,7 @@ struct Scene<'a> {
     tree: &'a Path,
     root: BorrowedFd<'a>,
     plan: &'a Plan,
+    tracked: &'a Tracked,
     cancel: &'a AtomicBool,
 }
 

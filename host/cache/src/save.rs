@@ -14,14 +14,14 @@ use loom_tree::{Patterns, dir};
 use rustix::fs::fstat;
 
 use crate::digest::Digest;
-use crate::entry::{Origin, Pointer};
+use crate::entry::{Entry, Origin, Pointer};
 use crate::index::{self, Index};
 use crate::layout::real;
 use crate::lock::{To, lock_tree};
 use crate::manifest::{Manifest, Needs};
 use crate::publish::{Made, Outcome, Staging, publish};
 use crate::store::Store;
-use crate::{Error, Warning};
+use crate::{Error, Tracked, Warning};
 
 /// What is to be saved.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +35,8 @@ pub struct Save<'a> {
     /// What to save of it: globs relative to the root. What names a folder means everything in it, but never `.git` at
     /// the root.
     pub patterns: &'a [String],
+    /// What is not saved, whatever the patterns name.
+    pub tracked: &'a Tracked,
     /// Kept with the entry.
     pub origin: &'a Origin,
     /// Ends the save early when it becomes true.
@@ -55,8 +57,8 @@ pub enum Saved {
         /// What was left out.
         warnings: Vec<Warning>,
     },
-    /// The key has an entry already; it was not touched.
-    AlreadyThere,
+    /// The entry of this key holds just what is there; it was not touched.
+    Unchanged,
     /// Nothing is there that the patterns name; no entry was written.
     Nothing {
         /// What was left out.
@@ -64,12 +66,23 @@ pub enum Saved {
     },
 }
 
+/// Who has to wait while a tree is walked and its content is written.
+#[derive(Clone, Copy)]
+enum KeepOut {
+    Nobody,
+    /// Whoever wants the store's lock.
+    Collections,
+}
+
 impl Store {
-    /// Saves what the patterns name as a new entry, which exists whole when this returns and not at all before.
+    /// Saves what the patterns name as the key's entry, which is there whole when this returns; until then there is the
+    /// one before, or none. Where that one holds the same already, nothing is written.
     ///
-    /// Saved are files, symlinks that stay inside the workspace, and folders, with their permissions and times. Hard
+    /// Saved are files, symlinks as their text, and folders, with their permissions and times. Hard
     /// links become files of their own. The setuid and setgid bits of files are not kept: they would give away the
-    /// rights of whoever restores. A save waits until no restore to the same tree is under way. What cannot be saved, or changes while it is read, is left out with a warning.
+    /// rights of whoever restores. A save waits until no restore to the same tree is under way. What cannot be saved, or
+    /// changes while it is read, is left out with a warning. Where a collection takes away what the save relies on, it
+    /// begins anew, at last with the store's lock held.
     ///
     /// # Errors
     /// The tree cannot be read at all, the store cannot be written or is itself among what is to be saved
@@ -79,18 +92,13 @@ impl Store {
         self.create()?;
         let real_tree = real(save.tree);
         self.check_outside(&real_tree, &patterns)?;
-        let place = self.layout().entry(save.name, save.key);
-        let mut warnings = Vec::new();
-        if place.exists() {
-            let found = self.find(save.name, save.key)?;
-            if found.entry.is_some() {
-                return Ok(Saved::AlreadyThere);
-            }
-            warnings = found.warnings;
-        }
-        // Once more if what it relied on was collected meanwhile.
-        for _ in 0..2 {
-            if let Some(saved) = self.try_save(save, &real_tree, &patterns, &mut warnings)? {
+        let found = self.find(save.name, save.key)?;
+        let (before, mut warnings) = (found.entry, found.warnings);
+        // Once more if what it relied on was collected meanwhile, and then with collections kept out.
+        for keep_out in [KeepOut::Nobody, KeepOut::Nobody, KeepOut::Collections] {
+            if let Some(saved) =
+                self.try_save(save, &real_tree, &patterns, before.as_ref(), &mut warnings, keep_out)?
+            {
                 return Ok(saved);
             }
         }
@@ -102,14 +110,22 @@ impl Store {
         save: &Save<'_>,
         real_tree: &Path,
         patterns: &Patterns,
+        before: Option<&Entry>,
         warnings: &mut Vec<Warning>,
+        keep_out: KeepOut,
     ) -> Result<Option<Saved>, Error> {
         let root = dir::open_root(save.tree).map_err(|errno| Error::read(save.tree, errno))?;
         lock_tree(root.as_fd(), To::Read, save.cancel)?;
+        // After the tree's, as in a restore that sets its entry aside.
+        let lock = match keep_out {
+            KeepOut::Nobody => None,
+            KeepOut::Collections => Some(self.lock()?),
+        };
         let root_stat = fstat(&root).map_err(|errno| Error::read(save.tree, errno))?;
-        let base = Index::load(self.layout(), real_tree, &root_stat, save.name, None)
-            .filter(|base| self.missing(&base.manifest.packs, &base.manifest.objects).is_none())
-            .unwrap_or_else(Index::nothing);
+        #[cfg(test)]
+        tests::reached(self, tests::Moment::Walk);
+        let base =
+            Index::load(self.layout(), real_tree, &root_stat, save.name, None).unwrap_or_else(Index::nothing);
         let mut avoid = HashSet::new();
         let (staging, tree, mut left_out) = loop {
             let staging = Staging::new(self.layout())?;
@@ -133,13 +149,23 @@ impl Store {
         let encoded = tree.new.as_ref().map(Manifest::encode);
         let digest = encoded.as_ref().map_or(base.digest, |encoded| Digest::of(encoded));
         let manifest = tree.new.as_ref().unwrap_or(&*base.manifest);
+        if let Some(before) = before
+            && (before.digest == digest || before.manifest.is_same_tree(manifest))
+        {
+            if tree.new.is_some() {
+                index::store(self.layout(), real_tree, &root_stat, save.name, before.digest, &tree.seen);
+            }
+            return Ok(Some(Saved::Unchanged));
+        }
         let (files, bytes) = (manifest.items.len() as u64, manifest.bytes());
         let needs = Needs { packs: manifest.packs.clone(), objects: manifest.objects.clone() };
         let made = Made { packs: tree.packs, objects: tree.objects, manifest: encoded, needs };
         let pointer = Pointer::new(save.name, save.key, digest, (files, bytes), save.origin);
-        match publish(self, &staging, made, &pointer)? {
+        #[cfg(test)]
+        tests::reached(self, tests::Moment::Publish);
+        match publish(self, &staging, made, &pointer, lock)? {
             Outcome::Emptied => Ok(None),
-            Outcome::AlreadyThere => Ok(Some(Saved::AlreadyThere)),
+            Outcome::Unchanged => Ok(Some(Saved::Unchanged)),
             Outcome::Published(stored_bytes) => {
                 if tree.new.is_some() {
                     index::store(self.layout(), real_tree, &root_stat, save.name, digest, &tree.seen);
@@ -150,3 +176,6 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

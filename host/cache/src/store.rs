@@ -14,7 +14,8 @@ use crate::collect::{Cause, Eviction};
 use crate::digest::Digest;
 use crate::entry::{Entry, Info, Pointer};
 use crate::layout::{self, FORMAT, Layout};
-use crate::manifest::{Manifest, Needs};
+use crate::manifest::{Invalid, Manifest, Needs, ObjectRef, PackRef};
+use crate::pack::PackIndex;
 use crate::sealed::{self, Sync};
 use crate::{Error, Warning};
 
@@ -42,6 +43,15 @@ pub struct Listed {
     pub warnings: Vec<Warning>,
 }
 
+/// A store that was opened for a run.
+#[derive(Debug, Default)]
+pub struct Opened {
+    /// The store; none where this Loom cannot use it.
+    pub store: Option<Store>,
+    /// What was the matter with it.
+    pub trouble: Option<Error>,
+}
+
 /// A file of the store is not as it should be: which, and the end of a sentence about it.
 pub(crate) struct Damage {
     pub(crate) what: PathBuf,
@@ -57,17 +67,51 @@ impl Store {
         let root = std::path::absolute(root).map_err(|error| Error::read_io(root, error))?;
         let layout = Layout::new(root);
         match fs::read_to_string(layout.format()) {
-            Ok(text) if text.trim().parse() == Ok(FORMAT) => Ok(Self { layout }),
-            Ok(text) => Err(Error::Newer {
-                root: layout.root().to_owned(),
-                found: text.trim().chars().take(20).collect(),
-                known: FORMAT,
-            }),
+            Ok(text) => match text.trim().parse::<u32>() {
+                Ok(FORMAT) => Ok(Self { layout }),
+                Ok(found) if (1..FORMAT).contains(&found) => {
+                    Err(Error::Older { root: layout.root().to_owned(), found, known: FORMAT })
+                }
+                Ok(found) if found > FORMAT => {
+                    Err(Error::Newer { root: layout.root().to_owned(), found, known: FORMAT })
+                }
+                _ => Err(Error::Format { path: layout.format() }),
+            },
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(Error::Format { path: layout.format() })
+            }
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 Ok(Self { layout })
             }
             Err(error) => Err(Error::read_io(layout.format(), error)),
         }
+    }
+
+    /// The store in the folder `root`, for who goes on without one where it cannot be used. What says its format is put
+    /// right where it is damaged: what lies there is checked whenever it is read. One of an older Loom is emptied.
+    pub fn open_or_none(root: &Path) -> Opened {
+        let trouble = match Self::open(root) {
+            Ok(store) => return Opened { store: Some(store), trouble: None },
+            Err(error) => error,
+        };
+        let write = |format: PathBuf| sealed::replace(&format, format!("{FORMAT}\n").as_bytes(), Sync::Yes);
+        let repaired = match &trouble {
+            Error::Format { path } => write(path.clone()),
+            Error::Older { root, .. } => {
+                let layout = Layout::new(root.clone());
+                let emptied =
+                    layout.folders().iter().try_for_each(|folder| match fs::remove_dir_all(folder) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                            Err(Error::write_io(folder, error))
+                        }
+                        _ => Ok(()),
+                    });
+                emptied.and_then(|()| write(layout.format()))
+            }
+            _ => return Opened { store: None, trouble: Some(trouble) },
+        };
+        let store = repaired.and_then(|()| Self::open(root)).ok();
+        Opened { store, trouble: Some(trouble) }
     }
 
     /// The entry of exactly this key. A damaged one is a miss and is set aside. A key in quarantine is found all the
@@ -215,7 +259,7 @@ impl Store {
 
     fn open_entry(&self, path: &Path, warnings: &mut Vec<Warning>) -> Result<Option<Entry>, Error> {
         let Some((pointer, bytes)) = self.read_pointer(path, warnings)? else { return Ok(None) };
-        match self.read_manifest(pointer.manifest)? {
+        match read_manifest(&self.layout, pointer.manifest)? {
             Ok(manifest) => {
                 let used = used(path).unwrap_or_else(|_| pointer.saved());
                 Ok(Some(Entry {
@@ -231,43 +275,6 @@ impl Store {
                 Ok(None)
             }
         }
-    }
-
-    /// Reads a manifest and makes sure that what it needs is there.
-    pub(crate) fn read_manifest(&self, digest: Digest) -> Result<Result<Manifest, Damage>, Error> {
-        let path = self.layout.manifest(digest);
-        let damage = |why: String| Ok(Err(Damage { what: path.clone(), why }));
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return damage("is missing".to_owned()),
-            Err(error) => return Err(Error::read_io(path, error)),
-        };
-        if Digest::of(&bytes) != digest {
-            return damage("is not what its name says".to_owned());
-        }
-        let manifest = match Manifest::decode(&bytes) {
-            Ok(manifest) => manifest,
-            Err(invalid) => return damage(invalid.to_string()),
-        };
-        match self.missing(&manifest.packs, &manifest.objects) {
-            Some(damage) => Ok(Err(damage)),
-            None => Ok(Ok(manifest)),
-        }
-    }
-
-    /// The first of what a manifest needs that is missing, or has not the length that it should.
-    pub(crate) fn missing(
-        &self,
-        packs: &[crate::manifest::PackRef],
-        objects: &[crate::manifest::ObjectRef],
-    ) -> Option<Damage> {
-        let packs = packs.iter().map(|pack| (self.layout.pack(pack.id), pack.len));
-        let objects = objects.iter().map(|object| (self.layout.object(object.digest), object.size));
-        packs.chain(objects).find_map(|(what, len)| match fs::metadata(&what) {
-            Ok(meta) if meta.len() == len => None,
-            Ok(meta) => Some(Damage { what, why: format!("has {} bytes instead of {len}", meta.len()) }),
-            Err(_) => Some(Damage { what, why: "is missing".to_owned() }),
-        })
     }
 
     /// Moves a damaged pointer, and the damaged file that makes it so, out of the way, if the pointer is `still` the one
@@ -307,6 +314,55 @@ impl Store {
             tracing::debug!("cache: not set aside: {error}");
         }
     }
+}
+
+/// Reads a manifest and makes sure that what it needs is there.
+pub(crate) fn read_manifest(layout: &Layout, digest: Digest) -> Result<Result<Manifest, Damage>, Error> {
+    let path = layout.manifest(digest);
+    let damage = |why: String| Ok(Err(Damage { what: path.clone(), why }));
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return damage("is missing".to_owned()),
+        Err(error) => return Err(Error::read_io(path, error)),
+    };
+    if Digest::of(&bytes) != digest {
+        return damage("is not what its name says".to_owned());
+    }
+    let Ok(Needs { packs, objects }) = Needs::decode(&bytes) else {
+        return damage(Invalid::Unreadable.to_string());
+    };
+    if let Some(damage) = missing(layout, &packs, &objects) {
+        return Ok(Err(damage));
+    }
+    let mut system = None;
+    let mut read = |pack: &PackRef| {
+        let path = layout.pack(pack.id);
+        match PackIndex::read(&path) {
+            Ok(read) => read.map_err(|why| Invalid::Pack(path, why)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Invalid::Pack(path, "is missing")),
+            Err(error) => {
+                system = Some(Error::read_io(path, error));
+                Err(Invalid::Unreadable)
+            }
+        }
+    };
+    match (Manifest::decode(&bytes, &mut read), system) {
+        (Ok(manifest), _) => Ok(Ok(manifest)),
+        (Err(_), Some(error)) => Err(error),
+        (Err(Invalid::Pack(what, why)), None) => Ok(Err(Damage { what, why: why.to_owned() })),
+        (Err(invalid), None) => damage(invalid.to_string()),
+    }
+}
+
+/// The first of what a manifest needs that is missing, or has not the length that it should.
+fn missing(layout: &Layout, packs: &[PackRef], objects: &[ObjectRef]) -> Option<Damage> {
+    let packs = packs.iter().map(|pack| (layout.pack(pack.id), pack.len));
+    let objects = objects.iter().map(|object| (layout.object(object.digest), object.size));
+    packs.chain(objects).find_map(|(what, len)| match fs::metadata(&what) {
+        Ok(meta) if meta.len() == len => None,
+        Ok(meta) => Some(Damage { what, why: format!("has {} bytes instead of {len}", meta.len()) }),
+        Err(_) => Some(Damage { what, why: "is missing".to_owned() }),
+    })
 }
 
 /// A pointer's time of modification is when it was last used.

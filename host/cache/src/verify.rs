@@ -83,8 +83,7 @@ fn check_pack(path: &Path) -> Result<Result<(), &'static str>, Error> {
         Ok(Err(why)) => return Ok(Err(why)),
         Err(error) => return system(error),
     };
-    let mut records: Vec<_> = (0..index.len()).map(|number| index.record(number)).collect();
-    records.sort_unstable_by_key(|record| (record.block, record.offset));
+    let records = index.in_order();
     let mut unpacker = match Unpacker::new() {
         Ok(unpacker) => unpacker,
         Err(error) => return system(error),

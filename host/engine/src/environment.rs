@@ -28,6 +28,15 @@ pub(crate) struct Filled {
 
 /// The environment of `loom` is for jobs on the host alone; these must not show through from an outer run.
 const OF_IMAGES: [&str; 2] = ["LOOM_JOB_IMAGE", "CI_JOB_IMAGE"];
+/// What there is of a repository with a commit, and of one whose HEAD is on a branch.
+const OF_COMMITS: [&str; 6] = [
+    "LOOM_COMMIT_SHA",
+    "CI_COMMIT_SHA",
+    "CI_COMMIT_SHORT_SHA",
+    "CI_COMMIT_BRANCH",
+    "CI_COMMIT_REF_NAME",
+    "CI_COMMIT_REF_SLUG",
+];
 /// Variables that turn tracing on.
 const TRACES: [&str; 2] = ["LOOM_DEBUG_TRACE", "CI_DEBUG_TRACE"];
 
@@ -51,6 +60,16 @@ impl Definition {
         let render = |(key, value): &(String, Template)| (key.clone(), value.render(&mut lookup));
         let variables = self.variables.iter().map(render).collect();
         Filled { variables, unset }
+    }
+
+    /// What Loom predefines; what could be and is not known of this run is empty.
+    pub(crate) fn predefined(&self) -> Vec<(String, String)> {
+        let known = self.predefined.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
+        let unknown = OF_IMAGES
+            .iter()
+            .chain(&OF_COMMITS)
+            .filter(|name| !self.predefined.iter().any(|(key, _)| key == *name));
+        known.chain(unknown.map(|name| ((*name).to_owned(), String::new()))).collect()
     }
 
     /// What Loom predefines, and over it `variables`.
@@ -115,6 +134,35 @@ fn predefined(run: &RunContext, stage: &str, job: &PlanJob, workspace: &Path) ->
     if let Some(branch) = &run.branch {
         set.push(("CI_COMMIT_BRANCH", branch.clone()));
         set.push(("CI_COMMIT_REF_NAME", branch.clone()));
+        set.push(("CI_COMMIT_REF_SLUG", slug(branch)));
     }
     set
+}
+
+/// A name that may stand in host names and paths, as GitLab makes it: in lower case, 63 bytes at most, `-` for all but
+/// letters and digits, and none of these at the ends.
+fn slug(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let slug: String = name.to_lowercase().chars().map(plain).take(63).collect();
+    slug.trim_matches('-').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slug_has_only_what_may_stand_in_a_host_name() {
+        let long = "x".repeat(62) + "/y/z";
+        for (name, expected) in [
+            ("main", "main"),
+            ("Feature/JIRA-12_new stuff", "feature-jira-12-new-stuff"),
+            ("-1.0.x-", "1-0-x"),
+            ("größe", "gr--e"),
+            (&long, &long[..62]),
+            ("///", ""),
+        ] {
+            assert_eq!(slug(name), expected, "{name}");
+        }
+    }
 }

@@ -299,6 +299,11 @@ impl JobContext {
         self.definition.with(self.variables()).into_iter().collect()
     }
 
+    /// What Loom predefines for it; a name that has no value in this run is empty.
+    pub fn predefined(&self) -> Vec<(String, String)> {
+        self.definition.predefined()
+    }
+
     /// `text` with its references filled in: from its variables, what Loom predefines, and `env`. What is set nowhere is
     /// empty.
     pub fn fill(&self, text: &str, env: &[(String, String)]) -> String {

@@ -19,6 +19,18 @@ pub fn check_name(name: &[u8]) -> Result<(), &'static str> {
     }
 }
 
+/// Says why no symlink can have the text `target`: the end of a sentence. Where it leads does not matter.
+///
+/// # Errors
+/// It is empty, or holds a NUL.
+pub fn check_text(target: &[u8]) -> Result<(), &'static str> {
+    match target {
+        b"" => Err("leads nowhere"),
+        _ if target.contains(&0) => Err("has a NUL in it"),
+        _ => Ok(()),
+    }
+}
+
 /// Says why a symlink `depth` folders below the root may not point to `target`, whatever else is in the tree: the end of
 /// a sentence.
 ///
@@ -28,15 +40,10 @@ pub fn check_name(name: &[u8]) -> Result<(), &'static str> {
 ///
 /// # Errors
 /// It leads outside, or could.
-pub fn check_target(target: &[u8], depth: usize) -> Result<(), &'static str> {
-    if target.is_empty() {
-        return Err("leads nowhere");
-    }
+fn check_target(target: &[u8], depth: usize) -> Result<(), &'static str> {
+    check_text(target)?;
     if target.starts_with(b"/") {
         return Err("leads to an absolute path");
-    }
-    if target.contains(&0) {
-        return Err("has a NUL in it");
     }
     let mut up = 0;
     let mut down = false;

@@ -124,6 +124,29 @@ pub(crate) fn files(folder: &Path, cancel: &AtomicBool) -> Result<Option<Vec<u8>
     run_one(command, folder, "ls-files", cancel).map(Some)
 }
 
+/// All tracked files below `folder`, those of its submodules too, of `below` only where that is not empty, each ended by a
+/// NUL; none where it is in no work tree.
+pub(crate) fn tracked(
+    folder: &Path,
+    below: &[PathBuf],
+    cancel: &AtomicBool,
+) -> Result<Option<Vec<u8>>, Error> {
+    if marker(folder).is_none() {
+        return Ok(None);
+    }
+    let list = |of: &[&str]| {
+        let mut command = git(folder);
+        command.args(["--literal-pathspecs", "ls-files", "-z", "--cached"]).args(of).arg("--").args(below);
+        run_one(command, folder, "ls-files", cancel)
+    };
+    match list(&["--recurse-submodules"]) {
+        // A submodule that git cannot open is no reason to know nothing of the others.
+        Err(Error::Git { .. }) => list(&[]),
+        listed => listed,
+    }
+    .map(Some)
+}
+
 /// The git folder that all work trees of the repository share, and the way from the top of the work tree to `folder`.
 pub(crate) fn common_dir(folder: &Path) -> Option<(PathBuf, PathBuf)> {
     let mut command = git(folder);

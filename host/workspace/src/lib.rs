@@ -20,5 +20,7 @@ mod tree;
 
 pub use error::Error;
 pub use git::is_git_repository_variable;
-pub use locate::{find_repo_root, list_everything, list_files, origin, repo_cache_dir, repo_workspaces_dir};
+pub use locate::{
+    find_repo_root, list_everything, list_files, list_tracked, origin, repo_cache_dir, repo_workspaces_dir,
+};
 pub use snapshot::{Method, Snapshot, create};

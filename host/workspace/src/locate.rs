@@ -70,6 +70,19 @@ pub fn list_files(workspace: &Path, cancel: &AtomicBool) -> Result<Vec<PathBuf>,
     Ok(paths.into_iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect())
 }
 
+/// The files below `workspace` that git tracks; of `below` only, paths relative to it, where that is not empty. Relative
+/// paths, also of files that are not there any more; none where it is in no git repository.
+///
+/// # Errors
+/// Git fails.
+pub fn list_tracked(workspace: &Path, below: &[PathBuf], cancel: &AtomicBool) -> Result<Vec<PathBuf>, Error> {
+    let listing = git::tracked(workspace, below, cancel)?.unwrap_or_default();
+    let paths = listing.split(|&byte| byte == 0).filter(|path| !path.is_empty());
+    let paths = paths.map(|path| PathBuf::from(OsStr::from_bytes(path)));
+    // A submodule that is not there stands as a file, and is a folder.
+    Ok(paths.filter(|path| !workspace.join(path).is_dir() || workspace.join(path).is_symlink()).collect())
+}
+
 /// Everything below `workspace` but what is git's own and Loom's runtime folder: files, symbolic links and whatever else,
 /// folders left out. Relative paths.
 ///

@@ -1,6 +1,8 @@
 //! The key of a cache.
 
-use loom_sdk::Result;
+use std::collections::BTreeMap;
+
+use loom_sdk::{Error, ErrorKind, Result};
 
 use crate::settings::{CacheSettings, Key};
 
@@ -17,24 +19,23 @@ pub(crate) struct Made {
 /// The sha256 of files, in hex, and how many these are.
 pub(crate) type Hashed = Result<(String, u32)>;
 
-/// Makes the key of `cache`. `variable` gives the values of references; `hash` hashes all files that
-/// globs match.
+/// Makes the key of `cache`, whose texts are filled in. `hash` hashes all files that globs match.
 pub(crate) fn make(
     cache: &CacheSettings,
-    variable: &dyn Fn(&str) -> Option<String>,
+    variables: &BTreeMap<String, String>,
     hash: &dyn Fn(&[String]) -> Hashed,
 ) -> Result<Made> {
     let made = |key: String, from: String| Ok(Made { key, from, no_files: false });
     let (prefix, files) = match &cache.key {
         None => return made("default".to_owned(), "nothing: no key is given".to_owned()),
-        Some(Key::Template(template)) => return made(fill(template, variable), format!("`{template}`")),
-        Some(Key::Parts { template: Some(template), .. }) => {
-            return made(fill(template, variable), format!("`{template}`"));
+        Some(Key::Template(template)) | Some(Key::Parts { template: Some(template), .. }) => {
+            return made(fill(template, variables)?, format!("`{template}`"));
         }
         Some(Key::Parts { prefix, files, .. }) => (prefix, files),
     };
+    let prefix = prefix.as_ref().map(|prefix| fill(prefix, variables)).transpose()?;
     if files.is_empty() {
-        let key = prefix.clone().unwrap_or_else(|| "default".to_owned());
+        let key = prefix.unwrap_or_else(|| "default".to_owned());
         return made(key, "its prefix alone".to_owned());
     }
     let (digest, count) = hash(files)?;
@@ -50,9 +51,12 @@ pub(crate) fn make(
     Ok(Made { key, from, no_files: count == 0 })
 }
 
-/// `template` with its references filled in: `$NAME` and `${NAME}`; `$$` is a dollar sign. What has no value stays as it is
-/// written.
-pub(crate) fn fill(template: &str, variable: &dyn Fn(&str) -> Option<String>) -> String {
+/// `template` with its references filled in: `$NAME` and `${NAME}`; `$$` is a dollar sign, and so is one that no name
+/// follows.
+///
+/// # Errors
+/// A name is unknown.
+pub(crate) fn fill(template: &str, variables: &BTreeMap<String, String>) -> Result<String> {
     let mut text = String::new();
     let mut rest = template;
     while let Some(at) = rest.find('$') {
@@ -63,39 +67,45 @@ pub(crate) fn fill(template: &str, variable: &dyn Fn(&str) -> Option<String>) ->
             rest = after;
             continue;
         }
-        let (name, whole) = match rest.strip_prefix('{').and_then(|braced| braced.split_once('}')) {
-            Some((name, _)) => (name, &rest[..name.len() + 2]),
-            None => {
-                let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-                let name = &rest[..rest.find(|c| !word(c)).unwrap_or(rest.len())];
-                let name = if name.starts_with(|c: char| c.is_ascii_digit()) { "" } else { name };
-                (name, name)
-            }
+        let braced = rest.strip_prefix('{').and_then(|braced| braced.split_once('}'));
+        let (name, length) = match braced.filter(|(name, _)| name_length(name) == name.len()) {
+            Some((name, _)) => (name, name.len() + 2),
+            None => (&rest[..name_length(rest)], name_length(rest)),
         };
-        match variable(name) {
-            Some(value) if !name.is_empty() => text.push_str(&value),
-            _ => {
-                text.push('$');
-                text.push_str(whole);
-            }
+        match variables.get(name) {
+            _ if name.is_empty() => text.push('$'),
+            Some(value) => text.push_str(value),
+            None => return Err(unknown(name, template, variables)),
         }
-        rest = &rest[whole.len()..];
+        rest = &rest[length..];
     }
     text.push_str(rest);
-    text
+    Ok(text)
+}
+
+/// The length of the name at the start of `text`, 0 without one.
+fn name_length(text: &str) -> usize {
+    if text.starts_with(|c: char| c.is_ascii_digit()) {
+        return 0;
+    }
+    text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len())
+}
+
+fn unknown(name: &str, template: &str, variables: &BTreeMap<String, String>) -> Error {
+    let known: Vec<&str> = variables.keys().map(String::as_str).collect();
+    let message = format!("`{template}` in `cache` refers to `{name}`, which is no variable of the job");
+    Error::new(ErrorKind::Invalid, "CACHE_VARIABLE_UNKNOWN", message)
+        .with_hint(format!("write `$$` for a dollar sign, or name one of: {}", known.join(", ")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn variable(name: &str) -> Option<String> {
-        match name {
-            "job_name" => Some("build".to_owned()),
-            "OS" => Some("linux".to_owned()),
-            "EMPTY" => Some(String::new()),
-            _ => None,
-        }
+    fn variables() -> BTreeMap<String, String> {
+        [("job_name", "build"), ("OS", "linux"), ("EMPTY", "")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into()
     }
 
     #[test]
@@ -105,14 +115,23 @@ mod tests {
             ("$job_name", "build"),
             ("${job_name}x", "buildx"),
             ("$job_name-$OS.1", "build-linux.1"),
-            ("$job_namex", "$job_namex"),
-            ("${none}-$none", "${none}-$none"),
             ("[$EMPTY]", "[]"),
             ("$$job_name $", "$job_name $"),
-            ("$1 ${", "$1 ${"),
+            ("$1 ${ ${} ${a b}", "$1 ${ ${} ${a b}"),
             ("ä$OSä", "älinuxä"),
         ] {
-            assert_eq!(fill(template, &variable), filled, "{template}");
+            assert_eq!(fill(template, &variables()).as_deref(), Ok(filled), "{template}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_an_error_that_lists_those_that_are_known() {
+        for (template, name) in [("$job_namex", "job_namex"), ("a-${none}-$OS", "none"), ("x $_", "_")] {
+            let error = fill(template, &variables()).unwrap_err();
+            assert_eq!((error.kind(), error.code()), (ErrorKind::Invalid, "CACHE_VARIABLE_UNKNOWN"));
+            let text = error.to_string();
+            assert!(text.contains(&format!("`{name}`")) && text.contains(&format!("`{template}`")), "{text}");
+            assert!(format!("{error:?}").contains("EMPTY, OS, job_name"), "{error:?}");
         }
     }
 
@@ -124,13 +143,15 @@ mod tests {
             let hash = |files: &[String]| {
                 Ok((format!("sha256-{}", files.join("+")), if files == ["none"] { 0 } else { 2 }))
             };
-            make(&cache, &variable, &hash).ok().map(|made| (made.key, made.no_files))
+            make(&cache, &variables(), &hash).ok().map(|made| (made.key, made.no_files))
         };
         for (given, made, no_files) in [
             ("", "default", false),
             (r#", "key": "$job_name-x""#, "build-x", false),
             (r#", "key": {"template": "t-$OS"}"#, "t-linux", false),
             (r#", "key": {"prefix": "p"}"#, "p", false),
+            (r#", "key": {"prefix": "$OS-p"}"#, "linux-p", false),
+            (r#", "key": {"prefix": "${OS}", "files": ["a"]}"#, "linux-sha256-a", false),
             (r#", "key": {"files": ["a", "b/**"]}"#, "sha256-a+b/**", false),
             (r#", "key": {"prefix": "p", "files": ["a"]}"#, "p-sha256-a", false),
             (r#", "key": {"prefix": "p", "files": ["none"]}"#, "p-sha256-none", true),

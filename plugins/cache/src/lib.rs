@@ -31,13 +31,23 @@ loom_sdk::export_wrapper!(JobCache);
 struct Known {
     key: String,
     hit: bool,
-    quarantined: bool,
+    /// Why it is not to be saved, whatever becomes of the job.
+    closed: Option<Closed>,
+}
+
+/// Why a cache is neither restored nor saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Closed {
+    /// Its key is in quarantine.
+    Quarantined,
+    /// Another job uses its paths for another key: what stands there is not its own.
+    Busy,
 }
 
 impl Wrapper for JobCache {
     fn before(&mut self, job: Job<'_>) -> Result<()> {
-        let caches = read(job)?;
         let variables = variables(job);
+        let caches = read(job, &variables)?;
         let (mut report, mut known) = (Report::new(), BTreeMap::new());
         for cache in &caches {
             if cache.disabled {
@@ -45,9 +55,9 @@ impl Wrapper for JobCache {
                 continue;
             }
             let key = make_key(cache, &variables)?;
-            let open = Cache::new(cache.name(), &key, &cache.paths);
-            let (line, quarantined) = restore(cache, &open, &key, &variables)?;
-            known.insert(cache.name().to_owned(), Known { key, hit: line.is_exact_hit(), quarantined });
+            let open = Cache::new(&cache.name(), &key, &cache.paths);
+            let (line, closed) = restore(cache, &open, &key)?;
+            known.insert(cache.name(), Known { key, hit: line.is_exact_hit(), closed });
             report.add(line);
             self.open.push(open);
         }
@@ -56,14 +66,14 @@ impl Wrapper for JobCache {
     }
 
     fn after(&mut self, job: Job<'_>, outcome: Outcome) -> Result<()> {
-        let caches = read(job)?;
+        let caches = read(job, &variables(job))?;
         let known: BTreeMap<String, Known> = match state::get(KEYS) {
             Some(kept) => serde_json::from_slice(&kept)?,
             None => BTreeMap::new(),
         };
         let mut report = Report::new();
         for cache in &caches {
-            match known.get(cache.name()) {
+            match known.get(&cache.name()) {
                 Some(known) if !cache.disabled => report.add(save(cache, known, outcome)),
                 _ => report.add(Line::skipped(cache, "", "cache_disabled")),
             }
@@ -72,26 +82,47 @@ impl Wrapper for JobCache {
     }
 }
 
-fn read(job: Job<'_>) -> Result<Vec<CacheSettings>> {
+/// The job's caches, with their paths and fallback keys filled in.
+fn read(job: Job<'_>, variables: &BTreeMap<String, String>) -> Result<Vec<CacheSettings>> {
     let caches: Caches = serde_json::from_str(&job.keyword())?;
-    Ok(caches.into_list())
+    let mut caches = caches.into_list();
+    for cache in caches.iter_mut().filter(|cache| !cache.disabled) {
+        for text in &mut cache.fallback_keys {
+            *text = key::fill(text, variables)?;
+        }
+        for path in &mut cache.paths {
+            *path = within(key::fill(path, variables)?, variables);
+        }
+    }
+    Ok(caches)
 }
 
-/// What keys may refer to.
+/// A path below the workspace, also where it was written with the workspace's own.
+fn within(path: String, variables: &BTreeMap<String, String>) -> String {
+    let below = variables.get("CI_PROJECT_DIR").and_then(|root| path.strip_prefix(root.as_str()));
+    match below {
+        Some("" | "/") => ".".to_owned(),
+        Some(below) if below.starts_with('/') => below.trim_start_matches('/').to_owned(),
+        _ => path,
+    }
+}
+
+/// What keys, prefixes and paths may refer to.
 fn variables(job: Job<'_>) -> BTreeMap<String, String> {
-    let mut variables: BTreeMap<String, String> = job.variables().into_iter().collect();
+    let mut variables: BTreeMap<String, String> = job.predefined().into_iter().collect();
+    variables.extend(job.variables());
     variables.extend([
         ("job_name".to_owned(), job.name()),
         ("job_id".to_owned(), job.id()),
         ("run_id".to_owned(), job.run_id()),
         ("pipeline_id".to_owned(), job.pipeline_id()),
     ]);
-    variables.extend(job.head_sha().map(|sha| ("head_sha".to_owned(), sha)));
+    variables.insert("head_sha".to_owned(), job.head_sha().unwrap_or_default());
     variables
 }
 
 fn make_key(cache: &CacheSettings, variables: &BTreeMap<String, String>) -> Result<String> {
-    let made = key::make(cache, &|name| variables.get(name).cloned(), &|globs| {
+    let made = key::make(cache, variables, &|globs| {
         let hash = store::hash_files(globs)?;
         Ok((hash.digest, hash.files))
     })?;
@@ -105,28 +136,21 @@ fn make_key(cache: &CacheSettings, variables: &BTreeMap<String, String>) -> Resu
     Ok(made.key)
 }
 
-/// Restores `cache`, and says whether its key is in quarantine.
-fn restore(
-    cache: &CacheSettings,
-    open: &Cache,
-    key: &str,
-    variables: &BTreeMap<String, String>,
-) -> Result<(Line, bool)> {
+/// Restores `cache`, and says why it is not to be saved.
+fn restore(cache: &CacheSettings, open: &Cache, key: &str) -> Result<(Line, Option<Closed>)> {
     if let Some(reason) = open.quarantined()? {
         let text =
             format!("{}: the key is in quarantine, since {reason}; the job runs without it", cache.label());
         Message::warn(text).with("cache", cache.name()).with("key", key).record();
-        return Ok((Line::skipped(cache, key, "cache_key_quarantined"), true));
+        return Ok((Line::skipped(cache, key, "cache_key_quarantined"), Some(Closed::Quarantined)));
     }
     if cache.policy == Policy::Push {
-        return Ok((Line::skipped(cache, key, "cache_policy_push"), false));
+        return Ok((Line::skipped(cache, key, "cache_policy_push"), None));
     }
-    let fallbacks =
-        cache.fallback_keys.iter().map(|template| key::fill(template, &|name| variables.get(name).cloned()));
     let mut lookups = vec![(key.to_owned(), Lookup::Exact)];
-    for fallback in fallbacks {
+    for fallback in &cache.fallback_keys {
         lookups.push((fallback.clone(), Lookup::Exact));
-        lookups.push((fallback, Lookup::Prefix));
+        lookups.push((fallback.clone(), Lookup::Prefix));
     }
     for (looked_for, by) in lookups {
         let (content, text, reason) = match open.restore(&looked_for, by)? {
@@ -137,7 +161,7 @@ fn restore(
                     cache.label()
                 );
                 Message::warn(text).with("cache", cache.name()).with("key", key).record();
-                return Ok((Line::skipped(cache, key, "cache_path_busy"), false));
+                return Ok((Line::skipped(cache, key, "cache_path_busy"), Some(Closed::Busy)));
             }
             Restored::Hit(content) => (content, "restored", None),
             Restored::Already(content) => {
@@ -145,13 +169,13 @@ fn restore(
             }
         };
         say_hit(cache, text, key, &content);
-        return Ok((Line::hit(cache, key, content, reason), false));
+        return Ok((Line::hit(cache, key, content, reason), None));
     }
     Message::info(format!("{}: nothing is saved under the key", cache.label()))
         .with("cache", cache.name())
         .with("key", key)
         .record();
-    Ok((Line::miss(cache, key), false))
+    Ok((Line::miss(cache, key), None))
 }
 
 fn say_hit(cache: &CacheSettings, what: &str, key: &str, content: &Content) {
@@ -170,12 +194,13 @@ fn save(cache: &CacheSettings, known: &Known, outcome: Outcome) -> Line {
     };
     let reason = if cache.policy == Policy::Pull {
         Some("cache_policy_pull")
-    } else if known.quarantined {
-        Some("cache_key_quarantined")
+    } else if let Some(closed) = known.closed {
+        Some(match closed {
+            Closed::Quarantined => "cache_key_quarantined",
+            Closed::Busy => "cache_path_busy",
+        })
     } else if !met {
         Some("cache_when_not_met")
-    } else if known.hit {
-        Some("cache_unchanged")
     } else {
         None
     };
@@ -183,7 +208,7 @@ fn save(cache: &CacheSettings, known: &Known, outcome: Outcome) -> Line {
         return Line::skipped(cache, key, reason).with_hit(known.hit);
     }
     let begun = Instant::now();
-    match Cache::new(cache.name(), key, &cache.paths).save() {
+    match Cache::new(&cache.name(), key, &cache.paths).save() {
         Ok(Saved::Stored(content)) => {
             let text = format!(
                 "{}: saved {} files, {} bytes under `{key}`; the store grew by {} bytes in {} ms",
@@ -196,7 +221,7 @@ fn save(cache: &CacheSettings, known: &Known, outcome: Outcome) -> Line {
             Message::info(text).with("cache", cache.name()).with("key", key).record();
             Line::saved(cache, content)
         }
-        Ok(Saved::Unchanged) => Line::skipped(cache, key, "cache_unchanged"),
+        Ok(Saved::Unchanged) => Line::skipped(cache, key, "cache_unchanged").with_hit(known.hit),
         Ok(Saved::Nothing) => {
             let text =
                 format!("{}: not saved, since nothing is at {}", cache.label(), cache.paths.join(", "));
@@ -208,6 +233,27 @@ fn save(cache: &CacheSettings, known: &Known, outcome: Outcome) -> Line {
                 .with("cache", cache.name())
                 .record();
             Line::miss(cache, key)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_the_workspace_is_one_below_it() {
+        let variables = [("CI_PROJECT_DIR".to_owned(), "/w/s".to_owned())].into();
+        for (path, expected) in [
+            ("/w/s/a/b", "a/b"),
+            ("/w/s//a", "a"),
+            ("/w/s", "."),
+            ("/w/s/", "."),
+            ("/w/store/a", "/w/store/a"),
+            ("/etc", "/etc"),
+            ("a/b", "a/b"),
+        ] {
+            assert_eq!(within(path.to_owned(), &variables), expected, "{path}");
         }
     }
 }

@@ -18,8 +18,7 @@ pub(crate) struct Report {
 /// One cache.
 #[derive(Debug, Serialize)]
 pub(crate) struct Line {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<String>,
+    name: String,
     key: String,
     hit: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,7 +43,7 @@ struct Metrics {
 impl Line {
     fn new(cache: &CacheSettings, key: &str) -> Self {
         Self {
-            name: cache.name.clone(),
+            name: cache.name(),
             key: key.to_owned(),
             hit: false,
             matched_key: None,

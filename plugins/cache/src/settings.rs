@@ -1,5 +1,7 @@
 //! What the workflow says: the job's `cache`.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 
 /// The value of the keyword: one cache, or a list of them.
@@ -34,9 +36,14 @@ pub(crate) struct CacheSettings {
 }
 
 impl CacheSettings {
-    /// The name by which its entries are kept apart from those of other caches.
-    pub(crate) fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or_default()
+    /// The name by which its entries are kept apart from those of other caches: where it has none, its paths.
+    pub(crate) fn name(&self) -> String {
+        if let Some(name) = &self.name {
+            return name.clone();
+        }
+        let plain = |path: &String| path.trim_start_matches("./").trim_end_matches('/').to_owned();
+        let paths: BTreeSet<String> = self.paths.iter().map(plain).collect();
+        format!("paths:{}", paths.into_iter().collect::<Vec<_>>().join(","))
     }
 
     /// It in words.
@@ -71,4 +78,26 @@ pub(crate) enum When {
     OnSuccess,
     OnFailure,
     Always,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(cache: &str) -> String {
+        let cache = format!(r#"{{"policy": "pull", "when": "always", {cache}}}"#);
+        serde_json::from_str::<CacheSettings>(&cache).map(|cache| cache.name()).unwrap_or_default()
+    }
+
+    #[test]
+    fn caches_without_a_name_are_kept_apart_by_their_paths() {
+        for (cache, expected) in [
+            (r#""paths": ["a"]"#, "paths:a"),
+            (r#""paths": ["./a/"]"#, "paths:a"),
+            (r#""paths": ["b", "a", "b/"]"#, "paths:a,b"),
+            (r#""paths": ["a"], "name": "deps""#, "deps"),
+        ] {
+            assert_eq!(name(cache), expected, "{cache}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use loom_contract::event::Level;
-use loom_tests::{RunOutput, TestEnv};
+use loom_tests::{RunOutput, SetOnDrop, TestEnv};
 
 use super::{job, workflow};
 use crate::{LOOM, env};
@@ -75,8 +75,8 @@ fn noise(seed: u64, length: usize, alphabet: &[u8]) -> String {
 
 fn env_with_canaries(file: bool, stderr: bool) -> (TestEnv, Vec<&'static str>) {
     let there = |program: &str| {
-        let found = Command::new(program).arg("--version").output().is_ok()
-            || Command::new(program).arg("-v").output().is_ok();
+        let found = loom_tests::output(Command::new(program).arg("--version")).is_ok()
+            || loom_tests::output(Command::new(program).arg("-v")).is_ok();
         if !found {
             eprintln!("skipped: {program} is not installed");
         }
@@ -133,10 +133,10 @@ fn run_canaries(file: bool, args: &[&str], stderr: bool) {
             }
         });
         let output = {
-            let _end = End(&over);
+            let _end = SetOnDrop(&over);
             let mut loom = env.loom(&["run", "--local"]).env("LOOM_LOG", "debug");
             loom.command.args(args);
-            loom.command.output().unwrap()
+            loom.spawn().output()
         };
         RunOutput::of(&env, &output)
     });
@@ -169,15 +169,6 @@ fn run_canaries(file: bool, args: &[&str], stderr: bool) {
     for (name, _) in values() {
         let left = named.iter().any(|message| message.ends_with(&mask(name)));
         assert!(left, "cleanup names the process that has {name} in its command line: {named:#?}");
-    }
-}
-
-/// Ends the watch also where the test fails.
-struct End<'a>(&'a AtomicBool);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 

@@ -1,10 +1,7 @@
 //! Values, names, servers and moments at the edge of what is usual.
 
-use std::process::Child;
-use std::time::Duration;
-
 use loom_contract::error::code;
-use loom_tests::{RunOutput, TestEnv, wait_for, wait_for_exit};
+use loom_tests::{RunOutput, Running, TestEnv, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::op::{Connect, Manner, SECRET, items, planted};
@@ -137,7 +134,7 @@ fn two_items_that_are_made_at_once_are_both_there() {
         .spawn()
     };
     let items = [item("one"), item("two"), item("three")];
-    let made = items.map(|child| child.wait_with_output().unwrap().status.success());
+    let made = items.map(|child| child.output().status.success());
     let listed = String::from_utf8(keepass(&["item", "list", "--vault-path", "v"]).output().stdout).unwrap();
     for (path, made) in ["one", "two", "three"].into_iter().zip(made) {
         assert_eq!(listed.contains(&format!("{path}: ")), made, "{path} in {listed}");
@@ -188,8 +185,13 @@ fn a_server_that_never_answers_holds_up_no_cancellation_and_no_timeout() {
     let env = env(&workflow(&jobs));
     let child = server.run(&env).spawn();
     wait_for("the request", || !server.asked().is_empty());
-    // The jobs are to wait for it, too.
-    std::thread::sleep(Duration::from_millis(300));
+    // The jobs are to wait for it, too; how many do depends on the number of processors.
+    wait_for("the first job", || {
+        let events = env.run_dirs().pop().map(|run| run.join("jobs/a/events.jsonl"));
+        events.is_some_and(|events| {
+            std::fs::read_to_string(events).is_ok_and(|text| text.contains("job.provider_prepare"))
+        })
+    });
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let run = end(&env, child);
     assert_eq!(run.exit_code, 130, "{}", run.stderr);
@@ -206,10 +208,8 @@ fn a_server_that_never_answers_holds_up_no_cancellation_and_no_timeout() {
     }
 }
 
-/// Waits for an end that is less than a plugin's patience away.
-fn end(env: &TestEnv, mut child: Child) -> RunOutput {
-    wait_for_exit(&mut child, Duration::from_secs(8));
-    RunOutput::of(env, &child.wait_with_output().unwrap())
+fn end(env: &TestEnv, child: Running) -> RunOutput {
+    RunOutput::of(env, &child.output())
 }
 
 #[test]

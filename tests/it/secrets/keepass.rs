@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
 use loom_contract::event::Level;
-use loom_tests::{RunOutput, TestEnv};
+use loom_tests::{RunOutput, Running, TestEnv};
 
 use super::{env_of_job, errors, job, messages, text, workflow};
 use crate::{LOOM, env, top};
@@ -417,13 +417,13 @@ fn credentials_are_rotated_and_a_vault_is_replaced_only_by_force() {
 fn keepassxc(env: &TestEnv, args: &[&str], typed: &str) -> Option<String> {
     let mut cli = Command::new("keepassxc-cli");
     cli.args(args).env("QT_QPA_PLATFORM", "offscreen").env("LC_ALL", "C.UTF-8").env("HOME", env.home());
-    let spawned = cli.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let spawned = Running::start(cli.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()));
     let Ok(mut child) = spawned else {
         eprintln!("skipped: keepassxc-cli is not installed");
         return None;
     };
     child.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = child.output();
     assert!(output.status.success(), "{args:?}: {output:?}");
     Some(String::from_utf8(output.stdout).unwrap())
 }

@@ -34,6 +34,13 @@ fn link<'a>(folder: u32, name: &'a [u8], target: &'a [u8]) -> (u32, &'a [u8], St
     (folder, name, Stored::Link(target))
 }
 
+/// Where no pack holds anything.
+fn decode(bytes: &[u8]) -> Result<Manifest, Invalid> {
+    Manifest::decode(bytes, &mut |pack| {
+        Ok(PackIndex { pack: pack.clone(), blocks: Vec::new(), records: Vec::new() })
+    })
+}
+
 /// Each with the path that the refusal must name.
 fn refused() -> Vec<(Vec<u8>, &'static str)> {
     let deps: &[(u32, &[u8])] = &[(0, b"deps")];
@@ -51,10 +58,7 @@ fn refused() -> Vec<(Vec<u8>, &'static str)> {
         (evil(&[(0, b"deps"), (1, b"a"), (1, b"a")], vec![]), "deps/a"),
         (evil(&[(0, b"deps"), (1, b"a")], vec![file(1, b"a")]), "deps/a"),
         (evil(&[(0, b"deps"), (1, b"a")], vec![link(1, b"a", b"b")]), "deps/a"),
-        (evil(deps, vec![link(1, b"a", b"/etc")]), "deps/a"),
-        (evil(deps, vec![link(1, b"a", b"../../x")]), "deps/a"),
-        (evil(deps, vec![link(1, b"a", b"b/../..")]), "deps/a"),
-        (evil(deps, vec![link(0, b"a", b"..")]), "a"),
+        (evil(deps, vec![link(1, b"a", b"b\0c")]), "deps/a"),
         (evil(deps, vec![link(1, b"a", b"")]), "deps/a"),
     ]
 }
@@ -62,7 +66,7 @@ fn refused() -> Vec<(Vec<u8>, &'static str)> {
 #[test]
 fn names_and_links_that_lead_elsewhere_are_refused_by_path() {
     for (bytes, named) in refused() {
-        match Manifest::decode(&bytes) {
+        match decode(&bytes) {
             Err(Invalid::Refused(path, why)) => assert_eq!(path, Path::new(named), "{why}"),
             other => panic!("{named}: {other:?}"),
         }
@@ -99,7 +103,7 @@ fn trees_that_are_none_and_places_that_are_not_there_are_refused() {
         broken.push(Manifest::build(vec![pack.clone()], Vec::new(), vec![block], folders, items).encode());
     }
     for (number, bytes) in broken.iter().enumerate() {
-        assert_eq!(Manifest::decode(bytes).unwrap_err(), Invalid::Unreadable, "{number}");
+        assert_eq!(decode(bytes).unwrap_err(), Invalid::Unreadable, "{number}");
     }
 }
 
@@ -129,7 +133,7 @@ fn what_is_encoded_is_decoded() {
         &[(0, b"a"), (0, b"b"), (1, b"c")],
         vec![file(1, b"x"), file(2, b"y"), link(3, b"l", b"../x"), file(3, b"z")],
     );
-    let manifest = Manifest::decode(&bytes).unwrap();
+    let manifest = decode(&bytes).unwrap();
     assert_eq!(manifest.encode(), bytes);
     let names: Vec<_> = (0..manifest.folders.len())
         .flat_map(|folder| {
@@ -148,14 +152,14 @@ proptest! {
     /// Whatever the bytes are: an answer, and no tree that breaks a rule.
     #[test]
     fn any_bytes_are_read_or_refused(mut bytes in prop::collection::vec(any::<u8>(), 0..300), flips in prop::collection::vec((any::<usize>(), any::<u8>()), 0..4)) {
-        let _ = Manifest::decode(&bytes);
+        let _ = decode(&bytes);
         let _ = Needs::decode(&bytes);
         bytes = evil(&[(0, b"a"), (1, b"c")], vec![file(1, b"x"), link(2, b"l", b"../x")]);
         for (at, byte) in flips {
             let at = at % bytes.len();
             bytes[at] = byte;
         }
-        if let Ok(manifest) = Manifest::decode(&bytes) {
+        if let Ok(manifest) = decode(&bytes) {
             for folder in 1..manifest.folders.len() {
                 prop_assert!(link::check_name(manifest.folder_name(folder)).is_ok());
             }

@@ -175,7 +175,9 @@ impl<'a> Compare<'a> {
         let mut items_there = vec![false; items.len()];
         let mut children_there = vec![false; children.len()];
         let (mut compare, mut remove) = (Vec::new(), Vec::new());
-        let here = if place.inside { Vec::new() } else { self.descent.path(open.id()) };
+        let tracked = self.scene.tracked;
+        let has_tracked = !tracked.is_empty() && tracked.has_below(&self.descent.path(open.id()));
+        let here = if place.inside && !has_tracked { Vec::new() } else { self.descent.path(open.id()) };
         for (index, (name, kind)) in listing.iter().enumerate() {
             if open.id() == 0 && name == GIT.as_bytes() {
                 continue;
@@ -193,7 +195,8 @@ impl<'a> Compare<'a> {
                 .and_then(|folder| manifest.child(folder, name))
                 .filter(|&child| plan.wants_folder(child));
             if kind == FileType::Directory {
-                if wanted_folder.is_none() && inside {
+                let leads = has_tracked && tracked.has_below(&dir::join(&here, name));
+                if wanted_folder.is_none() && inside && !leads {
                     remove.push(index);
                 } else if below {
                     if let Some(child) = wanted_folder {
@@ -204,6 +207,8 @@ impl<'a> Compare<'a> {
                     let child = self.descent.child(open, name);
                     scope.spawn(move |scope| self.folder(scope, child, place));
                 }
+            } else if has_tracked && tracked.has(&dir::join(&here, name)) {
+                // The repository's.
             } else if let Some(item) = wanted {
                 items_there[item - items.start] = true;
                 compare.push((index, item));
@@ -258,9 +263,10 @@ impl<'a> Compare<'a> {
 
     /// Makes sure that the entries of a folder can be changed, and notes that it is not as it was.
     fn open_up(&self, open: &Arc<Open>, stat: &Stat, place: Place) -> Result<(), Error> {
-        let Some(folder) = place.folder else { return Ok(()) };
-        if place.inside && folder > 0 {
-            self.dirty[folder].store(true, Ordering::Relaxed);
+        if place.inside && place.folder != Some(0) {
+            if let Some(folder) = place.folder {
+                self.dirty[folder].store(true, Ordering::Relaxed);
+            }
             let mode = Meta::of(stat, 0o7777).mode;
             if mode & RWX != RWX {
                 fchmod(open, Mode::from_raw_mode((mode | RWX).into()))

@@ -6,7 +6,7 @@ use loom_tree::{Patterns, dir};
 
 use crate::entry::to_path;
 use crate::manifest::Manifest;
-use crate::{GIT, Warning};
+use crate::{GIT, Tracked, Warning};
 
 /// What is to be restored.
 pub(super) struct Plan {
@@ -22,30 +22,39 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(manifest: &Manifest, patterns: &Patterns, tree: &Path) -> Self {
+    pub(super) fn new(manifest: &Manifest, patterns: &Patterns, tracked: &Tracked, tree: &Path) -> Self {
         let mut inside = vec![false; manifest.folders.len()];
         let mut items = vec![true; manifest.items.len()];
         let mut folders = vec![false; manifest.folders.len()];
         // By folder: it is git's.
         let mut git = vec![false; manifest.folders.len()];
+        // By folder: a tracked file has its name, or that of one above it.
+        let mut given_up = vec![false; manifest.folders.len()];
         let (mut undeclared, mut first) = (0, None);
         for folder in 0..manifest.folders.len() {
             let parent = manifest.folders[folder].parent as usize;
             // The root's own state is as little ours as that of a folder on the way.
             git[folder] = git[parent] || parent == 0 && manifest.folder_name(folder) == GIT.as_bytes();
+            given_up[folder] = given_up[parent] || !tracked.is_empty() && tracked.has(&manifest.path(folder));
+            if given_up[folder] {
+                items[manifest.items_of(folder)].fill(false);
+                continue;
+            }
             inside[folder] = !git[folder] && (inside[parent] || patterns.matches(&manifest.path(folder)));
             folders[folder] = folder > 0 && inside[folder];
-            if inside[folder] && folder > 0 {
+            let has_tracked = !tracked.is_empty() && tracked.has_below(&manifest.path(folder));
+            if inside[folder] && folder > 0 && !has_tracked {
                 continue;
             }
             let path = manifest.path(folder);
             for item in manifest.items_of(folder) {
                 let path = dir::join(&path, manifest.name(item));
-                items[item] =
-                    !git[folder] && path != GIT.as_bytes() && (inside[folder] || patterns.matches(&path));
+                let is_declared = inside[folder] || patterns.matches(&path);
+                let is_tracked = has_tracked && (tracked.has(&path) || tracked.has_below(&path));
+                items[item] = !git[folder] && path != GIT.as_bytes() && is_declared && !is_tracked;
                 if items[item] {
                     folders[folder] = true;
-                } else {
+                } else if !is_tracked {
                     undeclared += 1;
                     first.get_or_insert(path);
                 }
@@ -59,10 +68,10 @@ impl Plan {
         let wanted = || (0..manifest.items.len()).filter(|&item| items[item]);
         let files = wanted().count() as u64;
         let bytes = wanted().filter_map(|item| manifest.data(item)).map(|(size, _)| size).sum();
-        let warnings = first
-            .map(|first| Warning::Undeclared { count: undeclared, first: tree.join(to_path(&first)) })
-            .into_iter()
-            .collect();
+        let undeclared =
+            first.map(|first| Warning::Undeclared { count: undeclared, first: tree.join(to_path(&first)) });
+        let named = Warning::of_tracked(tracked.iter().filter(|path| patterns.cover(path)));
+        let warnings = undeclared.into_iter().chain(named).collect();
         Self { inside, folders, items, files, bytes, warnings }
     }
 

@@ -1,11 +1,12 @@
 //! The walk of a save: folders in parallel, what is new in them read and packed at once.
 
 use std::collections::{HashMap, HashSet};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 
-use loom_tree::{Closed, Entry, Folder, Open, Patterns, Visit, Wanted, dir, link};
+use loom_tree::{Closed, Entry, Folder, Patterns, Visit, Wanted, dir};
 use rayon::Scope;
+use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Stat, readlinkat, statat};
 use rustix::io::Errno;
 
@@ -18,7 +19,7 @@ use crate::index::{Index, Seen};
 use crate::layout::Layout;
 use crate::manifest::{Content, Meta, ObjectRef};
 use crate::object::Objects;
-use crate::pack::{BIG, Filling, Known, Packed, Packer};
+use crate::pack::{BIG, Known, Packed, Packer, Spot};
 use crate::publish::Staging;
 use crate::read::{self, NotTaken, Rest, Trouble};
 use crate::shared::Shared;
@@ -95,24 +96,25 @@ pub(super) fn walk(
         base,
         avoid,
         rest: Rest::new(FsClock::of(root)),
-        packer: Packer::new(staging),
         objects: Objects::new(layout, staging, save.cancel),
         known: OnceLock::new(),
         folders: Shared::default(),
         same: Shared::default(),
         parts: Shared::default(),
+        pending: Shared::default(),
         warnings: Shared::default(),
         failure: FirstError::new(save.cancel),
     };
     let wanted = Wanted { patterns, exclude: &Patterns::new(&[GIT])? };
     rayon::scope(|tasks| loom_tree::walk(root, wanted, &Visitor { walk: &walk, tasks }))
         .map_err(|errno| Error::read(save.tree, errno))?;
+    let packed = walk.pack(root, staging)?;
     walk.failure.into_result()?;
     Ok(Walked {
         folders: walk.folders.into_inner(),
         same: walk.same.into_inner(),
         parts: walk.parts.into_inner(),
-        packed: walk.packer.finish()?,
+        packed,
         objects: walk.objects.taken(),
         known: walk.known.into_inner().unwrap_or_default(),
         warnings: walk.warnings.into_inner(),
@@ -125,15 +127,56 @@ struct Walk<'a> {
     base: &'a Index,
     avoid: &'a HashSet<Digest>,
     rest: Rest,
-    packer: Packer<'a>,
     objects: Objects<'a>,
     /// Loaded for the first file that is new to the tree.
     known: OnceLock<Known>,
     folders: Shared<Vec<SeenFolder>>,
     same: Shared<Vec<u32>>,
     parts: Shared<Vec<(u32, Vec<SeenItem>)>>,
+    /// Small files that have to be read.
+    pending: Shared<Vec<Pending>>,
     warnings: Shared<Warnings>,
     failure: FirstError<'a>,
+}
+
+/// A small file that has to be read.
+struct Pending {
+    /// The place of its folder, and the path of that.
+    folder: u32,
+    path: Arc<[u8]>,
+    name: Box<[u8]>,
+    base: Option<usize>,
+    /// As it was when it was found.
+    size: u64,
+}
+
+/// A small file that was read.
+struct Read {
+    meta: Meta,
+    seen: Option<Seen>,
+    content: ReadContent,
+}
+
+enum ReadContent {
+    /// The store has it.
+    There(NewContent),
+    /// It may be new.
+    Bytes(Vec<u8>, Digest),
+}
+
+/// Files that are read at once, and the sum of their sizes: what a save holds in memory, beside blocks that are full.
+const WAVE: usize = 2048;
+const WAVE_BYTES: u64 = 16 << 20;
+/// Files that one task reads.
+const READS: usize = 32;
+
+/// What a look at a file tells.
+enum Looked {
+    /// It is as the item of this number in the tree that was there before.
+    Same(usize),
+    /// It has to be read.
+    Small(u64),
+    Big,
 }
 
 /// What is known of a folder for what is in it.
@@ -171,29 +214,50 @@ impl Visit for Visitor<'_, '_> {
     fn entries(&self, folder: &Folder<'_>, place: &Place, entries: &[Entry<'_>]) {
         let Self { walk, tasks } = *self;
         let mut items = Vec::with_capacity(entries.len());
-        let mut filling = None;
+        let mut pending = Vec::new();
+        let tracked = walk.save.tracked;
+        let has_tracked = !tracked.is_empty() && tracked.has_below(&folder.path());
         for &Entry { name, kind } in entries {
             if walk.failure.is_set() {
                 return;
             }
+            if has_tracked && tracked.has(&dir::join(&folder.path(), name)) {
+                continue;
+            }
             let base = place.base.and_then(|folder| walk.base.manifest.item(folder, name));
             let taken = match kind {
-                FileType::RegularFile => walk.file(folder.as_fd(), name, base, &mut filling),
-                FileType::Symlink => walk.link(folder.as_fd(), name, base, folder.depth()),
+                FileType::RegularFile => match walk.look(folder.as_fd(), name, base) {
+                    Ok(Looked::Same(item)) => Ok(SeenItem::Base(item)),
+                    Ok(Looked::Small(size)) => {
+                        pending.push((name, base, size));
+                        continue;
+                    }
+                    Ok(Looked::Big) => {
+                        let (at, open, path) =
+                            (place.at, folder.open().clone(), dir::join(&folder.path(), name));
+                        tasks.spawn(move |_| walk.big(at, open.as_fd(), &path));
+                        continue;
+                    }
+                    Err(why) => Err(why),
+                },
+                FileType::Symlink => walk.link(folder.as_fd(), name, base),
                 kind => Err(NotTaken::LeftOut(LeftOut::Special(special(kind)))),
             };
             match taken {
                 Ok(item) => items.push(item),
-                Err(NotTaken::Large) => {
-                    let (at, open, path) = (place.at, folder.open().clone(), dir::join(&folder.path(), name));
-                    tasks.spawn(move |_| walk.big(at, &open, &path));
-                }
-                Err(NotTaken::LeftOut(why)) => walk.leave_out(&dir::join(&folder.path(), name), Ok(why)),
-                Err(NotTaken::Failed(error)) => walk.failure.set(error),
+                Err(why) => walk.not_taken(&dir::join(&folder.path(), name), why),
             }
         }
-        if let Some(filling) = filling {
-            walk.packer.put_back(filling);
+        if !pending.is_empty() {
+            let path: Arc<[u8]> = folder.path().into();
+            let all = pending.into_iter().map(|(name, base, size)| Pending {
+                folder: place.at,
+                path: path.clone(),
+                name: name.into(),
+                base,
+                size,
+            });
+            walk.pending.lock().extend(all);
         }
         let before = place.base.map_or(0, |base| walk.base.manifest.items_of(base).len());
         if !items.is_empty()
@@ -221,49 +285,105 @@ impl Visit for Visitor<'_, '_> {
 }
 
 impl Walk<'_> {
-    fn file(
-        &self,
-        folder: BorrowedFd<'_>,
-        name: &[u8],
-        base: Option<usize>,
-        filling: &mut Option<Filling>,
-    ) -> Result<SeenItem, NotTaken> {
-        if let Some(item) = base
-            && !self.avoids(item)
+    /// Looks at a file, and not into it.
+    fn look(&self, folder: BorrowedFd<'_>, name: &[u8], base: Option<usize>) -> Result<Looked, NotTaken> {
+        let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if let Some(item) = base.filter(|&item| !self.avoids(item))
+            && self.base.vouches(item, &stat)
         {
-            match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(stat) if self.base.vouches(item, &stat) => return Ok(SeenItem::Base(item)),
-                Ok(_) => {}
-                Err(errno) => return Err(errno.into()),
-            }
+            return Ok(Looked::Same(item));
         }
-        let filling = match filling {
-            Some(filling) => filling,
-            None => filling.insert(self.packer.take()?),
+        match u64::try_from(stat.st_size) {
+            Ok(size) if size < BIG => Ok(Looked::Small(size)),
+            _ => Ok(Looked::Big),
+        }
+    }
+
+    /// Reads the small files that have to be, and packs those whose content is new, in the order of their paths.
+    fn pack(&self, root: BorrowedFd<'_>, staging: &Staging) -> Result<Packed, Error> {
+        let mut pending = std::mem::take(&mut *self.pending.lock());
+        pending.par_sort_unstable_by(|one, other| (&one.path, &one.name).cmp(&(&other.path, &other.name)));
+        let mut packer = Packer::new(staging);
+        let mut rest = &pending[..];
+        while !rest.is_empty() && !self.failure.is_set() {
+            let mut bytes = 0;
+            let fits = |file: &&Pending| {
+                bytes += file.size;
+                bytes <= WAVE_BYTES
+            };
+            let (wave, later) = rest.split_at(rest.iter().take(WAVE).take_while(fits).count().max(1));
+            rest = later;
+            let read: Vec<_> = wave.par_chunks(READS).flat_map_iter(|files| self.read(root, files)).collect();
+            let mut items: Vec<(u32, Vec<SeenItem>)> = Vec::new();
+            for (file, read) in wave.iter().zip(read) {
+                let Some(Read { meta, seen, content }) = read else { continue };
+                let content = match content {
+                    ReadContent::There(content) => content,
+                    ReadContent::Bytes(bytes, digest) => {
+                        let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                        let Spot { block, offset } = packer.keep(bytes, digest)?;
+                        NewContent::Packed { at: At::New(block), offset, size, digest }
+                    }
+                };
+                let item = SeenItem::New(Box::new(NewItem { name: file.name.clone(), meta, content, seen }));
+                match items.last_mut() {
+                    Some((folder, items)) if *folder == file.folder => items.push(item),
+                    _ => items.push((file.folder, vec![item])),
+                }
+            }
+            self.parts.lock().append(&mut items);
+        }
+        packer.finish()
+    }
+
+    /// Reads some files; nothing of those that are not to be taken, or turned out to be big.
+    fn read(&self, root: BorrowedFd<'_>, files: &[Pending]) -> Vec<Option<Read>> {
+        let mut folder: Option<(u32, Result<OwnedFd, Errno>)> = None;
+        let read = |file: &Pending| {
+            if self.failure.is_set() {
+                return None;
+            }
+            if folder.as_ref().is_none_or(|(at, _)| *at != file.folder) {
+                folder = Some((file.folder, dir::open_beneath(root, &file.path)));
+            }
+            let done = match &folder {
+                Some((_, Ok(folder))) => match self.file(folder.as_fd(), &file.name, file.base) {
+                    // It has grown since.
+                    Err(NotTaken::Large) => {
+                        let path = dir::join(&file.path, &file.name);
+                        self.big(file.folder, folder.as_fd(), &path);
+                        return None;
+                    }
+                    done => done,
+                },
+                Some((_, Err(Errno::LOOP | Errno::NOTDIR))) => Err(NotTaken::LeftOut(LeftOut::Changing)),
+                Some((_, Err(errno))) => Err((*errno).into()),
+                None => return None,
+            };
+            done.map_err(|why| self.not_taken(&dir::join(&file.path, &file.name), why)).ok()
         };
-        let start = filling.raw.len();
+        files.iter().map(read).collect()
+    }
+
+    fn file(&self, folder: BorrowedFd<'_>, name: &[u8], base: Option<usize>) -> Result<Read, NotTaken> {
         let taken = read::take(folder, name, BIG - 1, &self.rest, |file, stat| {
-            filling.raw.truncate(start);
             // One that has grown since its size was looked at is being written.
             let size = usize::try_from(stat.st_size).ok().filter(|&size| (size as u64) < BIG);
             let Some(size) = size else { return Ok(None) };
-            let whole = read::append(file, size, &mut filling.raw).map_err(Trouble::File)?;
-            Ok(whole.then_some(()))
-        });
-        let taken = taken.inspect_err(|_| filling.raw.truncate(start))?;
-        let content = self.pack(filling, start, base)?;
-        let meta = Meta::of(&taken.stat, 0o1777);
-        let new = NewItem { name: name.into(), meta, content, seen: taken.seen };
-        Ok(SeenItem::New(Box::new(new)))
+            let mut bytes = Vec::new();
+            let whole = read::append(file, size, &mut bytes).map_err(Trouble::File)?;
+            Ok(whole.then_some(bytes))
+        })?;
+        let (meta, seen) = (Meta::of(&taken.stat, 0o1777), taken.seen);
+        Ok(Read { meta, seen, content: self.place(taken.value, base) })
     }
 
-    /// Finds a place for the last bytes of the block that is being filled: they stay there only if they are new.
-    fn pack(&self, filling: &mut Filling, start: usize, base: Option<usize>) -> Result<NewContent, Error> {
-        let bytes = &filling.raw[start..];
+    /// Where the store has a content, if it has.
+    fn place(&self, bytes: Vec<u8>, base: Option<usize>) -> ReadContent {
         let Some(size) = u32::try_from(bytes.len()).ok().filter(|&size| size > 0) else {
-            return Ok(NewContent::Empty);
+            return ReadContent::There(NewContent::Empty);
         };
-        let digest = Digest::of(bytes);
+        let digest = Digest::of(&bytes);
         let before = base.and_then(|item| match self.base.manifest.items[item].content {
             Content::Packed { block, offset, digest: known, .. } if known == digest && !self.avoids(item) => {
                 Some((At::Base(block), offset))
@@ -274,17 +394,10 @@ impl Walk<'_> {
             let known = self.known.get_or_init(|| Known::load(self.layout, self.avoid));
             known.find(digest).map(|(pack, record)| (At::Known(pack, record.block), record.offset))
         });
-        let (at, offset) = match known {
-            Some(known) => {
-                filling.raw.truncate(start);
-                known
-            }
-            None => {
-                let spot = self.packer.keep(filling, start, digest)?;
-                (At::New(spot.block), spot.offset)
-            }
-        };
-        Ok(NewContent::Packed { at, offset, size, digest })
+        match known {
+            Some((at, offset)) => ReadContent::There(NewContent::Packed { at, offset, size, digest }),
+            None => ReadContent::Bytes(bytes, digest),
+        }
     }
 
     /// The item is in a pack that it should not stay in.
@@ -298,13 +411,13 @@ impl Walk<'_> {
         }
     }
 
-    fn big(&self, folder: u32, open: &Open, path: &[u8]) {
+    fn big(&self, folder: u32, open: BorrowedFd<'_>, path: &[u8]) {
         if self.failure.is_set() {
             return;
         }
         let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
         let take = |file: BorrowedFd<'_>, stat: &Stat| self.objects.take(file, stat);
-        match read::take(open.as_fd(), name, u64::MAX, &self.rest, take) {
+        match read::take(open, name, u64::MAX, &self.rest, take) {
             Ok(taken) => {
                 let item = NewItem {
                     name: name.into(),
@@ -314,20 +427,20 @@ impl Walk<'_> {
                 };
                 self.parts.lock().push((folder, vec![SeenItem::New(Box::new(item))]));
             }
-            Err(NotTaken::LeftOut(why)) => self.leave_out(path, Ok(why)),
-            Err(NotTaken::Failed(error)) => self.failure.set(error),
-            // Nothing is larger than that.
-            Err(NotTaken::Large) => {}
+            Err(why) => self.not_taken(path, why),
         }
     }
 
-    fn link(
-        &self,
-        folder: BorrowedFd<'_>,
-        name: &[u8],
-        base: Option<usize>,
-        depth: usize,
-    ) -> Result<SeenItem, NotTaken> {
+    fn not_taken(&self, path: &[u8], why: NotTaken) {
+        match why {
+            NotTaken::LeftOut(why) => self.leave_out(path, Ok(why)),
+            NotTaken::Failed(error) => self.failure.set(error),
+            // Those are read in another way.
+            NotTaken::Large => {}
+        }
+    }
+
+    fn link(&self, folder: BorrowedFd<'_>, name: &[u8], base: Option<usize>) -> Result<SeenItem, NotTaken> {
         let read = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
             .and_then(|stat| Ok((stat, readlinkat(folder, name, Vec::new())?)));
         let (stat, target) = match read {
@@ -335,9 +448,6 @@ impl Walk<'_> {
             Err(Errno::INVAL) => return Err(NotTaken::LeftOut(LeftOut::Changing)),
             Err(errno) => return Err(errno.into()),
         };
-        if let Err(why) = link::check_target(&target, depth) {
-            return Err(NotTaken::LeftOut(LeftOut::Link { target: to_path(&target), why }));
-        }
         let meta = Meta { mode: 0o777, time: Time::modified(&stat) };
         let manifest = &self.base.manifest;
         if let Some(item) = base

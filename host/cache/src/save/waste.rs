@@ -1,4 +1,5 @@
 //! Packs of which an entry needs little: they are kept whole for it, so at some point it pays to store that little anew.
+//! And packs that are small: each has to be opened.
 
 use std::collections::HashSet;
 
@@ -8,9 +9,17 @@ use crate::manifest::{Content, Manifest};
 /// Less waste than this is not worth a second walk.
 const LITTLE: u64 = 8 << 20;
 
+/// An entry that is saved again and again gets a small pack each time: with more than so many of them, they become one.
+const MANY: usize = 64;
+const SMALL: u64 = 4 << 20;
+
 /// If the packs of an entry are more than twice as large as what it needs of them: those of which it needs less than
-/// half.
+/// half. If it has many small ones: these.
 pub(super) fn wasteful(manifest: &Manifest) -> HashSet<Digest> {
+    let small = || manifest.packs.iter().filter(|pack| pack.len < SMALL);
+    if small().count() > MANY {
+        return small().map(|pack| pack.id).collect();
+    }
     let mut needed = vec![0; manifest.packs.len()];
     for item in &manifest.items {
         if let Content::Packed { block, size, .. } = item.content {

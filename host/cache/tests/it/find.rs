@@ -3,9 +3,9 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use loom_cache::{Origin, Save, Saved};
+use loom_cache::{Origin, Save, Saved, Tracked};
 
-use crate::support::{NAME, World};
+use crate::support::{NAME, World, noise};
 
 #[test]
 fn any_text_is_a_key() {
@@ -57,14 +57,63 @@ fn of_the_keys_with_a_prefix_the_newest_is_found() {
     assert_eq!((found.entry.unwrap().info().key.as_str(), found.warnings.len()), ("npm-a", 1));
 }
 
+/// All files of the store, as far as a change would show; but not of the indexes, which are no part of entries.
+fn files_of(world: &World) -> Vec<(std::path::PathBuf, u64, i64, i64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let folders = ["entries", "manifests", "packs", "objects", "damaged", "tmp"];
+    let files = folders.into_iter().flat_map(|folder| world.files_in(folder));
+    let seen = |path: std::path::PathBuf| {
+        let meta = fs_err::metadata(&path).unwrap();
+        (path, meta.ino(), meta.ctime(), meta.ctime_nsec())
+    };
+    files.map(seen).collect()
+}
+
 #[test]
-fn an_entry_is_not_written_again() {
+fn an_entry_is_replaced_where_the_tree_differs_and_only_there() {
     let world = World::new();
     world.write("deps/a", "first");
+    world.write("deps/same", noise(1, 3000));
     world.save_all("k");
-    world.write("deps/a", "second");
-    assert_eq!(world.save("k", &["deps"]), Saved::AlreadyThere);
+    let start = files_of(&world);
+    let restored = world.restore_fresh("k");
+    let fresh_again = world.restore_fresh("k");
+    // In the tree itself, in one that was restored, and in one that nothing is known of.
+    let copied = world.folder("copied");
+    crate::support::run("cp", &["-a", world.tree().join("deps").to_str().unwrap(), copied.to_str().unwrap()]);
+    let used = |files: &[(std::path::PathBuf, u64, i64, i64)]| -> Vec<_> {
+        files.iter().map(|file| (file.0.clone(), file.1)).collect()
+    };
+    for tree in [world.tree(), restored, copied] {
+        assert_eq!(world.try_save(&tree, "k", &["deps"]).unwrap(), Saved::Unchanged);
+        // A restore notes when the entry was used, and no more.
+        assert_eq!(used(&files_of(&world)), used(&start));
+    }
+    let changes: [(&str, &dyn Fn()); 6] = [
+        ("content", &|| drop(world.write("deps/a", "second"))),
+        ("a new file", &|| drop(world.write("deps/new", "new"))),
+        ("a new folder", &|| drop(world.folder("tree/deps/empty"))),
+        ("permissions", &|| crate::support::set_mode(&world.tree().join("deps/a"), 0o755)),
+        ("a time", &|| crate::support::set_time(&world.tree().join("deps/a"), 1_000_000, 0)),
+        ("one that is gone", &|| fs_err::remove_file(world.tree().join("deps/new")).unwrap()),
+    ];
+    for (what, change) in changes {
+        change();
+        let stored = world.save_all("k");
+        assert!(stored < 2000, "{what}: {stored} bytes for what the store has already");
+        crate::support::assert_same(&world.restore_fresh("k"), &world.tree());
+        assert_eq!(world.save("k", &["deps"]), Saved::Unchanged, "{what}");
+    }
+    assert_eq!(world.store.list().unwrap().entries.len(), 1);
+    // The tree that the first entry was restored to is another one now.
+    assert!(matches!(world.try_save(&fresh_again, "k", &["deps"]).unwrap(), Saved::Stored { .. }));
     assert_eq!(fs_err::read(world.restore_fresh("k").join("deps/a")).unwrap(), b"first");
+    // What no entry needs any more goes with the next collection.
+    world.store.gc(u64::MAX, &[]).unwrap();
+    assert_eq!(
+        (world.files_in("manifests").len(), world.store.verify(&false.into()).unwrap().warnings),
+        (1, vec![])
+    );
 }
 
 #[test]
@@ -83,6 +132,7 @@ fn who_saved_an_entry_is_kept_with_it() {
         key: "k",
         tree: &world.tree(),
         patterns: &patterns,
+        tracked: &Tracked::default(),
         origin: &origin,
         cancel: &cancel,
     };

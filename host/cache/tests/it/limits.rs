@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use fs_err as fs;
-use loom_cache::{Error, LeftOut, Origin, Save, Saved, Store, Warning};
+use loom_cache::{Error, LeftOut, Origin, Save, Saved, Store, Tracked, Warning};
 
 use crate::support::{Mounted, NAME, World, assert_same, look, noise, restore, save, set_mode, warnings};
 
@@ -77,11 +77,42 @@ fn a_store_of_a_later_loom_is_left_alone() {
     let world = World::new();
     world.write("deps/a", "a");
     world.save_all("k");
-    fs::write(world.store_dir().join("format"), "2\n").unwrap();
+    let format = world.store_dir().join("format");
+    let known = fs::read_to_string(&format).unwrap().trim().parse::<u32>().unwrap();
+    fs::write(&format, format!("{}\n", known + 1)).unwrap();
     let error = Store::open(&world.store_dir()).unwrap_err();
     assert!(matches!(error, Error::Newer { .. }));
     let text = error.to_string();
-    assert!(text.ends_with("has format 2, but this Loom knows formats up to 1"), "{text}");
+    let wanted = format!("has format {}, but this Loom knows formats up to {known}", known + 1);
+    assert!(text.ends_with(&wanted), "{text}");
+    let opened = Store::open_or_none(&world.store_dir());
+    assert!(opened.store.is_none() && matches!(opened.trouble, Some(Error::Newer { .. })), "{opened:?}");
+    assert_eq!(fs::read_to_string(&format).unwrap(), format!("{}\n", known + 1));
+}
+
+#[test]
+fn what_says_the_format_is_put_right_where_it_is_damaged() {
+    let world = World::new();
+    world.write("deps/a", "a");
+    world.save_all("k");
+    let format = world.store_dir().join("format");
+    let right = fs::read(&format).unwrap();
+    for damaged in [&b""[..], b"\0", b"-1\n", b"0\n", b"1.5", b"\xff\xfe", b"99999999999999999999", b"one"] {
+        fs::write(&format, damaged).unwrap();
+        let error = Store::open(&world.store_dir()).unwrap_err();
+        assert!(matches!(&error, Error::Format { path } if *path == format), "{error}");
+        let opened = Store::open_or_none(&world.store_dir());
+        assert!(matches!(opened.trouble, Some(Error::Format { .. })), "{opened:?}");
+        // What is in it is still there.
+        assert!(opened.store.unwrap().find(NAME, "k").unwrap().entry.is_some());
+        assert_eq!(fs::read(&format).unwrap(), right);
+        assert!(Store::open_or_none(&world.store_dir()).trouble.is_none());
+    }
+    // A folder in its place, or a file in the store's own.
+    fs::remove_file(&format).unwrap();
+    fs::create_dir(&format).unwrap();
+    let opened = Store::open_or_none(&world.store_dir());
+    assert!(opened.store.is_none() && matches!(opened.trouble, Some(Error::Read { .. })), "{opened:?}");
 }
 
 #[test]
@@ -111,6 +142,7 @@ fn a_cancelled_save_or_restore_leaves_nothing() {
         key: "k",
         tree: &world.tree(),
         patterns: &patterns,
+        tracked: &Tracked::default(),
         origin: &origin,
         cancel: &cancel,
     };
@@ -122,7 +154,10 @@ fn a_cancelled_save_or_restore_leaves_nothing() {
     );
     world.save_all("k");
     let tree = world.folder("fresh");
-    assert!(matches!(world.entry("k").restore(&tree, &patterns, &cancel), Err(Error::Cancelled)));
+    assert!(matches!(
+        world.entry("k").restore(&tree, &patterns, &Tracked::default(), &cancel),
+        Err(Error::Cancelled)
+    ));
     assert_eq!(look(&tree), BTreeMap::new());
 }
 
@@ -191,9 +226,9 @@ fn few_open_files_are_enough() {
             .args(["-c", "ulimit -n 40; exec \"$0\" \"$@\""])
             .arg(command.get_program())
             .args(command.get_args());
-        let output = limited.output().unwrap();
+        let output = loom_deadlines::output(&mut limited).unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     assert_same(&fresh, &tree);
-    assert_eq!(world.save("k", &["deps"]), Saved::AlreadyThere);
+    assert_eq!(world.save("k", &["deps"]), Saved::Unchanged);
 }

@@ -5,9 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fs_err as fs;
-use loom_cache::{Error, LeftOut, Store, Warning};
+use loom_cache::{Error, LeftOut, Saved, Store, Warning};
+use loom_deadlines::{HANGS, SetOnDrop, within};
 
-use crate::support::{Mounted, NAME, World, assert_same, link, look, noise, restore, save, warnings, write};
+use crate::support::{
+    Mounted, NAME, World, assert_equal, assert_same, link, look, noise, restore, restore_untracked, save,
+    save_untracked, warnings, write,
+};
 
 fn names(tree: &Path) -> Vec<String> {
     look(tree).into_keys().map(|path| path.to_str().unwrap().to_owned()).collect()
@@ -79,35 +83,137 @@ fn what_an_entry_holds_beyond_the_declared_paths_is_told_and_not_written() {
     assert_eq!(restored.warnings, [Warning::Undeclared { count: 3, first }]);
 }
 
+/// Where symlinks may lead: nothing of it is there where they are restored, or it is and must stay as it is.
+const LINKS: [(&str, &str); 9] = [
+    ("deps/near", "a/file"),
+    ("deps/a/up", "../../src"),
+    ("deps/absolute", "/etc/passwd"),
+    ("deps/folder", "/etc"),
+    ("deps/out", "../../outside"),
+    ("deps/a/out", "../../../outside/precious"),
+    ("deps/tricky", "a/up/../../.."),
+    ("deps/dangling", "/nowhere/at/all"),
+    ("deps/itself", "itself"),
+];
+
 #[test]
-fn links_that_lead_outside_are_left_out_by_name() {
+fn links_are_kept_as_their_text_wherever_they_lead() {
     let world = World::new();
+    write(&world.path("outside"), "precious", "as it was");
     world.write("deps/a/file", "");
-    link(&world.tree(), "deps/good", "a/file");
-    link(&world.tree(), "deps/a/up", "../../src");
-    let bad = [
-        ("deps/absolute", "/etc/passwd"),
-        ("deps/out", "../../outside"),
-        ("deps/a/out", "../../../outside"),
-        ("deps/tricky", "a/up/../../.."),
-    ];
-    for (path, target) in bad {
+    let inside = world.tree().join("deps/a/file");
+    link(&world.tree(), "deps/inside", inside.to_str().unwrap());
+    for (path, target) in LINKS {
         link(&world.tree(), path, target);
     }
-    let left_out = warnings(world.save("k", &["deps"]));
-    let mut named: Vec<(PathBuf, PathBuf)> = left_out
-        .into_iter()
-        .map(|warning| match warning {
-            Warning::LeftOut { path, why: LeftOut::Link { target, .. } } => (path, target),
-            other => panic!("{other:?}"),
-        })
-        .collect();
+    world.save_all("k");
+    let fresh = world.restore_fresh("k");
+    assert_same(&fresh, &world.tree());
+    let again = world.restore("k", &fresh, &["deps"]).unwrap();
+    assert_eq!((again.written, again.removed), (0, 0));
+    assert_eq!(fs::read(world.path("outside/precious")).unwrap(), b"as it was");
+}
+
+#[test]
+fn nothing_is_written_or_removed_through_a_link_of_an_entry() {
+    let world = World::new();
+    let outside = world.folder("outside");
+    for path in ["precious", "folder/precious"] {
+        write(&outside, path, "as it was");
+    }
+    let before = look(&outside);
+    // One entry has links where the other has folders and files.
+    for (path, target) in
+        [("deps/file", "outside/precious"), ("deps/folder", "outside/folder"), ("deps/all", "outside")]
+    {
+        link(&world.tree(), path, world.path(target).to_str().unwrap());
+    }
+    world.save_all("links");
+    let other = world.folder("other");
+    for path in ["deps/file", "deps/folder/precious", "deps/folder/new/x", "deps/all/precious", "deps/all/y"]
+    {
+        write(&other, path, "of the entry");
+    }
+    world.try_save(&other, "files", &["deps"]).unwrap();
+    let fresh = world.folder("fresh");
+    for (key, tree) in
+        [("links", world.tree()), ("files", other.clone()), ("links", world.tree()), ("files", other)]
+    {
+        world.restore(key, &fresh, &["deps"]).unwrap();
+        assert_same(&fresh, &tree);
+        assert_equal(&look(&outside), &before);
+    }
+    // Also where a link is what the declared paths lead through.
+    world.restore("links", &fresh, &["deps"]).unwrap();
+    let error = world.restore("files", &fresh, &["deps/*/new", "deps/*/y"]).unwrap_err();
+    assert!(matches!(error, Error::Refused { .. }), "{error}");
+    assert_equal(&look(&outside), &before);
+}
+
+#[test]
+fn what_git_tracks_is_neither_saved_nor_replaced_nor_removed() {
+    let world = World::new();
+    let tracked = ["deps/kept", "deps/sub/kept", "deps/only/kept", "deps/was-folder", "deps/was-file/kept"];
+    // An entry of before these were tracked.
+    for path in ["deps/kept", "deps/sub/kept", "deps/made", "deps/was-folder/x", "deps/was-file"] {
+        world.write(path, "of the entry");
+    }
+    world.save_all("old");
+    let tree = world.folder("fresh");
+    for path in tracked {
+        write(&tree, path, "of the repository");
+        crate::support::set_time(&tree.join(path), 1_000_000, 0);
+    }
+    for path in ["deps/surplus", "deps/only/surplus", "deps/only/more/surplus"] {
+        write(&tree, path, "goes");
+    }
+    crate::support::set_mode(&tree.join("deps/only"), 0o555);
+    let kept = |tree: &Path| {
+        for path in tracked {
+            assert_eq!(fs::read(tree.join(path)).unwrap(), b"of the repository", "{path}");
+            let modified = fs::metadata(tree.join(path)).unwrap().modified().unwrap();
+            assert_eq!(modified, std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000), "{path}");
+        }
+    };
+    let restored = restore_untracked(&world.entry("old"), &tree, &["deps"], &tracked).unwrap();
+    kept(&tree);
+    assert_eq!((restored.files, restored.written, restored.removed), (1, 1, 3));
+    assert_eq!(fs::read(tree.join("deps/made")).unwrap(), b"of the entry");
+    assert!(!tree.join("deps/only/more").exists() && !tree.join("deps/surplus").exists());
+    let first = tracked.map(PathBuf::from).to_vec();
+    let mut named = first.clone();
     named.sort();
-    let mut wanted: Vec<_> =
-        bad.iter().map(|(path, target)| (world.tree().join(path), PathBuf::from(target))).collect();
-    wanted.sort();
-    assert_eq!(named, wanted);
-    assert_eq!(names(&world.restore_fresh("k")), ["deps", "deps/a", "deps/a/file", "deps/a/up", "deps/good"]);
+    assert_eq!(restored.warnings, [Warning::Tracked { count: 5, first: named }]);
+
+    // An entry of today does not hold them, and is equal as long as nothing else changes.
+    let saved = save_untracked(&world.store, &tree, "new", &["deps"], &tracked).unwrap();
+    assert!(matches!(saved, Saved::Stored { files: 1, .. }), "{saved:?}");
+    let names: Vec<PathBuf> = world.entry("new").files().map(|file| file.path).collect();
+    assert!(!first.iter().any(|path| names.contains(path)), "{names:?}");
+    write(&tree, "deps/kept", "changed by the job");
+    let saved = save_untracked(&world.store, &tree, "new", &["deps"], &tracked).unwrap();
+    assert_eq!(saved, Saved::Unchanged);
+
+    // One that was deleted in the work tree does not come back.
+    let other = world.folder("other");
+    restore_untracked(&world.entry("old"), &other, &["deps"], &["deps/kept"]).unwrap();
+    assert!(!other.join("deps/kept").exists() && other.join("deps/sub/kept").exists());
+}
+
+#[test]
+fn a_warning_of_tracked_files_is_short() {
+    let world = World::new();
+    world.write("deps/made", "");
+    world.save_all("k");
+    let tracked: Vec<String> = (0..1000).map(|number| format!("deps/{number}")).collect();
+    let tracked: Vec<&str> = tracked.iter().map(String::as_str).chain(["elsewhere"]).collect();
+    let restored = restore_untracked(&world.entry("k"), &world.tree(), &["deps"], &tracked).unwrap();
+    let [warning] = &restored.warnings[..] else { panic!("{:?}", restored.warnings) };
+    assert_eq!(
+        warning.to_string(),
+        "the cache leaves alone what git tracks under its paths, and keeps the rest: \
+         `deps/0`, `deps/1`, `deps/10`, `deps/100`, `deps/101` and 995 more"
+    );
 }
 
 #[test]
@@ -162,12 +268,18 @@ fn what_is_behind_a_symlink_is_neither_saved_nor_written() {
 
 #[test]
 fn a_folder_that_becomes_a_symlink_during_a_restore_is_not_written_through() {
+    within(HANGS, restore_where_folders_become_symlinks);
+}
+
+fn restore_where_folders_become_symlinks() {
     let world = World::new();
     for file in 0..200 {
         world.write(&format!("deps/folder/{file}"), noise(file, 100));
     }
-    world.save_all("k");
     let outside = world.folder("outside");
+    // A link of the entry's own, where the folder is at times.
+    link(&world.tree(), "deps/aside", outside.to_str().unwrap());
+    world.save_all("k");
     write(&outside, "mine", "mine");
     let fresh = world.folder("fresh");
     let deps = world.folder("fresh/deps");
@@ -175,14 +287,18 @@ fn a_folder_that_becomes_a_symlink_during_a_restore_is_not_written_through() {
     let mut outcomes = [0, 0];
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            let (relative, absolute, mut turn) = (Path::new("../../outside"), outside.clone(), 0);
             while !stop.load(Ordering::Relaxed) {
                 let _ = fs::rename(deps.join("folder"), deps.join("aside"));
-                let _ = std::os::unix::fs::symlink("../../outside", deps.join("folder"));
+                let target = if turn % 2 == 0 { relative } else { &*absolute };
+                turn += 1;
+                let _ = std::os::unix::fs::symlink(target, deps.join("folder"));
                 std::thread::yield_now();
                 let _ = fs::remove_file(deps.join("folder"));
                 let _ = fs::rename(deps.join("aside"), deps.join("folder"));
             }
         });
+        let _stop = SetOnDrop(&stop);
         for _ in 0..100 {
             let done = world.restore("k", &fresh, &["deps"]);
             outcomes[usize::from(done.is_ok())] += 1;
@@ -190,7 +306,6 @@ fn a_folder_that_becomes_a_symlink_during_a_restore_is_not_written_through() {
                 break;
             }
         }
-        stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(names(&outside), ["mine"], "{outcomes:?}");
     fs::remove_dir_all(&deps).unwrap();

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use fs_err as fs;
 use loom_cache::Saved;
 
-use crate::support::{World, assert_same, noise, set_mode, set_time, write};
+use crate::support::{NAME, World, assert_same, noise, save, set_mode, set_time, write};
 
 /// Each file of the tree, as far as a change would show.
 fn inodes(world: &World) -> Vec<(u64, i64, i64)> {
@@ -148,4 +148,134 @@ fn an_entry_that_changes_bit_by_bit_does_not_keep_everything_it_ever_held() {
     let bytes = world.store.gc(u64::MAX, &[]).unwrap().bytes;
     let needed = FILES * SIZE as u64;
     assert!(bytes < 2 * needed + (10 << 20), "{bytes} bytes for {needed}");
+}
+
+/// Words of source code, so that it compresses as that does: to about a third.
+fn text(seed: u64, size: usize) -> Vec<u8> {
+    const WORDS: [&[u8]; 16] = [
+        b"const ",
+        b"function ",
+        b"return ",
+        b"export ",
+        b"value",
+        b"index",
+        b"options",
+        b"this.",
+        b" = ",
+        b"(",
+        b") {\n",
+        b"}\n",
+        b";\n  ",
+        b"length",
+        b"'use strict'",
+        b", ",
+    ];
+    let mut text = Vec::with_capacity(size + 32);
+    for byte in noise(seed, size) {
+        if text.len() >= size {
+            break;
+        }
+        text.extend_from_slice(WORDS[usize::from(byte) % WORDS.len()]);
+        text.push(b'a' + byte / 16);
+    }
+    text.truncate(size);
+    text
+}
+
+#[test]
+fn two_machines_that_save_one_tree_write_the_same_bytes() {
+    const FILES: u64 = 3000;
+    let world = World::new();
+    let make = |tree: &str, order: &dyn Fn(u64) -> u64| {
+        let tree = world.folder(tree);
+        for number in 0..FILES {
+            let file = order(number);
+            // Some are equal, a few are large, some folders are deep.
+            let content = match file % 100 {
+                0 => noise(file, 2 << 20),
+                1..20 => text(file % 7, 900),
+                _ => text(file, 200 + (file as usize * 7919) % 9000),
+            };
+            let name = format!("deps/{}/{}/{}/{file}", file % 11, file % 3, file % 5);
+            let path = write(&tree, &name, if file < 2000 { content } else { text(file, 100) });
+            set_time(&path, 1_000_000 + file as i64, 5);
+        }
+        let mut folders: Vec<_> = crate::support::look(&tree).into_keys().collect();
+        folders.sort_unstable_by(|one, other| other.cmp(one));
+        for path in folders.iter().map(|path| tree.join(path)).filter(|path| path.is_dir()) {
+            set_time(&path, 1_000_000, 5);
+        }
+        tree
+    };
+    // Files that were made in another order are listed in another order, and read by another number of threads.
+    let one = make("one", &|number| number);
+    let other = make("other", &|number| (number * 1_777) % FILES);
+    let mut stores = Vec::new();
+    for (tree, threads) in [(&one, 1), (&other, 7), (&one, 3)] {
+        let root = tempfile::tempdir_in(world.path("")).unwrap().keep();
+        let store = loom_cache::Store::open(&root).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let saved = pool.install(|| save(&store, tree, "k", &["deps"])).unwrap();
+        assert!(matches!(saved, Saved::Stored { files: FILES, .. }), "{saved:?}");
+        let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+        for folder in ["packs", "objects", "manifests"] {
+            for file in fs::read_dir(root.join(folder)).unwrap().map(|file| file.unwrap().path()) {
+                let name = format!("{folder}/{}", file.file_name().unwrap().to_str().unwrap());
+                files.push((name, fs::read(file).unwrap()));
+            }
+        }
+        files.sort();
+        stores.push(files);
+    }
+    let names = |files: &[(String, Vec<u8>)]| files.iter().map(|file| file.0.clone()).collect::<Vec<_>>();
+    for other in &stores[1..] {
+        assert_eq!(names(&stores[0]), names(other));
+        assert!(stores[0] == *other, "files of one name differ");
+    }
+    assert_eq!(stores[0].iter().filter(|file| file.0.starts_with("manifests/")).count(), 1);
+}
+
+#[test]
+fn one_percent_of_changes_in_twenty_thousand_files_costs_half_a_megabyte_at_most() {
+    const FILES: u64 = 20_000;
+    let world = World::new();
+    // As in a package store: half of the files are below a kilobyte and a half, few are large.
+    let size = |file: u64| match file % 100 {
+        0..50 => 200 + (file as usize * 31) % 1300,
+        50..90 => 1500 + (file as usize * 131) % 5000,
+        90..99 => 6500 + (file as usize * 1031) % 16_000,
+        _ => 40_000 + (file as usize * 7919) % 60_000,
+    };
+    let name = |file: u64| format!("deps/@scope{}/package-{}/lib/file-{file}.js", file % 20, file / 40);
+    for file in 0..FILES {
+        world.write(&name(file), text(file, size(file)));
+    }
+    let first = world.save_all("first");
+    for file in (0..FILES).filter(|file| file % 100 == 37 || file % 10_000 == 99) {
+        world.write(&name(file), text(file + FILES, size(file)));
+    }
+    let second = world.save_all("second");
+    println!("first save: {first} bytes; with one percent changed: {second}");
+    assert!(second <= 500_000, "{second} bytes");
+    let verified = world.store.verify(&false.into()).unwrap();
+    assert_eq!((verified.entries, verified.warnings), (2, vec![]));
+    // Saved once more under the same key, with nothing changed: nothing.
+    assert_eq!(world.save("second", &["deps"]), Saved::Unchanged);
+}
+
+#[test]
+fn an_entry_that_is_replaced_again_and_again_does_not_lie_in_ever_more_packs() {
+    let world = World::new();
+    for file in 0..300 {
+        world.write(&format!("deps/{file}"), noise(file, 300));
+    }
+    for round in 0..150_u64 {
+        world.write(&format!("deps/{round}"), noise(round + 1000, 300));
+        world.save_all("k");
+        world.store.gc(u64::MAX, &[]).unwrap();
+    }
+    let packs = world.files_in("packs").len();
+    assert!(packs <= 80, "{packs} packs");
+    assert_same(&world.restore_fresh("k"), &world.tree());
+    assert_eq!(world.store.newest_with_prefix(NAME, "").unwrap().warnings, []);
 }

@@ -9,7 +9,7 @@ use std::process::{Command, Output};
 use std::sync::atomic::AtomicBool;
 
 use fs_err as fs;
-use loom_cache::{Entry, Error, Origin, Restored, Save, Saved, Store, Warning};
+use loom_cache::{Entry, Error, Origin, Restored, Save, Saved, Store, Tracked, Warning};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
 use tempfile::TempDir;
 
@@ -123,14 +123,37 @@ impl Drop for World {
 }
 
 pub(crate) fn save(store: &Store, tree: &Path, key: &str, patterns: &[&str]) -> Result<Saved, Error> {
+    save_untracked(store, tree, key, patterns, &[])
+}
+
+/// Saves what `patterns` name and is not among the files `tracked`.
+pub(crate) fn save_untracked(
+    store: &Store,
+    tree: &Path,
+    key: &str,
+    patterns: &[&str],
+    tracked: &[&str],
+) -> Result<Saved, Error> {
     let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
     let (origin, cancel) = (Origin::default(), AtomicBool::new(false));
-    store.save(&Save { name: NAME, key, tree, patterns: &patterns, origin: &origin, cancel: &cancel })
+    let tracked = &Tracked::new(tracked);
+    let patterns = &patterns;
+    store.save(&Save { name: NAME, key, tree, patterns, tracked, origin: &origin, cancel: &cancel })
 }
 
 pub(crate) fn restore(entry: &Entry, tree: &Path, patterns: &[&str]) -> Result<Restored, Error> {
+    restore_untracked(entry, tree, patterns, &[])
+}
+
+/// Restores what is not among the files `tracked`.
+pub(crate) fn restore_untracked(
+    entry: &Entry,
+    tree: &Path,
+    patterns: &[&str],
+    tracked: &[&str],
+) -> Result<Restored, Error> {
     let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
-    entry.restore(tree, &patterns, &AtomicBool::new(false))
+    entry.restore(tree, &patterns, &Tracked::new(tracked), &AtomicBool::new(false))
 }
 
 pub(crate) fn write(root: &Path, path: &str, content: impl AsRef<[u8]>) -> PathBuf {
@@ -151,7 +174,7 @@ pub(crate) fn link(root: &Path, path: &str, target: &str) -> PathBuf {
 pub(crate) fn warnings(saved: Saved) -> Vec<Warning> {
     match saved {
         Saved::Stored { warnings, .. } | Saved::Nothing { warnings } => warnings,
-        Saved::AlreadyThere => panic!("there already"),
+        Saved::Unchanged => panic!("unchanged"),
     }
 }
 
@@ -243,7 +266,7 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
 /// Runs a program of the system; nothing if that is not possible here.
 pub(crate) fn run(program: &str, args: &[&str]) -> Option<Output> {
     #[expect(clippy::disallowed_methods, reason = "mounting is no function of the standard library")]
-    let output = Command::new(program).args(args).output().ok()?;
+    let output = loom_deadlines::output(Command::new(program).args(args)).ok()?;
     output.status.success().then_some(output)
 }
 

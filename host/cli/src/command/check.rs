@@ -1,6 +1,9 @@
 //! `loom check`.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use loom_contract::error::code;
 use loom_contract::exit;
@@ -8,6 +11,7 @@ use loom_contract::receipt::{CheckReceipt, WorkflowCheck, WorkflowError};
 use loom_contract::status::RunStatus;
 use loom_contract::version;
 use loom_engine::clock::Clock;
+use loom_workflow::Plan;
 
 use crate::args::Workflow;
 use crate::command::source::{self, Source};
@@ -26,6 +30,9 @@ pub(crate) fn check(args: &Workflow, terminal: Terminal) -> i32 {
     let errors = match source.load() {
         Ok(loaded) => {
             source::show(&loaded.diagnostics, terminal);
+            if let Some(plan) = &loaded.plan {
+                warn_of_tracked(plan, &source.repo_root, terminal);
+            }
             loaded.diagnostics.to_contract()
         }
         Err(error) => {
@@ -69,4 +76,41 @@ pub(crate) fn check(args: &Workflow, terminal: Terminal) -> i32 {
             .say(&format!("\nreceipt: {}\nloom check failed (exit code {exit_code})\n", receipt.display()));
     }
     exit_code
+}
+
+/// So many files are named.
+const NAMED: usize = 5;
+
+/// Warns where the paths of a cache cover files that git tracks, once for the same paths.
+fn warn_of_tracked(plan: &Plan, repo_root: &Path, terminal: Terminal) {
+    let entries = plan.jobs.iter().flat_map(|job| {
+        let entries = job.cache.iter().flat_map(|cache| cache.entries());
+        entries.filter(|entry| !entry.disabled).map(move |entry| (&job.name, &entry.paths))
+    });
+    let mut tracked = None;
+    let mut warned = BTreeSet::new();
+    for (job, paths) in entries {
+        if !warned.insert(paths) {
+            continue;
+        }
+        // Git is asked where there is something to ask for; where it fails, a run says so.
+        let tracked = tracked.get_or_insert_with(|| {
+            loom_workspace::list_tracked(repo_root, &[], &AtomicBool::new(false)).unwrap_or_default()
+        });
+        let covered = loom_cache::key::select(tracked, paths).unwrap_or_default();
+        if covered.is_empty() {
+            continue;
+        }
+        let names: Vec<String> =
+            covered.iter().take(NAMED).map(|path| format!("`{}`", path.display())).collect();
+        let more = match covered.len() - names.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        terminal.say(&format!(
+            "warning: job `{job}`: its cache leaves alone what git tracks under `{}`: {}{more}\n",
+            paths.join("`, `"),
+            names.join(", ")
+        ));
+    }
 }

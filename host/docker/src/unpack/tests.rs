@@ -89,15 +89,43 @@ fn what_is_not_wanted_is_left_out_and_named() {
         ("null", Other(EntryType::Char)),
         ("disk", Other(EntryType::Block)),
         ("fifo", Other(EntryType::Fifo)),
-        ("passwd", Symlink("/etc/passwd")),
-        ("up", Symlink("../precious")),
-        ("again", Link("passwd")),
+        ("again", Link("null")),
+        ("nowhere", Symlink("")),
         ("fine", File("x")),
     ];
     let unpacked = unpack(&mut &*archive(&entries), &into).unwrap();
     assert_eq!((names(&into), unpacked.files), (vec!["fine".to_owned()], 1));
     let left: Vec<_> = unpacked.left_out.iter().map(|(path, _)| &**path).collect();
-    assert_eq!(left, ["null", "disk", "fifo", "passwd", "up", "again"]);
+    assert_eq!(left, ["null", "disk", "fifo", "again", "nowhere"]);
+}
+
+#[test]
+fn links_are_kept_as_their_text_and_nothing_goes_through_them() {
+    use What::{File, Link, Symlink};
+    let links = [
+        ("passwd", "/etc/passwd"),
+        ("up", "../precious"),
+        ("out", ".."),
+        ("gone", "/nowhere"),
+        ("in", "fine"),
+    ];
+    for (name, target) in links {
+        let (outer, into) = ground();
+        let entries = [("fine", File("x")), (name, Symlink(target)), ("same", Link(name))];
+        let unpacked = unpack(&mut &*archive(&entries), &into).unwrap();
+        assert_eq!((unpacked.files, unpacked.left_out.len()), (3, 0));
+        for link in [name, "same"] {
+            assert_eq!(fs::read_link(into.join(link)).unwrap(), Path::new(target));
+        }
+        // What comes later does not follow it.
+        let below = format!("{name}/precious");
+        let later = [(&*below, File("gone"))];
+        assert!(unpack(&mut &*archive(&later), &into).is_err(), "{name}");
+        unpack(&mut &*archive(&[(name, File("gone"))]), &into).unwrap();
+        assert_eq!(fs::read_to_string(into.join(name)).unwrap(), "gone");
+        assert_eq!(names(outer.path()), ["into", "precious"]);
+        assert_eq!(fs::read_to_string(outer.path().join("precious")).unwrap(), "as it was");
+    }
 }
 
 #[test]

@@ -6,20 +6,26 @@ use loom_docker::{ContainerSpec, Error, Healthcheck, Networking, Outside};
 
 use crate::support::{run, sh, spec, stdout, waiting, with_scope, words};
 
-fn service(script: &str, check: &str) -> ContainerSpec {
+/// A service that may fail its check `retries` times.
+fn service(script: &str, check: &str, retries: u32) -> ContainerSpec {
     ContainerSpec {
         name: "service".to_owned(),
         command: Some(words(&["sh", "-c", script])),
         healthcheck: Some(Healthcheck {
             command: words(&["sh", "-c", check]),
             interval: Duration::from_millis(200),
-            timeout: Duration::from_secs(5),
-            retries: 2,
+            timeout: Duration::from_secs(100),
+            retries,
             start_period: Duration::ZERO,
         }),
         ..spec()
     }
 }
+
+/// More than a machine that is busy lets a service fail before it is up.
+const MANY: u32 = 10_000;
+/// Longer than what is waited for takes on any machine.
+const LONG: Duration = Duration::from_secs(300);
 
 #[tokio::test]
 async fn a_service_is_found_by_its_aliases_once_it_is_healthy() {
@@ -30,11 +36,11 @@ async fn a_service_is_found_by_its_aliases_once_it_is_healthy() {
         let script = "sleep 0.5; mkdir /www; echo hello >/www/index.html; httpd -f -p 80 -h /www";
         let web = ContainerSpec {
             networking: joined(&["web", "web-too"]),
-            ..service(script, "wget -q -O /dev/null http://127.0.0.1/")
+            ..service(script, "wget -q -O /dev/null http://127.0.0.1/", MANY)
         };
         let web = scope.create_container(&web).await.unwrap();
         web.start().await.unwrap();
-        web.wait_healthy(Duration::from_secs(60)).await.unwrap();
+        web.wait_healthy(LONG).await.unwrap();
         let job =
             scope.create_container(&ContainerSpec { networking: joined(&[]), ..waiting() }).await.unwrap();
         job.start().await.unwrap();
@@ -54,25 +60,25 @@ async fn a_service_is_found_by_its_aliases_once_it_is_healthy() {
 #[tokio::test]
 async fn a_service_that_does_not_come_up_is_told_with_its_last_words() {
     with_scope(async |scope| {
-        let dies = service("echo line; echo no config >&2; exit 3", "true");
-        let never = service("echo waiting; sleep 1000", "echo still not ready; exit 1");
-        let slow = service("echo slow; sleep 1000", "sleep 4");
+        let dies = service("echo line; echo no config >&2; exit 3", "false", MANY);
+        let never = service("echo waiting; sleep 1000", "echo still not ready; exit 1", 2);
+        let slow = service("echo slow; sleep 1000", "sleep 90", MANY);
         let cases = [
-            (dies, 60, "ended with exit code 3 before it was ready", "no config"),
-            (never, 60, "is unhealthy", "still not ready"),
-            (slow, 1, "was not healthy within 1 s", "slow"),
+            (dies, LONG, "ended with exit code 3 before it was ready", "no config"),
+            (never, LONG, "is unhealthy", "still not ready"),
+            (slow, Duration::from_secs(3), "was not healthy within 3 s", "slow"),
         ];
-        for (spec, seconds, why, log) in cases {
+        for (spec, within, why, log) in cases {
             let container = scope.create_container(&spec).await.unwrap();
             container.start().await.unwrap();
-            let error = container.wait_healthy(Duration::from_secs(seconds)).await.unwrap_err();
+            let error = container.wait_healthy(within).await.unwrap_err();
             let text = error.to_string();
             assert!(text.contains(why) && text.contains(log), "{text}");
             assert!(matches!(error, Error::NotHealthy { log, .. } if log.len() < 25));
         }
         let plain = scope.create_container(&waiting()).await.unwrap();
         plain.start().await.unwrap();
-        plain.wait_healthy(Duration::from_secs(60)).await.unwrap();
+        plain.wait_healthy(LONG).await.unwrap();
     })
     .await;
 }

@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use loom_contract::id::RunId;
@@ -64,12 +65,15 @@ pub(crate) fn scope(docker: &Docker) -> Scope {
     static LEDGERS: LazyLock<Ledgers> = LazyLock::new(Ledgers::new);
     LEDGERS.scope(docker)
 }
+/// After this time a test counts as hanging.
+const HANGS: Duration = Duration::from_secs(600);
 
 /// Runs a test with a scope, removes everything, and sees that the daemon has nothing of it left.
 pub(crate) async fn with_scope(test: impl AsyncFnOnce(Scope)) {
     let Some(docker) = docker().await else { return };
     let scope = scope(&docker);
-    let result = AssertUnwindSafe(test(scope.clone())).catch_unwind().await;
+    let test = tokio::time::timeout(HANGS, test(scope.clone()));
+    let result = AssertUnwindSafe(async { test.await.expect("the test hangs") }).catch_unwind().await;
     let left = scope.remove_all().await;
     if let Err(panic) = result {
         std::panic::resume_unwind(panic);

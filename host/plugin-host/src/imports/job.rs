@@ -58,6 +58,10 @@ impl HostJob for Guest {
         Ok(self.job()?.variables().to_vec())
     }
 
+    fn predefined(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<Vec<(String, String)>> {
+        Ok(self.job()?.predefined())
+    }
+
     fn debug_trace(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<bool> {
         Ok(self.job()?.debug_trace)
     }

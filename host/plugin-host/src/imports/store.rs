@@ -1,6 +1,6 @@
 //! `loom:workspace/store`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use loom_cache::{Entry, Kind, Origin, Save, key};
+use loom_cache::{Entry, Kind, Origin, Save, Tracked, key};
 use loom_contract::event::Level;
 use loom_contract::words::counted;
 use loom_engine::cancel::{Cancel, Urgency};
@@ -18,7 +18,7 @@ use wasmtime::component::Resource;
 
 use crate::bindings::loom::host::types::{Error, ErrorKind};
 use crate::bindings::loom::workspace::store::{Content, FilesHash, Host, HostCache, Lookup, Restored, Saved};
-use crate::caches::{Cache, Caches, Claimed};
+use crate::caches::{Cache, Caches, Claimed, fixed};
 use crate::guest::Guest;
 use crate::imports::types::error;
 
@@ -36,8 +36,7 @@ impl Host for Guest {
         let job = Arc::clone(self.job()?);
         let patterns = globs.clone();
         let hashed = blocking(job.cancel.clone(), move |cancel| {
-            let listing = loom_workspace::list_files(&job.workspace, cancel)
-                .map_err(|cause| failed(format!("cannot list the files of the workspace: {cause}")))?;
+            let listing = loom_workspace::list_files(&job.workspace, cancel).map_err(unlisted)?;
             let selected = key::select(&listing, &patterns).map_err(|cause| wrong(&cause))?;
             key::hash_files(&job.workspace, &selected).map_err(|cause| wrong(&cause))
         })
@@ -107,7 +106,11 @@ impl HostCache for Guest {
         let job = Arc::clone(self.job()?);
         let Some(files) = job.files() else {
             let _alone = caches.restoring.lock().await;
-            let done = blocking(cancel, move |cancel| restore(&claimed, &key, by, cancel)).await?;
+            let done = blocking(cancel, move |cancel| {
+                let tracked = tracked(&claimed.cache, &job.workspace, cancel)?;
+                restore(&claimed, &key, by, &tracked, cancel)
+            });
+            let done = done.await?;
             return Ok(done.map(|(restored, warnings)| {
                 self.warn_all(warnings);
                 restored
@@ -117,9 +120,11 @@ impl HostCache for Guest {
         let workspace = job.workspace.clone();
         let done = blocking(cancel, move |cancel| {
             staged(&elsewhere.cache.workspace)?;
-            let (restored, warnings) = restore(&elsewhere, &key, by, cancel)?;
+            // The repository is the same there, as far as it is known here.
+            let tracked = tracked(&elsewhere.cache, &workspace, cancel)?;
+            let (restored, warnings) = restore(&elsewhere, &key, by, &tracked, cancel)?;
             let surplus = match restored {
-                Restored::Hit(_) => surplus(&elsewhere.cache, &workspace, cancel)?,
+                Restored::Hit(_) => surplus(&elsewhere.cache, &workspace, &tracked, cancel)?,
                 _ => Vec::new(),
             };
             Ok((restored, warnings, surplus))
@@ -154,8 +159,11 @@ impl HostCache for Guest {
                 Err(cause) => return Ok(Err(Error { hint: cause.hint, ..failed(cause.message) })),
             }
         }
-        let done =
-            blocking(job.cancel.clone(), move |cancel| save(&claimed, &origin, &redactor, cancel)).await?;
+        let done = blocking(job.cancel.clone(), move |cancel| {
+            let tracked = tracked(&claimed.cache, &job.workspace, cancel)?;
+            save(&claimed, &origin, &tracked, &redactor, cancel)
+        });
+        let done = done.await?;
         Ok(done.map(|(saved, warnings)| {
             self.warn_all(warnings);
             saved
@@ -214,14 +222,34 @@ fn staged(folder: &Path) -> Result<(), Error> {
     made.map_err(|cause| failed(cause.to_string()))
 }
 
-/// The files of `workspace` below the paths of `cache` that are not among those of its own folder.
-fn surplus(cache: &Cache, workspace: &Path, cancel: &AtomicBool) -> Result<Vec<PathBuf>, Error> {
+/// What git tracks in `workspace` where the paths of `cache` may lead: the cache leaves it alone.
+fn tracked(cache: &Cache, workspace: &Path, cancel: &AtomicBool) -> Result<Tracked, Error> {
+    let mut below: Vec<PathBuf> = cache.paths.iter().map(|path| fixed(path)).collect();
+    if below.iter().any(|path| path.as_os_str().is_empty()) {
+        below.clear();
+    }
+    let listing = loom_workspace::list_tracked(workspace, &below, cancel).map_err(unlisted)?;
+    Ok(Tracked::new(listing))
+}
+
+fn unlisted(cause: loom_workspace::Error) -> Error {
+    failed(format!("cannot list the files of the workspace: {cause}"))
+}
+
+/// The files of `workspace` below the paths of `cache` that are not among those of its own folder, and not tracked.
+fn surplus(
+    cache: &Cache,
+    workspace: &Path,
+    tracked: &Tracked,
+    cancel: &AtomicBool,
+) -> Result<Vec<PathBuf>, Error> {
     let patterns = loom_tree::Patterns::new(&cache.paths).map_err(|cause| failed(cause.to_string()))?;
-    let listing = loom_workspace::list_files(workspace, cancel)
-        .map_err(|cause| failed(format!("cannot list the files of the workspace: {cause}")))?;
+    let listing = loom_workspace::list_files(workspace, cancel).map_err(unlisted)?;
+    // By name, since a link of the entry may lead anywhere.
+    let own = loom_workspace::list_everything(&cache.workspace, cancel).map_err(unlisted)?;
+    let own: HashSet<PathBuf> = own.into_iter().collect();
     let is_surplus = |path: &PathBuf| {
-        patterns.cover(path.as_os_str().as_bytes())
-            && fs_err::symlink_metadata(cache.workspace.join(path)).is_err()
+        patterns.cover(path.as_os_str().as_bytes()) && !own.contains(path) && !tracked.contains(path)
     };
     Ok(listing.into_iter().filter(is_surplus).collect())
 }
@@ -240,13 +268,42 @@ fn wrong(cause: &loom_cache::Error) -> Error {
 
 type Warnings = Vec<String>;
 
+/// So often an entry is looked for that another run replaces just then.
+const TRIES: u32 = 5;
+
 /// An entry that cannot be restored, for whatever reason, is a miss: the job makes anew what it holds.
 fn restore(
     claimed: &Claimed,
     key: &str,
     by: Lookup,
+    tracked: &Tracked,
     cancel: &AtomicBool,
 ) -> Result<(Restored, Warnings), Error> {
+    for _ in 1..TRIES {
+        if let Some(done) = restore_once(claimed, key, by, tracked, cancel, Gone::Again)? {
+            return Ok(done);
+        }
+    }
+    Ok(restore_once(claimed, key, by, tracked, cancel, Gone::Miss)?.unwrap_or((Restored::Miss, Vec::new())))
+}
+
+/// What it means that an entry went between being found and being restored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gone {
+    /// There may be a new one.
+    Again,
+    Miss,
+}
+
+/// Nothing where it is to be tried again.
+fn restore_once(
+    claimed: &Claimed,
+    key: &str,
+    by: Lookup,
+    tracked: &Tracked,
+    cancel: &AtomicBool,
+    gone: Gone,
+) -> Result<Option<(Restored, Warnings)>, Error> {
     let (cache, caches) = (&claimed.cache, claimed.caches());
     let found = match by {
         Lookup::Exact => caches.store.find(&cache.name, key),
@@ -254,30 +311,31 @@ fn restore(
     };
     let found = match found {
         Ok(found) => found,
-        Err(cause) => return Ok((Restored::Miss, vec![format!("the cache cannot be read: {cause}")])),
+        Err(cause) => return Ok(Some((Restored::Miss, vec![format!("the cache cannot be read: {cause}")]))),
     };
     let mut warnings: Warnings = found.warnings.iter().map(ToString::to_string).collect();
-    let Some(entry) = found.entry else { return Ok((Restored::Miss, warnings)) };
+    let Some(entry) = found.entry else { return Ok(Some((Restored::Miss, warnings))) };
     let info = entry.info();
     // One in quarantine may be found by the exact text of a fallback key.
     if info.key != cache.key && !matches!(caches.store.is_quarantined(&cache.name, &info.key), Ok(None)) {
-        return Ok((Restored::Miss, warnings));
+        return Ok(Some((Restored::Miss, warnings)));
     }
     let content =
         |stored_bytes| Content { key: info.key.clone(), files: info.files, bytes: info.bytes, stored_bytes };
     if caches.stands(cache, &info.key) {
-        return Ok((Restored::Already(content(0)), warnings));
+        return Ok(Some((Restored::Already(content(0)), warnings)));
     }
-    match entry.restore(&cache.workspace, &cache.paths, cancel) {
+    match entry.restore(&cache.workspace, &cache.paths, tracked, cancel) {
         Ok(restored) => {
             warnings.extend(restored.warnings.iter().map(ToString::to_string));
             caches.restored(cache, &info.key);
-            Ok((Restored::Hit(content(written_bytes(&entry, &restored))), warnings))
+            Ok(Some((Restored::Hit(content(written_bytes(&entry, &restored))), warnings)))
         }
         Err(cause @ loom_cache::Error::Cancelled) => Err(wrong(&cause)),
+        Err(loom_cache::Error::Gone { .. }) if gone == Gone::Again => Ok(None),
         Err(cause) => {
             warnings.push(format!("the entry `{}` was not restored: {cause}", info.key));
-            Ok((Restored::Miss, warnings))
+            Ok(Some((Restored::Miss, warnings)))
         }
     }
 }
@@ -294,14 +352,16 @@ fn written_bytes(entry: &Entry, restored: &loom_cache::Restored) -> u64 {
 fn save(
     claimed: &Claimed,
     origin: &Origin,
+    tracked: &Tracked,
     redactor: &Redactor,
     cancel: &AtomicBool,
 ) -> Result<(Saved, Warnings), Error> {
     let cache = &claimed.cache;
     let store = &claimed.caches().store;
     let (name, key, tree, patterns) = (&cache.name, &cache.key, &cache.workspace, &cache.paths);
-    let saved =
-        store.save(&Save { name, key, tree, patterns, origin, cancel }).map_err(|cause| wrong(&cause))?;
+    let saved = store
+        .save(&Save { name, key, tree, patterns, tracked, origin, cancel })
+        .map_err(|cause| wrong(&cause))?;
     let shown = |warnings: Vec<loom_cache::Warning>| warnings.iter().map(ToString::to_string).collect();
     Ok(match saved {
         loom_cache::Saved::Stored { files, bytes, stored_bytes, warnings } => {
@@ -314,7 +374,7 @@ fn save(
             }
             (Saved::Stored(Content { key: key.clone(), files, bytes, stored_bytes }), warnings)
         }
-        loom_cache::Saved::AlreadyThere => (Saved::Unchanged, Warnings::new()),
+        loom_cache::Saved::Unchanged => (Saved::Unchanged, Warnings::new()),
         loom_cache::Saved::Nothing { warnings } => (Saved::Nothing, shown(warnings)),
     })
 }

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use loom_contract::error::ErrorInfo;
 use loom_engine::cancel::Urgency;
 
-use crate::support::{Job, MISBEHAVING};
+use crate::support::{Job, MISBEHAVING, appeared};
 
 /// What every error about the guest itself begins with.
 fn named(error: &ErrorInfo, code: &str) {
@@ -16,7 +16,6 @@ fn named(error: &ErrorInfo, code: &str) {
 #[tokio::test]
 async fn a_loop_without_end_is_stopped() {
     let mut job = Job::new().await;
-    let started = Instant::now();
     let error = job.failure("loop").await;
     named(&error, "PLUGIN_TIMEOUT");
     assert!(
@@ -24,7 +23,6 @@ async fn a_loop_without_end_is_stopped() {
         "{error}"
     );
     assert!(error.hint.unwrap().contains("limits.cpu_ms"));
-    assert!(started.elapsed() < Duration::from_secs(20));
     job.cleanup().await.unwrap();
 }
 
@@ -207,11 +205,9 @@ async fn a_dropped_call_loses_the_instance() {
 async fn a_guest_that_hangs_when_the_run_is_cancelled_is_stopped() {
     let mut job = Job::new().await;
     job.fake.canceller.raise(Urgency::Kill, None);
-    let started = Instant::now();
-    let error = job.failure("sleep 600000").await;
+    let error = job.failure("sleep 60000000").await;
     named(&error, "PLUGIN_TIMEOUT");
     assert!(error.message.ends_with("did not stop when the run was cancelled"), "{error}");
-    assert!(started.elapsed() < Duration::from_secs(10));
     job.cleanup().await.unwrap();
 }
 
@@ -239,8 +235,9 @@ async fn a_cleanup_that_hangs_is_stopped() {
 async fn a_guest_learns_that_the_run_is_cancelled() {
     let mut job = Job::new().await;
     let canceller = job.fake.canceller.clone();
-    let (code, ()) = tokio::join!(job.exit_code("until-cancelled"), async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let ready = job.workspace.path().join("ready");
+    let (code, ()) = tokio::join!(job.exit_code("until-cancelled >ready"), async {
+        appeared(&ready).await;
         canceller.raise(Urgency::Ask, None);
     });
     assert_eq!(code, 0);

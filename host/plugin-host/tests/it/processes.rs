@@ -1,11 +1,9 @@
-use std::time::{Duration, Instant};
-
 use loom_contract::event::Level;
 use loom_engine::cancel::Urgency;
 use loom_plugin_bundle::HOST;
 use loom_plugin_host::{PluginConfig, Runtime};
 
-use crate::support::Job;
+use crate::support::{Job, appeared};
 
 #[tokio::test]
 async fn a_program_that_is_not_granted_is_denied() {
@@ -101,13 +99,12 @@ async fn output_that_is_held_open_is_told_once() {
 async fn a_process_ends_when_the_run_is_cancelled() {
     let mut job = Job::new().await;
     let canceller = job.fake.canceller.clone();
-    let started = Instant::now();
-    let (end, ()) = tokio::join!(job.step("run sleep 1000"), async {
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let ready = job.workspace.path().join("ready");
+    let (end, ()) = tokio::join!(job.step("run >ready; exec sleep 1000"), async {
+        appeared(&ready).await;
         canceller.raise(Urgency::Ask, None);
     });
     assert_eq!(end.unwrap().signal, Some(15));
-    assert!(started.elapsed() < Duration::from_secs(5));
 }
 
 #[tokio::test]

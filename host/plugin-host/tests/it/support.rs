@@ -1,7 +1,9 @@
 //! A job for a plugin, on a tokio runtime.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use loom_contract::error::ErrorInfo;
 use loom_contract::event::{EventBody, Message, Phase};
@@ -17,6 +19,16 @@ pub(crate) static MISBEHAVING: LazyLock<Arc<Plugin>> = LazyLock::new(|| {
     loom_engine::process::become_subreaper().unwrap();
     Runtime::new(None).unwrap().load_provider(guests::MISBEHAVING, PluginConfig::default()).unwrap()
 });
+
+/// Waits for a file.
+pub(crate) async fn appeared(path: &Path) {
+    let there = async {
+        while !path.exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(loom_deadlines::PATIENCE, there).await.expect("the file never appeared");
+}
 
 /// A job with a provider.
 pub(crate) struct Job {
@@ -51,7 +63,8 @@ impl Job {
     pub(crate) async fn step(&mut self, command: &str) -> Result<StepEnd, ErrorInfo> {
         let step = self.fake.step(self.steps, command);
         self.steps += 1;
-        let end = self.provider.run_step(step).await;
+        let step = self.provider.run_step(step);
+        let end = tokio::time::timeout(loom_deadlines::HANGS, step).await.expect("the step hangs");
         self.fake.end_step();
         end
     }

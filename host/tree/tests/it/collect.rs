@@ -199,13 +199,9 @@ fn the_systems_tar_reads_the_archive() {
     let collected = tree.collect(&["**"]);
     let there = tree.beside("unpacked");
     fs::create_dir(&there).unwrap();
-    let status = std::process::Command::new("tar")
-        .args(["-x", "-z", "-p", "--no-same-owner", "-f"])
-        .arg(collected.archive.unwrap())
-        .current_dir(&there)
-        .status()
-        .unwrap();
-    assert!(status.success());
+    let mut tar = std::process::Command::new("tar");
+    tar.args(["-x", "-z", "-p", "--no-same-owner", "-f"]).arg(collected.archive.unwrap());
+    assert!(loom_deadlines::status(tar.current_dir(&there)).unwrap().success());
     let mut expected = items(tree.out());
     expected.remove(Path::new("artifacts.tar.gz"));
     assert!(items(&there) == expected);

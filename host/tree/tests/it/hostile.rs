@@ -10,6 +10,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use fs_err as fs;
+use loom_deadlines::{HANGS, SetOnDrop, within};
 use loom_tree::{LeftOut, Warning, dir};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mkdirat, mknodat, openat};
 
@@ -72,13 +73,9 @@ fn names_are_bytes() {
     if is_installed("tar") {
         let there = tree.beside("unpacked");
         fs::create_dir(&there).unwrap();
-        let status = Command::new("tar")
-            .arg("xzf")
-            .arg(collected.archive.unwrap())
-            .current_dir(&there)
-            .status()
-            .unwrap();
-        assert!(status.success());
+        let mut tar = Command::new("tar");
+        tar.arg("xzf").arg(collected.archive.unwrap()).current_dir(&there);
+        assert!(loom_deadlines::status(&mut tar).unwrap().success());
         for name in names {
             assert_eq!(fs::read(there.join(OsStr::from_bytes(name))).unwrap(), name);
         }
@@ -128,7 +125,7 @@ fn paths_may_be_longer_than_the_system_takes() {
 
     // Removing a folder by its path is limited, too.
     for folder in [tree.tree(), tree.out(), other.tree()] {
-        assert!(Command::new("rm").arg("-rf").arg(folder).status().unwrap().success());
+        assert!(loom_deadlines::status(Command::new("rm").arg("-rf").arg(folder)).unwrap().success());
     }
 }
 
@@ -183,17 +180,13 @@ fn a_file_that_becomes_something_else_is_left_out() {
     );
 }
 
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// That the archive holds the same bytes as the folder is asked of every collection here.
 #[test]
 fn a_file_that_is_being_written_is_the_same_in_folder_and_archive() {
+    within(HANGS, collect_what_is_being_written);
+}
+
+fn collect_what_is_being_written() {
     let tree = Fixture::with(&["out/growing", "out/shrinking", "out/changing"]);
     let open = |name: &str| fs::File::options().write(true).open(tree.tree().join(name)).unwrap();
     let (mut growing, shrinking, changing) =

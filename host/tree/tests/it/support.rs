@@ -210,7 +210,7 @@ pub(crate) fn unpack(archive: &Path) -> Vec<(PathBuf, Item)> {
 
 /// A program that is not there is not asked.
 pub(crate) fn is_installed(program: &str) -> bool {
-    let found = Command::new(program).arg("--version").output().is_ok();
+    let found = loom_deadlines::output(Command::new(program).arg("--version")).is_ok();
     if !found {
         println!("skipped: no {program}");
     }

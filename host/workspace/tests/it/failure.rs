@@ -2,12 +2,12 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use loom_deadlines::{HANGS, SetOnDrop, wait_for, within};
 use loom_workspace::{Error, create};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 
 use crate::support::{Fixture, command, files, git};
 
@@ -125,6 +125,10 @@ fn cancelled_before_it_starts() {
 
 #[test]
 fn cancelled_while_files_are_copied() {
+    within(HANGS, cancel_copies);
+}
+
+fn cancel_copies() {
     let repo = Fixture::plain();
     for index in 0..3000 {
         repo.write(format!("{}/{index}", index % 40), "content");
@@ -132,27 +136,24 @@ fn cancelled_while_files_are_copied() {
     let dest = repo.beside("copies/run");
     let mut cancelled = 0;
     for _ in 0..20 {
-        let cancel = Arc::new(AtomicBool::new(false));
-        let canceller = std::thread::spawn({
-            let (cancel, dest) = (Arc::clone(&cancel), dest.clone());
-            move || {
-                while !dest.join("3").exists() {
-                    std::hint::spin_loop();
+        let (cancel, over) = (AtomicBool::new(false), AtomicBool::new(false));
+        let done = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !dest.join("3").exists() && !over.load(Ordering::Relaxed) {
+                    std::thread::yield_now();
                 }
                 cancel.store(true, Ordering::Relaxed);
-            }
+            });
+            let _over = SetOnDrop(&over);
+            create(repo.root(), &dest, |path| std::fs::create_dir(path), &cancel)
         });
-        match create(repo.root(), &dest, |path| std::fs::create_dir(path), &cancel) {
+        match done {
             Err(Error::Cancelled) => {
                 cancelled += 1;
-                canceller.join().unwrap();
                 assert_nothing_left(&repo);
             }
             // The other thread was late.
-            done => {
-                canceller.join().unwrap();
-                loom_tree::remove(done.unwrap().dir()).unwrap();
-            }
+            done => loom_tree::remove(done.unwrap().dir()).unwrap(),
         }
         if cancelled == 3 {
             return;
@@ -163,35 +164,47 @@ fn cancelled_while_files_are_copied() {
 
 #[test]
 fn cancelled_while_git_does_not_answer() {
+    within(HANGS, cancel_git);
+}
+
+fn cancel_git() {
     let repo = Fixture::with(["a"]);
     // Git waits for someone to write to this file.
     mknodat(CWD, repo.root().join(".git/waiting"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     repo.write(".git/config", "[core]\n\trepositoryformatversion = 0\n[include]\n\tpath = waiting\n");
-    let cancel = Arc::new(AtomicBool::new(false));
-    let canceller = std::thread::spawn({
-        let cancel = Arc::clone(&cancel);
-        move || {
-            std::thread::sleep(Duration::from_millis(100));
+    let cancel = AtomicBool::new(false);
+    let error = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _cancel = SetOnDrop(&cancel);
+            let fifo = repo.root().join(".git/waiting");
+            let mut held = None;
+            // It can be opened like this once git is there to read it.
+            wait_for("git", || {
+                held = open(&fifo, OFlags::WRONLY | OFlags::NONBLOCK, Mode::empty()).ok();
+                held.is_some()
+            });
             cancel.store(true, Ordering::Relaxed);
-        }
+            // Git waits, as long as somebody could write.
+            std::thread::sleep(Duration::from_secs(1));
+        });
+        create(repo.root(), &repo.beside("copies/run"), |path| std::fs::create_dir(path), &cancel)
+            .unwrap_err()
     });
-    let started = Instant::now();
-    let error = create(repo.root(), &repo.beside("copies/run"), |path| std::fs::create_dir(path), &cancel)
-        .unwrap_err();
-    canceller.join().unwrap();
     assert!(matches!(error, Error::Cancelled), "{error}");
-    let took = started.elapsed();
-    assert!(took >= Duration::from_millis(100) && took < Duration::from_secs(5), "{took:?}");
     assert_nothing_left(&repo);
 }
 
 #[test]
 fn files_that_come_and_go_while_they_are_copied() {
+    within(HANGS, copy_what_comes_and_goes);
+}
+
+fn copy_what_comes_and_goes() {
     let repo = Fixture::with(["stays"]);
-    let stop = Arc::new(AtomicBool::new(false));
-    let changer = std::thread::spawn({
-        let (stop, root) = (Arc::clone(&stop), repo.root().to_owned());
-        move || {
+    let stop = AtomicBool::new(false);
+    let root = repo.root();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
             let mut round = 0_usize;
             while !stop.load(Ordering::Relaxed) {
                 round += 1;
@@ -207,15 +220,14 @@ fn files_that_come_and_go_while_they_are_copied() {
                 let _ = std::os::unix::fs::symlink("stays", &folder);
                 let _ = fs_err::remove_file(&folder);
             }
+        });
+        let _stop = SetOnDrop(&stop);
+        for _ in 0..40 {
+            let snapshot = repo.snapshot();
+            assert_eq!(fs_err::read_to_string(snapshot.path().join("stays")).unwrap(), "stays");
+            loom_tree::remove(snapshot.dir()).unwrap();
         }
     });
-    for _ in 0..40 {
-        let snapshot = repo.snapshot();
-        assert_eq!(fs_err::read_to_string(snapshot.path().join("stays")).unwrap(), "stays");
-        loom_tree::remove(snapshot.dir()).unwrap();
-    }
-    stop.store(true, Ordering::Relaxed);
-    changer.join().unwrap();
 }
 
 #[test]
@@ -270,14 +282,14 @@ fn what_a_git_hook_sets_does_not_lead_elsewhere() {
 /// What [`in_another_environment`] says.
 fn in_environment(repo: &Fixture, environment: &[(&str, &str)]) -> String {
     let answer = repo.beside("answer");
-    let output = command(std::env::current_exe().unwrap())
+    let mut another = command(std::env::current_exe().unwrap());
+    another
         .args(["--exact", "failure::in_another_environment", "--ignored"])
         .env("LOOM_TEST_ROOT", repo.root())
         .env("LOOM_TEST_DEST", repo.beside("copies/run"))
         .env("LOOM_TEST_ANSWER", &answer)
-        .envs(environment.iter().copied())
-        .output()
-        .unwrap();
+        .envs(environment.iter().copied());
+    let output = loom_deadlines::output(&mut another).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     let said = fs_err::read_to_string(&answer).unwrap();
     fs_err::remove_file(answer).unwrap();

@@ -1,8 +1,9 @@
 //! Where a repository's root is, and where its copies go.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
-use loom_workspace::{find_repo_root, repo_workspaces_dir};
+use loom_workspace::{find_repo_root, list_tracked, repo_workspaces_dir};
 
 use crate::support::Fixture;
 
@@ -60,4 +61,29 @@ fn odd_names_become_harmless() {
     assert!(name("/").starts_with("root-"));
     assert!(name("/x/a b:c\n").starts_with("a-b-c--"));
     assert!(name(&format!("/{}", "n".repeat(250))).len() < 100);
+}
+
+#[test]
+fn tracked_files_are_those_of_git_also_where_they_are_gone_or_in_a_submodule() {
+    let inner = Fixture::with(["inner-file"]);
+    let repo = Fixture::with(["a", "vendor/b", "vendor/gone", "vendor-x/c", "odd [*]/d"]);
+    repo.git(["submodule", "--quiet", "add", inner.root().to_str().unwrap(), "lib"]);
+    repo.write("vendor/untracked", "");
+    fs_err::remove_file(repo.root().join("vendor/gone")).unwrap();
+    let tracked = |below: &[&str]| {
+        let below: Vec<PathBuf> = below.iter().map(PathBuf::from).collect();
+        let listed = list_tracked(repo.root(), &below, &AtomicBool::new(false)).unwrap();
+        listed.into_iter().map(|path| path.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let all = [".gitmodules", "a", "lib/inner-file", "odd [*]/d", "vendor-x/c", "vendor/b", "vendor/gone"];
+    assert_eq!(tracked(&[]), all);
+    assert_eq!(tracked(&["vendor", "nowhere"]), ["vendor/b", "vendor/gone"]);
+    assert_eq!(tracked(&["lib"]), ["lib/inner-file"]);
+    assert_eq!(tracked(&["odd [*]", "v*"]), ["odd [*]/d"]);
+    // One that cannot be opened is not taken for a file.
+    fs_err::remove_dir_all(repo.root().join(".git/modules/lib")).unwrap();
+    assert_eq!(tracked(&["lib", "a"]), ["a"]);
+    let plain = Fixture::plain();
+    plain.write("a", "");
+    assert_eq!(list_tracked(plain.root(), &[], &AtomicBool::new(false)).unwrap(), [PathBuf::new(); 0]);
 }

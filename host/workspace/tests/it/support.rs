@@ -100,14 +100,13 @@ pub(crate) fn git<const N: usize>(folder: &Path, args: [&str; N]) -> String {
 }
 
 pub(crate) fn git_output<const N: usize>(folder: &Path, args: [&str; N]) -> Output {
-    command("git")
-        .current_dir(folder)
+    let mut git = command("git");
+    git.current_dir(folder)
         .args(["-c", "user.name=Someone", "-c", "user.email=someone@example.org"])
         .args(["-c", "protocol.file.allow=always", "-c", "gc.auto=0"])
         .args(args)
-        .envs([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")])
-        .output()
-        .unwrap()
+        .envs([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")]);
+    loom_deadlines::output(&mut git).unwrap()
 }
 
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
@@ -152,12 +151,11 @@ pub(crate) fn assert_same_to_git(original: &Path, copy: &Path) {
         &["log", "-1", "--format=%H %s"],
     ] {
         let run = |folder| {
-            let output = command("git")
-                .current_dir(folder)
+            let mut git = command("git");
+            git.current_dir(folder)
                 .args(args)
-                .envs([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")])
-                .output()
-                .unwrap();
+                .envs([("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_CONFIG_NOSYSTEM", "1")]);
+            let output = loom_deadlines::output(&mut git).unwrap();
             (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
         };
         assert_eq!(run(copy), run(original), "git {args:?}");

@@ -225,7 +225,19 @@ fn load_cache(
             return Ok(None);
         }
     };
-    let store = Store::open(&store).map_err(|error| crate::command::cache_error(&error))?;
+    let opened = Store::open_or_none(&store);
+    match (&opened.store, &opened.trouble) {
+        (_, None) | (Some(_), Some(loom_cache::Error::Older { .. })) => {}
+        (Some(_), Some(trouble)) => {
+            start.terminal.say(&format!("warning: {trouble}; it was put right\n"));
+        }
+        // Jobs make anew what they would have found.
+        (None, Some(trouble)) => {
+            let hint = trouble.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+            start.terminal.say(&format!("warning: this run has no caches: {trouble}{hint}\n"));
+        }
+    }
+    let Some(store) = opened.store else { return Ok(None) };
     let caches = Arc::new(Caches::new(store));
     let wrapper = runtime.load_wrapper(loom_plugin_bundle::CACHE, caches).map_err(|error| error.to_info())?;
     Ok(Some(wrapper))

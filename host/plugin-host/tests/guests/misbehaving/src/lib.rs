@@ -87,6 +87,7 @@ impl Misbehaving {
                 }
             }
             "until-cancelled" => {
+                Command::new("sh").args(["-c", text]).status()?;
                 while !loom_sdk::cancelled() {
                     std::thread::sleep(Duration::from_millis(5));
                 }
