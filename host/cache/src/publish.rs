@@ -9,7 +9,7 @@ use fs_err as fs;
 use crate::Error;
 use crate::digest::Digest;
 use crate::entry::Pointer;
-use crate::layout::{Layout, random_name};
+use crate::layout::{self, Layout, random_name};
 use crate::manifest::{Needs, PackRef};
 use crate::sealed::{self, Sync, sync_folder};
 use crate::store::Store;
@@ -96,7 +96,7 @@ pub(crate) fn publish(
     fs::create_dir_all(&folder).map_err(|error| Error::write_io(&folder, error))?;
 
     let _lock = store.lock()?;
-    if fs::read(&place).is_ok_and(|bytes| sealed::decode::<Pointer>(&bytes).is_ok()) {
+    if layout::read(&place).is_ok_and(|bytes| sealed::decode::<Pointer>(&bytes).is_ok()) {
         return Ok(Outcome::AlreadyThere);
     }
     let has = |path: PathBuf, len: u64| fs::metadata(path).is_ok_and(|meta| meta.len() == len);
