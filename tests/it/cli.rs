@@ -213,10 +213,12 @@ fn a_run_without_a_home_leaves_its_record() {
     loom.command.env_remove("HOME");
     let run = loom.run();
     assert_eq!(run.exit_code, 1);
+    let last: Vec<&str> = run.stderr.lines().rev().take(3).collect();
+    assert!(last[2].starts_with("receipt: "), "{}", run.stderr);
+    assert_eq!(last[1], "loom run: no place for the workspace: neither XDG_CACHE_HOME nor HOME is set");
     assert!(
-        run.stderr
-            .ends_with("loom run: no place for the workspace: neither XDG_CACHE_HOME nor HOME is set\n"),
-        "{}",
+        last[0].starts_with("hint: set one of them "),
+        "what to do stands below what happened: {}",
         run.stderr
     );
 }

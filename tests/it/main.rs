@@ -31,6 +31,7 @@ mod schema;
 mod secrets;
 mod selection;
 mod steps;
+mod terminal;
 
 use std::path::PathBuf;
 

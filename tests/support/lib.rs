@@ -11,6 +11,8 @@
 mod canary;
 mod env;
 mod laws;
+mod pty;
 
 pub use env::{Loom, RunOutput, TestEnv, wait_for, wait_for_exit};
 pub use laws::Run;
+pub use pty::Pty;
