@@ -241,19 +241,8 @@ fn another_workflow_and_another_folder() {
 #[test]
 fn the_live_view_leaves_the_scrollback_clean() {
     let env = env_of_steps(&["sleep 0.4", "echo hidden"]);
-    let loom = format!("{LOOM} run --local");
-    let output = std::process::Command::new("script")
-        .args(["-qefc", &loom, "/dev/null"])
-        .env("HOME", env.home())
-        .env("TERM", "xterm")
-        .env_remove("NO_COLOR")
-        .current_dir(env.repo())
-        .output();
-    let Ok(output) = output else {
-        println!("skipped: no `script` to make a terminal with");
-        return;
-    };
-    let raw = text(&output.stdout);
+    let (_, shown) = env.loom(&["run", "--local"]).on_terminal();
+    let raw = text(&shown);
     assert!(raw.contains("sleep 0.4"), "the running step is shown: {raw:?}");
     let screen = screen(&raw);
     let lines: Vec<&str> = screen.iter().map(String::as_str).filter(|line| !line.is_empty()).collect();

@@ -1,8 +1,9 @@
-//! What may reach a terminal: whatever a repository, a job, a cache, an old record, the environment or a command line holds,
-//! no command passes on what steers one, or is not seen there. And a terminal that goes away ends nothing.
+//! What may reach a terminal: whatever a repository, a job, a cache, an old record, the environment or a
+//! command line holds, no command passes on what steers one, or is not seen there. And a terminal that goes
+//! away ends nothing.
 
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,8 @@ const HOSTILE: [(&str, &str); 22] = [
     ("separators", "evil\u{2028}receipt: x\u{2029}\u{fff9}a\u{fffb}"),
 ];
 
-/// The texts, several in one, since each world costs seconds: as many as names of files and quotes in hints have room for.
+/// The texts, several in one, since each world costs seconds: as many as names of files and quotes in hints
+/// have room for.
 fn packed() -> Vec<String> {
     let mut packed = vec![String::new()];
     for (_, text) in HOSTILE {
@@ -182,7 +184,7 @@ impl<'t> World<'t> {
         world
     }
 
-    fn write(&self, root: &PathBuf, path: &str, text: &str) {
+    fn write(&self, root: &Path, path: &str, text: &str) {
         let root = root.strip_prefix(self.env.repo()).unwrap();
         self.env.write(root.join(path).to_str().unwrap(), text);
     }
@@ -323,7 +325,8 @@ impl<'t> World<'t> {
             "schema" => vec![with(&["workflow"]), with(&["config"])],
             "init" => vec![with(&[]).shows(), with(&[]).at(&self.fresh).shows()],
             "version" => vec![with(&[]).with("LOOM_LOG", text)],
-            other => panic!("say here how `loom {other}` is tried with hostile texts"),
+            // A new command: what it looks at is to be said here.
+            _ => return Vec::new(),
         });
         tries
     }
@@ -396,10 +399,14 @@ fn wrong_on_a_terminal(shown: &str) -> Option<String> {
     None
 }
 
+/// `text` as it stands in JSON, without the quotes.
+fn json(text: &str) -> String {
+    serde_json::to_string(text).unwrap().trim_matches('"').to_owned()
+}
+
 /// Whether `text` is in `shown`, written out in one of the ways.
 fn is_shown(text: &str, shown: &str) -> bool {
-    let json = serde_json::to_string(text).unwrap();
-    let json = escaped_json(json.trim_matches('"')).into_owned();
+    let json = escaped_json(&json(text)).into_owned();
     // A terminal's driver puts a carriage return before each line break.
     let shown = shown.replace("\r\n", "\n");
     [visible(text).into_owned(), on_one_line(text).into_owned(), json].iter().any(|form| shown.contains(form))
@@ -415,7 +422,11 @@ fn try_everything(text: &str, commands: &[String]) -> Vec<String> {
     let mut last: Vec<&String> = last;
     last.sort_by_key(|name| last_first(&name));
     for command in first.into_iter().chain(last) {
-        for tried in world.tries(command) {
+        let tries = world.tries(command);
+        if tries.is_empty() {
+            wrong.push(format!("it is not said how `loom {command}` is tried with hostile texts"));
+        }
+        for tried in tries {
             let (status, stdout, stderr) = world.on_pipes(&tried);
             if tried.args.contains(&"--rerun-failed".to_owned()) {
                 world.tamper();
@@ -427,8 +438,8 @@ fn try_everything(text: &str, commands: &[String]) -> Vec<String> {
             let forced = tried.args.contains(&"always".to_owned());
             let judge = if forced { wrong_on_a_terminal } else { wrong_on_a_pipe };
             wrong.extend(judge(&stderr).map(told));
-            let json = ["compile", "schema"].contains(&command.as_str()) && stdout.starts_with('{');
-            if json {
+            let is_json = ["compile", "schema"].contains(&command.as_str()) && stdout.starts_with('{');
+            if is_json {
                 let raw = stdout.chars().any(|c| c < ' ' && c != '\n');
                 wrong.extend(raw.then(|| told("a raw control character in JSON".to_owned())));
                 let value: serde_json::Value = serde_json::from_str(&stdout).unwrap();
@@ -447,11 +458,11 @@ fn try_everything(text: &str, commands: &[String]) -> Vec<String> {
                 wrong.push(told(format!("{status}: {stderr}{screen}")));
             }
             if tried.shows {
-                for shown in [&format!("{stdout}{stderr}"), &screen] {
-                    // JSON off a terminal holds the characters themselves.
-                    if !is_shown(text, shown) && !(json && shown.contains(&stdout)) {
-                        wrong.push(told(format!("the text is not shown:\n{shown}")));
-                    }
+                let piped = format!("{stdout}{stderr}");
+                // JSON off a terminal holds the characters themselves.
+                let is_data = is_json && piped.contains(&json(text));
+                if !is_shown(text, &piped) && !is_data || !is_shown(text, &screen) {
+                    wrong.push(told(format!("the text is not shown:\n{piped}{screen}")));
                 }
             }
         }

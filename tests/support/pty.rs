@@ -9,7 +9,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-/// A terminal, seen from its window: what programs on it write can be read here. It is gone when this is dropped.
+/// A terminal, seen from its window: what programs on it write can be read here. It is gone when this is
+/// dropped.
 pub struct Pty {
     window: File,
     path: PathBuf,

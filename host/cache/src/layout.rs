@@ -144,7 +144,8 @@ impl Layout {
     }
 }
 
-/// How files of the store are opened. It may stand in a folder that somebody else has filled: nothing is waited for.
+/// How files of the store are opened. It may stand in a folder that somebody else has filled: nothing is waited
+/// for.
 pub(crate) fn options() -> fs_err::OpenOptions {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
     let mut options = fs_err::OpenOptions::new();

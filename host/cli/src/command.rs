@@ -22,8 +22,8 @@ use crate::terminal::{self, Log, Terminal};
 use crate::text::Text;
 use crate::{failure, files, settings};
 
-/// Does what the command line asks. Returns the exit code. This is where errors are told; what a run that has begun ended
-/// with is told by the run itself, below its receipt.
+/// Does what the command line asks. Returns the exit code. This is where errors are told; what a run that
+/// has begun ended with is told by the run itself, below its receipt.
 pub(crate) fn run(args: Args) -> i32 {
     let terminal = Terminal::new(args.color);
     if let Some(filter) = settings::log_filter() {

@@ -23,8 +23,8 @@ pub(crate) fn read_text(path: &Path, most: u64) -> std::io::Result<String> {
     })
 }
 
-/// Makes sure that `path`, a file that belongs to the repository at `root`, is no link that leads out of it: what others have
-/// written must not have files of this machine read, and quoted in errors and records.
+/// Makes sure that `path`, a file that belongs to the repository at `root`, is no link that leads out of
+/// it: what others have written must not have files of this machine read, and quoted in errors and records.
 ///
 /// # Errors
 /// It is one. What is not there is none.

@@ -181,15 +181,19 @@ impl Report {
         let Some(job_id) = phase.job_id().filter(|_| shown) else {
             return;
         };
+        let prefix = format!("{job_id} |");
         let mut text = Text::default();
         match message.level {
             Level::Error => text.styled(Style::Warning, "error: "),
             Level::Warn => text.styled(Style::Warning, "warning: "),
             Level::Info | Level::Debug => {}
         }
-        text.styled(Style::Job, &format!("{job_id} |"));
-        text.push(" ");
-        text.coloured(&message.message);
+        for (at, words) in message.message.lines().enumerate() {
+            text.push(if at > 0 { "\n" } else { "" });
+            text.styled(Style::Job, &prefix);
+            text.push(" ");
+            text.output(words.as_bytes());
+        }
         self.say(text);
     }
 

@@ -1,5 +1,5 @@
-//! The two ends of the terminal: words for people on stderr, what a command was asked to print on stdout. Nothing else
-//! writes to either, and both take safe [`Text`] alone.
+//! The two ends of the terminal: words for people on stderr, what a command was asked to print on stdout.
+//! Nothing else writes to either, and both take safe [`Text`] alone.
 
 #![expect(clippy::disallowed_methods, reason = "this is the module that writes to the terminal")]
 
@@ -57,9 +57,7 @@ pub(crate) struct Log(pub(crate) Terminal);
 
 impl std::io::Write for Log {
     fn write(&mut self, lines: &[u8]) -> std::io::Result<usize> {
-        let mut text = Text::default();
-        text.coloured(&String::from_utf8_lossy(lines));
-        self.0.say(text);
+        self.0.say(String::from_utf8_lossy(lines));
         Ok(lines.len())
     }
 
@@ -79,8 +77,8 @@ const WAITING: usize = 256;
 /// How long a slow reader still gets for the last words of a run that was cancelled.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// From now on a thread writes what is said: a reader that does not read may slow a run, but never keeps it from being
-/// cancelled.
+/// From now on a thread writes what is said: a reader that does not read may slow a run, but never keeps it
+/// from being cancelled.
 pub(crate) fn detach() {
     let (queue, said) = sync_channel::<String>(WAITING);
     let writer = std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {

@@ -74,7 +74,8 @@ impl Text {
         self.pieces.extend(other.pieces);
     }
 
-    /// Adds a line of a job's output, with its colours. They end with the line. A carriage return at its end is dropped.
+    /// Adds a line of a job's output, with its colours. They end with the line. A carriage return at its
+    /// end is dropped.
     pub(crate) fn output(&mut self, line: &[u8]) {
         let line = String::from_utf8_lossy(line);
         let before = self.pieces.len();
@@ -149,8 +150,9 @@ impl<T: AsRef<str>> From<T> for Text {
     }
 }
 
-/// Of the sequence that sets colours with which `text` begins, the parameters, and what follows it. `None` if it is none, or
-/// asks for more than colours and weights: neither what blinks nor what is concealed is on the list.
+/// Of the sequence that sets colours with which `text` begins, the parameters, and what follows it. `None`
+/// if it is none, or asks for more than colours and weights: neither what blinks nor what is concealed is
+/// on the list.
 fn colour(text: &str) -> Option<(Vec<u8>, &str)> {
     /// More than any program sets at once.
     const MOST: usize = 32;
@@ -210,7 +212,8 @@ mod tests {
     fn words_have_a_style_and_no_colours_of_their_own() {
         let mut text = Text::default();
         text.styled(Style::Bad, "no\x1b[2J");
-        let _ = write!(text, " {} \x1b[31m", "\u{202e}");
+        let name = "\u{202e}";
+        let _ = write!(text, " {name} \x1b[31m");
         text.append("\n".into());
         assert_eq!(text.render(false), "no^[[2J \\u{202e} ^[[31m\n");
         assert_eq!(text.render(true), "\x1b[1m\x1b[31mno^[[2J\x1b[0m \\u{202e} ^[[31m\n");

@@ -1,7 +1,8 @@
 //! What steers a terminal, or is not seen on one, written out so that it does neither.
 //!
-//! Control characters become `^X` (`^[` is escape), all others their number: `\u{202e}`. This is the only filter: texts
-//! of workflows, jobs, caches and old records, names, paths and errors all go through it before they are shown.
+//! Control characters become `^X` (`^[` is escape), all others their number: `\u{202e}`. This is the only
+//! filter: texts of workflows, jobs, caches and old records, names, paths and errors all go through it
+//! before they are shown.
 
 use std::borrow::Cow;
 
@@ -65,7 +66,8 @@ fn replaced(text: &str, write: impl Fn(&mut String, char)) -> Cow<'_, str> {
 /// Whether `c` only makes one emoji of others: a joiner between two, or the choice of how one looks.
 fn joins(before: Option<char>, c: char, after: Option<char>) -> bool {
     let emoji = |c: char| {
-        matches!(c, '\u{a9}' | '\u{ae}' | '\u{203c}' | '\u{2049}' | '\u{2122}' | '\u{2139}' | '\u{2190}'..='\u{2bff}'
+        matches!(c, '\u{a9}' | '\u{ae}' | '\u{203c}' | '\u{2049}' | '\u{2122}' | '\u{2139}'
+            | '\u{2190}'..='\u{2bff}'
             | '\u{3030}' | '\u{303d}' | '\u{3297}' | '\u{3299}' | '\u{1f000}'..='\u{1faff}')
     };
     match c {

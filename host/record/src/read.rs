@@ -12,11 +12,13 @@ use serde::de::DeserializeOwned;
 
 use crate::RecordError;
 
-/// The longest file that is read as a whole, in bytes: ten times the receipt of a run of 50,000 jobs.
-const MOST: u64 = 256 << 20;
+/// The longest document that is read, in bytes: more than the receipt of a run of 100,000 jobs.
+const MOST_DOCUMENT: u64 = 64 << 20;
+/// The longest stream of events that is read as a whole, in bytes.
+const MOST_EVENTS: u64 = 256 << 20;
 
-/// The bytes of the file at `path`. It may have come with a repository that somebody else has made: nothing is waited for, and
-/// nothing without end is read.
+/// The bytes of the file at `path`. It may have come with a repository that somebody else has made: nothing is
+/// waited for, and nothing without end is read.
 ///
 /// # Errors
 /// It cannot be read, is no regular file, or is longer than `most` bytes. The path is not in the error.
@@ -49,7 +51,7 @@ pub fn bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// The file cannot be read, or a whole line is not an event.
 pub fn events(path: &Path) -> Result<Vec<EventLine>, RecordError> {
-    let bytes = bytes(path, MOST).map_err(|e| RecordError::new("read", path, e))?;
+    let bytes = bytes(path, MOST_EVENTS).map_err(|e| RecordError::new("read", path, e))?;
     let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |end| end + 1);
     let lines = bytes[..whole].split(|b| *b == b'\n').filter(|line| !line.is_empty());
     lines.map(|line| serde_json::from_slice(line).map_err(|e| RecordError::new("read", path, e))).collect()
@@ -79,6 +81,6 @@ pub fn receipts(repo_root: &Path) -> Vec<PathBuf> {
 /// # Errors
 /// The file cannot be read, or does not hold one of that kind.
 pub fn document<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
-    let bytes = bytes(path, MOST).map_err(|e| RecordError::new("read", path, e))?;
+    let bytes = bytes(path, MOST_DOCUMENT).map_err(|e| RecordError::new("read", path, e))?;
     serde_json::from_slice(&bytes).map_err(|e| RecordError::new("read", path, e))
 }

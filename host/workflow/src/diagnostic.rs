@@ -255,8 +255,8 @@ fn printable(value: &str) -> String {
     text
 }
 
-/// `hint` as it may be shown, on one line, since names come from quoted keys, which may hold any character; cut where it is
-/// longer than anybody reads.
+/// `hint` as it may be shown, on one line, since names come from quoted keys, which may hold any character; cut
+/// where it is longer than anybody reads.
 fn bounded(mut hint: String) -> String {
     if hint.len() > MOST_HINT {
         let end = (0..=MOST_HINT).rev().find(|at| hint.is_char_boundary(*at)).unwrap_or(0);

@@ -40,7 +40,10 @@ impl Source {
             (None, None) => {
                 let message =
                     format!("no repository at {} or above it: no `.loom` folder and no git", cwd.display());
-                let hint = format!("write {} at the root of the repository", layout::DEFAULT_WORKFLOW);
+                let hint = format!(
+                    "write {} at the root of the repository, as `loom init` does",
+                    layout::DEFAULT_WORKFLOW
+                );
                 return Err(ErrorInfo::new(code::WORKFLOW_UNREADABLE, message).with_hint(hint));
             }
         };
@@ -67,7 +70,7 @@ impl Source {
                 ErrorInfo::new(code::WORKFLOW_UNREADABLE, format!("cannot read {}: {error}", self.shown));
             match error.kind() {
                 std::io::ErrorKind::NotFound => {
-                    info.with_hint("write it, or name another one with --workflow")
+                    info.with_hint("write it, as `loom init` does, or name another one with --workflow")
                 }
                 std::io::ErrorKind::InvalidFilename => {
                     info.with_hint("put the file itself there, or name the one that is meant with --workflow")

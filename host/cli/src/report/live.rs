@@ -75,8 +75,8 @@ impl Live {
     }
 }
 
-/// The terminal that the view is drawn on. That it has gone away is no error: `indicatif` would panic over one, and a run does
-/// not depend on who looks at it.
+/// The terminal that the view is drawn on. That it has gone away is no error: `indicatif` would panic over
+/// one, and a run does not depend on who looks at it.
 #[derive(Debug)]
 struct Screen {
     terminal: Term,
