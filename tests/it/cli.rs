@@ -234,10 +234,12 @@ fn a_run_without_a_home_leaves_its_record() {
     loom.command.env_remove("HOME");
     let run = loom.run();
     assert_eq!(run.exit_code, 1);
+    let last: Vec<&str> = run.stderr.lines().rev().take(3).collect();
+    assert!(last[2].starts_with("receipt: "), "{}", run.stderr);
+    assert_eq!(last[1], "loom run: no place for the workspace: neither XDG_CACHE_HOME nor HOME is set");
     assert!(
-        run.stderr
-            .ends_with("loom run: no place for the workspace: neither XDG_CACHE_HOME nor HOME is set\n"),
-        "{}",
+        last[0].starts_with("hint: set one of them "),
+        "what to do stands below what happened: {}",
         run.stderr
     );
 }
@@ -260,15 +262,8 @@ fn another_workflow_and_another_folder() {
 #[test]
 fn the_live_view_leaves_the_scrollback_clean() {
     let env = env_of_steps(&["sleep 0.4", "echo hidden"]);
-    let loom = format!("{LOOM} run --local");
-    let mut script = std::process::Command::new("script");
-    script.args(["-qefc", &loom, "/dev/null"]).env("HOME", env.home()).env("TERM", "xterm");
-    script.env_remove("NO_COLOR").current_dir(env.repo());
-    let Ok(output) = loom_tests::output(&mut script) else {
-        println!("skipped: no `script` to make a terminal with");
-        return;
-    };
-    let raw = text(&output.stdout);
+    let (_, shown) = env.loom(&["run", "--local"]).on_terminal();
+    let raw = text(&shown);
     assert!(raw.contains("sleep 0.4"), "the running step is shown: {raw:?}");
     let screen = screen(&raw);
     let lines: Vec<&str> = screen.iter().map(String::as_str).filter(|line| !line.is_empty()).collect();

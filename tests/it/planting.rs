@@ -5,10 +5,11 @@ use std::ffi::OsStr;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use fs_err as fs;
-use loom_tests::{TestEnv, wait_for, wait_for_exit};
+use loom_tests::{Running, TestEnv, wait_for};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::LOOM;
 
@@ -124,9 +125,7 @@ fn victim(env: &TestEnv) -> PathBuf {
 fn ends(env: &TestEnv, args: &[&str], what: &str) -> i32 {
     let mut loom = env.loom(args).env("VALUE", "a-value-of-a-secret");
     loom.command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = loom.spawn();
-    wait_for_exit(&mut child, Duration::from_secs(60));
-    let code = child.wait().unwrap().code();
+    let code = loom.spawn().exit().code();
     assert!(matches!(code, Some(0..=2)), "{args:?} with {what}: {code:?}");
     code.unwrap()
 }
@@ -260,11 +259,13 @@ fn every_path_of_a_run_has_a_row() {
             "echo x > c/x; touch $HOME/runs; while [ ! -e $HOME/go ]; do sleep 0.01; done",
         ),
     );
-    let mut child = env.loom(&["run", "--local"]).env("VALUE", "a-value-of-a-secret").spawn();
+    let mut loom = env.loom(&["run", "--local"]).env("VALUE", "a-value-of-a-secret");
+    loom.command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = loom.spawn();
     wait_for("the step", || env.home().join("runs").exists());
     let mut shapes = shapes_of(&env);
     fs::write(env.home().join("go"), "").unwrap();
-    wait_for_exit(&mut child, Duration::from_secs(60));
+    child.exit();
     shapes.extend(shapes_of(&env));
     shapes.sort();
     shapes.dedup();
@@ -352,7 +353,7 @@ fn a_repositorys_config_names_no_folder_of_its_user() {
 }
 
 /// A run in `env` whose step runs until `$HOME/go` is there.
-fn a_long_run(env: &TestEnv) -> std::process::Child {
+fn a_long_run(env: &TestEnv) -> Running {
     env.write(
         ".loom/workflow.yml",
         &WORKFLOW.replace(
@@ -367,10 +368,9 @@ fn a_long_run(env: &TestEnv) -> std::process::Child {
     child
 }
 
-fn ends_well(env: &TestEnv, mut child: std::process::Child) {
+fn ends_well(env: &TestEnv, mut child: Running) {
     fs::write(env.home().join("go"), "").unwrap();
-    wait_for_exit(&mut child, Duration::from_secs(60));
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.exit().code(), Some(0));
 }
 
 /// A backup, an editor or an agent copies a repository while a run is under way, and runs there.
@@ -400,17 +400,15 @@ fn a_run_whose_record_is_removed_lives_on() {
     let env = plain_env(true);
     env.write(".loom/config.yml", "runtime: {keepRuns: 0}\n");
     env.commit_all();
-    let child = a_long_run(&env);
+    let mut child = a_long_run(&env);
     let cleaned = Command::new("git").args(["clean", "-qxfd"]).current_dir(env.repo()).status().unwrap();
     assert!(cleaned.success() && !env.runtime().path().exists());
     let other = "version: v1\nstages: [s]\nk: {stage: s, target: linux, script: ['exit 1']}\n";
     env.write(".loom/workflow.yml", other);
     assert_eq!(ends(&env, &["run", "--local"], "a removed record"), 1);
     fs::write(env.home().join("go"), "").unwrap();
-    let mut child = child;
-    wait_for_exit(&mut child, Duration::from_secs(60));
     // Its record cannot be whole any more; its job was: nothing was taken from under it.
-    let code = child.wait().unwrap().code();
+    let code = child.exit().code();
     assert!(matches!(code, Some(0 | 1)), "{code:?}");
 }
 
@@ -446,8 +444,8 @@ fn a_process_with_a_dead_runs_mark_lives() {
             .iter()
             .map(|mark| Command::new("sleep").arg("1000").env("LOOM_PROCESS_OF", mark).spawn().unwrap())
             .collect();
-    child.kill().unwrap();
-    child.wait().unwrap();
+    kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::KILL).unwrap();
+    child.exit();
     let other = "version: v1\nstages: [s]\nk: {stage: s, target: linux, script: ['true']}\n";
     env.write(".loom/workflow.yml", other);
     assert_eq!(ends(&env, &["run", "--local"], "a dead run"), 0);

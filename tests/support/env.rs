@@ -1,7 +1,7 @@
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use fs_err as fs;
@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::canary::{Canaries, Extent};
 use crate::laws::Run;
+use crate::pty::Pty;
 
 /// An empty repository, an empty home, and nothing of the machine's own settings.
 pub struct TestEnv {
@@ -218,6 +219,20 @@ impl Loom<'_> {
         env.holds_no_secret(&output.stdout, "stdout");
         env.holds_no_secret(&output.stderr, "stderr");
         output
+    }
+
+    /// Waits for its end on a terminal, where its two streams are one. Nothing is looked at but that it keeps planted values
+    /// to itself.
+    pub fn on_terminal(mut self) -> (ExitStatus, Vec<u8>) {
+        let pty = Pty::new();
+        pty.attach(&mut self.command);
+        let mut child = self.command.spawn().unwrap();
+        let env = self.env;
+        // Its own ends of the terminal would keep it open.
+        drop(self.command);
+        let shown = pty.read_to_end();
+        env.holds_no_secret(&shown, "terminal");
+        (child.wait().unwrap(), shown)
     }
 
     /// Starts it.

@@ -11,7 +11,9 @@
 mod canary;
 mod env;
 mod laws;
+mod pty;
 
 pub use env::{Loom, RunOutput, TestEnv};
 pub use laws::Run;
 pub use loom_deadlines::{HANGS, PATIENCE, Running, SetOnDrop, output, status, wait_for};
+pub use pty::Pty;

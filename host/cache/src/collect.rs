@@ -122,7 +122,7 @@ impl Store {
     /// The log is there but cannot be read.
     pub fn evictions(&self) -> Result<Vec<Eviction>, Error> {
         let path = self.layout().evictions();
-        match fs::read(&path) {
+        match layout::read(&path) {
             // One that is damaged is as good as none: it only explains.
             Ok(bytes) => Ok(sealed::decode(&bytes).unwrap_or_default()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -182,7 +182,7 @@ impl Heap {
                 if layout::digest_of(&path).is_none() {
                     continue;
                 }
-                let read = fs::read(&path).ok().and_then(|bytes| sealed::decode::<Pointer>(&bytes).ok());
+                let read = layout::read(&path).ok().and_then(|bytes| sealed::decode::<Pointer>(&bytes).ok());
                 if let (Some(pointer), Ok(used)) = (read, used(&path)) {
                     heap.entries.push(Entry { path, pointer, used });
                 }

@@ -55,7 +55,7 @@ impl Index {
         name: &str,
         at_hand: Option<(Digest, &Arc<Manifest>)>,
     ) -> Option<Self> {
-        let bytes = fs_err::read(path(layout, tree, name)).ok()?;
+        let bytes = layout::read(&path(layout, tree, name)).ok()?;
         let (records, tail) = bytes.split_last_chunk::<TAIL>()?;
         let (root_now, digest) = (Seen::of(root).identity, Digest(*tail.first_chunk()?));
         if root_now.to_le_bytes() != tail[32..40] || Digest::of(records).0[..24] != tail[40..] {
@@ -93,7 +93,7 @@ const TAIL: usize = 64;
 
 /// The manifest that an index speaks of.
 pub(crate) fn manifest_of(path: &Path) -> Option<Digest> {
-    let bytes = fs_err::read(path).ok()?;
+    let bytes = layout::read(path).ok()?;
     Some(Digest(*bytes.last_chunk::<TAIL>()?.first_chunk()?))
 }
 

@@ -18,10 +18,13 @@
 //!
 //! A name or key becomes a file name by its hash; its text is in the pointer.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fs_err::os::unix::fs::OpenOptionsExt as _;
+use rustix::fs::OFlags;
 
 use crate::digest::Digest;
 
@@ -139,6 +142,48 @@ impl Layout {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         fs_err::rename(file, self.damaged().join(format!("{}-{name}", millis(SystemTime::now()))))
     }
+}
+
+/// How files of the store are opened. It may stand in a folder that somebody else has filled: nothing is waited
+/// for.
+pub(crate) fn options() -> fs_err::OpenOptions {
+    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
+    let mut options = fs_err::OpenOptions::new();
+    options.custom_flags(i32::try_from(flags).unwrap_or_default());
+    options
+}
+
+/// Makes sure that a file of the store is one that ends.
+pub(crate) fn regular(file: &fs_err::File) -> io::Result<()> {
+    match file.metadata()?.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
+    }
+}
+
+/// Opens a file of the store to read it.
+pub(crate) fn open(path: &Path) -> io::Result<fs_err::File> {
+    let file = options().read(true).open(path)?;
+    regular(&file)?;
+    Ok(file)
+}
+
+/// Reads a small file of the store, or a manifest.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    /// More than the manifest of any tree that can be saved in a day.
+    const MOST: u64 = 1 << 30;
+    let file = open(path)?;
+    if file.metadata()?.len() > MOST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {MOST} bytes")));
+    }
+    let mut bytes = Vec::new();
+    file.take(MOST).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The same as text.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read(path)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))
 }
 
 /// A path without symlinks, as far as that can be told.

@@ -245,7 +245,7 @@ pub(crate) struct PackIndex {
 impl PackIndex {
     /// Reads the index of the pack at `path`, whose name says what it must be.
     pub(crate) fn read(path: &Path) -> std::io::Result<Result<Self, Broken>> {
-        let file = fs_err::File::open(path)?.into_parts().0;
+        let file = layout::open(path)?.into_parts().0;
         let len = file.metadata()?.len();
         let Some(end) = len.checked_sub(FOOTER as u64) else { return Ok(Err("is too short")) };
         let mut footer = [0; FOOTER];
@@ -385,7 +385,7 @@ impl Unpacker {
 
     /// The content of a block of the pack at `path`.
     pub(crate) fn read(&mut self, path: &Path, block: BlockAt) -> Result<&[u8], Unreadable> {
-        let file = fs_err::File::open(path).map_err(system)?.into_parts().0;
+        let file = layout::open(path).map_err(system)?.into_parts().0;
         self.stored.resize(block.stored as usize, 0);
         file.read_exact_at(&mut self.stored, block.at).map_err(system)?;
         if block.stored == block.raw {

@@ -9,7 +9,7 @@ use fs_err as fs;
 use crate::Error;
 use crate::digest::Digest;
 use crate::entry::Pointer;
-use crate::layout::{Layout, random_name};
+use crate::layout::{self, Layout, random_name};
 use crate::manifest::{Needs, PackRef};
 use crate::sealed::{self, Sync, sync_folder};
 use crate::store::Store;
@@ -100,7 +100,7 @@ pub(crate) fn publish(
         Some(lock) => lock,
         None => store.lock()?,
     };
-    let there = fs::read(&place).ok().and_then(|bytes| sealed::decode::<Pointer>(&bytes).ok());
+    let there = layout::read(&place).ok().and_then(|bytes| sealed::decode::<Pointer>(&bytes).ok());
     if there.is_some_and(|there| there.manifest == pointer.manifest) {
         return Ok(Outcome::Unchanged);
     }

@@ -55,7 +55,7 @@ impl Store {
     /// It is, but the reason cannot be read. The key counts as being in quarantine.
     pub fn is_quarantined(&self, name: &str, key: &str) -> Result<Option<Reason>, Error> {
         let path = self.layout().quarantine(name, key);
-        match fs::read(&path) {
+        match layout::read(&path) {
             Ok(bytes) => match sealed::decode::<Quarantined>(&bytes) {
                 Ok(quarantined) => Ok(Some(quarantined.reason)),
                 Err(why) => Err(Error::read_io(path, io::Error::other(format!("it {why}")))),
@@ -79,7 +79,7 @@ impl Store {
                 if file.extension().is_none_or(|extension| extension != QUARANTINE) {
                     continue;
                 }
-                match fs::read(&file).map(|bytes| sealed::decode::<Quarantined>(&bytes)) {
+                match layout::read(&file).map(|bytes| sealed::decode::<Quarantined>(&bytes)) {
                     Ok(Ok(quarantined)) => found.push(quarantined),
                     Ok(Err(why)) => {
                         warnings.push(Warning::Damaged { what: file, why: why.to_owned(), entry: None });

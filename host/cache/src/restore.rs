@@ -19,7 +19,7 @@ use crate::clock::FsClock;
 use crate::digest::Digest;
 use crate::entry::{Entry, Pointer};
 use crate::index::{self, Index, Seen};
-use crate::layout::{random_name, real};
+use crate::layout::{self, random_name, real};
 use crate::lock::{To, lock_tree};
 use crate::manifest::Manifest;
 use crate::store::Damage;
@@ -190,7 +190,7 @@ impl Lease {
         let Entry { store, info, digest, .. } = entry;
         let Ok(_lock) = store.lock() else { return Ok(None) };
         let place = store.layout().entry(&info.name, &info.key);
-        let still = fs::read(&place).is_ok_and(|bytes| {
+        let still = layout::read(&place).is_ok_and(|bytes| {
             sealed::decode::<Pointer>(&bytes).is_ok_and(|pointer| pointer.manifest == *digest)
         });
         if !still {
@@ -214,12 +214,12 @@ impl Lease {
 
     /// Which manifest a lease protects; a lease that nobody holds any more is removed.
     fn read(path: &Path) -> Option<Digest> {
-        let file = fs::File::open(path).ok()?;
+        let file = layout::open(path).ok()?;
         if file.try_lock().is_ok() {
             let _ = fs::remove_file(path);
             return None;
         }
-        Digest::from_hex(fs::read_to_string(path).ok()?.trim())
+        Digest::from_hex(layout::read_text(path).ok()?.trim())
     }
 }
 

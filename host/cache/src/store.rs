@@ -66,7 +66,7 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self, Error> {
         let root = std::path::absolute(root).map_err(|error| Error::read_io(root, error))?;
         let layout = Layout::new(root);
-        match fs::read_to_string(layout.format()) {
+        match layout::read_text(&layout.format()) {
             Ok(text) => match text.trim().parse::<u32>() {
                 Ok(FORMAT) => Ok(Self { layout }),
                 Ok(found) if (1..FORMAT).contains(&found) => {
@@ -199,7 +199,8 @@ impl Store {
     pub(crate) fn lock(&self) -> Result<fs::File, Error> {
         let path = self.layout.lock();
         let locked =
-            fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).and_then(|file| {
+            layout::options().write(true).create(true).truncate(false).open(&path).and_then(|file| {
+                layout::regular(&file)?;
                 file.lock()?;
                 Ok(file)
             });
@@ -238,7 +239,7 @@ impl Store {
         path: &Path,
         warnings: &mut Vec<Warning>,
     ) -> Result<Option<(Pointer, Vec<u8>)>, Error> {
-        let bytes = match fs::read(path) {
+        let bytes = match layout::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Error::read_io(path, error)),
@@ -288,7 +289,7 @@ impl Store {
     ) -> Option<Warning> {
         let Damage { what, why } = damage;
         if let Ok(_lock) = self.lock() {
-            if !fs::read(pointer).is_ok_and(|now| still(&now)) {
+            if !layout::read(pointer).is_ok_and(|now| still(&now)) {
                 return None;
             }
             if what != pointer && what.exists() {
@@ -320,7 +321,7 @@ impl Store {
 pub(crate) fn read_manifest(layout: &Layout, digest: Digest) -> Result<Result<Manifest, Damage>, Error> {
     let path = layout.manifest(digest);
     let damage = |why: String| Ok(Err(Damage { what: path.clone(), why }));
-    let bytes = match fs::read(&path) {
+    let bytes = match layout::read(&path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return damage("is missing".to_owned()),
         Err(error) => return Err(Error::read_io(path, error)),
@@ -374,7 +375,7 @@ impl Needs {
     /// Reads what the manifest at `path` needs, and no more of it.
     pub(crate) fn of_file(path: &Path) -> io::Result<Option<Self>> {
         use std::os::unix::fs::FileExt;
-        let file = fs::File::open(path)?.into_parts().0;
+        let file = layout::open(path)?.into_parts().0;
         let length = file.metadata()?.len();
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX).min(16 << 10)];
         file.read_exact_at(&mut bytes, 0)?;

@@ -110,7 +110,7 @@ fn check_pack(path: &Path) -> Result<Result<(), &'static str>, Error> {
 
 fn check_object(path: &Path, cancel: &AtomicBool) -> Result<Result<(), &'static str>, Error> {
     let cannot = |error| Error::read_io(path, error);
-    let file = match fs::File::open(path) {
+    let file = match layout::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Ok(())),
         Err(error) => return Err(cannot(error)),

@@ -10,50 +10,70 @@ mod schema;
 mod secrets;
 mod source;
 
-use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::exit;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Args, Command};
-use crate::settings;
-use crate::terminal::{self, Terminal};
+use crate::args::{Args, Command, Config, Secrets};
+use crate::config::{CONFIG_INVALID, Effective, Flags};
+use crate::terminal::{self, Log, Terminal};
+use crate::text::Text;
+use crate::{failure, files, settings};
 
-/// Does what the command line asks. Returns the exit code.
+/// Does what the command line asks. Returns the exit code. This is where errors are told; what a run that
+/// has begun ended with is told by the run itself, below its receipt.
 pub(crate) fn run(args: Args) -> i32 {
-    if let Some(filter) = settings::log_filter() {
-        let subscriber = tracing_subscriber::fmt()
-            .with_writer(std::io::stderr)
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_env_filter(EnvFilter::new(filter));
-        subscriber.init();
-    }
     let terminal = Terminal::new(args.color);
-    match args.command {
-        Command::Run(args) => run::run(&args, terminal),
-        Command::Check(args) => check::check(&args, terminal),
-        Command::Compile(args) => compile::compile(&args, terminal),
-        Command::Config(args) => config::config(&args, terminal),
-        Command::Cache(args) => cache::cache(&args, terminal),
-        Command::Secrets(args) => secrets::secrets(&args, terminal),
-        Command::Schema { format } => schema::schema(format),
-        Command::Init => init::init(terminal),
-        Command::Version => print(format!("loom {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),
-        Command::Guard { ledger, secrets_dir } => {
-            loom_engine::guard::watch(&ledger, &secrets_dir, std::io::stdin());
-            exit::SUCCESS
+    if let Some(filter) = settings::log_filter() {
+        let subscriber = tracing_subscriber::fmt().with_writer(move || Log(terminal)).with_ansi(false);
+        match EnvFilter::try_new(filter) {
+            Ok(filter) => subscriber.with_env_filter(filter).init(),
+            Err(error) => terminal.say(format!("warning: LOOM_LOG is no filter: {error}\n")),
         }
     }
+    let (name, done) = match args.command {
+        Command::Run(args) => ("run", run::run(&args, terminal)),
+        Command::Check(args) => ("check", check::check(&args, terminal)),
+        Command::Compile(args) => ("compile", compile::compile(&args, terminal)),
+        Command::Config(Config::Show) => ("config show", config::show()),
+        Command::Config(Config::Init { user }) => ("config init", config::init(user, terminal)),
+        Command::Cache(args) => ("cache", cache::cache(&args, terminal)),
+        Command::Secrets(Secrets::Keepass(args)) => ("secrets keepass", secrets::keepass(&args, terminal)),
+        Command::Schema { format } => ("schema", schema::schema(format)),
+        Command::Init => ("init", init::init(terminal)),
+        Command::Version => ("version", print(format!("loom {}\n", env!("CARGO_PKG_VERSION")))),
+        Command::Guard { ledger, secrets_dir } => {
+            loom_engine::guard::watch(&ledger, &secrets_dir, std::io::stdin());
+            ("guard", Ok(exit::SUCCESS))
+        }
+    };
+    done.unwrap_or_else(|error| {
+        terminal.say(failure::told(name, &error));
+        exit::FAILURE
+    })
 }
 
-/// Prints what was asked for. A reader that stops reading early (`| head`) has what it wanted.
-fn print(text: &[u8]) -> i32 {
-    match terminal::print(text) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => exit::FAILURE,
-        _ => exit::SUCCESS,
-    }
+/// The exit code of a command, or the error that ended it.
+type Done = Result<i32, ErrorInfo>;
+
+/// Prints what was asked for.
+fn print(text: impl Into<Text>) -> Done {
+    terminal::print(text).map(|()| exit::SUCCESS)
+}
+
+/// What holds in the repository at `repo_root` when the command line says `flags`.
+///
+/// # Errors
+/// As of [`settings::effective`]; or the repository's config file is a link that leads out of it.
+fn effective(repo_root: &Path, flags: Flags) -> Result<Effective, ErrorInfo> {
+    let file = settings::repo_config(repo_root);
+    files::inside(repo_root, &file).map_err(|error| {
+        let message = format!("cannot read {}: {error}", file.display());
+        ErrorInfo::new(CONFIG_INVALID, message).with_hint("put the file itself there")
+    })?;
+    settings::effective(Some(repo_root), flags)
 }
 
 /// The command line, word by word.

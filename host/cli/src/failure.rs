@@ -1,21 +1,27 @@
-//! Errors in words.
+//! Errors in words: what happened, then what to do about it, never the other way round.
+
+use std::fmt::Write as _;
 
 use loom_contract::error::ErrorInfo;
 
-/// `error` as lines for people: what happened, then what to do.
-pub(crate) fn words(error: &ErrorInfo) -> String {
-    match &error.hint {
-        Some(hint) => format!("{}\nhint: {hint}", error.message),
-        None => error.message.clone(),
-    }
+use crate::text::Text;
+
+/// The lines with which the command `name` ends in `error`.
+pub(crate) fn told(name: &str, error: &ErrorInfo) -> Text {
+    let mut text = Text::from(format!("loom {name}: "));
+    text.append(words(error));
+    text
 }
 
-/// Adds to `text` what to do about `error`, and returns what happened, for the line that ends a run.
-pub(crate) fn hint_first(text: &mut String, error: &ErrorInfo) -> String {
+/// `error` as lines for people.
+pub(crate) fn words(error: &ErrorInfo) -> Text {
+    let mut text = Text::default();
+    // Writing to a text cannot fail.
+    let _ = writeln!(text, "{}", error.message);
     if let Some(hint) = &error.hint {
-        text.push_str(&format!("hint: {hint}\n"));
+        let _ = writeln!(text, "hint: {hint}");
     }
-    error.message.clone()
+    text
 }
 
 /// The word for signal `signal`.

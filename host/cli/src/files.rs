@@ -1,41 +1,42 @@
 //! The user's own files: bounded texts, and paths in one form.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Component, Path, PathBuf};
 
 use fs_err as fs;
 use loom_contract::error::ErrorInfo;
 
-/// The stable code of a file that a command was to write and did not.
-const NOT_WRITTEN: &str = "NOT_WRITTEN";
+/// The stable code of what a command was to write and did not.
+pub(crate) const NOT_WRITTEN: &str = "NOT_WRITTEN";
 
 /// The text of the file at `path`.
 ///
 /// # Errors
 /// It cannot be read, is no regular file, is not UTF-8, or is longer than `most` bytes.
 pub(crate) fn read_text(path: &Path, most: u64) -> std::io::Result<String> {
-    let mut bytes = Vec::new();
     // Callers say which file it is, and in which words: an error with the path in it would say it twice.
-    // Without waiting for the other end of a pipe, which is then refused.
-    let nonblock = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblock).open(path)?;
-    let kind = file.metadata()?.file_type();
-    if kind.is_dir() {
-        return Err(ErrorKind::IsADirectory.into());
-    }
-    if !kind.is_file() {
-        return Err(std::io::Error::new(ErrorKind::InvalidInput, "not a regular file"));
-    }
-    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > most) {
-        return Err(std::io::Error::new(ErrorKind::FileTooLarge, format!("longer than {most} bytes")));
-    }
+    let bytes = loom_record::read::bytes(path, most)?;
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..at].iter().filter(|b| **b == b'\n').count() + 1;
         std::io::Error::new(ErrorKind::InvalidData, format!("line {line} is not UTF-8"))
     })
+}
+
+/// Makes sure that `path`, a file that belongs to the repository at `root`, is no link that leads out of
+/// it: what others have written must not have files of this machine read, and quoted in errors and records.
+///
+/// # Errors
+/// It is one. What is not there is none.
+pub(crate) fn inside(root: &Path, path: &Path) -> std::io::Result<()> {
+    match std::fs::canonicalize(path) {
+        Ok(real) if !real.starts_with(root) => Err(std::io::Error::new(
+            ErrorKind::InvalidFilename,
+            "it is a link that leads out of the repository",
+        )),
+        // Whoever reads it says what is wrong.
+        _ => Ok(()),
+    }
 }
 
 /// Writes a new file, and the folder that it stands in.

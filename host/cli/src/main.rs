@@ -9,6 +9,7 @@ mod plugins;
 mod report;
 mod settings;
 mod terminal;
+mod text;
 
 use std::process::ExitCode;
 
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version go to stdout with code 0; a wrong command line to stderr with code 2.
             let code = if error.use_stderr() { exit::USAGE } else { exit::SUCCESS };
-            let _ = error.print();
+            terminal::show_usage(&error);
             return exit_code(code);
         }
     };

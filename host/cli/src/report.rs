@@ -2,7 +2,6 @@
 
 mod line;
 mod live;
-mod style;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -13,10 +12,11 @@ use loom_contract::event::{Event, EventBody, JobFinish, Level, Message, Output, 
 use loom_contract::id::{JobId, RunId, StepIndex};
 use loom_contract::layout::{self, JobLayout};
 use loom_contract::status::Status;
+use loom_contract::visible::on_one_line;
 
 use crate::report::live::Live;
-use crate::report::style::Style;
 use crate::terminal::Terminal;
+use crate::text::{Style, Text};
 
 /// How much is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +107,8 @@ impl Report {
     pub(crate) fn run_started(&mut self, run_id: &RunId, dir: &Path) {
         dir.clone_into(&mut self.run_dir);
         if let Verbosity::Verbose { .. } = self.verbosity {
-            self.say(format!("run: {run_id}\nlogs: {}", dir.display()));
+            let dir = on_one_line(&dir.to_string_lossy()).into_owned();
+            self.say(Text::from(format!("run: {run_id}\nlogs: {dir}")));
         }
     }
 
@@ -157,8 +158,7 @@ impl Report {
                 self.tails.insert(job_id.clone(), Tail::default());
                 self.live.started(job_id);
                 if self.verbosity != Verbosity::Quiet {
-                    let style = self.style();
-                    self.say(format!("{} {job_id}", style.started("started")));
+                    self.say(line(Style::Dim, "started", &format!("{job_id}")));
                 }
             }
             Phase::Step(job_id, step) => {
@@ -181,13 +181,19 @@ impl Report {
         let Some(job_id) = phase.job_id().filter(|_| shown) else {
             return;
         };
-        let style = self.style();
-        let word = match message.level {
-            Level::Error => style.warning("error: "),
-            Level::Warn => style.warning("warning: "),
-            Level::Info | Level::Debug => String::new(),
-        };
-        let text = format!("{word}{} {}", style.job(job_id), line::shown(message.message.as_bytes()));
+        let prefix = format!("{job_id} |");
+        let mut text = Text::default();
+        match message.level {
+            Level::Error => text.styled(Style::Warning, "error: "),
+            Level::Warn => text.styled(Style::Warning, "warning: "),
+            Level::Info | Level::Debug => {}
+        }
+        for (at, words) in message.message.lines().enumerate() {
+            text.push(if at > 0 { "\n" } else { "" });
+            text.styled(Style::Job, &prefix);
+            text.push(" ");
+            text.output(words.as_bytes());
+        }
         self.say(text);
     }
 
@@ -196,15 +202,14 @@ impl Report {
             return;
         };
         if self.verbosity.streams() {
-            let prefix = self.style().job(job_id);
-            let mut text = String::new();
-            for bytes in line::lines(&output.bytes) {
-                text.push_str(&prefix);
-                text.push(' ');
-                text.push_str(&line::shown(bytes));
-                text.push('\n');
+            let prefix = format!("{job_id} |");
+            let mut text = Text::default();
+            for (at, bytes) in line::lines(&output.bytes).enumerate() {
+                text.push(if at > 0 { "\n" } else { "" });
+                text.styled(Style::Job, &prefix);
+                text.push(" ");
+                text.output(bytes);
             }
-            text.pop();
             self.say(text);
         } else if self.verbosity != Verbosity::Quiet
             && let Some(tail) = self.tails.get_mut(job_id)
@@ -236,14 +241,13 @@ impl Report {
         if self.verbosity == Verbosity::Quiet {
             return;
         }
-        let style = self.style();
         let duration = line::duration(end.duration_ms);
         let mut text = match end.status {
-            Status::Success => format!("{} {job_id} ({duration})", style.passed("passed ")),
-            Status::Cancelled => format!("{} {job_id} ({duration})", style.failed("cancelled")),
+            Status::Success => line(Style::Good, "passed ", &format!("{job_id} ({duration})")),
+            Status::Cancelled => line(Style::Bad, "cancelled", &format!("{job_id} ({duration})")),
             Status::Skipped => {
                 let reason = end.skip_reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-                format!("{} {job_id}{reason}", style.skipped("skipped"))
+                line(Style::Dim, "skipped", &format!("{job_id}{reason}"))
             }
             Status::Failed => {
                 let note = match ending {
@@ -251,9 +255,12 @@ impl Report {
                     Ending::AllowedToFail => " (allowed to fail)",
                     Ending::Retried => "; trying again",
                 };
-                let rest = why.lines().skip(1).map(|line| format!("\n  {} {line}", style.skipped("|")));
-                let (failed, rest) = (style.failed("failed "), rest.collect::<String>());
-                format!("{failed} {job_id} ({duration}): {}{note}{rest}", first(&why))
+                let what = format!("{job_id} ({duration}): {}{note}", first(&why));
+                let mut text = line(Style::Bad, "failed ", &what);
+                for more in why.lines().skip(1) {
+                    quote(&mut text, more.as_bytes());
+                }
+                text
             }
         };
         if end.status == Status::Failed {
@@ -269,34 +276,48 @@ impl Report {
     }
 
     /// The last lines of the step that failed, and where to read on.
-    fn add_failure(&self, text: &mut String, record: &JobLayout, end: &JobFinish, tail: &Tail) {
-        let style = self.style();
+    fn add_failure(&self, text: &mut Text, record: &JobLayout, end: &JobFinish, tail: &Tail) {
         let pointer = match tail.step.filter(|_| tail.failed) {
             Some(step) => {
                 let bytes: Vec<u8> = tail.chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect();
                 let lines: Vec<_> = line::lines(&bytes).collect();
                 for bytes in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
-                    text.push_str(&format!("\n  {} {}", style.skipped("|"), line::shown(bytes)));
+                    quote(text, bytes);
                 }
                 record.step_events(step)
             }
             None => record.manifest(),
         };
         if let Some(hint) = end.error.as_ref().and_then(|error| error.hint.as_ref()) {
-            text.push_str(&format!("\n  hint: {hint}"));
+            text.push(&format!("\n  hint: {hint}"));
         }
-        text.push_str(&format!("\n  see {}", self.run_dir.join(pointer).display()));
+        let pointer = self.run_dir.join(pointer);
+        text.push(&format!("\n  see {}", on_one_line(&pointer.to_string_lossy())));
     }
 
-    fn style(&self) -> Style {
-        Style::new(self.terminal.color)
-    }
-
-    fn say(&self, mut text: String) {
-        text.push('\n');
-        self.live.around(|| self.terminal.say(&text));
+    fn say(&self, mut text: Text) {
+        text.push("\n");
+        self.live.around(|| self.terminal.say(text));
     }
 }
+
+/// A line that begins with a word that says what happened.
+fn line(style: Style, word: &str, rest: &str) -> Text {
+    let mut text = Text::default();
+    text.styled(style, word);
+    text.push(" ");
+    text.push(rest);
+    text
+}
+
+/// Adds a line that belongs to what stands above it.
+fn quote(text: &mut Text, line: &[u8]) {
+    text.push("\n  ");
+    text.styled(Style::Dim, "|");
+    text.push(" ");
+    text.output(line);
+}
+
 /// The first line, which says what happened; the others what was said about it.
 fn first(why: &str) -> &str {
     why.lines().next().unwrap_or_default()

@@ -1,14 +1,22 @@
 //! The two ends of the terminal: words for people on stderr, what a command was asked to print on stdout.
+//! Nothing else writes to either, and both take safe [`Text`] alone.
 
-use std::io::{IsTerminal as _, Write as _};
+#![expect(clippy::disallowed_methods, reason = "this is the module that writes to the terminal")]
+
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use anstream::ColorChoice;
+use loom_contract::error::ErrorInfo;
+use loom_contract::visible::escaped_json;
+use serde::Serialize;
 
 use crate::args::Color;
+use crate::files::NOT_WRITTEN;
+use crate::text::Text;
 
 /// How to speak to the user.
 #[derive(Debug, Clone, Copy)]
@@ -31,21 +39,35 @@ impl Terminal {
     }
 
     /// Writes `text`, whole lines, to stderr. A reader that has gone away does not end a run.
-    pub(crate) fn say(self, text: &str) {
+    pub(crate) fn say(self, text: impl Into<Text>) {
+        let text = text.into().render(self.color);
         match QUEUE.get() {
-            Some(queue) => send(queue, (self, text.to_owned())),
-            None => self.write(text),
+            Some(queue) => send(queue, text),
+            None => write(&text),
         }
     }
+}
 
-    fn write(self, text: &str) {
-        let choice = if self.color { ColorChoice::AlwaysAnsi } else { ColorChoice::Never };
-        let _ = anstream::AutoStream::new(std::io::stderr().lock(), choice).write_all(text.as_bytes());
+fn write(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Writes log lines to stderr, each as safe as any other text.
+pub(crate) struct Log(pub(crate) Terminal);
+
+impl std::io::Write for Log {
+    fn write(&mut self, lines: &[u8]) -> std::io::Result<usize> {
+        self.0.say(String::from_utf8_lossy(lines));
+        Ok(lines.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
 /// What is said on its way to the thread that writes it.
-static QUEUE: OnceLock<SyncSender<(Terminal, String)>> = OnceLock::new();
+static QUEUE: OnceLock<SyncSender<String>> = OnceLock::new();
 /// How much has been said and not been written.
 static PENDING: AtomicUsize = AtomicUsize::new(0);
 /// Whether a reader that does not read is no longer waited for.
@@ -55,13 +77,13 @@ const WAITING: usize = 256;
 /// How long a slow reader still gets for the last words of a run that was cancelled.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// From now on a thread writes what is said: a reader that does not read may slow a run, but never keeps it from being
-/// cancelled.
+/// From now on a thread writes what is said: a reader that does not read may slow a run, but never keeps it
+/// from being cancelled.
 pub(crate) fn detach() {
-    let (queue, said) = sync_channel::<(Terminal, String)>(WAITING);
+    let (queue, said) = sync_channel::<String>(WAITING);
     let writer = std::thread::Builder::new().name("terminal".to_owned()).spawn(move || {
-        for (terminal, text) in said {
-            terminal.write(&text);
+        for text in said {
+            write(&text);
             PENDING.fetch_sub(1, Ordering::Release);
         }
     });
@@ -89,7 +111,7 @@ pub(crate) fn drain() {
     }
 }
 
-fn send(queue: &SyncSender<(Terminal, String)>, said: (Terminal, String)) {
+fn send(queue: &SyncSender<String>, said: String) {
     PENDING.fetch_add(1, Ordering::Relaxed);
     let mut said = said;
     loop {
@@ -105,9 +127,53 @@ fn send(queue: &SyncSender<(Terminal, String)>, said: (Terminal, String)) {
     }
 }
 
-/// Writes what a command was asked for to stdout. Says whether it got there.
-pub(crate) fn print(text: &[u8]) -> std::io::Result<()> {
+/// Writes what a command was asked for to stdout.
+///
+/// # Errors
+/// It cannot be written. A reader that stops reading early (`| head`), or a terminal that goes away, has what it wanted.
+pub(crate) fn print(text: impl Into<Text>) -> Result<(), ErrorInfo> {
+    print_raw(&text.into().render(false))
+}
+
+/// Writes `value` to stdout as JSON. On a terminal, what is hidden in its texts is escaped: the same data.
+///
+/// # Errors
+/// As for [`print`].
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), ErrorInfo> {
+    // The keys of what is printed are texts: serialising cannot fail.
+    let json = serde_json::to_string_pretty(value).unwrap_or_default() + "\n";
+    match std::io::stdout().is_terminal() {
+        true => print_raw(&escaped_json(&json)),
+        false => print_raw(&json),
+    }
+}
+
+/// Shows what the reader of the command line has to say: help on stdout, what is wrong with it on stderr.
+pub(crate) fn show_usage(usage: &clap::Error) {
+    let mut text = Text::default();
+    text.coloured(&usage.render().ansi().to_string());
+    if usage.use_stderr() {
+        Terminal::new(Color::Auto).say(text);
+        return;
+    }
+    let color = anstream::AutoStream::choice(&std::io::stdout()) != ColorChoice::Never;
+    // Nobody can be told.
+    let _ = print_raw(&text.render(color));
+}
+
+fn print_raw(text: &str) -> Result<(), ErrorInfo> {
     let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text)?;
-    stdout.flush()
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match written {
+        Err(error) if !has_gone(&error) => {
+            Err(ErrorInfo::new(NOT_WRITTEN, format!("cannot write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether who was to read is not there any more.
+fn has_gone(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::BrokenPipe
+        || error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }

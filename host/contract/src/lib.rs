@@ -17,7 +17,8 @@
 //!
 //! Reading order: [`id`], [`phase`], [`section`], [`status`], [`event`] (what happens), then the documents that are
 //! folded from events: [`summary`], [`manifest`], [`phase_report`], [`receipt`]. [`graph_ir`] is what a workflow
-//! compiles to, [`layout`] spells every path, [`schema`] prints JSON Schemas of all of it.
+//! compiles to, [`layout`] spells every path, [`schema`] prints JSON Schemas of all of it;
+//! [`visible`] is how any text is shown to people.
 
 pub mod error;
 pub mod event;
@@ -35,4 +36,5 @@ pub mod status;
 pub mod summary;
 pub mod time;
 pub mod version;
+pub mod visible;
 pub mod words;

@@ -1,5 +1,6 @@
 //! What is wrong with a workflow: where, and what to do about it.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::fmt::Write as _;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use loom_contract::error::code;
 use loom_contract::receipt::WorkflowError;
+use loom_contract::visible::{on_one_line, visible};
 
 use crate::source::{Cursor, Sources, Span};
 
@@ -130,16 +132,22 @@ impl Diagnostics {
             Severity::Warning => Level::WARNING,
         };
         let (line, range) = self.sources.line(item.span);
-        let (shown, range) = shorten(line, range);
+        let (piece, range) = shorten(line, range);
+        let whole = piece.len() == line.len();
+        // Written out before it is measured, so that the caret stands under what is meant.
+        let [before, meant, after] =
+            [0..range.start, range.clone(), range.end..piece.len()].map(|part| visible(&piece[part]));
+        let range = before.len()..before.len() + meant.len();
         let annotation = AnnotationKind::Primary.span(range).label(item.label.as_deref());
+        let shown = [before, meant, after].concat();
         let snippet = Snippet::source(shown).line_start(item.line as usize).annotation(annotation);
         let group = level.primary_title(format!("{}: {}", item.pointer, item.hint)).id(item.code);
-        if shown.len() == line.len() {
-            return group.element(snippet.path(item.file.as_str()));
+        let file = on_one_line(&item.file);
+        if whole {
+            return group.element(snippet.path(file));
         }
         // The column in a piece of a line is not the column in the file.
-        let origin =
-            Origin::path(item.file.as_str()).line(item.line as usize).char_column(item.column as usize);
+        let origin = Origin::path(file).line(item.line as usize).char_column(item.column as usize);
         group.element(origin).element(snippet)
     }
 
@@ -166,7 +174,7 @@ impl fmt::Display for Diagnostic {
             Severity::Error => "",
             Severity::Warning => "warning: ",
         };
-        write!(f, "{file}:{line}:{column}: {warning}{code} {pointer}: {hint}")
+        write!(f, "{}:{line}:{column}: {warning}{code} {pointer}: {hint}", on_one_line(file))
     }
 }
 
@@ -240,41 +248,26 @@ pub(crate) fn chain(names: &[&str]) -> String {
 }
 
 fn printable(value: &str) -> String {
-    let mut text = String::with_capacity(value.len().min(MOST_QUOTED));
-    for (index, char) in value.chars().enumerate() {
-        if index == MOST_QUOTED {
-            text.push('…');
-            break;
-        }
-        if char.is_control() {
-            text.extend(char.escape_default());
-        } else {
-            text.push(char);
-        }
+    let end = value.char_indices().nth(MOST_QUOTED).map(|(end, _)| end);
+    let mut text = on_one_line(&value[..end.unwrap_or(value.len())]).into_owned();
+    if end.is_some() {
+        text.push('…');
     }
     text
 }
 
-/// `text` on one line, without anything that steers a terminal: names come from quoted keys, which may hold any character.
-pub(crate) fn on_one_line(text: String) -> String {
-    if !text.contains(char::is_control) {
-        return text;
-    }
-    let escape = |char: char| match char.is_control() {
-        true => char.escape_default().to_string(),
-        false => char.to_string(),
-    };
-    text.chars().map(escape).collect()
-}
-
-/// The same, cut where it is longer than anybody reads.
+/// `hint` as it may be shown, on one line, since names come from quoted keys, which may hold any character; cut
+/// where it is longer than anybody reads.
 fn bounded(mut hint: String) -> String {
     if hint.len() > MOST_HINT {
         let end = (0..=MOST_HINT).rev().find(|at| hint.is_char_boundary(*at)).unwrap_or(0);
         hint.truncate(end);
         hint.push('…');
     }
-    on_one_line(hint)
+    match on_one_line(&hint) {
+        Cow::Borrowed(_) => hint,
+        Cow::Owned(shown) => shown,
+    }
 }
 
 /// Collects problems while a workflow is read.

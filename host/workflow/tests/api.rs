@@ -159,7 +159,7 @@ include: [{local: \".loom/templates/\\e.yml\"}]
     let diagnostics = load("w.yml", text, &NoFiles).diagnostics;
     let short = diagnostics.render_short();
     assert!(short.contains("did you mean `.mo\\tre`?"), "{short}");
-    assert!(short.contains(r".\u{1b}[31m -> .\u{1b}[31m"), "{short}");
+    assert!(short.contains(".^[[31m -> .^[[31m"), "{short}");
     assert_eq!(short.lines().count(), diagnostics.iter().count(), "{short}");
     let excerpt = diagnostics.render_excerpt(false);
     assert!(!(short + &excerpt).contains(|char: char| char.is_control() && char != '\n'));

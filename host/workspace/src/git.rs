@@ -106,11 +106,8 @@ pub(crate) fn inspect(folder: &Path, cancel: &AtomicBool) -> Result<Option<WorkT
 
 /// The top level of the work tree that `folder` is in.
 pub(crate) fn top_level(folder: &Path) -> Option<PathBuf> {
-    let mut command = git(folder);
-    command.args(["rev-parse", "--show-toplevel"]);
-    let outputs = run_together(&mut [command], &AtomicBool::new(false)).ok()?;
-    let output = outputs.first().filter(|output| output.status.success())?;
-    let path = output.stdout.strip_suffix(b"\n").filter(|path| !path.is_empty())?;
+    let answer = ask(folder, &["rev-parse", "--show-toplevel"])?;
+    let path = answer.strip_suffix(b"\n").filter(|path| !path.is_empty())?;
     Some(PathBuf::from(OsStr::from_bytes(path)))
 }
 
@@ -149,24 +146,34 @@ pub(crate) fn tracked(
 
 /// The git folder that all work trees of the repository share, and the way from the top of the work tree to `folder`.
 pub(crate) fn common_dir(folder: &Path) -> Option<(PathBuf, PathBuf)> {
-    let mut command = git(folder);
-    command.args(["rev-parse", "--git-common-dir", SEPARATOR, "--show-prefix"]);
-    let outputs = run_together(&mut [command], &AtomicBool::new(false)).ok()?;
-    let output = outputs.first().filter(|output| output.status.success())?;
+    let answer = ask(folder, &["rev-parse", "--git-common-dir", SEPARATOR, "--show-prefix"])?;
     let separator = format!("\n{SEPARATOR}\n");
-    let at = memchr::memmem::find(&output.stdout, separator.as_bytes())?;
-    let (common_dir, prefix) = (&output.stdout[..at], &output.stdout[at + separator.len()..]);
+    let at = memchr::memmem::find(&answer, separator.as_bytes())?;
+    let (common_dir, prefix) = (&answer[..at], &answer[at + separator.len()..]);
     let prefix = prefix.strip_suffix(b"\n").unwrap_or(prefix);
     Some((folder.join(OsStr::from_bytes(common_dir)), PathBuf::from(OsStr::from_bytes(prefix))))
 }
 
 /// The URL of the remote `origin`.
 pub(crate) fn origin(folder: &Path) -> Option<String> {
+    let answer = ask(folder, &["config", "--get", "remote.origin.url"])?;
+    String::from_utf8(answer).ok().map(|url| url.trim_end().to_owned())
+}
+
+/// What git answers about `folder`; `None` where it has no answer.
+fn ask(folder: &Path, args: &[&str]) -> Option<Vec<u8>> {
+    // Nobody can cancel this, and git waits for the other end of a pipe for ever.
+    let waits = |file: PathBuf| fs_err::metadata(file).is_ok_and(|meta| !meta.is_file());
+    let git_dir = marker(folder);
+    if git_dir
+        .is_some_and(|git_dir| ["HEAD", "config", "commondir"].iter().any(|name| waits(git_dir.join(name))))
+    {
+        return None;
+    }
     let mut command = git(folder);
-    command.args(["config", "--get", "remote.origin.url"]);
+    command.args(args);
     let outputs = run_together(&mut [command], &AtomicBool::new(false)).ok()?;
-    let output = outputs.into_iter().next().filter(|output| output.status.success())?;
-    String::from_utf8(output.stdout).ok().map(|url| url.trim_end().to_owned())
+    outputs.into_iter().next().filter(|output| output.status.success()).map(|output| output.stdout)
 }
 
 /// All refs as the lines of a `packed-refs` file, for a repository that keeps them in another format.

@@ -16,7 +16,7 @@ use crate::Error;
 use crate::digest::Digest;
 use crate::error::FirstError;
 use crate::index::Seen;
-use crate::layout::random_name;
+use crate::layout::{self, random_name};
 use crate::manifest::{Block, Content};
 use crate::object::{self, Failed, write_at};
 use crate::pack::{BlockAt, Unpacker, Unreadable};
@@ -197,7 +197,7 @@ impl Writer<'_> {
         let Scene { manifest, entry, cancel, .. } = *self.scene;
         let Some((size, digest)) = manifest.data(job.item) else { return Ok(()) };
         let path = entry.store.layout().object(digest);
-        let from = fs_err::File::open(&path).map_err(|error| match error.kind() {
+        let from = layout::open(&path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => entry.damaged(path.clone(), "is missing"),
             _ => Error::read_io(&path, error),
         })?;

@@ -2,6 +2,7 @@
 
 mod why;
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
@@ -10,56 +11,47 @@ use loom_cache::{Kind, Store, Warning};
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::exit;
 use loom_contract::time::Timestamp;
+use loom_contract::visible::on_one_line;
 
 use crate::args::{Cache, Entry, Quarantine};
+use crate::command::Done;
 use crate::config::Flags;
 use crate::terminal::Terminal;
-use crate::{failure, settings};
 
-pub(crate) fn cache(args: &Cache, terminal: Terminal) -> i32 {
-    let done = match args {
+pub(crate) fn cache(args: &Cache, terminal: Terminal) -> Done {
+    match args {
         Cache::List => with_store(terminal, |store, _| list(store)),
         Cache::Show(entry) => with_store(terminal, |store, _| show(store, entry)),
-        Cache::Why { job } => why::why(job),
-        Cache::Verify => return verify(terminal),
+        Cache::Why { job } => super::print(why::why(job)?),
+        Cache::Verify => verify(terminal),
         Cache::Gc { max_bytes } => {
             with_store(terminal, |store, limit| collect(store, max_bytes.unwrap_or(limit)))
         }
         Cache::Quarantine(Quarantine::List) => with_store(terminal, |store, _| quarantined(store)),
         Cache::Quarantine(Quarantine::Lift(entry)) => with_store(terminal, |store, _| lift(store, entry)),
-    };
-    match done {
-        Ok(text) => super::print(text.as_bytes()),
-        Err(error) => {
-            terminal.say(&format!("loom cache: {}\n", failure::words(&error)));
-            exit::FAILURE
-        }
     }
 }
 
 /// What a command prints, and the damage that it met.
 type Told = (String, Vec<Warning>);
 
-fn with_store(
-    terminal: Terminal,
-    work: impl FnOnce(&Store, u64) -> Result<Told, ErrorInfo>,
-) -> Result<String, ErrorInfo> {
+fn with_store(terminal: Terminal, work: impl FnOnce(&Store, u64) -> Result<Told, ErrorInfo>) -> Done {
     let (store, limit) = open()?;
     let (text, warnings) = work(&store, limit)?;
     warn(&warnings, terminal);
-    Ok(text)
+    super::print(text)
 }
 
 fn warn(warnings: &[Warning], terminal: Terminal) {
     for warning in warnings {
-        terminal.say(&format!("warning: {warning}\n"));
+        terminal.say(format!("warning: {warning}\n"));
     }
 }
 
 /// The store of the current folder's repository, and how large it may be.
 fn open() -> Result<(Store, u64), ErrorInfo> {
     let repo_root = super::repo_root_or_here()?;
-    let config = settings::effective(Some(&repo_root), Flags::default())?;
+    let config = super::effective(&repo_root, Flags::default())?;
     let cache_dir = config.cache_dir.ok_or_else(|| {
         ErrorInfo::new(code::CACHE_FAILED, "no place for the cache: neither XDG_CACHE_HOME nor HOME is set")
     })?;
@@ -83,7 +75,7 @@ fn list(store: &Store) -> Result<Told, ErrorInfo> {
             size(entry.bytes),
             time(entry.saved),
             time(entry.used),
-            entry.key,
+            on_one_line(&entry.key),
         );
     }
     Ok((text, listed.warnings))
@@ -113,7 +105,7 @@ fn only(mut known: Vec<(String, String)>, wanted: &Entry, what: &str) -> Result<
         several => {
             let mut message = format!("`{}` fits {} keys:", wanted.key, several.len());
             for (name, key) in several.iter().take(10) {
-                let _ = write!(message, "\n  {} {key}", shown(name));
+                let _ = write!(message, "\n  {} {}", shown(name), on_one_line(key));
             }
             Err(ErrorInfo::new(code::CACHE_FAILED, message)
                 .with_hint("give more of the key, or --cache NAME"))
@@ -129,49 +121,40 @@ fn show(store: &Store, wanted: &Entry) -> Result<Told, ErrorInfo> {
     };
     let info = entry.info();
     let mut text = format!(
-        "cache: {}\nkey:   {key}\nsaved: {} by job {} of run {}\n",
+        "cache: {}\nkey:   {}\nsaved: {} by job {} of run {}\n",
         shown(&name),
+        on_one_line(&key),
         time(info.saved),
-        info.origin.job,
-        info.origin.run
+        on_one_line(&info.origin.job),
+        on_one_line(&info.origin.run)
     );
     for file in entry.files() {
-        let path = file.path.display();
+        let path = on_one_line(&file.path.to_string_lossy()).into_owned();
         let _ = match file.kind {
             Kind::Folder => writeln!(text, "{:o} {:>10} {path}/", file.mode, ""),
             Kind::File { size: bytes, .. } => writeln!(text, "{:o} {:>10} {path}", file.mode, size(bytes)),
             Kind::Symlink { target } => {
-                writeln!(text, "{:o} {:>10} {path} -> {}", file.mode, "", target.display())
+                let target = target.to_string_lossy();
+                writeln!(text, "{:o} {:>10} {path} -> {}", file.mode, "", on_one_line(&target))
             }
         };
     }
     Ok((text, found.warnings))
 }
 
-fn verify(terminal: Terminal) -> i32 {
-    let verified = open().and_then(|(store, _)| {
-        store.verify(&AtomicBool::new(false)).map_err(|error| super::cache_error(&error))
-    });
-    match verified {
-        Ok(verified) => {
-            warn(&verified.warnings, terminal);
-            let text =
-                format!("entries that are whole: {}; read {}\n", verified.entries, size(verified.bytes));
-            let printed = super::print(text.as_bytes());
-            if verified.warnings.is_empty() { printed } else { exit::FAILURE }
-        }
-        Err(error) => {
-            terminal.say(&format!("loom cache: {}\n", failure::words(&error)));
-            exit::FAILURE
-        }
-    }
+fn verify(terminal: Terminal) -> Done {
+    let verified = open()?.0.verify(&AtomicBool::new(false)).map_err(|error| super::cache_error(&error))?;
+    warn(&verified.warnings, terminal);
+    let (entries, read) = (verified.entries, size(verified.bytes));
+    let printed = super::print(format!("entries that are whole: {entries}; read {read}\n"))?;
+    Ok(if verified.warnings.is_empty() { printed } else { exit::FAILURE })
 }
 
 fn collect(store: &Store, max_bytes: u64) -> Result<Told, ErrorInfo> {
     let collected = store.gc(max_bytes, &[]).map_err(|error| super::cache_error(&error))?;
     let mut text = String::new();
     for evicted in &collected.evicted {
-        let _ = writeln!(text, "removed {} {}", shown(&evicted.name), evicted.key);
+        let _ = writeln!(text, "removed {} {}", shown(&evicted.name), on_one_line(&evicted.key));
     }
     let _ = writeln!(text, "freed {}; the cache takes {}", size(collected.freed), size(collected.bytes));
     Ok((text, collected.warnings))
@@ -186,13 +169,13 @@ fn quarantined(store: &Store) -> Result<Told, ErrorInfo> {
             text,
             "{} {}\n  since {}: job {} of run {} differed",
             shown(&entry.name),
-            entry.key,
+            on_one_line(&entry.key),
             time(reason.when),
-            reason.job,
-            reason.run
+            on_one_line(&reason.job),
+            on_one_line(&reason.run)
         );
         for difference in &reason.differences {
-            let _ = writeln!(text, "    {difference}");
+            let _ = writeln!(text, "    {}", on_one_line(difference));
         }
     }
     Ok((text, warnings))
@@ -203,12 +186,12 @@ fn lift(store: &Store, wanted: &Entry) -> Result<Told, ErrorInfo> {
     let known = quarantined.into_iter().map(|entry| (entry.name, entry.key)).collect();
     let (name, key) = only(known, wanted, "quarantine")?;
     store.lift(&name, &key).map_err(|error| super::cache_error(&error))?;
-    Ok((format!("lifted the quarantine of {} {key}\n", shown(&name)), warnings))
+    Ok((format!("lifted the quarantine of {} {}\n", shown(&name), on_one_line(&key)), warnings))
 }
 
 /// The name of a cache; one that has none is called after its keyword.
-fn shown(name: &str) -> &str {
-    if name.is_empty() { "cache" } else { name }
+fn shown(name: &str) -> Cow<'_, str> {
+    if name.is_empty() { "cache".into() } else { on_one_line(name) }
 }
 
 fn time(at: SystemTime) -> String {

@@ -10,22 +10,18 @@ use loom_contract::exit;
 use loom_contract::receipt::{CheckReceipt, WorkflowCheck, WorkflowError};
 use loom_contract::status::RunStatus;
 use loom_contract::version;
+use loom_contract::visible::on_one_line;
 use loom_engine::clock::Clock;
 use loom_workflow::Plan;
 
 use crate::args::Workflow;
+use crate::command::Done;
 use crate::command::source::{self, Source};
 use crate::failure;
 use crate::terminal::Terminal;
 
-pub(crate) fn check(args: &Workflow, terminal: Terminal) -> i32 {
-    let source = match Source::find(args) {
-        Ok(source) => source,
-        Err(error) => {
-            terminal.say(&format!("loom check: {}\n", failure::words(&error)));
-            return exit::FAILURE;
-        }
-    };
+pub(crate) fn check(args: &Workflow, terminal: Terminal) -> Done {
+    let source = Source::find(args)?;
     source::warn_of_plugin_set(&source.repo_root, terminal);
     let errors = match source.load() {
         Ok(loaded) => {
@@ -36,7 +32,7 @@ pub(crate) fn check(args: &Workflow, terminal: Terminal) -> i32 {
             loaded.diagnostics.to_contract()
         }
         Err(error) => {
-            terminal.say(&format!("{}\n", failure::words(&error)));
+            terminal.say(failure::words(&error));
             vec![WorkflowError {
                 code: code::WORKFLOW_UNREADABLE.to_owned(),
                 pointer: "/".to_owned(),
@@ -62,20 +58,15 @@ pub(crate) fn check(args: &Workflow, terminal: Terminal) -> i32 {
         },
     };
     let now = Clock::start().started_at();
-    let receipt = match loom_record::write_check_receipt(&source.repo_root, now, &receipt) {
-        Ok(path) => path,
-        Err(error) => {
-            terminal.say(&format!("loom check: {}\n", failure::words(&error.to_info())));
-            return exit::FAILURE;
-        }
-    };
+    let receipt = loom_record::write_check_receipt(&source.repo_root, now, &receipt);
+    let receipt = receipt.map_err(|error| error.to_info())?;
+    let receipt = format!("receipt: {}", on_one_line(&receipt.to_string_lossy()));
     if exit_code == exit::SUCCESS {
-        terminal.say(&format!("loom check passed\nreceipt: {}\n", receipt.display()));
+        terminal.say(format!("loom check passed\n{receipt}\n"));
     } else {
-        terminal
-            .say(&format!("\nreceipt: {}\nloom check failed (exit code {exit_code})\n", receipt.display()));
+        terminal.say(format!("\n{receipt}\nloom check failed (exit code {exit_code})\n"));
     }
-    exit_code
+    Ok(exit_code)
 }
 
 /// So many files are named.
@@ -107,7 +98,7 @@ fn warn_of_tracked(plan: &Plan, repo_root: &Path, terminal: Terminal) {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        terminal.say(&format!(
+        terminal.say(format!(
             "warning: job `{job}`: its cache leaves alone what git tracks under `{}`: {}{more}\n",
             paths.join("`, `"),
             names.join(", ")

@@ -1,54 +1,43 @@
 //! `loom compile`.
 
+use loom_contract::error::{ErrorInfo, code};
 use loom_contract::exit;
+use loom_contract::visible::on_one_line;
 use loom_workflow::Origin;
 
 use crate::args::Compile;
+use crate::command::Done;
 use crate::command::source::{self, Source};
-use crate::failure;
-use crate::terminal::Terminal;
+use crate::terminal::{self, Terminal};
 
-pub(crate) fn compile(args: &Compile, terminal: Terminal) -> i32 {
-    let load = |source: Source| {
-        source::warn_of_plugin_set(&source.repo_root, terminal);
-        source.load()
-    };
-    let loaded = match Source::find(&args.workflow).and_then(load) {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            terminal.say(&format!("loom compile: {}\n", failure::words(&error)));
-            return exit::FAILURE;
-        }
-    };
+pub(crate) fn compile(args: &Compile, terminal: Terminal) -> Done {
+    let source = Source::find(&args.workflow)?;
+    source::warn_of_plugin_set(&source.repo_root, terminal);
+    let loaded = source.load()?;
     source::show(&loaded.diagnostics, terminal);
-    let Some(plan) = loaded.plan else {
-        terminal.say("loom compile: the workflow is not valid\n");
-        return exit::FAILURE;
-    };
+    let invalid = || ErrorInfo::new(code::WF_SCHEMA_V1, "the workflow is not valid");
+    let plan = loaded.plan.ok_or_else(invalid)?;
     if let Some(job) = &args.explain {
-        return match plan.explain(job) {
-            Some(origins) => super::print(table(&origins).as_bytes()),
-            None => {
-                terminal.say(&format!("loom compile: no job is named `{job}`\n"));
-                exit::FAILURE
-            }
-        };
+        let unknown = || ErrorInfo::new(code::WORKFLOW_UNREADABLE, format!("no job is named `{job}`"));
+        return super::print(table(&plan.explain(job).ok_or_else(unknown)?));
     }
-    // The type's keys are texts: serialising cannot fail.
-    let mut text = serde_json::to_vec_pretty(&plan.graph_ir()).unwrap_or_default();
-    text.push(b'\n');
-    super::print(&text)
+    terminal::print_json(&plan.graph_ir()).map(|()| exit::SUCCESS)
 }
 
 /// One line a value: the keyword, who says it, where, and the first line of what is written there.
 fn table(origins: &[Origin]) -> String {
-    let place = |origin: &Origin| format!("{}:{}:{}", origin.file, origin.line, origin.column);
-    let width = |of: &dyn Fn(&Origin) -> usize| origins.iter().map(of).max().unwrap_or(0);
-    let key = width(&|origin| origin.key.len());
-    let from = width(&|origin| origin.from.len());
-    let at = width(&|origin| place(origin).len());
-    let line = |origin: &Origin| {
-        format!("{:key$}  {:from$}  {:at$}  {}\n", origin.key, origin.from, place(origin), origin.written)
+    let rows: Vec<[String; 4]> = origins
+        .iter()
+        .map(|origin| {
+            let place = format!("{}:{}:{}", origin.file, origin.line, origin.column);
+            [&origin.key, &origin.from, &place, &origin.written].map(|cell| on_one_line(cell).into_owned())
+        })
+        .collect();
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let (key, from, at) = (width(0), width(1), width(2));
+    let line = |row: &[String; 4]| {
+        let [name, origin, place, written] = row;
+        format!("{name:key$}  {origin:from$}  {place:at$}  {written}\n")
     };
-    origins.iter().map(line).collect()
+    rows.iter().map(line).collect()
 }

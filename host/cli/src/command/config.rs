@@ -3,30 +3,23 @@
 use loom_contract::error::ErrorInfo;
 use loom_contract::exit;
 
-use crate::args::Config;
+use crate::command::Done;
 use crate::config::{self, Flags};
-use crate::files;
 use crate::terminal::Terminal;
-use crate::{failure, settings};
+use crate::{files, settings};
 
-pub(crate) fn config(args: &Config, terminal: Terminal) -> i32 {
-    let (name, result) = match args {
-        Config::Show => ("show", show()),
-        Config::Init { user } => ("init", init(*user, terminal)),
-    };
-    result.unwrap_or_else(|error| {
-        terminal.say(&format!("loom config {name}: {}\n", failure::words(&error)));
-        exit::FAILURE
-    })
-}
-
-fn show() -> Result<i32, ErrorInfo> {
+/// `loom config show`
+pub(crate) fn show() -> Done {
     let repo_root = loom_workspace::find_repo_root(&super::current_dir()?);
-    let effective = settings::effective(repo_root.as_deref(), Flags::default())?;
-    Ok(super::print(config::show(&effective).as_bytes()))
+    let effective = match repo_root {
+        Some(root) => super::effective(&root, Flags::default()),
+        None => settings::effective(None, Flags::default()),
+    };
+    super::print(config::show(&effective?))
 }
 
-fn init(user: bool, terminal: Terminal) -> Result<i32, ErrorInfo> {
+/// `loom config init`
+pub(crate) fn init(user: bool, terminal: Terminal) -> Done {
     let path = if user {
         settings::user_config().ok_or_else(|| {
             ErrorInfo::new(
@@ -39,6 +32,6 @@ fn init(user: bool, terminal: Terminal) -> Result<i32, ErrorInfo> {
         settings::repo_config(&super::repo_root_or_here()?)
     };
     files::write_new(&path, config::STARTER)?;
-    terminal.say(&format!("wrote {}\n", path.display()));
+    terminal.say(format!("wrote {}\n", path.display()));
     Ok(exit::SUCCESS)
 }

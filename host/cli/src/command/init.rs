@@ -12,26 +12,16 @@ mod tasks;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use loom_contract::error::ErrorInfo;
 use loom_contract::{exit, layout};
 
+use crate::command::Done;
 use crate::files;
 use crate::terminal::Terminal;
 
 /// The longest file that is looked at, in bytes.
 const LONGEST: u64 = 4 << 20;
 
-pub(crate) fn init(terminal: Terminal) -> i32 {
-    match write(terminal) {
-        Ok(()) => exit::SUCCESS,
-        Err(error) => {
-            terminal.say(&format!("loom init: {}\n", crate::failure::words(&error)));
-            exit::FAILURE
-        }
-    }
-}
-
-fn write(terminal: Terminal) -> Result<(), ErrorInfo> {
+pub(crate) fn init(terminal: Terminal) -> Done {
     let root = super::repo_root_or_here()?;
     let (draft, warnings) = look(&Repo { root: &root });
     let path = root.join(layout::DEFAULT_WORKFLOW);
@@ -45,8 +35,8 @@ fn write(terminal: Terminal) -> Result<(), ErrorInfo> {
         words.push_str(&format!("jobs: {}\n", names.join(", ")));
     }
     words.push_str("next: loom run --local\n");
-    terminal.say(&words);
-    Ok(())
+    terminal.say(words);
+    Ok(exit::SUCCESS)
 }
 
 /// What a job is for. The order is that of the file.

@@ -13,6 +13,7 @@ use loom_contract::error::{ErrorInfo, code};
 use loom_contract::exit;
 use loom_contract::id::RunId;
 use loom_contract::layout;
+use loom_contract::visible::on_one_line;
 use loom_engine::cancel::{self, Cancel, Canceller, Urgency};
 use loom_engine::clock::Clock;
 use loom_engine::guard::Guard;
@@ -31,27 +32,23 @@ use crate::config::Flags;
 use crate::plugins::Environment;
 use crate::report::{Report, Verbosity};
 use crate::terminal::{self, Terminal};
+use crate::text::Text;
 use crate::{failure, settings};
 
-pub(crate) fn run(args: &Run, terminal: Terminal) -> i32 {
+pub(crate) fn run(args: &Run, terminal: Terminal) -> super::Done {
     let clock = Clock::start();
     if !args.local {
-        terminal.say("loom run: only local execution exists: run `loom run --local`\n");
-        return exit::FAILURE;
+        return Err(ErrorInfo::new(ONLY_LOCAL, "only local execution exists: run `loom run --local`"));
     }
-    let result = match args {
+    match args {
         Run { dry_run: true, .. } => dry_run(args, terminal),
         Run { cache_diff: true, .. } => cache_diff::run(args, terminal, clock).map(|done| done.exit_code),
         _ => execute(args, terminal, clock, Mode::Usual).map(|done| done.exit_code),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            terminal.say(&format!("loom run: {}\n", failure::words(&error)));
-            exit::FAILURE
-        }
     }
 }
+
+/// The stable code of a run that would be somewhere else.
+const ONLY_LOCAL: &str = "ONLY_LOCAL";
 
 /// Prints what would run.
 fn dry_run(args: &Run, terminal: Terminal) -> Result<i32, ErrorInfo> {
@@ -59,7 +56,7 @@ fn dry_run(args: &Run, terminal: Terminal) -> Result<i32, ErrorInfo> {
     let wanted = wanted(args, &source)?;
     let plan = load_plan(&source, terminal)?;
     let selected = selection::select(&plan, &wanted)?;
-    Ok(super::print(selection::table(&plan, &selected).as_bytes()))
+    super::print(selection::table(&plan, &selected))
 }
 
 fn wanted(args: &Run, source: &Source) -> Result<Wanted, ErrorInfo> {
@@ -137,7 +134,7 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
         return Ok(Done { exit_code: exit::SUCCESS, receipt: None, signal: None, place: None });
     }
     let flags = Flags { jobs: args.jobs, workspace_mount: args.docker_workspace_mount };
-    let (config, refused) = match settings::effective(Some(&source.repo_root), flags) {
+    let (config, refused) = match super::effective(&source.repo_root, flags) {
         Ok(config) => (config, None),
         // The run ends in its bootstrap, so that its record says why.
         Err(error) => (settings::built_in(flags), Some(error)),
@@ -320,32 +317,32 @@ fn say_end(
     terminal: Terminal,
 ) -> i32 {
     let mut exit_code = exit_code;
-    let mut text = String::new();
+    let mut text = Text::default();
+    let ended = |message: &str| ErrorInfo::new(code::INTERNAL, message);
     let reason = match finished {
         Ok(report) => {
             if !report.valid {
-                text.push_str("warning: the run's phases are not complete; see phase-report.json\n");
+                text.push("warning: the run's phases are not complete; see phase-report.json\n");
             }
             match (error, failed, cancel.signal()) {
-                (_, _, Some(signal)) => format!("cancelled by {}", failure::signal_name(signal)),
-                (Some(error), ..) => failure::hint_first(&mut text, error),
-                (None, Some(failed), _) => failed.to_owned(),
-                (None, None, _) => "failed".to_owned(),
+                (_, _, Some(signal)) => ended(&format!("cancelled by {}", failure::signal_name(signal))),
+                (Some(error), ..) => error.clone(),
+                (None, failed, _) => ended(failed.unwrap_or("failed")),
             }
         }
         Err(error) => {
             exit_code = exit::FAILURE;
-            failure::hint_first(&mut text, error)
+            error.clone()
         }
     };
-    let receipt = format!("receipt: {}\n", receipt.display());
+    let receipt = format!("receipt: {}\n", on_one_line(&receipt.to_string_lossy()));
     if exit_code == exit::SUCCESS {
-        text.push_str("loom run passed\n");
-        text.push_str(&receipt);
+        text.push("loom run passed\n");
+        text.push(&receipt);
     } else {
-        text.push_str(&receipt);
-        text.push_str(&format!("loom run: {reason}\n"));
+        text.push(&receipt);
+        text.append(failure::told("run", &reason));
     }
-    terminal.say(&text);
+    terminal.say(text);
     exit_code
 }

@@ -1,12 +1,13 @@
 //! `loom schema`.
 
-use loom_contract::schema;
+use loom_contract::{exit, schema};
 use serde_json::Value;
 
 use crate::args::Format;
-use crate::config;
+use crate::command::Done;
+use crate::{config, terminal};
 
-pub(crate) fn schema(format: Format) -> i32 {
+pub(crate) fn schema(format: Format) -> Done {
     let schema = match format {
         Format::Workflow => loom_workflow::json_schema(),
         Format::Config => config::json_schema().to_value(),
@@ -23,10 +24,7 @@ pub(crate) fn schema(format: Format) -> i32 {
         Format::SectionSummary => contract(schema::Format::SectionSummary),
         Format::PhaseReport => contract(schema::Format::PhaseReport),
     };
-    // A schema is made of texts and numbers: serialising cannot fail.
-    let mut text = serde_json::to_vec_pretty(&schema).unwrap_or_default();
-    text.push(b'\n');
-    super::print(&text)
+    terminal::print_json(&schema).map(|()| exit::SUCCESS)
 }
 
 fn contract(format: schema::Format) -> Value {

@@ -7,27 +7,20 @@ use std::sync::Arc;
 
 use fs_err as fs;
 use loom_contract::error::{ErrorInfo, code};
-use loom_contract::exit;
+use loom_contract::visible::on_one_line;
 use loom_engine::cancel;
 use loom_plugin_host::{Credential, PluginConfig, Resolver, Runtime};
 use zeroize::Zeroizing;
 
-use crate::args::{Item, ItemField, Keepass, Keys, Secrets, Vault, VaultName};
+use crate::args::{Item, ItemField, Keepass, Keys, Vault, VaultName};
+use crate::command::Done;
 use crate::config::{self, Effective, Flags};
 use crate::files::normal;
 use crate::plugins::{self, Environment};
+use crate::settings;
 use crate::terminal::Terminal;
-use crate::{failure, settings};
 
-pub(crate) fn secrets(args: &Secrets, terminal: Terminal) -> i32 {
-    let Secrets::Keepass(args) = args;
-    keepass(args, terminal).unwrap_or_else(|error| {
-        terminal.say(&format!("loom secrets keepass: {}\n", failure::words(&error)));
-        exit::FAILURE
-    })
-}
-
-fn keepass(args: &Keepass, terminal: Terminal) -> Result<i32, ErrorInfo> {
+pub(crate) fn keepass(args: &Keepass, terminal: Terminal) -> Done {
     let place = Place::find()?;
     let text = match args {
         Keepass::Vault(Vault::Create { vault, database_path, keys, force }) => {
@@ -39,7 +32,7 @@ fn keepass(args: &Keepass, terminal: Terminal) -> Result<i32, ErrorInfo> {
         Keepass::Item(Item::Update(item)) => place.set_item(item, false)?,
         Keepass::Item(Item::List { vault }) => place.list_items(vault)?,
     };
-    Ok(super::print(text.as_bytes()))
+    super::print(text)
 }
 
 /// Where the command was started, and what holds there.
@@ -53,7 +46,7 @@ struct Place {
 impl Place {
     fn find() -> Result<Self, ErrorInfo> {
         let (folder, repo_root) = (super::current_dir()?, super::repo_root_or_here()?);
-        let config = settings::effective(Some(&repo_root), Flags::default())?;
+        let config = super::effective(&repo_root, Flags::default())?;
         Ok(Self { folder, repo_root, config, environment: settings::environment().into() })
     }
 
@@ -90,9 +83,10 @@ impl Place {
         give_keys(&mut given, &alias, "", keys);
         self.change(given, async |plugin, cancel| plugin.create_vault(&alias, force, cancel).await)?;
         if self.config.vault(&alias).is_none_or(|vault| vault.path.is_none()) {
-            terminal.say(&self.advice(&alias, &path, keys));
+            terminal.say(self.advice(&alias, &path, keys));
         }
-        Ok(format!("vault created: alias={alias} path={}\n", path.display()))
+        let path = path.to_string_lossy();
+        Ok(format!("vault created: alias={} path={}\n", on_one_line(&alias), on_one_line(&path)))
     }
 
     /// How the new vault comes to be known.
@@ -117,7 +111,7 @@ impl Place {
         let mut given = self.given(&alias);
         give_keys(&mut given, &alias, "new-", keys);
         self.change(given, async |plugin, cancel| plugin.update_vault(&alias, cancel).await)?;
-        Ok(format!("vault updated: alias={alias}\n"))
+        Ok(format!("vault updated: alias={}\n", on_one_line(&alias)))
     }
 
     fn list_vaults(&self) -> String {
@@ -131,7 +125,7 @@ impl Place {
                     Some(path) => format!("{} (not there)", path.value.display()),
                     None => "(no path)".to_owned(),
                 };
-                format!("{alias}: {path}{note}\n")
+                format!("{}: {}{note}\n", on_one_line(alias), on_one_line(&path))
             })
             .collect()
     }
@@ -146,6 +140,7 @@ impl Place {
         };
         self.change(self.given(&alias), set)?;
         let done = if new { "created" } else { "updated" };
+        let [alias, path, field] = [&alias, path, field].map(|name| on_one_line(name));
         Ok(format!("item {done}: alias={alias} item={path} field={field}\n"))
     }
 
@@ -153,7 +148,8 @@ impl Place {
         let alias = self.alias(name)?;
         let list = async |plugin: &Resolver, cancel| plugin.list_items(&alias, cancel).await;
         let items = self.manage(self.given(&alias), list)?;
-        Ok(items.iter().map(|item| format!("{}: {}\n", item.path, item.fields.join(", "))).collect())
+        let line = |path: &str, fields: &str| format!("{}: {}\n", on_one_line(path), on_one_line(fields));
+        Ok(items.iter().map(|item| line(&item.path, &item.fields.join(", "))).collect())
     }
 
     /// Does `work` with the plugin and the vault that is `given`, while no other `loom` changes it: what two of them make of

@@ -8,8 +8,9 @@ use loom_contract::layout;
 use loom_workflow::{Diagnostics, LoadError, Loaded, Loader};
 
 use crate::args::Workflow;
-use crate::files::{normal, read_text};
+use crate::files::{inside, normal, read_text};
 use crate::terminal::Terminal;
+use crate::text::Text;
 
 /// A repository and its workflow file.
 #[derive(Debug, Clone)]
@@ -39,7 +40,10 @@ impl Source {
             (None, None) => {
                 let message =
                     format!("no repository at {} or above it: no `.loom` folder and no git", cwd.display());
-                let hint = format!("write {} at the root of the repository", layout::DEFAULT_WORKFLOW);
+                let hint = format!(
+                    "write {} at the root of the repository, as `loom init` does",
+                    layout::DEFAULT_WORKFLOW
+                );
                 return Err(ErrorInfo::new(code::WORKFLOW_UNREADABLE, message).with_hint(hint));
             }
         };
@@ -58,13 +62,20 @@ impl Source {
     /// # Errors
     /// The file cannot be read. What is wrong inside it is in the result.
     pub(crate) fn load(&self) -> Result<Loaded, ErrorInfo> {
-        let text = read_text(&self.workflow_path, LONGEST).map_err(|error| {
+        // What somebody names outside of the repository is his own.
+        let own = self.workflow_path.starts_with(&self.repo_root);
+        let inside = if own { inside(&self.repo_root, &self.workflow_path) } else { Ok(()) };
+        let text = inside.and_then(|()| read_text(&self.workflow_path, LONGEST)).map_err(|error| {
             let info =
                 ErrorInfo::new(code::WORKFLOW_UNREADABLE, format!("cannot read {}: {error}", self.shown));
-            if error.kind() == std::io::ErrorKind::NotFound {
-                info.with_hint("write it, or name another one with --workflow")
-            } else {
-                info
+            match error.kind() {
+                std::io::ErrorKind::NotFound => {
+                    info.with_hint("write it, as `loom init` does, or name another one with --workflow")
+                }
+                std::io::ErrorKind::InvalidFilename => {
+                    info.with_hint("put the file itself there, or name the one that is meant with --workflow")
+                }
+                _ => info,
             }
         })?;
         Ok(loom_workflow::load(&self.shown, &text, &Files { root: &self.repo_root }))
@@ -104,19 +115,18 @@ struct Files<'a> {
 impl Loader for Files<'_> {
     fn load(&self, path: &str) -> Result<String, LoadError> {
         let path = fs::canonicalize(self.root.join(path)).map_err(|error| LoadError::new(cause(&error)))?;
-        if !path.starts_with(self.root) {
-            return Err(LoadError::new("it is a link that leads out of the repository".to_owned()));
-        }
-        read_text(&path, LONGEST).map_err(|error| LoadError::new(error.to_string()))
+        let text = inside(self.root, &path).and_then(|()| read_text(&path, LONGEST));
+        text.map_err(|error| LoadError::new(error.to_string()))
     }
 }
 
 /// Shows `diagnostics`: with excerpts on a terminal, else one line each.
 pub(crate) fn show(diagnostics: &Diagnostics, terminal: Terminal) {
-    let text = if terminal.interactive {
-        diagnostics.render_excerpt(terminal.color)
+    if terminal.interactive {
+        let mut text = Text::default();
+        text.coloured(&diagnostics.render_excerpt(terminal.color));
+        terminal.say(text);
     } else {
-        diagnostics.render_short()
-    };
-    terminal.say(&text);
+        terminal.say(diagnostics.render_short());
+    }
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use loom_contract::visible::{escaped_json, on_one_line};
+
 use super::{Effective, Source, Vault};
 
 /// The column in which sources stand, where the value before it leaves room.
@@ -83,13 +85,13 @@ impl Page {
     }
 
     fn comment(&mut self, depth: usize, words: &str) {
-        self.line(depth, &format!("# {words}"));
+        self.line(depth, &format!("# {}", on_one_line(words)));
     }
 
     fn value(&mut self, depth: usize, key: &str, shown: impl fmt::Display, source: &Source) {
         let line = format!("{key}: {shown}");
         let width = COLUMN.saturating_sub(2 * depth);
-        self.line(depth, &format!("{line:width$} # {source}"));
+        self.line(depth, &format!("{line:width$} # {}", on_one_line(&source.to_string())));
     }
 }
 
@@ -107,6 +109,6 @@ fn plain(text: &str) -> String {
     if starts && !word && text.chars().all(harmless) {
         text.to_owned()
     } else {
-        serde_json::Value::from(text).to_string()
+        escaped_json(&serde_json::Value::from(text).to_string()).into_owned()
     }
 }

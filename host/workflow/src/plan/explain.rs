@@ -1,7 +1,6 @@
 //! Where each value of a job came from.
 
 use super::Plan;
-use crate::diagnostic::on_one_line;
 use crate::document::{Image, Text};
 use crate::source::Span;
 use crate::workflow::Job;
@@ -120,7 +119,7 @@ struct Found {
 
 impl Found {
     fn add(&mut self, key: impl Into<String>, span: Option<Span>) {
-        self.spans.extend(span.map(|span| (on_one_line(key.into()), span)));
+        self.spans.extend(span.map(|span| (key.into(), span)));
     }
 
     fn image(&mut self, image: Option<&Image>) {

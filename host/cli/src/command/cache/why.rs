@@ -11,6 +11,7 @@ use loom_contract::layout;
 use loom_contract::receipt::RunReceipt;
 use loom_contract::section::Section;
 use loom_contract::summary::SectionSummary;
+use loom_contract::visible::on_one_line;
 use loom_contract::words::counted;
 use serde::Deserialize;
 
@@ -72,7 +73,7 @@ fn not_run(job: &str) -> ErrorInfo {
 }
 
 fn explain(text: &mut String, line: &Line, inputs: &Inputs, store: &Store) -> Result<(), ErrorInfo> {
-    let _ = writeln!(text, "\n{}: key {}", shown(&line.name), line.key);
+    let _ = writeln!(text, "\n{}: key {}", shown(&line.name), on_one_line(&line.key));
     let exact = line.matched_key.as_ref() == Some(&line.key);
     let what = match (&line.skip_reason, &line.matched_key) {
         (Some(reason), _) => format!("left out: {reason}"),
@@ -80,12 +81,17 @@ fn explain(text: &mut String, line: &Line, inputs: &Inputs, store: &Store) -> Re
         (None, Some(matched)) => format!("hit under a fallback key: {matched}"),
         (None, None) => "miss: nothing was saved under it".to_owned(),
     };
-    let _ = writeln!(text, "  {what}");
+    let _ = writeln!(text, "  {}", on_one_line(&what));
     if line.hit {
         let _ = writeln!(text, "  {}, {}", counted(line.files, "file"), size(line.bytes));
     }
     if let Ok(Some(reason)) = store.is_quarantined(&line.name, &line.key) {
-        let _ = writeln!(text, "  in quarantine: job {} of run {} differed", reason.job, reason.run);
+        let _ = writeln!(
+            text,
+            "  in quarantine: job {} of run {} differed",
+            on_one_line(&reason.job),
+            on_one_line(&reason.run)
+        );
     }
     if exact {
         return Ok(());
@@ -96,7 +102,7 @@ fn explain(text: &mut String, line: &Line, inputs: &Inputs, store: &Store) -> Re
                 Cause::Limit { max_bytes, used } => {
                     format!("the cache was larger than {}; last used {}", size(*max_bytes), time(*used))
                 }
-                Cause::Damaged { why } => format!("it was damaged: {why}"),
+                Cause::Damaged { why } => format!("it was damaged: {}", on_one_line(why)),
             };
             let _ = writeln!(text, "  an entry was removed {}: {cause}", time(eviction.when));
         }
@@ -111,12 +117,12 @@ fn explain(text: &mut String, line: &Line, inputs: &Inputs, store: &Store) -> Re
     let _ = writeln!(
         text,
         "  nearest entry: {}\n    saved {} by job {}",
-        nearest.key,
+        on_one_line(&nearest.key),
         time(nearest.saved),
-        nearest.origin.job
+        on_one_line(&nearest.origin.job)
     );
     for difference in differences(nearest, inputs) {
-        let _ = writeln!(text, "    {difference}");
+        let _ = writeln!(text, "    {}", on_one_line(&difference));
     }
     Ok(())
 }

@@ -82,7 +82,7 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
     });
     let snapshot: Snapshot = snapshot?;
     for warning in &snapshot.warnings {
-        start.terminal.say(&format!("warning: {warning}\n"));
+        start.terminal.say(format!("warning: {warning}\n"));
     }
     known.snapshot_path = Some(snapshot.path().to_owned());
     known.head_sha = snapshot.head_sha.clone();

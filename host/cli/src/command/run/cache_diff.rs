@@ -21,13 +21,13 @@ use loom_contract::layout;
 use loom_contract::manifest::{JobManifest, PipelineManifest};
 use loom_contract::receipt::RunReceipt;
 use loom_contract::section::Section;
+use loom_contract::visible::on_one_line;
 use loom_engine::clock::Clock;
 
 use super::{Done, Mode, execute};
 use crate::args;
 use crate::command::source::Source;
 use crate::config::Flags;
-use crate::settings;
 use crate::terminal::{self, Terminal};
 
 /// Differences that are listed at most, of each job and of the workspace.
@@ -71,7 +71,7 @@ pub(super) fn run(args: &args::Run, terminal: Terminal, clock: Clock) -> Result<
         return Ok(with);
     }
     let quarantined = quarantine(&source, &second, &differences)?;
-    terminal.say(&words(&first, &second, &differences, &quarantined));
+    terminal.say(words(&first, &second, &differences, &quarantined));
     terminal::drain();
     Ok(Done { exit_code: exit::FAILURE, ..with })
 }
@@ -288,7 +288,7 @@ fn quarantine(source: &Source, with: &Left, differences: &Differences) -> Result
             }
         }
     }
-    let config = settings::effective(Some(&source.repo_root), Flags::default())?;
+    let config = crate::command::effective(&source.repo_root, Flags::default())?;
     let Some(cache_dir) = config.cache_dir else { return Ok(Vec::new()) };
     let failed = |error: loom_cache::Error| crate::command::cache_error(&error);
     let store =
@@ -310,7 +310,7 @@ fn words(without: &Left, with: &Left, differences: &Differences, quarantined: &[
     let width = subjects.iter().map(|(subject, _)| subject.chars().count()).max().unwrap_or_default();
     for (subject, found) in subjects {
         for line in found.iter().take(LISTED) {
-            let _ = writeln!(text, "  {subject:<width$}  {line}");
+            let _ = writeln!(text, "  {subject:<width$}  {}", on_one_line(line));
         }
         if found.len() > LISTED {
             let _ = writeln!(text, "  {subject:<width$}  and {} more", found.len() - LISTED);
@@ -318,7 +318,7 @@ fn words(without: &Left, with: &Left, differences: &Differences, quarantined: &[
     }
     for (name, key) in quarantined {
         let name = if name.is_empty() { "cache" } else { name };
-        let _ = writeln!(text, "quarantined: {name} {key}");
+        let _ = writeln!(text, "quarantined: {} {}", on_one_line(name), on_one_line(key));
     }
     if quarantined.is_empty() {
         text.push_str("no cache hit where it differs: the jobs themselves do not do the same each time\n");

@@ -8,6 +8,7 @@ use loom_contract::manifest::PipelineManifest;
 use loom_contract::receipt::RunReceipt;
 use loom_contract::status::{SkipReason, Status};
 use loom_contract::summary::JobSummary;
+use loom_contract::visible::on_one_line;
 use loom_workflow::{Plan, PlanJob};
 
 /// What the user asked for.
@@ -105,10 +106,10 @@ pub(super) fn table(plan: &Plan, selected: &[bool]) -> String {
     let mut stage = None;
     for (job, _) in plan.jobs.iter().zip(selected).filter(|(_, selected)| **selected) {
         if stage != Some(job.stage) {
-            text.push_str(&format!("stage {}\n", plan.stages[job.stage]));
+            text.push_str(&format!("stage {}\n", on_one_line(&plan.stages[job.stage])));
             stage = Some(job.stage);
         }
-        text.push_str(&format!("  {:width$}  {}", job.id, job.provider));
+        text.push_str(&format!("  {:width$}  {}", job.id, on_one_line(&job.provider)));
         if !job.needs.is_empty() {
             let needs: Vec<&str> = job.needs.iter().map(|need| plan.jobs[*need].id.as_str()).collect();
             text.push_str(&format!("  after {}", needs.join(", ")));
@@ -116,7 +117,7 @@ pub(super) fn table(plan: &Plan, selected: &[bool]) -> String {
         text.push('\n');
         for step in &job.script {
             let mut lines = step.command.lines();
-            text.push_str(&format!("    $ {}", lines.next().unwrap_or_default()));
+            text.push_str(&format!("    $ {}", on_one_line(lines.next().unwrap_or_default())));
             text.push_str(if lines.next().is_some() { " …\n" } else { "\n" });
         }
     }
