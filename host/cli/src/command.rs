@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::exit;
+use loom_ownership::PrivateFolder;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Args, Command, Config, Secrets};
@@ -89,9 +90,37 @@ fn current_dir() -> Result<PathBuf, ErrorInfo> {
     })
 }
 
-/// The folder for the caches of the repository at `repo_root`.
-fn cache_store(cache_dir: &Path, repo_root: &Path) -> PathBuf {
-    loom_workspace::repo_cache_dir(&cache_dir.join("cache"), repo_root)
+/// The folder for the caches of the repository at `repo_root`, below `cache_dir`; made where it does not exist.
+///
+/// # Errors
+/// Somebody else could write there.
+fn cache_store(cache_dir: &PrivateFolder, repo_root: &Path) -> Result<PathBuf, loom_ownership::Error> {
+    let own = loom_workspace::repo_cache_dir(Path::new(""), repo_root);
+    let store = cache_dir.folder("cache")?.folder(&own.to_string_lossy())?;
+    Ok(store.path().to_owned())
+}
+
+/// The same for who only looks: nothing is made.
+///
+/// # Errors
+/// As there.
+fn known_cache_store(cache_dir: &Path, repo_root: &Path) -> Result<PathBuf, loom_ownership::Error> {
+    let own = loom_workspace::repo_cache_dir(Path::new(""), repo_root);
+    if cache_dir.is_dir()
+        && let Some(stores) = PrivateFolder::open_or_make(cache_dir)?.existing("cache")?
+        && let Some(store) = stores.existing(&own.to_string_lossy())?
+    {
+        return Ok(store.path().to_owned());
+    }
+    Ok(cache_dir.join("cache").join(own))
+}
+
+fn ownership_error(code: &'static str, error: &loom_ownership::Error) -> ErrorInfo {
+    let info = ErrorInfo::new(code, error.to_string());
+    match error.hint() {
+        Some(hint) => info.with_hint(hint),
+        None => info,
+    }
 }
 
 fn cache_error(error: &loom_cache::Error) -> ErrorInfo {

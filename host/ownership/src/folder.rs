@@ -46,18 +46,26 @@ impl PrivateFolder {
     /// # Errors
     /// [`Error::NotPrivate`] where it is not the user's alone, else what the system says.
     pub fn folder(&self, name: &str) -> Result<Self, Error> {
+        if let Some(folder) = self.existing(name)? {
+            return Ok(folder);
+        }
         let path = self.path.join(name);
-        let opened = openat(&self.fd, name, OPEN, Mode::empty());
-        let fd = match opened {
-            Err(Errno::NOENT) => {
-                make(self.fd.as_fd(), OsStr::new(name)).map_err(Error::doing("make the folder", &path))?;
-                openat(&self.fd, name, OPEN, Mode::empty())
-            }
-            opened => opened,
+        make(self.fd.as_fd(), OsStr::new(name)).map_err(Error::doing("make the folder", &path))?;
+        self.existing(name)?.ok_or_else(|| not_a_folder(&path, Errno::NOENT))
+    }
+
+    /// Opens the folder `name` in this one; `None` where there is none.
+    ///
+    /// # Errors
+    /// As of [`Self::folder`].
+    pub fn existing(&self, name: &str) -> Result<Option<Self>, Error> {
+        let path = self.path.join(name);
+        let fd = match openat(&self.fd, name, OPEN, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            opened => opened.map_err(|errno| not_a_folder(&path, errno))?,
         };
-        let fd = fd.map_err(|errno| not_a_folder(&path, errno))?;
         check_own(&path, &path, &stat(&fd, &path)?)?;
-        Ok(Self { fd: Arc::new(fd), path })
+        Ok(Some(Self { fd: Arc::new(fd), path }))
     }
 
     /// Where it is, without symbolic links.

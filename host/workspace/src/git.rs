@@ -151,7 +151,32 @@ pub(crate) fn common_dir(folder: &Path) -> Option<(PathBuf, PathBuf)> {
     let at = memchr::memmem::find(&answer, separator.as_bytes())?;
     let (common_dir, prefix) = (&answer[..at], &answer[at + separator.len()..]);
     let prefix = prefix.strip_suffix(b"\n").unwrap_or(prefix);
-    Some((folder.join(OsStr::from_bytes(common_dir)), PathBuf::from(OsStr::from_bytes(prefix))))
+    let found = (folder.join(OsStr::from_bytes(common_dir)), PathBuf::from(OsStr::from_bytes(prefix)));
+    is_linked_back(folder).then_some(found)
+}
+
+/// Whether the repository that the `.git` of `folder` names knows of it: a file can name any repository, a folder is one.
+fn is_linked_back(folder: &Path) -> bool {
+    let Some(marker) = marker(folder) else { return true };
+    if !fs_err::symlink_metadata(&marker).is_ok_and(|meta| meta.is_file()) {
+        return !marker.is_symlink();
+    }
+    let Some(answer) = ask(folder, &["rev-parse", "--absolute-git-dir"]) else { return false };
+    let git_dir = PathBuf::from(OsStr::from_bytes(answer.strip_suffix(b"\n").unwrap_or(&answer)));
+    let is_same = |path: PathBuf, other: &Path| {
+        fs_err::canonicalize(path)
+            .is_ok_and(|path| fs_err::canonicalize(other).is_ok_and(|other| path == other))
+    };
+    // Of a linked work tree, the repository notes the path of its `.git`; of a submodule, that of its work tree.
+    let noted = fs_err::read_to_string(git_dir.join("gitdir")).unwrap_or_default();
+    if is_same(git_dir.join(noted.trim_end()), &marker) {
+        return true;
+    }
+    let Some(config) = git_dir.join("config").to_str().map(str::to_owned) else { return false };
+    let work_tree = ask(folder, &["config", "--file", &config, "--get", "core.worktree"]).unwrap_or_default();
+    let work_tree = PathBuf::from(OsStr::from_bytes(work_tree.strip_suffix(b"\n").unwrap_or(&work_tree)));
+    !work_tree.as_os_str().is_empty()
+        && marker.parent().is_some_and(|top| is_same(git_dir.join(work_tree), top))
 }
 
 /// The URL of the remote `origin`.

@@ -1,8 +1,10 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::time::UNIX_EPOCH;
 
 use loom_contract::layout::LOOM_DIR;
 
@@ -22,23 +24,33 @@ pub fn find_repo_root(from: &Path) -> Option<PathBuf> {
 /// recognises it and two repositories of one name stay apart.
 pub fn repo_workspaces_dir(base: &Path, repo_root: &Path) -> PathBuf {
     let root = std::path::absolute(repo_root).unwrap_or_else(|_| repo_root.to_owned());
-    named_after(base, &root)
+    named_after(base, &root, &[])
 }
 
 /// The folder for the cache of the repository at `repo_root`, named in the same way. All work trees of one git repository
-/// have the same.
+/// have the same, as far as the repository knows of them. Another repository at the same path has another one.
 pub fn repo_cache_dir(base: &Path, repo_root: &Path) -> PathBuf {
     let root = fs_err::canonicalize(repo_root).unwrap_or_else(|_| repo_root.to_owned());
     let shared = git::common_dir(&root).and_then(|(common_dir, prefix)| {
         let common_dir = fs_err::canonicalize(common_dir).ok()?;
         // `<repository>/.git`, but for a repository without a work tree.
         let repository = if common_dir.ends_with(".git") { common_dir.parent()? } else { &common_dir };
-        Some(repository.join(prefix).components().collect::<PathBuf>())
+        let place = repository.join(prefix).components().collect::<PathBuf>();
+        Some((place, identity(&common_dir)))
     });
-    named_after(base, &shared.unwrap_or(root))
+    let (place, identity) = shared.unwrap_or_else(|| (root.clone(), identity(&root)));
+    named_after(base, &place, &identity)
 }
 
-fn named_after(base: &Path, root: &Path) -> PathBuf {
+/// What tells the folder at `path` from another one that is made there later: its inode and the time of its birth.
+fn identity(path: &Path) -> Vec<u8> {
+    let Ok(metadata) = fs_err::metadata(path) else { return Vec::new() };
+    let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
+    let born = born.map_or(0, |born| born.as_nanos());
+    [&metadata.ino().to_le_bytes()[..], &born.to_le_bytes()].concat()
+}
+
+fn named_after(base: &Path, root: &Path, identity: &[u8]) -> PathBuf {
     let name: String = root
         .file_name()
         .map_or(&b"root"[..], OsStrExt::as_bytes)
@@ -46,7 +58,13 @@ fn named_after(base: &Path, root: &Path) -> PathBuf {
         .take(64)
         .map(|&byte| if byte.is_ascii_alphanumeric() || b"-_.".contains(&byte) { byte as char } else { '-' })
         .collect();
-    let hash = blake3::hash(root.as_os_str().as_bytes()).to_hex();
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(root.as_os_str().as_bytes());
+    if !identity.is_empty() {
+        // Behind a byte that no path has.
+        hasher.update(&[0]).update(identity);
+    }
+    let hash = hasher.finalize().to_hex();
     base.join(format!("{name}-{}", &hash[..8]))
 }
 

@@ -55,7 +55,9 @@ fn open() -> Result<(Store, u64), ErrorInfo> {
     let cache_dir = config.cache_dir.ok_or_else(|| {
         ErrorInfo::new(code::CACHE_FAILED, "no place for the cache: neither XDG_CACHE_HOME nor HOME is set")
     })?;
-    let store = Store::open(&super::cache_store(&cache_dir.value, &repo_root));
+    let place = super::known_cache_store(&cache_dir.value, &repo_root);
+    let place = place.map_err(|error| super::ownership_error(code::CACHE_FAILED, &error))?;
+    let store = Store::open(&place);
     Ok((store.map_err(|error| super::cache_error(&error))?, config.cache_max_bytes.value))
 }
 

@@ -30,14 +30,19 @@ impl Source {
     /// There is none, or the current folder is gone.
     pub(crate) fn find(args: &Workflow) -> Result<Self, ErrorInfo> {
         let cwd = super::current_dir()?;
-        let found = loom_workspace::find_repo_root(&cwd);
-        let (repo_root, workflow_path) = match (&args.workflow, found) {
-            (Some(path), root) => (root.unwrap_or_else(|| cwd.clone()), normal(&cwd.join(path))),
+        // The repository is the one that the workflow is in: another folder is not to be run over.
+        let named = args.workflow.as_ref().map(|path| normal(&cwd.join(path)));
+        let found = named
+            .as_deref()
+            .and_then(|path| loom_workspace::find_repo_root(path.parent()?))
+            .or_else(|| loom_workspace::find_repo_root(&cwd));
+        let (repo_root, workflow_path) = match (named, found) {
+            (Some(path), Some(root)) => (root, path),
             (None, Some(root)) => {
                 let path = root.join(layout::DEFAULT_WORKFLOW);
                 (root, path)
             }
-            (None, None) => {
+            (_, None) => {
                 let message =
                     format!("no repository at {} or above it: no `.loom` folder and no git", cwd.display());
                 let hint = format!(

@@ -291,8 +291,9 @@ fn quarantine(source: &Source, with: &Left, differences: &Differences) -> Result
     let config = crate::command::effective(&source.repo_root, Flags::default())?;
     let Some(cache_dir) = config.cache_dir else { return Ok(Vec::new()) };
     let failed = |error: loom_cache::Error| crate::command::cache_error(&error);
-    let store =
-        Store::open(&crate::command::cache_store(&cache_dir.value, &source.repo_root)).map_err(failed)?;
+    let place = crate::command::known_cache_store(&cache_dir.value, &source.repo_root);
+    let place = place.map_err(|error| crate::command::ownership_error(code::CACHE_FAILED, &error))?;
+    let store = Store::open(&place).map_err(failed)?;
     let run = with.logs.file_name().unwrap_or_default().to_string_lossy().into_owned();
     for ((name, key), (job, differences)) in &blamed {
         let (run, job, when) = (run.clone(), job.clone(), SystemTime::now());

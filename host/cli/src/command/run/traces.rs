@@ -11,6 +11,7 @@ use loom_engine::secrets::SecretsDir;
 use loom_engine::{process, secrets};
 use loom_ownership::{Entry, Ledger, PrivateFolder, Runs};
 
+use crate::command;
 use crate::config::Effective;
 use crate::settings;
 
@@ -58,13 +59,7 @@ impl Folders {
                 cache_dir: cache,
             })
         };
-        open().map_err(|error| {
-            let info = ErrorInfo::new(code::WORKSPACE_FAILED, error.to_string());
-            match error.hint() {
-                Some(hint) => info.with_hint(hint),
-                None => info,
-            }
-        })
+        open().map_err(|error| command::ownership_error(code::WORKSPACE_FAILED, &error))
     }
 
     /// The folder for the caches of the repository at `repo_root`.
@@ -72,9 +67,7 @@ impl Folders {
     /// # Errors
     /// Somebody else could write there.
     pub(super) fn cache_store(&self, repo_root: &Path) -> Result<PathBuf, loom_ownership::Error> {
-        let own = loom_workspace::repo_cache_dir(Path::new(""), repo_root);
-        let store = self.cache_dir.folder("cache")?.folder(&own.to_string_lossy())?;
-        Ok(store.path().to_owned())
+        command::cache_store(&self.cache_dir, repo_root)
     }
 
     /// Where the run's files are that are on their way to containers or from them.
