@@ -259,7 +259,7 @@ fn caches_and_artifacts_go_in_and_come_out_of_the_volume() {
   artifacts: {paths: ['out/**', absent], exclude: ['out/no']}
   script:
     - 'cat kept/counter || true; ls kept || true'
-    - 'mkdir -p kept/sub out/deep; echo 1 >> kept/counter; ln -s counter kept/link; echo a > out/deep/a; echo b > out/no'
+    - 'mkdir -p kept/sub out/deep; echo 1 >> kept/counter; ln -sf counter kept/link; echo a > out/deep/a; echo b > out/no'
 take:
   stage: later
   needs: [{job: make, artifacts: true}]
