@@ -258,7 +258,7 @@ fn a_store_that_cannot_be_used_keeps_no_run_from_its_work() {
         (garbage, "does not say which format", "warm", "warm"),
         (newer, "this run has no caches: the cache store", "cold", "cold"),
         (folder, "this run has no caches: cannot read", "cold", "cold"),
-        (file, "not saved: cannot write", "cold", "cold"),
+        (file, "this run has no caches: cannot read", "cold", "cold"),
     ] {
         let env = cached("{key: k, paths: [deps]}", FILL);
         passed(env.run(&[]));
@@ -417,6 +417,18 @@ fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
         if path.is_dir() { found.extend(files_below(&path)) } else { found.push(path) }
     }
     found
+}
+
+#[test]
+fn a_save_that_fails_leaves_the_job_as_it_is() {
+    let env = cached("{key: $run_id, paths: [deps]}", FILL);
+    passed(env.run(&[]));
+    let stores = std::fs::read_dir(env.home().join(".cache/loom/cache")).unwrap();
+    let packs = stores.flatten().next().unwrap().path().join("packs");
+    std::fs::remove_dir_all(&packs).unwrap();
+    std::fs::write(&packs, "a file where a folder should be").unwrap();
+    let run = passed(env.run(&[]));
+    assert!(run.stderr.contains("not saved"), "{}", run.stderr);
 }
 
 #[test]

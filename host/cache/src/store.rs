@@ -80,9 +80,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 Err(Error::Format { path: layout.format() })
             }
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                Ok(Self { layout })
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self { layout }),
             Err(error) => Err(Error::read_io(layout.format(), error)),
         }
     }

@@ -78,7 +78,7 @@ fn trees_that_are_none_and_places_that_are_not_there_are_refused() {
     let deps: &[(u32, &[u8])] = &[(0, b"deps")];
     let digest = empty();
     let far = Stored::Content(Content::Packed { block: 0, offset: 0, size: 1, digest });
-    let mut broken = vec![
+    let broken = [
         // A folder in itself, in a later one, apart from its siblings.
         evil(&[(1, b"deps")], vec![]),
         evil(&[(2, b"a"), (0, b"b")], vec![]),
@@ -88,22 +88,50 @@ fn trees_that_are_none_and_places_that_are_not_there_are_refused() {
         Vec::new(),
         b"\xff\xff\xff\xff".to_vec(),
     ];
-    // Blocks too large to be true, in packs that are not named, files beyond the end of theirs.
-    let pack = PackRef { id: digest, len: 10 };
-    for (block, offset, size) in [
-        (Block { pack: 0, at: 0, stored: 10, raw: LARGEST_BLOCK + 1 }, 0, 1),
-        (Block { pack: 0, at: 0, stored: 11, raw: 10 }, 0, 1),
-        (Block { pack: 1, at: 0, stored: 10, raw: 10 }, 0, 1),
-        (Block { pack: 0, at: 0, stored: 10, raw: 10 }, 5, 6),
-        (Block { pack: 0, at: 0, stored: 10, raw: 10 }, u32::MAX, 2),
-    ] {
-        let stored = Stored::Content(Content::Packed { block: 0, offset, size, digest });
-        let folders = [(0, &b""[..], None, 1)];
-        let items = [(&b"a"[..], META, stored)];
-        broken.push(Manifest::build(vec![pack.clone()], Vec::new(), vec![block], folders, items).encode());
-    }
     for (number, bytes) in broken.iter().enumerate() {
         assert_eq!(decode(bytes).unwrap_err(), Invalid::Unreadable, "{number}");
+    }
+}
+
+#[test]
+fn places_in_packs_that_cannot_be_are_refused() {
+    let digest = empty();
+    let good = Block { pack: 0, at: 0, stored: 10, raw: 10 };
+    // A manifest with one file, and a pack that says the same of its block and of its file.
+    let read = |block: &Block, offset: u32, size: u32, known: &Block, at: u32| {
+        let pack = PackRef { id: digest, len: 10 };
+        let stored = Stored::Content(Content::Packed { block: 0, offset, size, digest });
+        let items = [(&b"a"[..], META, stored)];
+        let folders = [(0, &b""[..], None, 1)];
+        let manifest = Manifest::build(vec![pack], Vec::new(), vec![block.clone()], folders, items);
+        let Block { at: place, stored, raw, .. } = *known;
+        let record = [&digest.0[..], &0_u32.to_le_bytes(), &at.to_le_bytes(), &size.to_le_bytes()].concat();
+        Manifest::decode(&manifest.encode(), &mut |pack| {
+            let blocks = vec![BlockAt { at: place, stored, raw }];
+            Ok(PackIndex { pack: pack.clone(), blocks, records: record.clone() })
+        })
+    };
+    let manifest = read(&good, 2, 8, &good, 2).unwrap();
+    assert_eq!(manifest.items[0].content, Content::Packed { block: 0, offset: 2, size: 8, digest });
+    // Blocks too large to be true, in packs that are not named, files beyond the end of theirs.
+    let large = Block { pack: 0, at: 0, stored: 10, raw: LARGEST_BLOCK + 1 };
+    let grown = Block { pack: 0, at: 0, stored: 11, raw: 10 };
+    let nowhere = Block { pack: 1, at: 0, stored: 10, raw: 10 };
+    let elsewhere = Block { pack: 0, at: 1, stored: 10, raw: 10 };
+    for (number, result) in [
+        read(&large, 0, 1, &large, 0),
+        read(&grown, 0, 1, &grown, 0),
+        read(&nowhere, 0, 1, &nowhere, 0),
+        read(&good, 5, 6, &good, 5),
+        read(&good, u32::MAX, 2, &good, u32::MAX),
+        // What the pack does not have.
+        read(&elsewhere, 0, 1, &good, 0),
+        read(&good, 3, 1, &good, 2),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(result.unwrap_err(), Invalid::Unreadable, "{number}");
     }
 }
 

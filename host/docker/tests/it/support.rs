@@ -73,7 +73,7 @@ pub(crate) async fn with_scope(test: impl AsyncFnOnce(Scope)) {
     let Some(docker) = docker().await else { return };
     let scope = scope(&docker);
     let test = tokio::time::timeout(HANGS, test(scope.clone()));
-    let result = AssertUnwindSafe(async { test.await.expect("the test hangs") }).catch_unwind().await;
+    let result = AssertUnwindSafe(async { test.await.unwrap() }).catch_unwind().await;
     let left = scope.remove_all().await;
     if let Err(panic) = result {
         std::panic::resume_unwind(panic);

@@ -27,7 +27,7 @@ pub(crate) async fn appeared(path: &Path) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(loom_deadlines::PATIENCE, there).await.expect("the file never appeared");
+    tokio::time::timeout(loom_deadlines::PATIENCE, there).await.unwrap();
 }
 
 /// A job with a provider.
@@ -64,7 +64,7 @@ impl Job {
         let step = self.fake.step(self.steps, command);
         self.steps += 1;
         let step = self.provider.run_step(step);
-        let end = tokio::time::timeout(loom_deadlines::HANGS, step).await.expect("the step hangs");
+        let end = tokio::time::timeout(loom_deadlines::HANGS, step).await.unwrap();
         self.fake.end_step();
         end
     }

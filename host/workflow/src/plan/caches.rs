@@ -29,8 +29,7 @@ pub(super) fn warn_of_shared_paths(
                 continue;
             }
             for path in entry.paths.iter().flat_map(|paths| &paths.value) {
-                let path = path.trim_end_matches('/');
-                let path = path.strip_prefix("./").unwrap_or(path);
+                let path = plain(path);
                 let keeper = Keeper { rank, job, entry };
                 let Some(first) = keepers.get(&(job.stage, path)) else {
                     keepers.insert((job.stage, path), keeper);
@@ -43,7 +42,7 @@ pub(super) fn warn_of_shared_paths(
                     continue;
                 }
                 let hint = format!(
-                    "give {} one cache key in jobs `{}` and `{}`, or let one need the other: they may run side by side",
+                    "give {} one cache in jobs `{}` and `{}`, with one key, and with one name or the same paths; or let one need the other: they may run side by side",
                     quoted(path),
                     first.job.id,
                     job.id
@@ -54,6 +53,12 @@ pub(super) fn warn_of_shared_paths(
     }
 }
 
+/// `./x/` means `x`.
+fn plain(path: &str) -> &str {
+    let path = path.trim_end_matches('/');
+    path.strip_prefix("./").unwrap_or(path)
+}
+
 struct Keeper<'a> {
     rank: usize,
     job: &'a Job,
@@ -61,9 +66,14 @@ struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    /// What tells its key from others: caches of different names are kept apart.
-    fn key(&self) -> (Option<&'a str>, Vec<&'a str>) {
+    /// What tells its key from others: caches of different names are kept apart, and those without by their paths.
+    fn key(&self) -> (Option<&'a str>, Vec<&'a str>, Vec<&'a str>) {
         let name = self.entry.name.as_ref().map(|name| &*name.value);
+        let mut paths: Vec<&str> = match name {
+            Some(_) => Vec::new(),
+            None => self.entry.paths.iter().flat_map(|paths| &paths.value).map(|path| plain(path)).collect(),
+        };
+        paths.sort_unstable();
         let parts = match &self.entry.key {
             None => vec![],
             Some(CacheKey::Template(template)) => vec![&*template.value],
@@ -73,7 +83,7 @@ impl<'a> Keeper<'a> {
                 prefix.chain(["\0"]).chain(files).collect()
             }
         };
-        (name, parts)
+        (name, paths, parts)
     }
 }
 

@@ -85,5 +85,5 @@ fn tracked_files_are_those_of_git_also_where_they_are_gone_or_in_a_submodule() {
     assert_eq!(tracked(&["lib", "a"]), ["a"]);
     let plain = Fixture::plain();
     plain.write("a", "");
-    assert_eq!(list_tracked(plain.root(), &[], &AtomicBool::new(false)).unwrap(), [PathBuf::new(); 0]);
+    assert!(list_tracked(plain.root(), &[], &AtomicBool::new(false)).unwrap().is_empty());
 }
