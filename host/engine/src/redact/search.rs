@@ -481,8 +481,8 @@ impl<const Q: usize> Grams<Q> {
                 });
             }
         }
-        // One bit in 32 is set, or fewer: up to 64 KiB of bits, which is half of what is fastest to read.
-        let bits = (grams.len().ilog2() + 6).clamp(12, 19);
+        // One bit in 64 is set, or fewer, up to 256 KiB of bits: more hits cost more than what is slower to read.
+        let bits = (grams.len().ilog2() + 7).clamp(12, 21);
         let shift = u32::BITS - bits;
         grams.sort_unstable_by_key(|gram| (Self::hash(gram.bytes, shift), *gram));
         grams.dedup();

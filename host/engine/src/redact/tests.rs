@@ -70,8 +70,8 @@ fn a_value_is_found_across_reads() {
         assert_eq!(out, "export TOKEN=[REDACTED:SECRET_TOKEN]; true\n", "by {length}");
     }
     assert_eq!(
-        streamed(&redactor, ["a ghp_16C7e42F", "292c6912E7710c8", "38347Ae178B4a b"]),
-        ["a ", "", "[REDACTED:SECRET_TOKEN] b", ""]
+        streamed(&redactor, ["a ghp_16C7e42F", "292c6912E7710c8", "38347Ae178B4a ."]),
+        ["a ", "", "[REDACTED:SECRET_TOKEN] .", ""]
     );
 }
 
