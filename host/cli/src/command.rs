@@ -5,6 +5,7 @@ mod check;
 mod compile;
 mod config;
 mod init;
+mod mask;
 mod run;
 mod schema;
 mod secrets;
@@ -38,6 +39,7 @@ pub(crate) fn run(args: Args) -> i32 {
         Command::Config(args) => config::config(&args, terminal),
         Command::Cache(args) => cache::cache(&args, terminal),
         Command::Secrets(args) => secrets::secrets(&args, terminal),
+        Command::Mask { whole } => mask::mask(whole, terminal),
         Command::Schema { format } => schema::schema(format),
         Command::Init => init::init(terminal),
         Command::Version => print(format!("loom {}\n", env!("CARGO_PKG_VERSION")).as_bytes()),

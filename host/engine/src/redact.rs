@@ -5,7 +5,7 @@
 //!               │
 //!            search: all of them at once, at many places, in one pass
 //!               │
-//!  bytes ──> Stream / Redactor::text ──> bytes with [REDACTED:SECRET_NAME]
+//!  bytes ──> Stream / Redactor::text ──> bytes with [REDACTED:SECRET_NAME] or [REDACTED:MASKED]
 //! ```
 //!
 //! - Forms that overlap or touch, of one value or of several, are masked as one, by the name of the form that begins
@@ -64,17 +64,44 @@ struct Secrets {
 }
 
 struct Secret {
-    name: String,
+    origin: Origin,
     value: Zeroizing<Vec<u8>>,
     forms: Vec<Arc<Form>>,
+}
+
+/// Where a value is from.
+#[derive(Clone, PartialEq, Eq)]
+enum Origin {
+    /// From the secret of that name.
+    Secret(String),
+    /// From a job that learnt it.
+    Learnt,
+}
+
+impl Origin {
+    /// What is written in the place of the value.
+    fn mask(&self) -> String {
+        match self {
+            Self::Secret(name) => format!("[REDACTED:SECRET_{name}]"),
+            Self::Learnt => "[REDACTED:MASKED]".to_owned(),
+        }
+    }
+
+    /// The value in a sentence.
+    fn words(&self) -> String {
+        match self {
+            Self::Secret(name) => format!("the value of the secret `{name}`"),
+            Self::Learnt => format!("a value that a job has masked through {}", crate::mask::VARIABLE),
+        }
+    }
 }
 
 /// What is looked for, and what is written instead.
 #[derive(Default)]
 struct Masks {
     search: Search,
-    /// By secret.
-    names: Vec<Arc<str>>,
+    /// What is found, in words; by secret.
+    words: Vec<Arc<str>>,
     masks: Vec<String>,
 }
 
@@ -83,10 +110,19 @@ impl Redactor {
     /// masked: values of less than four bytes are not, without counting line terminators. To register the same again is
     /// free.
     pub fn register(&self, name: &str, value: &[u8]) -> bool {
+        self.add(Origin::Secret(name.to_owned()), value)
+    }
+
+    /// The same for a value that belongs to no secret, as `[REDACTED:MASKED]`.
+    pub(crate) fn learn(&self, value: &[u8]) -> bool {
+        self.add(Origin::Learnt, value)
+    }
+
+    fn add(&self, origin: Origin, value: &[u8]) -> bool {
         if !forms::maskable(value) {
             return false;
         }
-        let known = |secrets: &Secrets| secrets.list.iter().any(|s| s.name == name && *s.value == value);
+        let known = |secrets: &Secrets| secrets.list.iter().any(|s| s.origin == origin && *s.value == value);
         if known(&self.0.lock()) {
             return true;
         }
@@ -94,7 +130,7 @@ impl Redactor {
         let mut secrets = self.0.lock();
         if !known(&secrets) {
             let value = Zeroizing::new(value.to_vec());
-            secrets.list.push(Secret { name: name.to_owned(), value, forms });
+            secrets.list.push(Secret { origin, value, forms });
             self.0.count.store(secrets.list.len(), Ordering::Release);
         }
         true
@@ -151,7 +187,7 @@ impl Shared {
 
     fn masks(&self) -> Arc<Masks> {
         let mut secrets = self.lock();
-        if secrets.masks.names.len() < secrets.list.len() {
+        if secrets.masks.words.len() < secrets.list.len() {
             secrets.masks = Arc::new(Masks::new(&secrets.list));
         }
         Arc::clone(&secrets.masks)
@@ -160,7 +196,7 @@ impl Shared {
 
 impl Masks {
     fn new(secrets: &[Secret]) -> Self {
-        let masks: Vec<String> = secrets.iter().map(|s| format!("[REDACTED:SECRET_{}]", s.name)).collect();
+        let masks: Vec<String> = secrets.iter().map(|s| s.origin.mask()).collect();
         let mut forms = Vec::new();
         for (number, secret) in secrets.iter().enumerate() {
             forms.extend(secret.forms.iter().map(|form| (number, Arc::clone(form))));
@@ -168,7 +204,7 @@ impl Masks {
         }
         Self {
             search: Search::new(forms),
-            names: secrets.iter().map(|s| s.name.as_str().into()).collect(),
+            words: secrets.iter().map(|s| s.origin.words().into()).collect(),
             masks,
         }
     }
@@ -271,7 +307,7 @@ impl Reader {
     }
 
     fn refresh(&mut self) {
-        if self.redactor.0.count.load(Ordering::Acquire) != self.masks.names.len() {
+        if self.redactor.0.count.load(Ordering::Acquire) != self.masks.words.len() {
             self.masks = self.redactor.0.masks();
             // It was of what was looked for before.
             self.pending = None;
@@ -377,22 +413,22 @@ impl Stream {
     }
 }
 
-/// Says whose value a file holds.
+/// Says which value a file holds.
 pub struct Scanner {
     reader: Reader,
 }
 
 impl Scanner {
-    /// Takes the next piece of the file, and returns the name of the first secret of which a form ends in it.
+    /// Takes the next piece of the file, and returns in words the first value of which a form ends in it.
     pub fn push(&mut self, bytes: &[u8]) -> Option<Arc<str>> {
-        let mut name = None;
+        let mut found = None;
         // All that is held is looked at each time: there is no end to tell what it turned out to be.
         self.reader.pending = None;
         self.reader.push(bytes, &mut |masks, _, _, matches| {
-            let first = matches.first().map(|m| Arc::clone(&masks.names[m.secret]));
-            name = name.take().or(first);
+            let first = matches.first().map(|m| Arc::clone(&masks.words[m.secret]));
+            found = found.take().or(first);
         });
-        name
+        found
     }
 }
 

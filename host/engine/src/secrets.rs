@@ -223,7 +223,7 @@ fn not_written(name: &str, cause: &io::Error) -> ErrorInfo {
 
 /// Makes `folder` and the run's folder around it, for this user alone. Both are new: whoever made them before could look
 /// into them.
-fn make_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
     let mut private = std::fs::DirBuilder::new();
     private.mode(0o700);
     if let Some(run) = folder.parent() {

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use loom_contract::error::{ErrorInfo, code};
@@ -114,9 +115,12 @@ impl Outcome {
     }
 }
 
-/// None of these jobs has a secret: no folder is made.
+/// A folder of its own, which the run makes and removes.
 fn secrets_dir() -> SecretsDir {
-    SecretsDir { path: std::env::temp_dir().join("loom-engine-test-secrets"), in_memory: false }
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(format!("loom-engine-test-secrets-{process}-{number}"));
+    SecretsDir { path, in_memory: false }
 }
 
 const WORKFLOW: &str = "version: v1
