@@ -21,11 +21,13 @@
 //!   For values of six bytes and less, which would show too much of themselves, lines are kept back.
 //! - The forms of a value take about a hundred times its size in memory; of one above 64 KiB, about twenty times.
 //!
+//! - Sequences that colour a text do not hide a value that they stand in, and are masked with it. In dumps ([`dump`]) the
+//!   digits of a value and the characters beside them are masked; a last line that may be one of a dump waits for its end.
+//!
 //! What cannot be caught: a value that was compressed, encrypted, hashed, reversed, or changed in any other way that
 //! `forms` does not list, as by two of its ways after one another; one that is printed in pieces (a character a line,
-//! between the line numbers and columns of a hex dump, with something before each line of its base64); the beginning of
-//! a value that is cut off, except at the end of a stream; in base64, the one or two characters at either end that the
-//! value shares with what stands beside it.
+//! with something before each line of its base64 or of its dump); the beginning of a value that is cut off, except at the
+//! end of a stream; in base64, the one or two characters at either end that the value shares with what stands beside it.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -37,13 +39,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use zeroize::Zeroizing;
 
+mod colour;
+mod dump;
 mod forms;
 mod search;
 #[cfg(test)]
 mod tests;
 
 use forms::Form;
-use search::{Cursor, Findings, Match, Search};
+use search::{Cursor, Edges, End, Findings, Match, Search};
 
 /// The values that must not be seen, of one run. Clones share them.
 #[derive(Clone, Default)]
@@ -159,7 +163,8 @@ impl Redactor {
             return Cow::Borrowed(bytes);
         }
         let masks = self.0.masks();
-        let mut matches = masks.search.find(bytes).matches;
+        let edges = Edges { begins_line: true, end: End::Whole };
+        let mut matches = masks.search.find(bytes, edges).matches;
         if matches.is_empty() {
             return Cow::Borrowed(bytes);
         }
@@ -221,7 +226,8 @@ impl Masks {
         out: &mut dyn FnMut(&[u8]),
     ) -> Option<usize> {
         let mut open = open.map(|length| from + length);
-        for found in matches {
+        // What ends before was given out before.
+        for found in matches.iter().filter(|found| from < found.end) {
             let start = found.start.max(from);
             match open {
                 Some(end) if start <= end => open = Some(end.max(found.end)),
@@ -290,6 +296,8 @@ struct Reader {
     told: usize,
     /// How far the form has been compared that may begin after these.
     pending: Option<Cursor>,
+    /// Whether a line begins with `kept`, or with what follows where nothing is kept.
+    begins_line: bool,
 }
 
 /// What a [`Reader`] tells: bytes, which of them are new and decided, and all forms in them, in order.
@@ -303,6 +311,7 @@ impl Reader {
             kept: Zeroizing::default(),
             told: 0,
             pending: None,
+            begins_line: true,
         }
     }
 
@@ -329,25 +338,31 @@ impl Reader {
         }
         let mut text = mem::take(&mut self.kept);
         let before = text.len();
-        // So many bytes decide what is kept; the others need not be copied.
+        // So many bytes decide nearly always what is kept; the others need not be copied.
         let (near, far) = bytes.split_at(bytes.len().min(self.masks.search.reach));
         text.extend_from_slice(near);
-        let mut kept = self.tell(&text, visit);
-        if !far.is_empty() {
-            let rest = &bytes[kept - before..];
-            kept = self.tell(rest, visit);
+        let kept = self.tell(&text, visit);
+        if far.is_empty() {
+            text.drain(..kept);
+        } else if let Some(decided) = kept.checked_sub(before) {
+            let rest = &bytes[decided..];
+            let kept = self.tell(rest, visit);
             text.clear();
             text.extend_from_slice(&rest[kept..]);
-            kept = 0;
+        } else {
+            text.drain(..kept);
+            text.extend_from_slice(far);
+            let kept = self.tell(&text, visit);
+            text.drain(..kept);
         }
-        text.drain(..kept);
         self.kept = text;
     }
 
     /// Tells what is decided of `text`, but for what was told before. Returns from where on it has to be kept.
     fn tell(&mut self, text: &[u8], visit: Visit<'_>) -> usize {
         let told = mem::take(&mut self.told);
-        let Findings { mut matches, partial } = self.masks.search.find(text);
+        let edges = Edges { begins_line: self.begins_line, end: End::Open };
+        let Findings { mut matches, partial } = self.masks.search.find(text, edges);
         sort(&mut matches);
         let (first, start) = partial.map_or((text.len(), text.len()), |p| (p.first, p.start.max(told)));
         visit(&self.masks, text, told..start, &matches);
@@ -356,6 +371,7 @@ impl Reader {
         let first = whole.fold(first, usize::min);
         self.told = start - first;
         self.pending = partial.and_then(|p| p.cursor);
+        self.begins_line = text[..first].last().map_or(self.begins_line, |last| *last == b'\n');
         first
     }
 
@@ -364,23 +380,12 @@ impl Reader {
         self.pending = None;
         let text = mem::take(&mut self.kept);
         let told = mem::take(&mut self.told);
-        let Findings { mut matches, partial } = self.masks.search.find(&text);
-        if let Some(partial) = partial {
-            let start = partial.start.max(told);
-            let end = text.iter().rposition(|b| !forms::is_terminator(*b)).map_or(0, |last| last + 1);
-            if end >= start + SHORTEST_BEGINNING
-                && let Some(secret) = self.masks.search.secret(&text, partial)
-            {
-                matches.push(Match { first: partial.first, start, end, secret });
-            }
-        }
+        let edges = Edges { begins_line: self.begins_line, end: End::Cut };
+        let mut matches = self.masks.search.find(&text, edges).matches;
         sort(&mut matches);
         visit(&self.masks, &text, told..text.len(), &matches);
     }
 }
-
-/// The beginning of a form at the end of a stream is masked from this length on, in bytes.
-const SHORTEST_BEGINNING: usize = 8;
 
 /// Masks values in a stream of bytes, wherever it is cut into pieces.
 pub struct Stream {

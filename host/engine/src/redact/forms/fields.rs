@@ -21,7 +21,7 @@ const MOST_FIELDS: usize = 64;
 const DEEPEST: usize = 3;
 
 /// Words of names that say that a value is secret.
-const SECRET_WORDS: [&str; 19] = [
+const SECRET_WORDS: [&str; 20] = [
     "apikey",
     "auth",
     "authorization",
@@ -32,6 +32,7 @@ const SECRET_WORDS: [&str; 19] = [
     "dsn",
     "jwt",
     "key",
+    "pass",
     "passphrase",
     "passwd",
     "password",
