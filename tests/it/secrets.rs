@@ -5,6 +5,7 @@ mod canary;
 mod edges;
 mod errors;
 mod keepass;
+mod mask;
 mod op;
 mod unlock;
 

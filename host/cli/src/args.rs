@@ -42,6 +42,12 @@ pub(crate) enum Command {
     /// Manage what secrets are read from
     #[command(subcommand)]
     Secrets(Secrets),
+    /// Mask what standard input says, each line of it, in the output of the run from now on: for steps of jobs
+    Mask {
+        /// Take standard input for one value of several lines, such as a key in PEM
+        #[arg(long)]
+        whole: bool,
+    },
     /// Look at and tend what jobs keep for later runs
     #[command(subcommand)]
     Cache(Cache),

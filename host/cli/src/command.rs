@@ -5,6 +5,7 @@ mod check;
 mod compile;
 mod config;
 mod init;
+mod mask;
 mod run;
 mod schema;
 mod secrets;
@@ -42,6 +43,7 @@ pub(crate) fn run(args: Args) -> i32 {
         Command::Config(Config::Init { user }) => ("config init", config::init(user, terminal)),
         Command::Cache(args) => ("cache", cache::cache(&args, terminal)),
         Command::Secrets(Secrets::Keepass(args)) => ("secrets keepass", secrets::keepass(&args, terminal)),
+        Command::Mask { whole } => ("mask", mask::mask(whole, terminal)),
         Command::Schema { format } => ("schema", schema::schema(format)),
         Command::Init => ("init", init::init(terminal)),
         Command::Version => ("version", print(format!("loom {}\n", env!("CARGO_PKG_VERSION")))),

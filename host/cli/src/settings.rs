@@ -11,6 +11,7 @@
 //! | `XDG_RUNTIME_DIR` | a folder in memory for the files of secrets; sockets of rootless daemons |
 //! | `DOCKER_HOST`, `DOCKER_TLS_VERIFY`, `DOCKER_CERT_PATH` | the Docker daemon |
 //! | `DOCKER_CONFIG`, else `HOME` | Docker's logins and certificates; `PATH` for the helpers that it names |
+//! | `LOOM_MASK` | the file into which `loom mask` writes |
 //! | `NO_COLOR`, `CLICOLOR_FORCE`, `TERM` | colour (read by `anstream`) |
 //! | `LOOM_LOG` | what Loom's own developers want to see, as a `tracing` filter |
 //!
@@ -107,6 +108,11 @@ pub(crate) fn docker(repo_root: &Path, workspace_rests: bool, runs: Runs, ledger
         runs,
         ledger,
     }
+}
+
+/// The file into which the job that this is a part of writes what is to be masked.
+pub(crate) fn mask_file() -> Option<PathBuf> {
+    std::env::var_os(loom_engine::mask::VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
 /// A filter for `tracing`, where a developer set one.

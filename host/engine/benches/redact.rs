@@ -42,6 +42,29 @@ fn near_misses(bencher: Bencher<'_, '_>, secrets: usize) {
     mask(bencher, &redactor(secrets), &text, READ);
 }
 
+/// Lines of which every other word is coloured.
+#[divan::bench(args = SECRETS)]
+fn coloured(bencher: Bencher<'_, '_>, secrets: usize) {
+    let text = String::from_utf8(text(80, "")).unwrap_or_default();
+    let coloured: String = text
+        .split_inclusive(' ')
+        .enumerate()
+        .map(|(n, word)| if n % 2 == 0 { word.to_owned() } else { format!("\x1b[1;31m{word}\x1b[0m") })
+        .collect();
+    mask(bencher, &redactor(secrets), coloured.as_bytes(), READ);
+}
+
+/// What `xxd` prints.
+#[divan::bench(args = SECRETS)]
+fn dump(bencher: Bencher<'_, '_>, secrets: usize) {
+    let lines = text(80, "")[..TOTAL / 4].chunks(16).enumerate().fold(String::new(), |dump, (n, bytes)| {
+        let digits = bytes.iter().fold(String::new(), |digits, byte| format!("{digits}{byte:02x}"));
+        let pairs: Vec<&str> = (0..digits.len()).step_by(4).filter_map(|at| digits.get(at..at + 4)).collect();
+        format!("{dump}{:08x}: {}  {}\n", 16 * n, pairs.join(" "), ".".repeat(bytes.len()))
+    });
+    mask(bencher, &redactor(secrets), &lines.as_bytes()[..TOTAL], READ);
+}
+
 /// Log lines with a few secrets whose value has only five or six bytes.
 #[divan::bench]
 fn short_values(bencher: Bencher<'_, '_>) {

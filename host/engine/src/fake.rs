@@ -65,8 +65,9 @@ impl FakeJob {
             redactor: emitter.redactor().clone(),
             emitter: emitter.clone(),
             given: Mutex::default(),
+            mask: OnceLock::new(),
         };
-        Self { context: Arc::new(context), canceller, route: Route::new(emitter), events }
+        Self { context: Arc::new(context), canceller, route: Route::new(emitter, None), events }
     }
 
     /// A step that runs from now on, until [`FakeJob::end_step`].

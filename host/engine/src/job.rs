@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use crate::cancel::{Cancel, Canceller, Urgency};
 use crate::emit::Emitter;
 use crate::environment::{self, Definition, Filled, WORKSPACE_IN_CONTAINER};
+use crate::mask::{self, LastLine};
 use crate::output::{OutputSink, Route};
 use crate::phase::PhaseGuard;
 use crate::port::{CleanupReason, JobContext, JobProvider, Provider, Step, StepEnd, Wrapper};
@@ -166,6 +167,7 @@ impl Job {
                 redactor: self.emitter.redactor().clone(),
                 emitter: self.emitter.clone(),
                 given: Mutex::default(),
+                mask: OnceLock::new(),
             }),
             canceller,
             deadline: self.plan.timeout.job_ms.map(|ms| Instant::now() + Duration::from_millis(ms)),
@@ -195,7 +197,7 @@ impl Job {
 impl Attempt<'_> {
     async fn run(&self) -> Outcome {
         let (provider, prepared) = self.prepare().await;
-        let route = Route::new(self.emitter.clone());
+        let route = Route::new(self.emitter.clone(), self.context.mask.get().cloned());
         let mut wrapper = None;
         let prepared = match prepared {
             Ok(()) => self.restore_caches(&mut wrapper).await,
@@ -243,6 +245,7 @@ impl Attempt<'_> {
         let phase = PhaseGuard::start(self.emitter, self.phase(PhaseCode::JobProviderPrepare));
         let section = PhaseGuard::start(self.emitter, self.section(Section::Provider));
         self.say_provider();
+        self.offer_mask();
         let open = async {
             if let Err(error) = self.give_secrets().await {
                 return (None, Err(error));
@@ -317,6 +320,7 @@ impl Attempt<'_> {
                 stderr: OutputSink::new(route, Stream::Stderr),
             });
             let (result, late) = self.within(self.job.plan.timeout.step_ms, run).await;
+            route.look_at_masks(LastLine::IsWhole);
             route.close();
             outcome = self.judge(&result, late);
             guard.finish(Finish {
@@ -412,7 +416,12 @@ impl Attempt<'_> {
             let data = object(json!({ "pid": process.pid, "command": process.command }));
             self.context.message(Section::Cleanup, Level::Warn, message, data);
         }
+        route.look_at_masks(LastLine::IsWhole);
         route.close();
+        if let Some(Err(error)) = self.context.mask.get().map(|mask| mask.remove()) {
+            let message = format!("the file of {} stays: {error}", mask::VARIABLE);
+            self.context.message(Section::Cleanup, Level::Warn, message, None);
+        }
         let mut given =
             std::mem::take(&mut *self.context.given.lock().unwrap_or_else(PoisonError::into_inner));
         if let Err(error) = given.take_away() {

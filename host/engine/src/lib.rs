@@ -10,7 +10,7 @@
 //!                                           process (start, hear, end) ──> redact ──> output (bytes to lines)
 //! ```
 //!
-//! The engine prints nothing and writes no file but those of secrets: it calls back with events.
+//! The engine prints nothing and writes no file but those of secrets and of what is to be masked: it calls back with events.
 
 pub mod cancel;
 pub mod clock;
@@ -20,6 +20,7 @@ pub mod environment;
 pub mod fake;
 pub mod guard;
 mod job;
+pub mod mask;
 pub mod output;
 mod phase;
 pub mod port;

@@ -1,10 +1,11 @@
 //! Bytes that processes write, on their way into events: masked, then cut into lines.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use loom_contract::event::{LINE_LIMIT, Output, Phase, Stream};
+use loom_contract::event::{LINE_LIMIT, Level, Output, Phase, Stream};
 
 use crate::emit::Emitter;
+use crate::mask::{LastLine, MaskFile};
 use crate::redact;
 
 /// Where a process's output is recorded.
@@ -19,14 +20,16 @@ pub struct OutputSink {
 #[derive(Debug)]
 pub(crate) struct Route {
     emitter: Emitter,
+    /// Where the job writes what is to be masked.
+    mask: Option<Arc<MaskFile>>,
     phase: Mutex<Option<Phase>>,
     opened: Condvar,
 }
 
 impl Route {
-    /// A route that is closed.
-    pub(crate) fn new(emitter: Emitter) -> Arc<Self> {
-        Arc::new(Self { emitter, phase: Mutex::new(None), opened: Condvar::new() })
+    /// A route that is closed, for a job that writes into `mask` what is to be masked.
+    pub(crate) fn new(emitter: Emitter, mask: Option<Arc<MaskFile>>) -> Arc<Self> {
+        Arc::new(Self { emitter, mask, phase: Mutex::new(None), opened: Condvar::new() })
     }
 
     /// Output belongs to `phase` from now on.
@@ -40,10 +43,25 @@ impl Route {
         *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Masks what the job has asked for since it was last looked at. Blocks the thread while nobody takes output, if
+    /// something has to be said.
+    pub(crate) fn look_at_masks(&self, last_line: LastLine) {
+        let Some(mask) = &self.mask else { return };
+        for problem in mask.look(last_line) {
+            if let Some(phase) = self.wait_for_phase().clone() {
+                self.emitter.message(phase, Level::Warn, problem.to_string(), None);
+            }
+        }
+    }
+
+    fn wait_for_phase(&self) -> MutexGuard<'_, Option<Phase>> {
+        let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        self.opened.wait_while(phase, |p| p.is_none()).unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn send(&self, stream: Stream, bytes: Arc<[u8]>, open: bool) {
         let permit = self.emitter.reserve(bytes.len());
-        let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        let phase = self.opened.wait_while(phase, |p| p.is_none()).unwrap_or_else(PoisonError::into_inner);
+        let phase = self.wait_for_phase();
         // Sent under the lock, so that `close` orders it before whatever its caller sends next.
         if let Some(phase) = phase.clone() {
             self.emitter.output(Output { phase, stream, bytes, open }, permit);
@@ -88,6 +106,7 @@ impl Lines {
     /// Takes what was read, and hands on all lines that it completes. Blocks the thread while too much output is on its
     /// way.
     pub fn push(&mut self, bytes: &[u8]) {
+        self.cut.sink.route.look_at_masks(LastLine::Waits);
         self.redact.push(bytes, &mut |shown| self.cut.push(shown));
     }
 
@@ -183,7 +202,7 @@ mod tests {
 
     fn chunks(reads: &[Vec<u8>]) -> Vec<(Vec<u8>, bool)> {
         let (emitter, mut receiver) = emit::channel(Clock::start(), redact::Redactor::default());
-        let route = Route::new(emitter);
+        let route = Route::new(emitter, None);
         route.open(Phase::Run(PhaseCode::RunBootstrap));
         let mut lines = Lines::new(OutputSink::new(&route, Stream::Stdout));
         let mut chunks = Vec::new();

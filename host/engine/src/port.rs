@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::cancel::Cancel;
 use crate::emit::Emitter;
 use crate::environment::{Definition, Filled};
+use crate::mask::{self, MaskFile};
 use crate::output::{OutputSink, Route};
 use crate::phase::PhaseGuard;
 use crate::process::JobProcesses;
@@ -262,6 +263,8 @@ pub struct JobContext {
     pub(crate) emitter: Emitter,
     /// The secrets that it has while it runs.
     pub(crate) given: Mutex<Given>,
+    /// Where it writes what is to be masked.
+    pub(crate) mask: OnceLock<Arc<MaskFile>>,
 }
 
 impl JobContext {
@@ -269,6 +272,10 @@ impl JobContext {
     pub fn environment(&self) -> Vec<(OsString, OsString)> {
         let mut env = self.env.clone();
         self.given.lock().unwrap_or_else(PoisonError::into_inner).add_to(&mut env);
+        if let Some(mask) = self.mask.get() {
+            env.retain(|(name, _)| name != mask::VARIABLE);
+            env.push((mask::VARIABLE.into(), mask.path().into()));
+        }
         env
     }
 
@@ -328,6 +335,19 @@ impl JobContext {
         self.given.lock().unwrap_or_else(PoisonError::into_inner).folder().map(Path::to_owned)
     }
 
+    /// The file on the host into which it writes what is to be masked, for this user alone; none where there is none.
+    pub fn mask_file(&self) -> Option<PathBuf> {
+        self.mask.get().map(|mask| mask.path().to_owned())
+    }
+
+    /// Lets other users write to that file who can reach it: those of a container that it is mounted into.
+    ///
+    /// # Errors
+    /// Its permissions cannot be changed.
+    pub fn share_mask_file(&self) -> std::io::Result<()> {
+        self.mask.get().map_or(Ok(()), |mask| mask.share())
+    }
+
     /// Lets other users read the files of its secrets who can reach them: those of a container that its folder is mounted
     /// into. On the host, the folder above keeps everybody out.
     ///
@@ -352,7 +372,7 @@ impl JobContext {
     pub fn open_section(&self, section: Section) -> OpenSection {
         let phase = Phase::Section(self.id.clone(), section);
         let guard = PhaseGuard::start(&self.emitter, phase.clone());
-        let route = Route::new(self.emitter.clone());
+        let route = Route::new(self.emitter.clone(), self.mask.get().cloned());
         route.open(phase);
         OpenSection { guard, route }
     }

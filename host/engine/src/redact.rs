@@ -5,7 +5,7 @@
 //!               │
 //!            search: all of them at once, at many places, in one pass
 //!               │
-//!  bytes ──> Stream / Redactor::text ──> bytes with [REDACTED:SECRET_NAME]
+//!  bytes ──> Stream / Redactor::text ──> bytes with [REDACTED:SECRET_NAME] or [REDACTED:MASKED]
 //! ```
 //!
 //! - Forms that overlap or touch, of one value or of several, are masked as one, by the name of the form that begins
@@ -21,11 +21,13 @@
 //!   For values of six bytes and less, which would show too much of themselves, lines are kept back.
 //! - The forms of a value take about a hundred times its size in memory; of one above 64 KiB, about twenty times.
 //!
+//! - Sequences that colour a text do not hide a value that they stand in, and are masked with it. In dumps ([`dump`]) the
+//!   digits of a value and the characters beside them are masked; a last line that may be one of a dump waits for its end.
+//!
 //! What cannot be caught: a value that was compressed, encrypted, hashed, reversed, or changed in any other way that
 //! `forms` does not list, as by two of its ways after one another; one that is printed in pieces (a character a line,
-//! between the line numbers and columns of a hex dump, with something before each line of its base64); the beginning of
-//! a value that is cut off, except at the end of a stream; in base64, the one or two characters at either end that the
-//! value shares with what stands beside it.
+//! with something before each line of its base64 or of its dump); the beginning of a value that is cut off, except at the
+//! end of a stream; in base64, the one or two characters at either end that the value shares with what stands beside it.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -37,13 +39,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use zeroize::Zeroizing;
 
+mod colour;
+mod dump;
 mod forms;
 mod search;
 #[cfg(test)]
 mod tests;
 
 use forms::Form;
-use search::{Cursor, Findings, Match, Search};
+use search::{Cursor, Edges, End, Findings, Match, Search};
 
 /// The values that must not be seen, of one run. Clones share them.
 #[derive(Clone, Default)]
@@ -64,17 +68,44 @@ struct Secrets {
 }
 
 struct Secret {
-    name: String,
+    origin: Origin,
     value: Zeroizing<Vec<u8>>,
     forms: Vec<Arc<Form>>,
+}
+
+/// Where a value is from.
+#[derive(Clone, PartialEq, Eq)]
+enum Origin {
+    /// From the secret of that name.
+    Secret(String),
+    /// From a job that learnt it.
+    Learnt,
+}
+
+impl Origin {
+    /// What is written in the place of the value.
+    fn mask(&self) -> String {
+        match self {
+            Self::Secret(name) => format!("[REDACTED:SECRET_{name}]"),
+            Self::Learnt => "[REDACTED:MASKED]".to_owned(),
+        }
+    }
+
+    /// The value in a sentence.
+    fn words(&self) -> String {
+        match self {
+            Self::Secret(name) => format!("the value of the secret `{name}`"),
+            Self::Learnt => format!("a value that a job has masked through {}", crate::mask::VARIABLE),
+        }
+    }
 }
 
 /// What is looked for, and what is written instead.
 #[derive(Default)]
 struct Masks {
     search: Search,
-    /// By secret.
-    names: Vec<Arc<str>>,
+    /// What is found, in words; by secret.
+    words: Vec<Arc<str>>,
     masks: Vec<String>,
 }
 
@@ -83,10 +114,19 @@ impl Redactor {
     /// masked: values of less than four bytes are not, without counting line terminators. To register the same again is
     /// free.
     pub fn register(&self, name: &str, value: &[u8]) -> bool {
+        self.add(Origin::Secret(name.to_owned()), value)
+    }
+
+    /// The same for a value that belongs to no secret, as `[REDACTED:MASKED]`.
+    pub(crate) fn learn(&self, value: &[u8]) -> bool {
+        self.add(Origin::Learnt, value)
+    }
+
+    fn add(&self, origin: Origin, value: &[u8]) -> bool {
         if !forms::maskable(value) {
             return false;
         }
-        let known = |secrets: &Secrets| secrets.list.iter().any(|s| s.name == name && *s.value == value);
+        let known = |secrets: &Secrets| secrets.list.iter().any(|s| s.origin == origin && *s.value == value);
         if known(&self.0.lock()) {
             return true;
         }
@@ -94,7 +134,7 @@ impl Redactor {
         let mut secrets = self.0.lock();
         if !known(&secrets) {
             let value = Zeroizing::new(value.to_vec());
-            secrets.list.push(Secret { name: name.to_owned(), value, forms });
+            secrets.list.push(Secret { origin, value, forms });
             self.0.count.store(secrets.list.len(), Ordering::Release);
         }
         true
@@ -123,7 +163,8 @@ impl Redactor {
             return Cow::Borrowed(bytes);
         }
         let masks = self.0.masks();
-        let mut matches = masks.search.find(bytes).matches;
+        let edges = Edges { begins_line: true, end: End::Whole };
+        let mut matches = masks.search.find(bytes, edges).matches;
         if matches.is_empty() {
             return Cow::Borrowed(bytes);
         }
@@ -151,7 +192,7 @@ impl Shared {
 
     fn masks(&self) -> Arc<Masks> {
         let mut secrets = self.lock();
-        if secrets.masks.names.len() < secrets.list.len() {
+        if secrets.masks.words.len() < secrets.list.len() {
             secrets.masks = Arc::new(Masks::new(&secrets.list));
         }
         Arc::clone(&secrets.masks)
@@ -160,7 +201,7 @@ impl Shared {
 
 impl Masks {
     fn new(secrets: &[Secret]) -> Self {
-        let masks: Vec<String> = secrets.iter().map(|s| format!("[REDACTED:SECRET_{}]", s.name)).collect();
+        let masks: Vec<String> = secrets.iter().map(|s| s.origin.mask()).collect();
         let mut forms = Vec::new();
         for (number, secret) in secrets.iter().enumerate() {
             forms.extend(secret.forms.iter().map(|form| (number, Arc::clone(form))));
@@ -168,7 +209,7 @@ impl Masks {
         }
         Self {
             search: Search::new(forms),
-            names: secrets.iter().map(|s| s.name.as_str().into()).collect(),
+            words: secrets.iter().map(|s| s.origin.words().into()).collect(),
             masks,
         }
     }
@@ -185,7 +226,8 @@ impl Masks {
         out: &mut dyn FnMut(&[u8]),
     ) -> Option<usize> {
         let mut open = open.map(|length| from + length);
-        for found in matches {
+        // What ends before was given out before.
+        for found in matches.iter().filter(|found| from < found.end) {
             let start = found.start.max(from);
             match open {
                 Some(end) if start <= end => open = Some(end.max(found.end)),
@@ -254,6 +296,8 @@ struct Reader {
     told: usize,
     /// How far the form has been compared that may begin after these.
     pending: Option<Cursor>,
+    /// Whether a line begins with `kept`, or with what follows where nothing is kept.
+    begins_line: bool,
 }
 
 /// What a [`Reader`] tells: bytes, which of them are new and decided, and all forms in them, in order.
@@ -267,11 +311,12 @@ impl Reader {
             kept: Zeroizing::default(),
             told: 0,
             pending: None,
+            begins_line: true,
         }
     }
 
     fn refresh(&mut self) {
-        if self.redactor.0.count.load(Ordering::Acquire) != self.masks.names.len() {
+        if self.redactor.0.count.load(Ordering::Acquire) != self.masks.words.len() {
             self.masks = self.redactor.0.masks();
             // It was of what was looked for before.
             self.pending = None;
@@ -293,25 +338,31 @@ impl Reader {
         }
         let mut text = mem::take(&mut self.kept);
         let before = text.len();
-        // So many bytes decide what is kept; the others need not be copied.
+        // So many bytes decide nearly always what is kept; the others need not be copied.
         let (near, far) = bytes.split_at(bytes.len().min(self.masks.search.reach));
         text.extend_from_slice(near);
-        let mut kept = self.tell(&text, visit);
-        if !far.is_empty() {
-            let rest = &bytes[kept - before..];
-            kept = self.tell(rest, visit);
+        let kept = self.tell(&text, visit);
+        if far.is_empty() {
+            text.drain(..kept);
+        } else if let Some(decided) = kept.checked_sub(before) {
+            let rest = &bytes[decided..];
+            let kept = self.tell(rest, visit);
             text.clear();
             text.extend_from_slice(&rest[kept..]);
-            kept = 0;
+        } else {
+            text.drain(..kept);
+            text.extend_from_slice(far);
+            let kept = self.tell(&text, visit);
+            text.drain(..kept);
         }
-        text.drain(..kept);
         self.kept = text;
     }
 
     /// Tells what is decided of `text`, but for what was told before. Returns from where on it has to be kept.
     fn tell(&mut self, text: &[u8], visit: Visit<'_>) -> usize {
         let told = mem::take(&mut self.told);
-        let Findings { mut matches, partial } = self.masks.search.find(text);
+        let edges = Edges { begins_line: self.begins_line, end: End::Open };
+        let Findings { mut matches, partial } = self.masks.search.find(text, edges);
         sort(&mut matches);
         let (first, start) = partial.map_or((text.len(), text.len()), |p| (p.first, p.start.max(told)));
         visit(&self.masks, text, told..start, &matches);
@@ -320,6 +371,7 @@ impl Reader {
         let first = whole.fold(first, usize::min);
         self.told = start - first;
         self.pending = partial.and_then(|p| p.cursor);
+        self.begins_line = text[..first].last().map_or(self.begins_line, |last| *last == b'\n');
         first
     }
 
@@ -328,23 +380,12 @@ impl Reader {
         self.pending = None;
         let text = mem::take(&mut self.kept);
         let told = mem::take(&mut self.told);
-        let Findings { mut matches, partial } = self.masks.search.find(&text);
-        if let Some(partial) = partial {
-            let start = partial.start.max(told);
-            let end = text.iter().rposition(|b| !forms::is_terminator(*b)).map_or(0, |last| last + 1);
-            if end >= start + SHORTEST_BEGINNING
-                && let Some(secret) = self.masks.search.secret(&text, partial)
-            {
-                matches.push(Match { first: partial.first, start, end, secret });
-            }
-        }
+        let edges = Edges { begins_line: self.begins_line, end: End::Cut };
+        let mut matches = self.masks.search.find(&text, edges).matches;
         sort(&mut matches);
         visit(&self.masks, &text, told..text.len(), &matches);
     }
 }
-
-/// The beginning of a form at the end of a stream is masked from this length on, in bytes.
-const SHORTEST_BEGINNING: usize = 8;
 
 /// Masks values in a stream of bytes, wherever it is cut into pieces.
 pub struct Stream {
@@ -377,22 +418,22 @@ impl Stream {
     }
 }
 
-/// Says whose value a file holds.
+/// Says which value a file holds.
 pub struct Scanner {
     reader: Reader,
 }
 
 impl Scanner {
-    /// Takes the next piece of the file, and returns the name of the first secret of which a form ends in it.
+    /// Takes the next piece of the file, and returns in words the first value of which a form ends in it.
     pub fn push(&mut self, bytes: &[u8]) -> Option<Arc<str>> {
-        let mut name = None;
+        let mut found = None;
         // All that is held is looked at each time: there is no end to tell what it turned out to be.
         self.reader.pending = None;
         self.reader.push(bytes, &mut |masks, _, _, matches| {
-            let first = matches.first().map(|m| Arc::clone(&masks.names[m.secret]));
-            name = name.take().or(first);
+            let first = matches.first().map(|m| Arc::clone(&masks.words[m.secret]));
+            found = found.take().or(first);
         });
-        name
+        found
     }
 }
 

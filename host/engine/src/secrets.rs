@@ -33,10 +33,13 @@ pub struct SecretsDir {
 }
 
 impl SecretsDir {
-    /// Makes it, for this user alone, unless it was made already.
-    fn make(&self) -> io::Result<()> {
+    /// Makes `folder` in it, empty, for this user alone.
+    pub(crate) fn make_folder(&self, folder: &Path) -> io::Result<()> {
         let ledger = self.ledger.as_ref().ok_or(io::ErrorKind::Unsupported)?;
-        ledger.ensure_folder(&self.path, 0o700).map_err(io::Error::other)
+        ledger.ensure_folder(&self.path, 0o700).map_err(io::Error::other)?;
+        // An earlier attempt's.
+        remove(folder)?;
+        std::fs::DirBuilder::new().mode(0o700).create(folder)
     }
 
     /// Removes it with what is in it.
@@ -79,10 +82,7 @@ impl Given {
     /// Makes the folder for the files, for this user alone.
     fn make_folder(&mut self) -> io::Result<()> {
         if self.folder.is_none() {
-            self.run_dir.as_ref().ok_or(io::ErrorKind::Unsupported)?.make()?;
-            // An earlier attempt's.
-            remove(&self.place)?;
-            std::fs::DirBuilder::new().mode(0o700).create(&self.place)?;
+            self.run_dir.as_ref().ok_or(io::ErrorKind::Unsupported)?.make_folder(&self.place)?;
             self.folder = Some(self.place.clone());
         }
         Ok(())

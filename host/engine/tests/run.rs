@@ -4,7 +4,9 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use loom_contract::error::{ErrorInfo, code};
@@ -19,6 +21,7 @@ use loom_engine::process::Spawn;
 use loom_engine::redact::Redactor;
 use loom_engine::secrets::SecretsDir;
 use loom_engine::{Prepared, RunEnd, Settings};
+use loom_ownership::{PrivateFolder, Runs};
 
 /// What the provider does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,9 +117,15 @@ impl Outcome {
     }
 }
 
-/// None of these jobs has a secret: no folder is made.
+/// A folder of its own, which the run makes and removes.
 fn secrets_dir() -> SecretsDir {
-    SecretsDir { path: std::env::temp_dir().join("loom-engine-test-secrets"), in_memory: false, ledger: None }
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let (process, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+    let path = std::env::temp_dir().join(format!("loom-engine-test-secrets-{process}-{number}"));
+    let base = std::env::temp_dir().join(format!("loom-engine-test-{process}-{number}"));
+    let runs = Runs::open(&PrivateFolder::open_or_make(&base).unwrap()).unwrap();
+    let ledger = runs.register(&RunIds::from_stamp(7).run_id, Path::new("/")).unwrap();
+    SecretsDir { path, in_memory: false, ledger: Some(ledger) }
 }
 
 const WORKFLOW: &str = "version: v1

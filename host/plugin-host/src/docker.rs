@@ -57,12 +57,19 @@ pub struct RunDocker {
     docker: OnceCell<Result<Docker, Told>>,
     /// A volume over the run's copy of the repository was tried, in vain.
     cannot_layer: AtomicBool,
+    /// A file of this machine was to be mounted into a container, in vain.
+    shares_no_files: AtomicBool,
 }
 
 impl RunDocker {
     /// Nothing is connected yet.
     pub fn new(config: DockerConfig) -> Self {
-        Self { config, docker: OnceCell::new(), cannot_layer: AtomicBool::new(false) }
+        Self {
+            config,
+            docker: OnceCell::new(),
+            cannot_layer: AtomicBool::new(false),
+            shares_no_files: AtomicBool::new(false),
+        }
     }
 
     /// Connects ahead of the jobs. What goes wrong is told to the first one that needs it.
@@ -138,6 +145,16 @@ impl RunDocker {
         };
         let both = tokio::try_join!(scope.create_container(&spec), scope.create_container(&filler));
         both.map(|(container, filler)| (container, Some(filler)))
+    }
+
+    /// Whether files of this machine may be mounted into containers, as far as is known.
+    pub(crate) fn shares_files(&self) -> bool {
+        !self.shares_no_files.load(Ordering::Relaxed)
+    }
+
+    /// They may not: the daemon is on another machine.
+    pub(crate) fn shares_no_files(&self) {
+        self.shares_no_files.store(true, Ordering::Relaxed);
     }
 
     /// The logins for registries.

@@ -13,7 +13,7 @@ use super::{job, workflow};
 use crate::{LOOM, env};
 
 /// Ways that need nothing but what every system has.
-const WAYS: [&str; 25] = [
+const WAYS: [&str; 32] = [
     "plain",
     "within",
     "base64",
@@ -25,14 +25,21 @@ const WAYS: [&str; 25] = [
     "base64-narrow",
     "base64-url",
     "base64-echo",
+    "base64-twice",
     "hex",
     "hex-upper",
     "hex-wrapped",
+    "od",
+    "od-bytes",
+    "od-octal",
+    "od-characters",
+    "od-both",
     "percent",
     "percent-form",
     "percent-all",
     "json",
     "quoted",
+    "slashes",
     "halves",
     "trickle",
     "missing",
@@ -42,7 +49,21 @@ const WAYS: [&str; 25] = [
 ];
 
 /// Ways that need the program of that name.
-const PROGRAMS: [(&str, &str); 4] = [("python", "python3"), ("jq", "jq"), ("bash", "bash"), ("xxd", "xxd")];
+const PROGRAMS: [(&str, &str); 13] = [
+    ("python", "python3"),
+    ("python-csv", "python3"),
+    ("python-ascii", "python3"),
+    ("python-json-twice", "python3"),
+    ("python-json-base64", "python3"),
+    ("jq", "jq"),
+    ("bash", "bash"),
+    ("grep", "grep"),
+    ("xxd", "xxd"),
+    ("xxd-lines", "xxd"),
+    ("xxd-words", "xxd"),
+    ("hexdump", "hexdump"),
+    ("hexdump-words", "hexdump"),
+];
 
 fn values() -> Vec<(&'static str, String)> {
     let pem: String =
@@ -152,6 +173,9 @@ fn run_canaries(file: bool, args: &[&str], stderr: bool) {
                 continue;
             };
             if args.contains(&"--stream") {
+                // What `grep` colours, which is kept for a terminal alone.
+                let colours = ["\x1b[01;31m", "\x1b[K", "\x1b[m"];
+                let shown = colours.iter().fold(shown.to_owned(), |shown, colour| shown.replace(colour, ""));
                 assert!(
                     run.stderr.contains(&format!("job | {shown}\n")),
                     "{way} of {name} is not shown masked"

@@ -23,9 +23,15 @@ print() {
   base64-narrow) behind yyy -w5 ;;
   base64-url) behind x -w0 | tr +/ -_ ;;
   base64-echo) printf '%s\n' "$value" | base64 -w0 ;;
+  base64-twice) printf %s "$value" | base64 | base64 ;;
   hex) printf %s "$value" | hex ;;
   hex-upper) printf %s "$value" | hex | tr a-f A-F ;;
   hex-wrapped) printf %s "$value" | hex | fold -w 60 ;;
+  od) printf 'x%s' "$value" | od -x ;;
+  od-bytes) printf 'xyz%s' "$value" | od -A x -t x1z -w11 ;;
+  od-octal) printf '%s' "$value" | od -An -b ;;
+  od-characters) printf 'xy%s' "$value" | od -c ;;
+  od-both) printf 'x%s' "$value" | od -v -t x1 -c ;;
   percent)
     printf %s "$value" | bytes '{
       c = $1; kept = c == 45 || c == 46 || c == 95 || c == 126 || c >= 48 && c <= 57 || c >= 65 && c <= 90 || c >= 97 && c <= 122
@@ -43,6 +49,7 @@ print() {
       if (c == 10) printf "\\n"; else if (c == 34) printf "\\\""; else if (c == 92) printf "\\\\"; else printf "%c", c }'
     ;;
   quoted) printf '%s\n' "$value" | sed "s/'/'\\\\''/g; 1s/^/'/; \$s/\$/'/" ;;
+  slashes) printf '%s\n' "$value" | sed "s/[\\\\\"']/\\\\&/g" ;;
   halves)
     half=$((${#value} / 2))
     printf %s "$value" | head -c "$half"
@@ -66,7 +73,18 @@ print() {
 for f in urllib.parse.quote, urllib.parse.quote_plus, json.dumps, repr, html.escape: print(f(v))' "$value" ;;
   jq) printf %s "$value" | jq -Rrs '@uri, @json, @sh, @base64, @html' ;;
   bash) bash -c 'printf "%q\n" "$1"; declare -p 1 2>&1 | cat; set -x; : "$1"' bash "$value" ;;
+  python-csv) python3 -c 'import sys, csv; csv.writer(sys.stdout).writerow(["a", sys.argv[1], "b"])' "$value" ;;
+  python-ascii) python3 -c 'import sys; print(ascii(sys.argv[1]))' "$value" ;;
+  python-json-twice) python3 -c 'import sys, json; print(json.dumps(json.dumps({"a": sys.argv[1]})))' "$value" ;;
+  python-json-base64)
+    python3 -c 'import sys, json, base64; print(base64.b64encode(json.dumps({"a": sys.argv[1]}).encode()).decode())' "$value"
+    ;;
+  grep) printf '%s\n' "$value" | grep -a --color=always '[a-z]' ;;
   xxd) printf %s "$value" | xxd -p ;;
+  xxd-lines) printf 'x%s' "$value" | xxd -u -c 13 ;;
+  xxd-words) printf 'x%s' "$value" | xxd -e ;;
+  hexdump) printf 'x%s' "$value" | hexdump -C ;;
+  hexdump-words) printf 'x%s' "$value" | hexdump ;;
   # What is left behind is named by the job's cleanup.
   process) sh -c 'while :; do sleep 100; done' "$value" >/dev/null 2>&1 & ;;
   esac

@@ -188,16 +188,14 @@ fn with_secrets(folder: &Path, collected: &Collected, redactor: &Redactor) -> Ve
         let mut file = fs::File::open(path).ok()?;
         let mut scanner = redactor.scanner();
         while let Ok(count @ 1..) = file.read(&mut buffer) {
-            if let Some(secret) = scanner.push(&buffer[..count]) {
-                return Some(secret);
+            if let Some(value) = scanner.push(&buffer[..count]) {
+                return Some(value);
             }
         }
         None
     };
-    let named = |path: &PathBuf| {
-        first(path)
-            .map(|secret| format!("artifact `{}` holds the value of the secret `{secret}`", path.display()))
-    };
+    let named =
+        |path: &PathBuf| first(path).map(|value| format!("artifact `{}` holds {value}", path.display()));
     collected.files.iter().filter_map(named).collect()
 }
 

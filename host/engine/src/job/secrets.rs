@@ -1,7 +1,7 @@
 //! The job's secrets: asked for and given.
 
 use std::borrow::Cow;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::event::{EventBody, Level};
@@ -11,10 +11,26 @@ use loom_contract::words::counted;
 use serde_json::json;
 
 use super::{Attempt, object};
+use crate::mask::{self, MaskFile};
 use crate::port::SecretValue;
 use crate::secrets::{self, Given};
 
 impl Attempt<'_> {
+    /// Gives the job a file for what it wants to have masked.
+    pub(super) fn offer_mask(&self) {
+        let (dir, redactor) = (&self.job.run.secrets_dir, self.context.redactor.clone());
+        match MaskFile::create(dir, self.context.id.as_str(), redactor) {
+            // Nobody else makes one.
+            Ok(mask) => {
+                let _ = self.context.mask.set(Arc::new(mask));
+            }
+            Err(error) => {
+                let message = format!("the job has no {}: {error}", mask::VARIABLE);
+                self.context.message(Section::Provider, Level::Warn, message, None);
+            }
+        }
+    }
+
     /// Asks for the job's secrets, sees to it that they are masked, and gives them to the job.
     pub(super) async fn give_secrets(&self) -> Result<(), ErrorInfo> {
         let (secrets, run) = (&self.job.plan.secrets, &self.job.run);

@@ -5,17 +5,20 @@
 //! | Form | Of what | Line breaks inside |
 //! |---|---|---|
 //! | base64, standard and URL alphabet: at each of the three alignments, without the characters at the edges that depend on what stands beside; whole, of the value and of the value with a newline, padded and not | the value | ignored |
+//! | base64 of the value as JSON has it, and of its base64: at each of the three alignments; whole, of what `base64` prints | the value | ignored |
 //! | hex, lower and upper case: plain, separated by spaces (`od`), by colons (`openssl`) | the value | ignored |
 //! | raw | the value, its lines | as in the value |
 //! | percent-encoded, ten ways: which characters are kept, `+` for a space, the case of the digits | the value, its lines | as in the form |
-//! | JSON: shortest; with `\/`; ASCII only; both; as Go does; a JSON text in a JSON text | the value, its lines | as in the form |
+//! | JSON: shortest; with `\/`; ASCII only; both; as Go does; a JSON text in a JSON text, ASCII only in the inner one, the outer one or none | the value, its lines | as in the form |
 //! | shells: single-quoted three ways, double-quoted, `$'…'`, `printf %q`, patterns of `set -x` | the value, its lines | as in the form |
 //! | C, Go, Python, YAML string literals | the value, its lines | as in the form |
+//! | doubled quotes (`''` of SQL and YAML, `""` of CSV); backslashes of PHP's `addslashes`, of MySQL and PostgreSQL | the value, its lines | as in the form |
 //! | XML and HTML, by which quotes are escaped and how | the value, its lines | as in the form |
 //!
 //! "The value" is the value as it is, and without the line endings at its edges where those inside are `\n` and `\r\n`;
 //! where it holds escapes (`\n`, `\"`, `\u20ac`), also what `echo`, `printf %b`, `jq -r` and `sed` make of these; where it
 //! is no UTF-8, also with `\u{fffd}` for what is none.
+//! Of a JSON document also those of its texts that are secrets on their own; see [`fields`].
 //! "Its lines" are those of 8 bytes or more. Equal forms are kept once; a value of letters and digits has about 20.
 
 use std::collections::HashMap;
@@ -25,9 +28,10 @@ use std::iter;
 
 use base64::Engine as _;
 use base64::alphabet;
-use base64::engine::{GeneralPurpose, general_purpose::NO_PAD, general_purpose::PAD};
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, NO_PAD, PAD};
 use zeroize::Zeroizing;
 
+mod fields;
 #[cfg(test)]
 mod tests;
 mod unescape;
@@ -58,7 +62,8 @@ pub(super) fn of(value: &[u8]) -> Vec<Form> {
     let mut forms = Set::default();
     let all = value.len() <= LONG;
     let unescaped = unescape::all(value);
-    let values = || iter::once(value).chain(unescaped.iter().map(|text| text.as_slice()));
+    let fields = if all { fields::of(value) } else { Vec::new() };
+    let values = || iter::once(value).chain(unescaped.iter().chain(&fields).map(|text| text.as_slice()));
     let texts: Vec<_> = values().flat_map(texts).collect();
     // What may be wrapped first: it is found wherever an equal form that may not is.
     for text in &texts {
@@ -148,25 +153,19 @@ fn lines(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// The forms that hide what bytes they stand for, and that tools break into lines.
 fn binary(text: &[u8], all: bool, add: &mut impl FnMut(Zeroizing<Vec<u8>>)) {
     for alphabet in [&alphabet::STANDARD, &alphabet::URL_SAFE] {
-        let padded = GeneralPurpose::new(alphabet, PAD);
-        let unpadded = GeneralPurpose::new(alphabet, NO_PAD);
-        for before in 0..3 {
-            let mut shifted = Growing::with_capacity(before + text.len());
-            shifted.push(&[0; 2][..before]);
-            shifted.push(text);
-            // A character stands for six bits; those that share bits with a neighbour are left out.
-            let bits = 8 * before..8 * (before + text.len());
-            let stable = bits.start.div_ceil(6)..bits.end / 6;
-            let encoded = Zeroizing::new(unpadded.encode(&*shifted.0).into_bytes());
-            add(Zeroizing::new(encoded[stable].to_vec()));
+        for shift in 0..3 {
+            add(base64_at(text, shift, alphabet));
         }
         let mut line = Growing::with_capacity(text.len() + 1);
         line.push(text);
         line.push(b"\n");
         for text in [text, &line.0] {
-            add(Zeroizing::new(padded.encode(text).into_bytes()));
-            add(Zeroizing::new(unpadded.encode(text).into_bytes()));
+            add(base64_of(text, alphabet, PAD));
+            add(base64_of(text, alphabet, NO_PAD));
         }
+    }
+    if all {
+        binary_twice(text, add);
     }
     for digits in [LOWER, UPPER] {
         let separators = [&b""[..], b" ", b":"];
@@ -181,6 +180,53 @@ fn binary(text: &[u8], all: bool, add: &mut impl FnMut(Zeroizing<Vec<u8>>)) {
     }
 }
 
+/// Base64 of what is a form itself: of a document that holds the value in JSON or in base64, as Kubernetes, Docker's
+/// logins and tokens have it.
+fn binary_twice(text: &[u8], add: &mut impl FnMut(Zeroizing<Vec<u8>>)) {
+    let alphabets = [&alphabet::STANDARD, &alphabet::URL_SAFE];
+    for (ascii, html) in [(false, false), (true, false), (false, true)] {
+        let Some(json) = json(text, Json { ascii, slash: false, html }) else { continue };
+        for (alphabet, shift) in
+            alphabets.iter().flat_map(|alphabet| (0..3).map(move |shift| (alphabet, shift)))
+        {
+            add(base64_at(&json, shift, alphabet));
+        }
+    }
+    for inner in (0..3).map(|shift| base64_at(text, shift, &alphabet::STANDARD)) {
+        for shift in 0..3 {
+            // The alphabets differ in no character that stands for those of base64.
+            add(base64_at(&inner, shift, &alphabet::STANDARD));
+        }
+    }
+    // `base64 | base64`
+    let printed = base64_of(text, &alphabet::STANDARD, PAD);
+    let mut lines = Growing::with_capacity(2 * printed.len());
+    for line in printed.chunks(76) {
+        lines.push(line);
+        lines.push(b"\n");
+    }
+    add(base64_of(&lines.0, &alphabet::STANDARD, PAD));
+}
+
+fn base64_of(
+    text: &[u8],
+    alphabet: &alphabet::Alphabet,
+    padding: GeneralPurposeConfig,
+) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(GeneralPurpose::new(alphabet, padding).encode(text).into_bytes())
+}
+
+/// Base64 of `text` behind `shift` other bytes, without the characters that depend on what stands beside it.
+fn base64_at(text: &[u8], shift: usize, alphabet: &alphabet::Alphabet) -> Zeroizing<Vec<u8>> {
+    let mut shifted = Growing::with_capacity(shift + text.len());
+    shifted.push(&[0; 2][..shift]);
+    shifted.push(text);
+    // A character stands for six bits.
+    let bits = 8 * shift..8 * (shift + text.len());
+    let stable = bits.start.div_ceil(6)..bits.end / 6;
+    Zeroizing::new(base64_of(&shifted.0, alphabet, NO_PAD)[stable].to_vec())
+}
+
 /// The forms in which most characters stand for themselves.
 fn textual(text: &[u8], add: &mut impl FnMut(Zeroizing<Vec<u8>>)) {
     add(Zeroizing::new(text.to_vec()));
@@ -192,20 +238,23 @@ fn textual(text: &[u8], add: &mut impl FnMut(Zeroizing<Vec<u8>>)) {
             }
         }
     }
-    let json = |text: &[u8], ascii, slash, html| {
-        escaped(text, "\"\\/<>&", |c, out| json_char(c, Json { ascii, slash, html }, out))
-    };
     for (ascii, slash, html) in
         [(false, true, false), (true, false, false), (true, true, false), (false, false, true)]
     {
-        json(text, ascii, slash, html).into_iter().for_each(&mut *add);
+        json(text, Json { ascii, slash, html }).into_iter().for_each(&mut *add);
     }
-    if let Some(shortest) = json(text, false, false, false) {
-        json(&shortest, false, false, false).into_iter().for_each(&mut *add);
+    if let Some(shortest) = json(text, Json::default()) {
+        let ascii = Json { ascii: true, ..Json::default() };
+        json(&shortest, Json::default()).into_iter().for_each(&mut *add);
+        json(&shortest, ascii).into_iter().for_each(&mut *add);
+        json(text, ascii).and_then(|inner| json(&inner, ascii)).into_iter().for_each(&mut *add);
         add(shortest);
     }
     for quote in [r"'\''", r#"'"'"'"#, "''"] {
         escaped(text, "'", |c, out| replace_char(c, &[('\'', quote)], out)).into_iter().for_each(&mut *add);
+    }
+    for escapes in ESCAPES {
+        escaped(text, "\"'\\", |c, out| replace_char(c, escapes, out)).into_iter().for_each(&mut *add);
     }
     add(dash(text));
     for ascii in [false, true] {
@@ -266,6 +315,37 @@ const BACKSLASHED: &[&str] = &[
     "$()*+.?[\\{|}",
 ];
 
+/// Pairs of what is replaced and what stands for it in quotes.
+const ESCAPES: &[&[(char, &str)]] = &[
+    // CSV, PowerShell, names in SQL.
+    &[('"', "\"\"")],
+    // PHP's `addslashes`.
+    &[('\'', "\\'"), ('"', "\\\""), ('\\', "\\\\"), ('\0', "\\0")],
+    // MySQL's `mysql_real_escape_string`, and `mysqldump`.
+    &[
+        ('\'', "\\'"),
+        ('"', "\\\""),
+        ('\\', "\\\\"),
+        ('\0', "\\0"),
+        ('\n', "\\n"),
+        ('\r', "\\r"),
+        ('\x1a', "\\Z"),
+    ],
+    // MySQL's `QUOTE`.
+    &[('\'', "\\'"), ('\\', "\\\\"), ('\0', "\\0"), ('\x1a', "\\Z")],
+    // Tables of `mysql --batch` and PostgreSQL's `COPY`.
+    &[
+        ('\\', "\\\\"),
+        ('\0', "\\0"),
+        ('\n', "\\n"),
+        ('\r', "\\r"),
+        ('\t', "\\t"),
+        ('\x08', "\\b"),
+        ('\x0b', "\\v"),
+        ('\x0c', "\\f"),
+    ],
+];
+
 /// Pairs of what is replaced and its entity.
 const ENTITIES: &[&[(char, &str)]] = &[
     &[('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;")],
@@ -306,15 +386,18 @@ const LITERALS: &[Literal] = &[
     Literal { quoted: "'\\", named: BASH, controls: Code::Octal, rest: Some(Code::Octal) },
     // Go's `%q` and `%+q`; C.
     Literal { quoted: "\"\\", named: GO, controls: Code::Hex(LOWER), rest: None },
-    Literal { quoted: "\"\\", named: GO, controls: Code::Hex(LOWER), rest: Some(Code::Point(false)) },
+    Literal { quoted: "\"\\", named: GO, controls: Code::Hex(LOWER), rest: Some(Code::Point) },
     // Python's `repr` of a text, with either quote around it, and of bytes.
     Literal { quoted: "\\", named: PYTHON, controls: Code::Hex(LOWER), rest: None },
     Literal { quoted: "'\\", named: PYTHON, controls: Code::Hex(LOWER), rest: None },
     Literal { quoted: "\\", named: PYTHON, controls: Code::Hex(LOWER), rest: Some(Code::Hex(LOWER)) },
     Literal { quoted: "'\\", named: PYTHON, controls: Code::Hex(LOWER), rest: Some(Code::Hex(LOWER)) },
+    // Python's `ascii`.
+    Literal { quoted: "\\", named: PYTHON, controls: Code::Hex(LOWER), rest: Some(Code::ShortPoint(LOWER)) },
+    Literal { quoted: "'\\", named: PYTHON, controls: Code::Hex(LOWER), rest: Some(Code::ShortPoint(LOWER)) },
     // YAML in double quotes.
     Literal { quoted: "\"\\", named: YAML, controls: Code::Hex(UPPER), rest: None },
-    Literal { quoted: "\"\\", named: YAML, controls: Code::Hex(UPPER), rest: Some(Code::Point(true)) },
+    Literal { quoted: "\"\\", named: YAML, controls: Code::Hex(UPPER), rest: Some(Code::ShortPoint(UPPER)) },
 ];
 
 const PYTHON: &[(char, char)] = &[('\n', 'n'), ('\r', 'r'), ('\t', 't')];
@@ -359,8 +442,10 @@ enum Code {
     Octal,
     /// `\x1b`, byte by byte.
     Hex(&'static [u8; 16]),
-    /// `\u20ac` or, above, `\U0001f600`; in YAML, in upper case and `\xE4` where that is enough.
-    Point(bool),
+    /// `\u20ac` or, above, `\U0001f600`.
+    Point,
+    /// The same with these digits, and `\xe4` where that is enough.
+    ShortPoint(&'static [u8; 16]),
 }
 
 impl Literal {
@@ -378,22 +463,15 @@ impl Literal {
         };
         match (code, c) {
             (None, c) => out.char(c),
-            (Some(Code::Point(false)), Char::Text(c)) => match u32::from(c) {
-                point @ ..0x1_0000 => out.format(format_args!("\\u{point:04x}")),
-                point => out.format(format_args!("\\U{point:08x}")),
-            },
-            (Some(Code::Point(true)), Char::Text(c)) => match u32::from(c) {
-                point @ ..0x100 => out.format(format_args!("\\x{point:02X}")),
-                point @ ..0x1_0000 => out.format(format_args!("\\u{point:04X}")),
-                point => out.format(format_args!("\\U{point:08X}")),
-            },
+            (Some(Code::Point), Char::Text(c)) => out.point(c, LOWER, false),
+            (Some(Code::ShortPoint(digits)), Char::Text(c)) => out.point(c, digits, true),
             (Some(code), c) => c.each_byte(|byte| match code {
                 Code::Octal => out.format(format_args!("\\{byte:03o}")),
                 Code::Hex(digits) => {
                     out.push(b"\\x");
                     out.byte(byte, digits);
                 }
-                Code::Point(_) => out.push(&[byte]),
+                Code::Point | Code::ShortPoint(_) => out.push(&[byte]),
             }),
         }
     }
@@ -407,6 +485,11 @@ struct Json {
     slash: bool,
     /// `<`, `>` and `&` as `\u003c` and so on.
     html: bool,
+}
+
+/// `text` as JSON has it between quotes; nothing where that is the same.
+fn json(text: &[u8], json: Json) -> Option<Zeroizing<Vec<u8>>> {
+    escaped(text, "\"\\/<>&", |c, out| json_char(c, json, out))
 }
 
 fn json_char(c: Char, json: Json, out: &mut Growing) {
@@ -615,6 +698,18 @@ impl Growing {
 
     fn byte(&mut self, byte: u8, digits: &[u8; 16]) {
         self.push(&[digits[usize::from(byte >> 4)], digits[usize::from(byte & 15)]]);
+    }
+
+    /// `\u20ac`, `\U0001f600` or, if `short`, `\xe4`.
+    fn point(&mut self, c: char, digits: &[u8; 16], short: bool) {
+        let point = u32::from(c).to_be_bytes();
+        let (letter, from) = match point {
+            [0, 0, 0, _] if short => (b"\\x", 3),
+            [0, 0, ..] => (b"\\u", 2),
+            _ => (b"\\U", 0),
+        };
+        self.push(letter);
+        point[from..].iter().for_each(|byte| self.byte(*byte, digits));
     }
 
     fn char(&mut self, c: Char) {

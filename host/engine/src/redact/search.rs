@@ -8,14 +8,19 @@
 //!
 //! The view is not made: within a line it is the text, and across lines the places looked at are no further apart,
 //! since the last gram of every line is looked at.
+//!
+//! What else hides a form is taken out first: the sequences that colour a text, and all that stands between the bytes of
+//! a dump. What is found without them is masked where it was.
 
 use std::iter;
 use std::ops::Range;
 use std::sync::Arc;
 
-use memchr::memchr_iter;
+use memchr::{memchr2_iter, memrchr};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::colour::{ESCAPE, Plain};
+use super::dump;
 use super::forms::{Form, SHORTEST, is_terminator};
 
 /// Where a line ends after fewer characters of a form than this, the form is masked from the next line on. Otherwise
@@ -90,6 +95,33 @@ pub(super) struct Findings {
     pub(super) partial: Option<Partial>,
 }
 
+/// What stands around a text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Edges {
+    /// Whether a line begins with it.
+    pub(super) begins_line: bool,
+    pub(super) end: End,
+}
+
+/// What stands after a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// More may follow.
+    Open,
+    /// Nothing.
+    Whole,
+    /// Nothing that is known: the beginnings of forms of [`SHORTEST_BEGINNING`] bytes and more are found too.
+    Cut,
+}
+
+impl Findings {
+    fn note(&mut self, new: Partial) {
+        let old = self.partial.unwrap_or(new);
+        let next = if new.start < old.start { new } else { old };
+        self.partial = Some(Partial { first: new.first.min(old.first), ..next });
+    }
+}
+
 /// Forms, ready to be looked for.
 #[derive(Default)]
 pub(super) struct Search {
@@ -98,9 +130,23 @@ pub(super) struct Search {
     trees: [Tree; 3],
     short: Option<Grams<3>>,
     long: Option<Grams<4>>,
+    /// Whether a form has what begins a sequence that colours.
+    has_escapes: bool,
+    /// Whether a form begins with a byte.
+    begins: Vec<bool>,
     /// What begins in a text is decided by so many bytes after it.
     pub(super) reach: usize,
 }
+
+/// What to do with what begins a sequence that colours.
+#[derive(Clone, Copy)]
+enum Escapes {
+    Pass,
+    Stop,
+}
+
+/// The beginning of a form at the end of a stream is masked from this length on, in bytes.
+const SHORTEST_BEGINNING: usize = 8;
 
 /// A form and whose it is.
 struct Entry {
@@ -156,10 +202,14 @@ impl Search {
             entries.iter().map(View::new).partition(|view| view.places.len() < SHORTEST_LONG);
         // Between any two bytes, a form that may be wrapped has at most one line break, of at most two bytes.
         let length = |entry: &Entry| entry.form.bytes.len() * if entry.form.wrapped { 3 } else { 1 };
+        let trees = [Kind::Exact, Kind::Wrapped, Kind::WrappedShort].map(|kind| Tree::new(&entries, kind));
+        let begins = |byte: usize| trees.iter().any(|tree| tree.firsts[byte].is_some());
         Self {
-            trees: [Kind::Exact, Kind::Wrapped, Kind::WrappedShort].map(|kind| Tree::new(&entries, kind)),
+            begins: (0..256).map(begins).collect(),
+            trees,
             short: Grams::new(&short),
             long: Grams::new(&long),
+            has_escapes: entries.iter().any(|entry| entry.form.bytes.contains(&ESCAPE)),
             // What is to be masked of it may begin as late as the line breaks among its first bytes end.
             reach: entries.iter().map(length).max().unwrap_or(0) + 3 * KEPT_TOGETHER,
             entries,
@@ -168,33 +218,174 @@ impl Search {
 
     /// All forms in `text`, and what begins in it and may go on after it. `text` begins where no form that began before
     /// goes on.
-    pub(super) fn find(&self, text: &[u8]) -> Findings {
-        let mut findings = Findings::default();
+    pub(super) fn find(&self, text: &[u8], edges: Edges) -> Findings {
         if self.entries.is_empty() {
+            return Findings::default();
+        }
+        // Nearly no text has any.
+        if let Some(findings) = self.find_in_lines(text, edges, Escapes::Stop) {
             return findings;
         }
+        let plain = Plain::of(text);
+        let lines = plain.as_ref().map_or(text, |plain| &plain.text);
+        let mut findings = self.find_in_lines(lines, edges, Escapes::Pass).unwrap_or_default();
+        let Some(plain) = plain else { return findings };
+        for found in &mut findings.matches {
+            let range = plain.range(found.start..found.end);
+            *found = Match { first: plain.place(found.first), start: range.start, end: range.end, ..*found };
+        }
+        if let Some(partial) = &mut findings.partial {
+            let Partial { first, start, .. } = *partial;
+            // Whether what the text ends in is a sequence is not known.
+            *partial = Partial { first: plain.place(first), start: plain.place(start), cursor: None };
+        }
+        // What is taken for a sequence may be the beginning of a value.
+        let mut raw = Findings::default();
+        if self.has_escapes {
+            self.find_plain(text, Escapes::Pass, &mut raw, |_| {});
+        } else {
+            for first in plain.sequences.into_iter().flatten() {
+                if self.begins[usize::from(text[first])] {
+                    self.compare_at(text, first, &mut raw);
+                }
+            }
+        }
+        if let Some(open) = plain.open.filter(|_| edges.end == End::Open) {
+            raw.note(Partial { first: open, start: open, cursor: None });
+        }
+        self.close(text, edges.end, &mut raw);
+        findings.matches.append(&mut raw.matches);
+        raw.partial.into_iter().for_each(|partial| findings.note(partial));
+        findings
+    }
+
+    /// The same for a text without sequences that colour it; nothing if it has what begins these, and that is to stop it.
+    fn find_in_lines(&self, text: &[u8], edges: Edges, escapes: Escapes) -> Option<Findings> {
+        let mut findings = Findings::default();
+        let mut lines: Vec<Range<usize>> = Vec::new();
+        let is_done = self.find_plain(text, escapes, &mut findings, |line| {
+            if dump::may_be_line(&text[line.clone()]) {
+                lines.push(line);
+            }
+        });
+        if !is_done {
+            return None;
+        }
+        self.close(text, edges.end, &mut findings);
+        if !edges.begins_line && lines.first().is_some_and(|line| line.start == 0) {
+            lines.remove(0);
+        }
+        let mut next = None;
+        if edges.end == End::Open && !text.ends_with(b"\n") {
+            let last = memrchr(b'\n', text).map_or(0, |last| last + 1);
+            lines.pop_if(|line| line.start == last);
+            let line = text[last..].strip_suffix(b"\r").unwrap_or(&text[last..]);
+            let is_next = dump::may_begin_line(line) && (last > 0 || edges.begins_line);
+            next = is_next.then_some(last);
+        }
+        if !lines.is_empty() || next.is_some() {
+            self.find_in_dumps(text, &lines, next, edges.end, &mut findings);
+        }
+        Some(findings)
+    }
+
+    /// Finds what dumps in `text` show; see [`dump::of`].
+    fn find_in_dumps(
+        &self,
+        text: &[u8],
+        lines: &[Range<usize>],
+        next: Option<usize>,
+        end: End,
+        findings: &mut Findings,
+    ) {
+        for dump in dump::of(text, lines, next) {
+            let mut inner = Findings::default();
+            self.find_plain(&dump.bytes, Escapes::Pass, &mut inner, |_| {});
+            self.close(&dump.bytes, if dump.is_open { end } else { End::Whole }, &mut inner);
+            for found in inner.matches {
+                let Some(first) = dump.place(found.first).map(|place| place.line) else { continue };
+                let ranges = dump.ranges(found.start..found.end).into_iter();
+                findings.matches.extend(ranges.map(|Range { start, end }| Match {
+                    first,
+                    start,
+                    end,
+                    ..found
+                }));
+            }
+            if let Some(partial) = inner.partial
+                && let Some(first) = dump.place(partial.first)
+            {
+                // Where the digits of a number are not in order, what comes later stands first.
+                let starts =
+                    dump.ranges(partial.start..dump.bytes.len()).into_iter().map(|range| range.start);
+                let start = starts.min().or(next).unwrap_or(text.len());
+                findings.note(Partial { first: first.line, start, cursor: None });
+            }
+        }
+        if let Some(next) = next {
+            findings.note(Partial { first: next, start: next, cursor: None });
+        }
+    }
+
+    /// Finds all forms that stand in `text` as they are, and calls `on_line` for each line. Returns whether it was not
+    /// stopped.
+    fn find_plain(
+        &self,
+        text: &[u8],
+        escapes: Escapes,
+        findings: &mut Findings,
+        mut on_line: impl FnMut(Range<usize>),
+    ) -> bool {
         let mut hit = |at: usize, gram: &Gram| {
             let first = match gram.kind {
                 Kind::Exact => at.checked_sub(gram.offset),
                 Kind::Wrapped | Kind::WrappedShort => back(text, at, gram.offset),
             };
             if let Some(first) = first {
-                self.compare(gram.kind, text, first, &mut findings);
+                self.compare(gram.kind, text, first, findings);
             }
         };
-        if let Some(grams) = &self.long {
-            grams.scan(text, &mut hit);
-        }
-        if let Some(grams) = &self.short {
-            grams.scan(text, &mut hit);
+        let is_done = match (&self.long, &self.short) {
+            (Some(long), Some(short)) => {
+                long.scan(text, escapes, &mut hit, &mut on_line)
+                    && short.scan(text, Escapes::Pass, &mut hit, &mut |_| {})
+            }
+            (Some(long), None) => long.scan(text, escapes, &mut hit, &mut on_line),
+            (None, Some(short)) => short.scan(text, escapes, &mut hit, &mut on_line),
+            (None, None) => true,
+        };
+        if !is_done {
+            return false;
         }
         // What begins too near to the end to have a gram.
         for first in tail(text, SHORTEST - 1) {
-            for kind in [Kind::Exact, Kind::Wrapped, Kind::WrappedShort] {
-                self.compare(kind, text, first, &mut findings);
+            self.compare_at(text, first, findings);
+        }
+        true
+    }
+
+    /// Decides what has only begun in `text`, where nothing follows it.
+    fn close(&self, text: &[u8], end: End, findings: &mut Findings) {
+        if end == End::Open {
+            return;
+        }
+        if let Some(partial) = findings.partial.take_if(|_| end == End::Cut) {
+            let trimmed = text.iter().rposition(|b| !is_terminator(*b)).map_or(0, |last| last + 1);
+            if trimmed >= partial.start + SHORTEST_BEGINNING
+                && let Some(secret) = self.secret(text, partial)
+            {
+                let Partial { first, start, .. } = partial;
+                findings.matches.push(Match { first, start, end: trimmed, secret });
             }
         }
-        findings
+        findings.partial = None;
+    }
+
+    /// Finds all forms that begin at `first`.
+    fn compare_at(&self, text: &[u8], first: usize, findings: &mut Findings) {
+        for kind in [Kind::Exact, Kind::Wrapped, Kind::WrappedShort] {
+            self.compare(kind, text, first, findings);
+        }
     }
 
     /// Finds all forms of `kind` that begin at `first`.
@@ -253,18 +444,12 @@ impl Search {
     }
 
     fn note_partial(&self, first: usize, cursor: Cursor, findings: &mut Findings) {
-        let new = Partial {
-            first,
-            start: first + cursor.shown,
-            cursor: (!self.shows_more(cursor)).then_some(cursor),
-        };
-        let old = findings.partial.unwrap_or(new);
-        let next = if new.start < old.start { new } else { old };
-        findings.partial = Some(Partial { first: new.first.min(old.first), ..next });
+        let start = first + cursor.shown;
+        findings.note(Partial { first, start, cursor: (!self.shows_more(cursor)).then_some(cursor) });
     }
 
     /// The first secret of which a form begins in `text` as `partial` says.
-    pub(super) fn secret(&self, text: &[u8], partial: Partial) -> Option<usize> {
+    fn secret(&self, text: &[u8], partial: Partial) -> Option<usize> {
         let begins = |form: usize, first: usize| {
             let cursor = Cursor { form, found: 0, read: 0, shown: 0, gap: Gap::None };
             let progress = self.go_on(cursor, &text[first..]);
@@ -481,8 +666,8 @@ impl<const Q: usize> Grams<Q> {
                 });
             }
         }
-        // One bit in 32 is set, or fewer: up to 64 KiB of bits, which is half of what is fastest to read.
-        let bits = (grams.len().ilog2() + 6).clamp(12, 19);
+        // One bit in 64 is set, or fewer, up to 256 KiB of bits: more hits cost more than what is slower to read.
+        let bits = (grams.len().ilog2() + 7).clamp(12, 21);
         let shift = u32::BITS - bits;
         grams.sort_unstable_by_key(|gram| (Self::hash(gram.bytes, shift), *gram));
         grams.dedup();
@@ -498,13 +683,27 @@ impl<const Q: usize> Grams<Q> {
         Some(Self { stride, shift, bitmap, words, grams })
     }
 
-    /// Calls `hit` for grams in `text`, for one at least in each form in it.
-    fn scan(&self, text: &[u8], hit: &mut impl FnMut(usize, &Gram)) {
+    /// Calls `hit` for grams in `text`, for one at least in each form in it, and `on_line` for each line. Returns whether
+    /// it was not stopped.
+    fn scan(
+        &self,
+        text: &[u8],
+        escapes: Escapes,
+        hit: &mut impl FnMut(usize, &Gram),
+        on_line: &mut impl FnMut(Range<usize>),
+    ) -> bool {
         let mut line = 0;
-        for end in memchr_iter(b'\n', text).chain(iter::once(text.len())) {
+        for end in memchr2_iter(b'\n', ESCAPE, text).chain(iter::once(text.len())) {
+            if text.get(end) == Some(&ESCAPE) {
+                match escapes {
+                    Escapes::Pass => continue,
+                    Escapes::Stop => return false,
+                }
+            }
             let content = &text[line..end];
             let content =
                 if end < text.len() { content.strip_suffix(b"\r").unwrap_or(content) } else { content };
+            on_line(line..line + content.len());
             self.scan_line(text, line..line + content.len(), hit);
             line = end + 1;
         }
@@ -512,6 +711,7 @@ impl<const Q: usize> Grams<Q> {
         for at in tail(text, Q) {
             self.look_across(text, at, hit);
         }
+        true
     }
 
     fn scan_line(&self, text: &[u8], line: Range<usize>, hit: &mut impl FnMut(usize, &Gram)) {

@@ -6,6 +6,9 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use super::colour::Plain;
+use super::dump;
+use super::search::End;
 use super::{Redactor, Stream};
 
 fn redactor(values: &[(&str, &[u8])]) -> Redactor {
@@ -70,8 +73,8 @@ fn a_value_is_found_across_reads() {
         assert_eq!(out, "export TOKEN=[REDACTED:SECRET_TOKEN]; true\n", "by {length}");
     }
     assert_eq!(
-        streamed(&redactor, ["a ghp_16C7e42F", "292c6912E7710c8", "38347Ae178B4a b"]),
-        ["a ", "", "[REDACTED:SECRET_TOKEN] b", ""]
+        streamed(&redactor, ["a ghp_16C7e42F", "292c6912E7710c8", "38347Ae178B4a ."]),
+        ["a ", "", "[REDACTED:SECRET_TOKEN] .", ""]
     );
 }
 
@@ -227,8 +230,8 @@ fn a_file_is_scanned_across_its_pieces() {
         .iter()
         .map(|piece| scanner.push(piece.as_bytes()).map(|name| name.to_string()))
         .collect();
-    let found: Vec<Option<&str>> = found.iter().map(Option::as_deref).collect();
-    assert_eq!(found, [None, None, Some("A"), Some("B"), Some("A")]);
+    let [a, b] = ["A", "B"].map(|name| Some(format!("the value of the secret `{name}`")));
+    assert_eq!(found, [None, None, a.clone(), b, a]);
 }
 
 #[test]
@@ -288,28 +291,87 @@ impl Oracle {
         Seen::Whole(start, at)
     }
 
-    /// What is given out of a stream that begins with `text`; all there is if it `ended`.
-    fn masked(&self, text: &[u8], ended: bool, beginnings: bool) -> Vec<u8> {
-        let mut found = Vec::new();
-        let mut decided = text.len();
+    /// Where masks begin and end in `text` as it is, and whose they are; from where on nothing is decided.
+    fn find_plain(&self, text: &[u8], firsts: impl Iterator<Item = usize>, end: End) -> Found {
+        let mut found = Found { masks: Vec::new(), decided: text.len() };
         let trimmed = text.iter().rposition(|b| !b"\r\n".contains(b)).map_or(0, |last| last + 1);
-        for first in 0..text.len() {
+        for first in firsts {
             for form in &self.forms {
                 match Self::look(form, text, first) {
-                    Seen::Whole(start, end) => found.push((start, end, form.2)),
-                    Seen::Begun(start) if !ended => decided = decided.min(start),
-                    Seen::Begun(start) if beginnings && trimmed >= start + 8 => {
-                        found.push((start, trimmed, form.2));
+                    Seen::Whole(start, end) => found.masks.push((start, end, form.2)),
+                    Seen::Begun(start) if end == End::Open => found.decided = found.decided.min(start),
+                    Seen::Begun(start) if end == End::Cut && trimmed >= start + 8 => {
+                        found.masks.push((start, trimmed, form.2));
                     }
                     _ => {}
                 }
             }
         }
-        found.sort_by_key(|(start, end, secret)| (*start, usize::MAX - end, *secret));
+        found
+    }
+
+    fn find(&self, text: &[u8], end: End) -> Found {
+        if self.forms.is_empty() {
+            return Found { masks: Vec::new(), decided: text.len() };
+        }
+        let Some(plain) = Plain::of(text) else { return self.find_in_lines(text, end) };
+        let mut found = self.find_in_lines(&plain.text, end);
+        for mask in &mut found.masks {
+            let range = plain.range(mask.0..mask.1);
+            (mask.0, mask.1) = (range.start, range.end);
+        }
+        let raw = self.find_plain(text, plain.sequences.iter().cloned().flatten(), end);
+        found.masks.extend(raw.masks);
+        found.decided = plain.place(found.decided).min(raw.decided);
+        if end == End::Open {
+            found.decided = found.decided.min(plain.open.unwrap_or(text.len()));
+        }
+        found
+    }
+
+    fn find_in_lines(&self, text: &[u8], end: End) -> Found {
+        let mut found = self.find_plain(text, 0..text.len(), end);
+        let mut lines = Vec::new();
+        let mut next = None;
+        let mut at = 0;
+        for line in text.split_inclusive(|byte| *byte == b'\n') {
+            let whole = line.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+            match whole {
+                None if end == End::Open => {
+                    let line = line.strip_suffix(b"\r").unwrap_or(line);
+                    next = dump::may_begin_line(line).then_some(at);
+                }
+                whole => {
+                    let length = whole.unwrap_or(line).len();
+                    lines.extend(dump::may_be_line(&line[..length]).then_some(at..at + length));
+                }
+            }
+            at += line.len();
+        }
+        for dump in dump::of(text, &lines, next) {
+            let end = if dump.is_open { end } else { End::Whole };
+            let inner = self.find_plain(&dump.bytes, 0..dump.bytes.len(), end);
+            for (start, end, secret) in inner.masks {
+                let ranges = dump.ranges(start..end).into_iter();
+                found.masks.extend(ranges.map(|range| (range.start, range.end, secret)));
+            }
+            if inner.decided < dump.bytes.len() {
+                let ranges = dump.ranges(inner.decided..dump.bytes.len());
+                found.decided = ranges.iter().map(|range| range.start).fold(found.decided, usize::min);
+            }
+        }
+        found.decided = found.decided.min(next.unwrap_or(text.len()));
+        found
+    }
+
+    /// What is given out of a stream that begins with `text`.
+    fn masked(&self, text: &[u8], end: End) -> Vec<u8> {
+        let Found { mut masks, decided } = self.find(text, end);
+        masks.sort_by_key(|(start, end, secret)| (*start, usize::MAX - end, *secret));
         let mut out = Vec::new();
         let mut at = 0;
         let mut open = false;
-        for (start, end, secret) in found {
+        for (start, end, secret) in masks {
             if decided <= start {
                 break;
             }
@@ -325,6 +387,11 @@ impl Oracle {
         }
         out
     }
+}
+
+struct Found {
+    masks: Vec<(usize, usize, usize)>,
+    decided: usize,
 }
 
 /// Few different bytes, so that forms overlap.
@@ -344,18 +411,89 @@ enum Piece {
     Form(Index, Option<Index>, Vec<(Index, bool)>),
     /// A form with a line break after every so many bytes.
     Wrapped(Index, usize, bool),
+    /// A form with these sequences at these places.
+    Coloured(Index, Vec<(Index, &'static str)>),
+    /// A form between other bytes, as a dump of so many bytes a line.
+    Dumped(Index, Vec<u8>, usize, Style),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Style {
+    /// `xxd`, `xxd -e`
+    Xxd(bool),
+    /// `hexdump -C`
+    HexdumpC,
+    /// `od -x`
+    OdX,
+    /// `od -An -t x1`
+    OdBare,
+    /// `od -c`
+    OdC,
+    /// `od -b -c`
+    OdBC,
+}
+
+fn dumped(bytes: &[u8], width: usize, style: Style) -> Vec<u8> {
+    let mut out = vec![b'\n'];
+    for (number, line) in bytes.chunks(width).enumerate() {
+        let at = number * width;
+        let shown: String = line
+            .iter()
+            .map(|byte| if (b' '..0x7f).contains(byte) { char::from(*byte) } else { '.' })
+            .collect();
+        let octal = line.iter().fold(String::new(), |all, byte| format!("{all} {byte:03o}"));
+        let hex = line.iter().fold(String::new(), |all, byte| format!("{all} {byte:02x}"));
+        let columns = line.iter().fold(String::new(), |all, byte| match byte {
+            b' '..0x7f => format!("{all}   {}", char::from(*byte)),
+            b'\n' => format!("{all}  \\n"),
+            b'\r' => format!("{all}  \\r"),
+            _ => format!("{all} {byte:03o}"),
+        });
+        let words = |back: bool, size: usize| {
+            let word = |word: &[u8]| -> String {
+                let digits = word.iter().map(|byte| format!("{byte:02x}"));
+                if back { digits.rev().collect() } else { digits.collect() }
+            };
+            line.chunks(size).fold(String::new(), |all, bytes| format!("{all} {}", word(bytes)))
+        };
+        let text = match style {
+            Style::Xxd(false) => format!("{at:08x}:{:<30}  {shown}", words(false, 2)),
+            Style::Xxd(true) => format!("{at:08x}:{:<30}  {shown}", words(true, 4)),
+            Style::HexdumpC => format!("{at:08x} {hex:<30}  |{shown}|"),
+            Style::OdX => format!("{at:07o}{}", words(true, 2)),
+            Style::OdBare => hex,
+            Style::OdC => format!("{at:07o}{columns}"),
+            Style::OdBC => format!("{at:07o}{octal}\n       {columns}"),
+        };
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'\n');
+    }
+    out
 }
 
 fn piece() -> impl Strategy<Value = Piece> {
     let byte = prop_oneof![
         6 => Just(b'a'), 4 => Just(b'b'), 2 => Just(b'\n'), 1 => Just(b'\r'), 1 => Just(b' '), 1 => Just(b']'),
-        1 => Just(b'6'), 1 => Just(b'Y'), 1 => Just(b'W'), 1 => Just(0xe4),
+        1 => Just(b'6'), 1 => Just(b'Y'), 1 => Just(b'W'), 1 => Just(0xe4), 1 => Just(0x1b), 1 => Just(b'*'),
+    ];
+    let sequence = prop_oneof![Just("\x1b[01;31m\x1b[K"), Just("\x1b[m"), Just("\x1b"), Just("\x1b(B")];
+    let style = prop_oneof![
+        any::<bool>().prop_map(Style::Xxd),
+        Just(Style::HexdumpC),
+        Just(Style::OdX),
+        Just(Style::OdBare),
+        Just(Style::OdC),
+        Just(Style::OdBC),
     ];
     prop_oneof![
         2 => prop::collection::vec(byte, 0..12).prop_map(Piece::Bytes),
         3 => (any::<Index>(), any::<Option<Index>>(), prop::collection::vec(any::<(Index, bool)>(), 0..3))
             .prop_map(|(form, cut, breaks)| Piece::Form(form, cut, breaks)),
         1 => (any::<Index>(), 1usize..20, any::<bool>()).prop_map(|(form, width, r)| Piece::Wrapped(form, width, r)),
+        1 => (any::<Index>(), prop::collection::vec((any::<Index>(), sequence), 1..4))
+            .prop_map(|(form, sequences)| Piece::Coloured(form, sequences)),
+        1 => (any::<Index>(), prop::collection::vec(any::<u8>(), 0..5), 1usize..12, style)
+            .prop_map(|(form, before, width, style)| Piece::Dumped(form, before, width, style)),
     ]
 }
 
@@ -365,7 +503,8 @@ fn text(oracle: &Oracle, pieces: &[Piece]) -> Vec<u8> {
     for piece in pieces {
         match piece {
             Piece::Bytes(bytes) => text.extend_from_slice(bytes),
-            Piece::Form(..) | Piece::Wrapped(..) if oracle.forms.is_empty() => {}
+            Piece::Form(..) | Piece::Wrapped(..) | Piece::Coloured(..) | Piece::Dumped(..)
+                if oracle.forms.is_empty() => {}
             Piece::Form(form, cut, breaks) => {
                 let (form, _, _) = form.get(&oracle.forms);
                 let mut form = form[..cut.map_or(form.len(), |cut| cut.index(form.len()))].to_vec();
@@ -378,6 +517,19 @@ fn text(oracle: &Oracle, pieces: &[Piece]) -> Vec<u8> {
             Piece::Wrapped(form, width, carriage) => {
                 let lines: Vec<&[u8]> = form.get(&oracle.forms).0.chunks(*width).collect();
                 text.extend_from_slice(&lines.join(line_break(*carriage)));
+            }
+            Piece::Coloured(form, sequences) => {
+                let mut form = form.get(&oracle.forms).0.clone();
+                for (place, sequence) in sequences {
+                    let place = place.index(form.len() + 1);
+                    form.splice(place..place, sequence.bytes());
+                }
+                text.extend_from_slice(&form);
+            }
+            Piece::Dumped(form, before, width, style) => {
+                let form = &form.get(&oracle.forms).0;
+                let bytes = [before.as_slice(), &form[..form.len().min(40)], before].concat();
+                text.extend_from_slice(&dumped(&bytes, *width, *style));
             }
         }
     }
@@ -403,16 +555,16 @@ proptest! {
             let read = *read.min(&(text.len() - at));
             stream.push(&text[at..at + read], &mut |bytes| out.extend_from_slice(bytes));
             at += read;
-            let expected = oracle.masked(&text[..at], false, true);
+            let expected = oracle.masked(&text[..at], End::Open);
             prop_assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
             if at == text.len() {
                 break;
             }
         }
         stream.end(&mut |bytes| out.extend_from_slice(bytes));
-        let expected = oracle.masked(&text, true, true);
+        let expected = oracle.masked(&text, End::Cut);
         prop_assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
-        let expected = oracle.masked(&text, true, false);
+        let expected = oracle.masked(&text, End::Whole);
         prop_assert_eq!(redactor.bytes(&text).escape_ascii().to_string(), expected.escape_ascii().to_string());
     }
 

@@ -14,6 +14,7 @@ use loom_docker::{
 };
 use loom_engine::cancel::{Cancel, GRACE, Urgency};
 use loom_engine::environment::WORKSPACE_IN_CONTAINER;
+use loom_engine::mask::{FILE_IN_CONTAINER, VARIABLE};
 use loom_engine::output::OutputSink;
 use loom_engine::port::{JobContext, OpenSection};
 use loom_engine::secrets::SECRETS_IN_CONTAINER;
@@ -80,6 +81,8 @@ pub struct ContainerHandle {
     filler: Option<Container>,
     /// The name by which its output is told.
     service: Option<String>,
+    /// Whether the file is in it into which the job writes what is to be masked.
+    has_mask: bool,
 }
 
 /// A command that is to be run.
@@ -335,7 +338,7 @@ impl HostContainer for Guest {
     }
 
     async fn start(&mut self, handle: Resource<ContainerHandle>) -> wasmtime::Result<Result<(), Error>> {
-        let ContainerHandle { container, program, user, workspace, filler, service } =
+        let ContainerHandle { container, program, user, workspace, filler, service, has_mask: _ } =
             self.table.get(&handle)?.clone();
         let job = Arc::clone(self.job()?);
         if let Some(name) = service {
@@ -657,15 +660,41 @@ impl Guest {
                 read_only: true,
             });
         }
-        let create = async {
-            match workspace {
-                Some(WorkspaceMount::EphemeralVolume) => {
-                    access.create_with_volume(&scope, &spec, &job.workspace, is_root(&user)).await
+        let mut mask = job.mask_file().filter(|_| workspace.is_some() && access.shares_files());
+        if mask.is_some() && !is_root(&user) {
+            let shared = job.share_mask_file();
+            shared.map_err(|cause| error(ErrorKind::Failed, "SECRETS_FILES", cause.to_string()))?;
+        }
+        let (container, filler) = loop {
+            let mut spec = spec.clone();
+            spec.mounts.extend(mask.clone().map(|source| Mount::Bind {
+                source,
+                at: FILE_IN_CONTAINER.to_owned(),
+                read_only: false,
+            }));
+            let create = async {
+                match workspace {
+                    Some(WorkspaceMount::EphemeralVolume) => {
+                        access.create_with_volume(&scope, &spec, &job.workspace, is_root(&user)).await
+                    }
+                    _ => Ok((scope.create_container(&spec).await?, None)),
                 }
-                _ => Ok((scope.create_container(&spec).await?, None)),
+            };
+            match (&mask, unless_cancelled(cancel.clone(), create).await) {
+                (Some(file), Err(cause)) if cause.message.contains(&*file.to_string_lossy()) => {
+                    access.shares_no_files();
+                    mask = None;
+                }
+                (_, made) => break made?,
             }
         };
-        let (container, filler) = unless_cancelled(cancel, create).await?;
+        let has_mask = mask.is_some();
+        if workspace.is_some() && !has_mask && job.mask_file().is_some() {
+            let text = format!(
+                "there is no {VARIABLE} in the container: the daemon does not see the files of this machine"
+            );
+            self.say(Level::Info, text, None);
+        }
         if workspace.is_some() {
             let _ = self.kept.docker.has_workspace.set(());
         }
@@ -674,7 +703,7 @@ impl Guest {
             let _ = self.kept.docker.bound.set((container.clone(), spec.image));
         }
         let program = spec.entrypoint.and_then(|words| words.into_iter().next()).unwrap_or_default();
-        Ok(ContainerHandle { container, program, user, workspace, filler, service })
+        Ok(ContainerHandle { container, program, user, workspace, filler, service, has_mask })
     }
 
     /// What a command is given.
@@ -686,6 +715,9 @@ impl Guest {
                 hint: cause.hint,
                 ..error(ErrorKind::Invalid, &cause.code, cause.message)
             })?;
+            if handle.has_mask {
+                env.push((VARIABLE.to_owned(), FILE_IN_CONTAINER.to_owned()));
+            }
             // What was not copied belongs to the user outside, whom git in there does not trust.
             if handle.workspace.is_some()
                 && handle.filler.is_none()

@@ -387,11 +387,8 @@ fn with_secrets(entry: &Entry, tree: &Path, redactor: &Redactor) -> BTreeSet<Str
         let Ok(mut content) = fs_err::File::open(tree.join(&file.path)) else { continue };
         let mut scanner = redactor.scanner();
         while let Ok(count @ 1..) = content.read(&mut buffer) {
-            if let Some(secret) = scanner.push(&buffer[..count]) {
-                found.insert(format!(
-                    "`{}` in the cache holds the value of the secret `{secret}`",
-                    file.path.display()
-                ));
+            if let Some(value) = scanner.push(&buffer[..count]) {
+                found.insert(format!("`{}` in the cache holds {value}", file.path.display()));
                 break;
             }
         }

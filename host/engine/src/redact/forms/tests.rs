@@ -46,7 +46,7 @@ fn without_its_escapes() {
             // `echo` of dash, `printf %b`
             ("{\"key\": \"-----BEGIN-----\nMIIE\\/vQIB\nADANBg==\nauf\\u20ac\\ud83d\\ude00w\\\"x\ty\"}", "●"),
             // `jq -r .key`
-            ("-----BEGIN-----\nMIIE/vQIB\nADANBg==\n", "-----BEGIN-----\n●\n●\n"),
+            ("-----BEGIN-----\nMIIE/vQIB\nADANBg==\n", "●\n●\n●\n"),
             // A reader of JSON that does not decode
             ("{\"key\": \"-----BEGIN-----\nMIIE/vQIB\nADANBg==\nauf€😀w\"x\ty\"}", "●"),
             // `sed 's/\\n/\n/g'`
@@ -112,6 +112,86 @@ fn base64() {
 }
 
 #[test]
+fn base64_of_json_and_of_base64() {
+    // `jq -cn --arg p "$SECRET" '{password: $p}' | base64 -w0`
+    check(
+        QUOTES,
+        [
+            (
+                "eyJwYXNzd29yZCI6Iml0J3MgJGVjcmV0IFwicVwiIFxcYiAmPHg+ISBhL2J+YyooZCkifQo=",
+                "eyJwYXNzd29yZCI6Im●kifQo=",
+            ),
+            // Go's `json.Marshal`, after which `base64.URLEncoding`
+            (
+                "eyJwIjoiaXQncyAkZWNyZXQgXCJxXCIgXFxiIFx1MDAyNlx1MDAzY3hcdTAwM2UhIGEvYn5jKihkKSJ9",
+                "eyJwIjoi●SJ9",
+            ),
+        ],
+    );
+    // `python3 -c 'json.dumps'`
+    check(UNICODE, [("eyJwIjogInBcdTAwZTRzc3dcdTAwZjZyZFx1MjBhY1x1ZDgzZFx1ZGUwMCJ9", "eyJwIjogIn●CJ9")]);
+    // `printf %s "$SECRET" | base64 | base64`, of a short and a long value
+    check("s3cret-pass", [("Y3pOamNtVjBMWEJoYzNNPQo=", "●")]);
+    check(QUOTES, [("YVhRbmN5QWtaV055WlhRZ0luRWlJRnhpSUNZOGVENGhJR0V2WW41aktpaGtLUT09Cg==", "●")]);
+    let long = "0123456789".repeat(12);
+    let printed = "TURFeU16UTFOamM0T1RBeE1qTTBOVFkzT0Rrd01USXpORFUyTnpnNU1ERXlNelExTmpjNE9UQXhN\n\
+                   ak0wTlRZM09Ea3dNVEl6TkRVMgpOemc1TURFeU16UTFOamM0T1RBeE1qTTBOVFkzT0Rrd01USXpO\n\
+                   RFUyTnpnNU1ERXlNelExTmpjNE9UQXhNak0wTlRZM09Ea3dNVEl6Ck5EVTJOemc1Cg==\n";
+    assert_eq!(masked(&long, printed), "●\n");
+    // Docker's login in a Kubernetes secret: base64 of `{"auth":"<base64 of ann:s3cret-pass>"}`
+    check("s3cret-pass", [("eyJhdXRoIjoiWVc1dU9uTXpZM0psZEMxd1lYTnoifQ==", "eyJhdXRoIjoiWVc1dU9u●oifQ==")]);
+}
+
+#[test]
+fn texts_of_a_json_document_that_are_secrets() {
+    const ACCOUNT: &str = r#"{"type": "service_account", "project_id": "my-project-12",
+        "private_key_id": "0123456789abcdef0123", "private_key": "-----BEGIN X KEY-----\nMIIEvQ/IBADANBg==\n-----END X KEY-----\n",
+        "client_email": "me@my-project-12.iam.example", "client_id": "123456789012345678901",
+        "auth_uri": "https://accounts.example/o/oauth2/auth", "token_type": "password",
+        "db": {"dsn": "postgres://app:pw-of-app@db/app", "userPassword": "hunter-two", "users": [{"API-KEY": "k-e-y-s-1"}]},
+        "config.json": "{\"auths\": {\"ghcr.example\": {\"auth\": \"YW5uOnMzY3JldA==\"}}}",
+        "hook": "https://chat.example/hooks/T012ABCDEF345678", "short": {"token": "1234567"}}"#;
+    check(
+        ACCOUNT,
+        [
+            ("-----BEGIN X KEY-----\nMIIEvQ/IBADANBg==\n-----END X KEY-----\n", "●\n"),
+            // `jq '.private_key | @base64'`
+            ("LS0tLS1CRUdJTiBYIEtFWS0tLS0tCk1JSUV2US9JQkFEQU5CZz09Ci0tLS0tRU5EIFggS0VZLS0tLS0K", "●"),
+            ("<0123456789abcdef0123>", "<●>"),
+            ("postgres://app:pw-of-app@db/app", "●"),
+            ("hunter-two k-e-y-s-1 aHVudGVyLXR3bw==", "● ● ●"),
+            ("YW5uOnMzY3JldA==", "●"),
+            ("https://chat.example/hooks/T012ABCDEF345678", "●"),
+        ],
+    );
+    for innocent in [
+        "service_account",
+        "my-project-12",
+        "me@my-project-12.iam.example",
+        "123456789012345678901",
+        "https://accounts.example/o/oauth2/auth",
+        "password",
+        "1234567",
+        "ghcr.example",
+    ] {
+        check(ACCOUNT, [(innocent, innocent)]);
+    }
+    check(
+        r#"["no-secret", {"a": ["t0ken-of-sixteen", "abcdef0123456789"]}]"#,
+        [("no-secret t0ken-of-sixteen", "no-secret t0ken-of-sixteen"), ("abcdef0123456789", "●")],
+    );
+    // Not too many of them, and no document in a document in a document without end.
+    let many: Vec<String> = (0..100).map(|n| format!("\"secret value {n}\"")).collect();
+    let many = format!("{{\"token\": [{}]}}", many.join(","));
+    assert_eq!(super::fields::of(many.as_bytes()).len(), 64);
+    let nested = (0..9).fold(r#"{"token": "innermost"}"#.to_owned(), |inner, _| {
+        serde_json::json!({ "token": inner }).to_string()
+    });
+    assert!(super::fields::of(nested.as_bytes()).len() < 9);
+    assert!(super::fields::of(b"{\"token\": \"12345678\"").is_empty(), "it is no JSON");
+}
+
+#[test]
 fn hexadecimal() {
     check(
         QUOTES,
@@ -165,6 +245,14 @@ fn json() {
             (r#""it's $ecret \"q\" \\b &<x>! a\/b~c*(d)""#, r#""●""#),
             // jq '. | tojson'
             (r#""{\"a\":\"it's $ecret \\\"q\\\" \\\\b &<x>! a/b~c*(d)\"}""#, r#""{\"a\":\"●\"}""#),
+        ],
+    );
+    // Python's `json.dumps(json.dumps(…))`; `jq -a tojson`, where only the outer text is ASCII
+    check(
+        &format!("{UNICODE}\"x"),
+        [
+            (r#""\"p\\u00e4ssw\\u00f6rd\\u20ac\\ud83d\\ude00\\\"x\"""#, r#""\"●\"""#),
+            (r#""\"p\u00e4ssw\u00f6rd\u20ac\ud83d\ude00\\\"x\"""#, r#""\"●\"""#),
         ],
     );
     check(UNICODE, [(r#""p\u00e4ssw\u00f6rd\u20ac\ud83d\ude00""#, r#""●""#), (r#""pässwörd€😀""#, r#""●""#)]);
@@ -246,10 +334,40 @@ fn string_literals() {
             (r"b'p\xc3\xa4ssw\xc3\xb6rd\xe2\x82\xac\xf0\x9f\x98\x80'", "b'●'"),
             (r#""p\u00e4ssw\u00f6rd\u20ac\U0001f600""#, r#""●""#),
             (r#""p\xE4ssw\xF6rd\u20AC\U0001F600""#, r#""●""#),
+            // Python's `ascii`
+            (r"'p\xe4ssw\xf6rd\u20ac\U0001f600'", "'●'"),
         ],
     );
+    check("ä'b\n\x01", [(r#""\xe4'b\n\x01""#, r#""●""#), (r#"'\xe4\'b\n\x01"'"#, r#"'●"'"#)]);
     check(CONTROL, [(r"'ab\tcd\x1bef\x01gh\x7f'", "'●'"), (r#""ab\tcd\eef\x01gh\x7F""#, r#""●""#)]);
     check(APOSTROPHES, [("'''''a''''b'''", "'●'")]);
+}
+
+#[test]
+fn databases_and_tables() {
+    check(
+        QUOTES,
+        [
+            // Python's `csv`, jq's `@csv`, names in SQL
+            (r#"1,"it's $ecret ""q"" \b &<x>! a/b~c*(d)",2"#, r#"1,"●",2"#),
+            // PHP's `addslashes`, `mysql_real_escape_string`
+            (r#"'it\'s $ecret \"q\" \\b &<x>! a/b~c*(d)'"#, "'●'"),
+            // MySQL's `QUOTE`
+            (r#"'it\'s $ecret "q" \\b &<x>! a/b~c*(d)'"#, "'●'"),
+            // `mysql --batch`, `COPY`
+            (r#"it's $ecret "q" \\b &<x>! a/b~c*(d)"#, "●"),
+        ],
+    );
+    check(
+        LINES,
+        [
+            (r#"'line one\'s $1\nline \"two\"\nab\n'"#, "'●'"),
+            ("'line one\\'s $1\nline \\\"two\\\"\nab\n'", "'●\n'"),
+            ("\"line one's $1\nline \"\"two\"\"\nab\n\"", "\"●\n\""),
+            (r#"line one's $1\nline "two"\nab\n"#, "●"),
+        ],
+    );
+    check("a\0b\x1ac\td", [("a\\0b\x1ac\td", "●"), ("a\\0b\\Zc\td", "●"), ("a\\0b\x1ac\\td", "●")]);
 }
 
 #[test]
