@@ -68,10 +68,11 @@ pub(crate) fn fill(template: &str, variables: &BTreeMap<String, String>) -> Resu
             continue;
         }
         let braced = rest.strip_prefix('{').and_then(|braced| braced.split_once('}'));
-        let (name, length) = match braced.filter(|(name, _)| name_length(name) == name.len()) {
-            Some((name, _)) => (name, name.len() + 2),
-            None => (&rest[..name_length(rest)], name_length(rest)),
-        };
+        let (name, length) =
+            match braced.filter(|(name, _)| !name.is_empty() && name_length(name) == name.len()) {
+                Some((name, _)) => (name, name.len() + 2),
+                None => (&rest[..name_length(rest)], name_length(rest)),
+            };
         match variables.get(name) {
             _ if name.is_empty() => text.push('$'),
             Some(value) => text.push_str(value),
