@@ -204,8 +204,7 @@ fn links_are_restored_wherever_they_lead() {
 
 #[test]
 fn what_git_tracks_wins_over_a_restore_and_is_told() {
-    let script =
-        "'cat vendor/tracked vendor/added || true; ls vendor; echo made > vendor/made; git status --porcelain'";
+    let script = "'cat vendor/tracked vendor/added || true; ls vendor; echo made > vendor/made; git status --porcelain'";
     let env = cached("{key: k, paths: [vendor]}", script);
     env.write("vendor/tracked", "1\n");
     env.commit_all();

@@ -45,15 +45,22 @@ impl Folders {
         let open = || -> Result<Self, loom_ownership::Error> {
             let cache = PrivateFolder::open_or_make(&cache_dir.value)?;
             let staging = cache.folder("staging")?;
-            // Below the cache folder there are no links; where the user says that it is, there may be.
+            // Made with the first copy. Below the cache folder there are no links; where the user says that it is, there
+            // may be.
             let workspaces = if workspace_dir.value == cache_dir.value.join(WORKSPACES) {
-                cache.folder(WORKSPACES)?
+                cache.existing(WORKSPACES)?
             } else {
-                PrivateFolder::open_or_make(&workspace_dir.value)?
+                Some(PrivateFolder::open_or_make(&workspace_dir.value)?)
             };
             let own = loom_workspace::repo_workspaces_dir(Path::new(""), repo_root);
+            let there = match &workspaces {
+                Some(workspaces) => workspaces.existing(&own.to_string_lossy())?,
+                None => None,
+            };
+            let base =
+                workspaces.map_or_else(|| cache.path().join(WORKSPACES), |base| base.path().to_owned());
             Ok(Self {
-                workspaces: workspaces.folder(&own.to_string_lossy())?.path().to_owned(),
+                workspaces: there.map_or_else(|| base.join(own), |there| there.path().to_owned()),
                 runs: Runs::open(&cache)?,
                 staging: staging.path().to_owned(),
                 cache_dir: cache,
