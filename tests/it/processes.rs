@@ -46,8 +46,9 @@ other: {stage: ci, script: [sleep 1]}
 
 #[test]
 fn the_guard_has_ended_when_loom_has() {
-    let run = run_steps(&["pgrep -f \"__guard $LOOM_RUN_ID\""]);
+    let run = run_steps(&["pgrep -f \"__guard .*$LOOM_RUN_ID\" | grep -vx $$"]);
     let guard = run.run.output("job", "01").concat();
+    assert!(!guard.is_empty());
     assert!(!std::path::Path::new("/proc").join(&guard).exists(), "process {guard} is left");
 }
 

@@ -128,7 +128,7 @@ pub(crate) fn tracked(
     below: &[PathBuf],
     cancel: &AtomicBool,
 ) -> Result<Option<Vec<u8>>, Error> {
-    if marker(folder).is_none() {
+    if marker(folder).is_none_or(|git_dir| waits(&git_dir)) {
         return Ok(None);
     }
     let list = |of: &[&str]| {
@@ -185,14 +185,16 @@ pub(crate) fn origin(folder: &Path) -> Option<String> {
     String::from_utf8(answer).ok().map(|url| url.trim_end().to_owned())
 }
 
+/// Whether git waits for ever when it opens `git_dir`, for the other end of a pipe.
+fn waits(git_dir: &Path) -> bool {
+    let is_no_file = |name: &&str| fs_err::metadata(git_dir.join(name)).is_ok_and(|meta| !meta.is_file());
+    ["HEAD", "config", "commondir"].iter().any(|name| is_no_file(&name))
+}
+
 /// What git answers about `folder`; `None` where it has no answer.
 fn ask(folder: &Path, args: &[&str]) -> Option<Vec<u8>> {
-    // Nobody can cancel this, and git waits for the other end of a pipe for ever.
-    let waits = |file: PathBuf| fs_err::metadata(file).is_ok_and(|meta| !meta.is_file());
-    let git_dir = marker(folder);
-    if git_dir
-        .is_some_and(|git_dir| ["HEAD", "config", "commondir"].iter().any(|name| waits(git_dir.join(name))))
-    {
+    // Nobody can cancel this.
+    if marker(folder).is_some_and(|git_dir| waits(&git_dir)) {
         return None;
     }
     let mut command = git(folder);
