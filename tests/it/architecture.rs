@@ -1,13 +1,16 @@
 //! The arrows between crates, and the few places that may do what others may not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 use crate::top;
 
 /// Who may depend on whom, among the workspace's own crates. Adding an arrow is a decision: change this table with it.
-const ARROWS: [(&str, &[&str]); 24] = [
-    ("loom-contract", &[]),
+const ARROWS: [(&str, &[&str]); 25] = [
+    ("loom-contract", &["loom-contract-derive"]),
+    ("loom-contract-derive", &[]),
     ("loom-workflow", &["loom-contract"]),
     ("loom-workspace", &["loom-contract", "loom-tree"]),
     ("loom-record", &["loom-contract"]),
@@ -54,7 +57,7 @@ const ARROWS: [(&str, &[&str]); 24] = [
     ("loom-guest-resolver", &["loom-sdk"]),
     ("loom-plugin-bundle", &[]),
     ("loom-deadlines", &[]),
-    ("loom-tests", &["loom-contract", "loom-deadlines", "loom-record"]),
+    ("loom-tests", &["loom-cache", "loom-contract", "loom-deadlines", "loom-record"]),
 ];
 
 #[test]
@@ -132,42 +135,313 @@ fn dependencies_are_licensed_come_from_the_registry_and_are_not_banned() {
     assert_eq!(broken, [""; 0]);
 }
 
-/// Words that only some files may hold: in code, with tests left out.
-const DOORS: [(&str, &[&str]); 9] = [
-    ("wasmtime::", &["host/plugin-host/"]),
-    ("events.jsonl\"", &["host/contract/src/layout.rs"]),
-    ("std::env::var", &["host/cli/src/settings.rs", "plugins/bundle/"]),
-    ("Command::new", &["host/engine/src/process.rs", "host/workspace/", "host/docker/", "plugins/", "sdk/"]),
-    ("unsafe ", &["host/plugin-host/"]),
-    ("println!", &["plugins/bundle/src/main.rs"]),
-    ("io::stdout", &["host/cli/src/terminal.rs"]),
-    ("io::stderr", &["host/cli/src/terminal.rs"]),
-    ("deserialize(", &["host/plugin-host/", "host/contract/src/", "host/cli/src/config/file.rs"]),
+/// Paths of items that only these files may name, under whatever alias. `*` at the end of a path stands for all names that
+/// begin so.
+const DOORS: [(&[&str], &[&str]); 8] = [
+    // By folder, since the whole crate is about it.
+    (&["wasmtime*"], &["host/plugin-host/"]),
+    (&["wasmtime::component::Component::deserialize*"], &["host/plugin-host/src/compiled.rs"]),
+    // The processes of jobs, git, the helpers that Docker's configuration names, and cargo for the components.
+    (
+        &["std::process::Command", "tokio::process", "rustix::process::exec*"],
+        &[
+            "host/engine/src/process.rs",
+            "host/workspace/src/git.rs",
+            "host/workspace/src/git/run.rs",
+            "host/docker/src/login.rs",
+            "plugins/bundle/src/build.rs",
+        ],
+    ),
+    (
+        &["std::env::var*", "std::env::set_var", "std::env::remove_var"],
+        &["host/cli/src/settings.rs", "plugins/bundle/src/build.rs"],
+    ),
+    (
+        &["std::io::stdout", "std::io::stderr", "std::print*", "std::eprint*", "std::dbg"],
+        &["host/cli/src/terminal.rs", "plugins/bundle/src/main.rs"],
+    ),
+    // What is recorded and shown is masked by the redactor, and output as it is read.
+    (&["loom_contract::redacted::OutputBytes::assume_masked"], &["host/engine/src/output.rs"]),
+    (&["impl loom_contract::redacted::Mask"], &["host/engine/src/redact.rs"]),
+    (&["unsafe"], &["host/plugin-host/src/compiled.rs"]),
 ];
+
+/// A text that only this file may hold: nobody else spells the names of a run's files.
+const EVENTS: (&str, &str) = ("events.jsonl", "host/contract/src/layout.rs");
 
 #[test]
 fn what_is_behind_a_door_stays_there() {
     let mut broken = Vec::new();
+    let mut opened = BTreeSet::new();
     for folder in ["host", "sdk/src", "plugins"] {
         visit(&top().join(folder), &mut |path, text| {
             let path = path.strip_prefix(top()).unwrap().to_str().unwrap().to_owned();
-            if path.contains("/tests/") || path.contains("/benches/") || path.contains("/examples/") {
+            let of_tests = ["/tests/", "/benches/", "/examples/", "/testimage/", "/tests.rs"];
+            if of_tests.iter().any(|part| path.contains(part)) {
                 return;
             }
-            let code: Vec<&str> = text
-                .lines()
-                .take_while(|line| *line != "#[cfg(test)]")
-                .filter(|line| !line.trim().starts_with("//"))
-                .collect();
-            for (word, doors) in DOORS {
-                let inside = doors.iter().any(|door| path.starts_with(door));
-                if !inside && code.iter().any(|line| line.contains(word)) {
-                    broken.push(format!("{path} holds `{word}`"));
+            let source = Source::read(text);
+            for (names, files) in DOORS {
+                let found = names.iter().find(|name| source.names(name));
+                let Some(name) = found else { continue };
+                match files.iter().find(|file| path.starts_with(**file)) {
+                    Some(file) => drop(opened.insert((names, *file))),
+                    None => broken.push(format!("{path} names `{name}`")),
                 }
+            }
+            if path != EVENTS.1 && source.texts.iter().any(|text| text.contains(EVENTS.0)) {
+                broken.push(format!("{path} spells `{}`", EVENTS.0));
             }
         });
     }
     assert_eq!(broken, [""; 0]);
+    let unused = DOORS.iter().flat_map(|(names, files)| files.iter().map(move |file| (*names, *file)));
+    let unused: Vec<_> = unused.filter(|door| !opened.contains(door)).collect();
+    assert!(unused.is_empty(), "these doors lead nowhere: {unused:?}");
+}
+
+/// What a file of the workspace names, with its tests left out.
+#[derive(Default)]
+struct Source {
+    /// Paths that it mentions, as they are written: imports, and whatever else looks like a path.
+    paths: Vec<Vec<String>>,
+    /// What its imports call what they import.
+    aliases: HashMap<String, Vec<String>>,
+    texts: Vec<String>,
+}
+
+impl Source {
+    fn read(text: &str) -> Self {
+        let mut source = Self::default();
+        source.walk(text.parse().unwrap());
+        source
+    }
+
+    /// Whether it names what is called `wanted` in full.
+    fn names(&self, wanted: &str) -> bool {
+        let (wanted, open) = wanted.strip_suffix('*').map_or((wanted, false), |start| (start, true));
+        self.paths.iter().any(|path| {
+            let path = self.resolved(path, 0).join("::");
+            let all_of_it = path
+                .strip_suffix("::*")
+                .is_some_and(|folder| wanted.strip_prefix(folder).is_some_and(|rest| rest.starts_with("::")));
+            let rest = path.strip_prefix(wanted);
+            all_of_it || rest.is_some_and(|rest| open || rest.is_empty() || rest.starts_with("::"))
+        })
+    }
+
+    /// `path` with its first name replaced by what an import says that it is.
+    fn resolved(&self, path: &[String], depth: usize) -> Vec<String> {
+        let known = path.first().and_then(|first| self.aliases.get(first));
+        match known {
+            Some(full) if depth < 8 && full.first() != path.first() => {
+                let full: Vec<String> = full.iter().chain(&path[1..]).cloned().collect();
+                self.resolved(&full, depth + 1)
+            }
+            // These are the macros of the standard library.
+            _ if path.len() == 1 && path[0].ends_with('!') => {
+                vec!["std".to_owned(), path[0].replace('!', "")]
+            }
+            _ => path.iter().map(|name| name.replace('!', "")).collect(),
+        }
+    }
+
+    fn walk(&mut self, tokens: TokenStream) {
+        let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+        let mut at = 0;
+        while at < tokens.len() {
+            if let Some((attribute, length)) = attribute_at(&tokens[at..]) {
+                let text = attribute.to_string();
+                at += length;
+                if text == "cfg (test)" {
+                    at = item_end(&tokens, at);
+                } else if !text.starts_with("doc =") {
+                    self.walk(attribute);
+                }
+                continue;
+            }
+            match &tokens[at] {
+                TokenTree::Ident(word) if word == "use" => {
+                    let end =
+                        (at..tokens.len()).find(|end| is_punct(&tokens[*end], ';')).unwrap_or(tokens.len());
+                    self.import(&[], &tokens[at + 1..end]);
+                    at = end;
+                }
+                TokenTree::Ident(word) if word == "impl" => {
+                    self.implementation(&tokens[at + 1..]);
+                    at += 1;
+                }
+                TokenTree::Ident(_) => {
+                    let (path, length) = path_at(&tokens[at..]);
+                    self.paths.push(path);
+                    at += length;
+                }
+                TokenTree::Group(group) => {
+                    self.walk(group.stream());
+                    at += 1;
+                }
+                TokenTree::Literal(literal) => {
+                    self.texts.push(literal.to_string());
+                    at += 1;
+                }
+                TokenTree::Punct(_) => at += 1,
+            }
+        }
+    }
+
+    /// The trait of an `impl … for`, as the path `impl <trait>`.
+    fn implementation(&mut self, tokens: &[TokenTree]) {
+        let word = |token: &TokenTree| matches!(token, TokenTree::Ident(word) if word == "for");
+        let body = |token: &TokenTree| matches!(token, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace);
+        let head = tokens.iter().position(body).unwrap_or(tokens.len());
+        for end in (0..head).filter(|at| word(&tokens[*at])) {
+            let starts = (0..end).filter(|at| matches!(tokens[*at], TokenTree::Ident(_)));
+            let whole =
+                starts.map(|at| (at, path_at(&tokens[at..]))).find(|(at, (_, length))| at + length == end);
+            let Some((_, (path, _))) = whole else { continue };
+            let mut path = self.later(path);
+            path[0] = format!("impl {}", path[0]);
+            self.paths.push(path);
+        }
+    }
+
+    /// Imports stand above what uses them: what they say of `path` is known already.
+    fn later(&self, path: Vec<String>) -> Vec<String> {
+        self.resolved(&path, 0)
+    }
+
+    /// The part `tokens` of a `use`, below `prefix`.
+    fn import(&mut self, prefix: &[String], tokens: &[TokenTree]) {
+        let mut path = prefix.to_vec();
+        let mut at = 0;
+        while at < tokens.len() {
+            match &tokens[at] {
+                TokenTree::Ident(word) if word == "as" => {
+                    self.alias(tokens[at + 1].to_string(), path);
+                    return;
+                }
+                TokenTree::Ident(word) if word == "self" && !path.is_empty() => {}
+                TokenTree::Ident(word) => path.push(word.to_string()),
+                TokenTree::Punct(star) if star.as_char() == '*' => path.push("*".to_owned()),
+                TokenTree::Group(group) => {
+                    let inner: Vec<TokenTree> = group.stream().into_iter().collect();
+                    inner.split(|token| is_punct(token, ',')).for_each(|part| self.import(&path, part));
+                    return;
+                }
+                _ => {}
+            }
+            at += 1;
+        }
+        if let Some(last) = path.last() {
+            self.alias(last.clone(), path);
+        }
+    }
+
+    fn alias(&mut self, name: String, path: Vec<String>) {
+        self.paths.push(path.clone());
+        self.aliases.insert(name, path);
+    }
+}
+
+fn is_punct(token: &TokenTree, wanted: char) -> bool {
+    matches!(token, TokenTree::Punct(punct) if punct.as_char() == wanted)
+}
+
+/// What is in the `#[…]` or `#![…]` with which `tokens` begin, and of how many of them that is.
+fn attribute_at(tokens: &[TokenTree]) -> Option<(TokenStream, usize)> {
+    match tokens {
+        [hash, TokenTree::Group(group), ..] if is_punct(hash, '#') => Some((group.stream(), 2)),
+        [hash, bang, TokenTree::Group(group), ..] if is_punct(hash, '#') && is_punct(bang, '!') => {
+            Some((group.stream(), 3))
+        }
+        _ => None,
+    }
+}
+
+/// Where the item ends that begins at `at`, with its other attributes.
+fn item_end(tokens: &[TokenTree], mut at: usize) -> usize {
+    while let Some((_, length)) = attribute_at(&tokens[at..]) {
+        at += length;
+    }
+    let ends = |token: &TokenTree| match token {
+        TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+        token => is_punct(token, ';') || is_punct(token, ','),
+    };
+    (at..tokens.len()).find(|at| ends(&tokens[*at])).map_or(tokens.len(), |end| end + 1)
+}
+
+/// The path with which `tokens` begin, and of how many of them it is. The name of a macro ends in `!`.
+fn path_at(tokens: &[TokenTree]) -> (Vec<String>, usize) {
+    let mut path = vec![tokens[0].to_string()];
+    let mut at = 1;
+    while let [one, other, TokenTree::Ident(name), ..] = &tokens[at..]
+        && is_punct(one, ':')
+        && is_punct(other, ':')
+    {
+        path.push(name.to_string());
+        at += 3;
+    }
+    if let [bang, TokenTree::Group(_), ..] = &tokens[at..]
+        && is_punct(bang, '!')
+        && let Some(last) = path.last_mut()
+    {
+        last.push('!');
+    }
+    (path, at)
+}
+
+#[test]
+fn a_door_is_seen_under_every_name() {
+    let named = |text: &str| {
+        let source = Source::read(text);
+        let doors = DOORS.iter().flat_map(|(names, _)| names.iter());
+        doors.filter(|name| source.names(name)).copied().collect::<Vec<_>>()
+    };
+    for (text, door) in [
+        ("fn f() { std::process::Command::new(\"sh\"); }", "std::process::Command"),
+        ("fn f() { let make = ::std::process::Command::new; }", "std::process::Command"),
+        ("use std::process::Command; fn f() {}", "std::process::Command"),
+        ("use std::process as p; fn f() { p::Command::new(\"sh\"); }", "std::process::Command"),
+        ("use std as s; use s::process as p; fn f(c: p::Command) {}", "std::process::Command"),
+        ("use std::{fs, process::{self as p, Stdio}}; type C = p::Command;", "std::process::Command"),
+        ("use std::{process::Command as Run};", "std::process::Command"),
+        ("use std::process::*;", "std::process::Command"),
+        ("pub use std::process::{Command, Stdio};", "std::process::Command"),
+        ("mod a { use std::env as e; fn f() { e::var_os(\"A\"); } }", "std::env::var*"),
+        ("use std::env::vars;", "std::env::var*"),
+        ("fn f() { vec![println!()]; }", "std::print*"),
+        ("use std::io::{self, Write as _}; fn f() { io::stdout(); }", "std::io::stdout"),
+        ("#[cfg(test)]\nmod tests;\nfn f() { unsafe { g() } }", "unsafe"),
+        ("#[cfg(test)] use a::{b, c}; fn f() { unsafe { g() } }", "unsafe"),
+        ("#[cfg(test)] #[path = \"x\"] mod tests { } unsafe fn f() {}", "unsafe"),
+        (
+            "use wasmtime::component::Component as C; fn f() { C::deserialize_file(x) }",
+            "wasmtime::component::Component::deserialize*",
+        ),
+        (
+            "use loom_contract::redacted::{self as r}; impl r::Mask for X {}",
+            "impl loom_contract::redacted::Mask",
+        ),
+        (
+            "use loom_contract::redacted::Mask as M; impl<T> M for X<T> {}",
+            "impl loom_contract::redacted::Mask",
+        ),
+        (
+            "use loom_contract::redacted::*; fn f() { OutputBytes::assume_masked(x) }",
+            "loom_contract::redacted::OutputBytes::assume_masked",
+        ),
+    ] {
+        assert!(named(text).contains(&door), "{text}: {:?}", named(text));
+    }
+    for text in [
+        "// std::process::Command\n/// unsafe { println!() }\nfn f() { g(\"unsafe std::env::var\"); }",
+        "#[cfg(test)] mod tests { use std::process::Command; fn f() { unsafe { g() } } } fn f() {}",
+        "use crate::process::Command; fn f() { Command::new(\"sh\"); }",
+        "use loom_contract::redacted::Mask; fn f(mask: &dyn Mask) {}",
+        "use std::env; fn f() { env::current_dir(); }",
+    ] {
+        assert!(named(text).is_empty(), "{text}: {:?}", named(text));
+    }
 }
 
 fn visit(folder: &Path, found: &mut dyn FnMut(&Path, &str)) {

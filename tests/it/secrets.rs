@@ -4,6 +4,7 @@
 mod canary;
 mod edges;
 mod errors;
+mod everywhere;
 mod keepass;
 mod mask;
 mod op;
@@ -214,7 +215,9 @@ fn values_that_stand_everywhere_hurt_no_document() {
         "[REDACTED:SECRET_KEY]",
     ] {
         // Not planted: it is everywhere. The laws hold all the same.
-        let run = env.loom(&["run", "--local", "-v"]).env("SOURCE", value).run();
+        let mut loom = env.loom(&["run", "--local", "-v"]);
+        loom.command.env("SOURCE", value);
+        let run = loom.run();
         assert_eq!(run.exit_code, 1, "{value}: {}", run.stderr);
         assert_eq!(run.run.output("job", "01"), ["[REDACTED:SECRET_KEY]"]);
         assert!(run.run.diagnose().ends_with("script/02/events.jsonl"), "{value}");
@@ -413,8 +416,11 @@ fn files_that_a_job_has_kept_are_named_where_they_hold_a_value_and_left_out_wher
 ",
     ));
     env.plant_variable("SOURCE", "kept in a file");
+    env.allow_names_in_caches();
     let run = env.run(&[]);
     assert_eq!(run.exit_code, 0, "{}", run.stderr);
+    let named = "the name of `store/[REDACTED:SECRET_KEY]` in the cache holds the value of a secret";
+    assert!(run.stderr.contains(named), "{}", run.stderr);
     for file in ["`store/cached` in the cache", "artifact `out/coded`"] {
         assert!(
             run.stderr.contains(&format!("{file} holds the value of the secret `KEY`")),

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use fs_err as fs;
+use loom_cache::{Kind, Store};
 use serde_json::Value;
 
 /// A line of a value is a form of its own from this length on, in characters. From the contract.
@@ -34,6 +35,11 @@ pub(crate) enum Extent {
     Content,
     /// The names of what is in it.
     Names,
+    /// A store of caches: everything but the content of files, and where `names` is false but their names.
+    Store {
+        /// Whether the names of files are looked at.
+        names: bool,
+    },
     Nothing,
 }
 
@@ -124,10 +130,47 @@ impl Canaries {
             self.are_not_in(&name, &format!("the name of {}", path.display()));
             match (entry.file_type().unwrap(), extent(&path)) {
                 (_, Extent::Nothing) => {}
+                (kind, Extent::Store { names }) if kind.is_dir() => self.are_not_in_store(&path, names),
                 (kind, _) if kind.is_dir() => self.are_not_in_folder(&path, extent),
                 (kind, Extent::Content) if kind.is_file() => self.are_not_in_file(&path),
                 _ => {}
             }
+        }
+    }
+
+    /// Panics if a planted value is in what the store of caches in `folder` says of its entries, or, with `names`, in the
+    /// names of their files. What these files hold is the job's own.
+    fn are_not_in_store(&self, folder: &Path, names: bool) {
+        let extent = |path: &Path| match path.strip_prefix(folder).unwrap().to_str() {
+            Some("packs" | "objects" | "tmp") => Extent::Nothing,
+            Some("manifests" | "index") if !names => Extent::Nothing,
+            _ => Extent::Content,
+        };
+        self.are_not_in_folder(folder, &extent);
+        // As its reader has it too: what is packed and encoded cannot be seen in the bytes.
+        let place = format!("the store {}", folder.display());
+        let look = |text: &[u8]| self.are_not_in(text, &place);
+        let Ok(store) = Store::open(folder) else { return };
+        for info in store.list().unwrap().entries {
+            let origin = &info.origin;
+            let inputs = origin.inputs.iter().flat_map(|(path, hash)| [path, hash]);
+            let texts = [&info.name, &info.key, &origin.run, &origin.job, &origin.recipe];
+            texts.into_iter().chain(inputs).for_each(|text| look(text.as_bytes()));
+            let Some(entry) = store.find(&info.name, &info.key).unwrap().entry else { continue };
+            for file in entry.files().filter(|_| names) {
+                look(file.path.as_os_str().as_encoded_bytes());
+                if let Kind::Symlink { target } = &file.kind {
+                    look(target.as_os_str().as_encoded_bytes());
+                }
+            }
+        }
+        for quarantined in store.quarantined().unwrap().0 {
+            let reason = &quarantined.reason;
+            let texts = [&quarantined.name, &quarantined.key, &reason.run, &reason.job];
+            texts.into_iter().chain(&reason.differences).for_each(|text| look(text.as_bytes()));
+        }
+        for eviction in store.evictions().unwrap() {
+            [&eviction.name, &eviction.key].into_iter().for_each(|text| look(text.as_bytes()));
         }
     }
 
@@ -160,7 +203,8 @@ fn strings(value: &Value, found: &mut dyn FnMut(&str)) {
             found(key);
             strings(value, found);
         }),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        Value::Number(number) => found(&number.to_string()),
+        Value::Null | Value::Bool(_) => {}
     }
 }
 

@@ -2,6 +2,7 @@ use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use fs_err as fs;
@@ -21,6 +22,8 @@ pub struct TestEnv {
     canaries: Mutex<Canaries>,
     /// What every `loom` finds in its environment.
     variables: Mutex<Vec<(String, OsString)>>,
+    /// Whether jobs cache files that are called by planted values.
+    names_in_caches: AtomicBool,
 }
 
 impl TestEnv {
@@ -39,6 +42,7 @@ impl TestEnv {
             dir: Arc::new(tempfile::tempdir().unwrap()),
             canaries: Mutex::default(),
             variables: Mutex::default(),
+            names_in_caches: AtomicBool::default(),
         };
         for folder in [env.repo(), env.home(), env.memory()] {
             fs::create_dir_all(folder).unwrap();
@@ -78,6 +82,11 @@ impl TestEnv {
     pub fn plant_variable(&self, name: &str, value: &str) {
         self.plant(name, value);
         self.variables.lock().unwrap().push((name.to_owned(), value.into()));
+    }
+
+    /// A job caches files that it has called by a planted value: their names are its own, as their content is.
+    pub fn allow_names_in_caches(&self) {
+        self.names_in_caches.store(true, Ordering::Relaxed);
     }
 
     /// Panics if a planted value is in `text`, which a command wrote to its terminal.
@@ -160,11 +169,14 @@ impl TestEnv {
         if canaries.is_empty() {
             return;
         }
-        let own = [self.home().join(".cache/loom/workspaces"), self.home().join(".cache/loom/cache")];
+        let cache = self.home().join(".cache/loom");
+        let names = !self.names_in_caches.load(Ordering::Relaxed);
+        let (workspaces, stores) = (cache.join("workspaces"), cache.join("cache"));
         let logs = self.runtime().logs_dir();
         // A job's own files are the job's, also those that it has Loom keep; but their names are in documents.
         let extent = |path: &Path| match path.strip_prefix(&logs) {
-            _ if own.iter().any(|own| own == path) => Extent::Nothing,
+            _ if workspaces == path => Extent::Nothing,
+            _ if path.parent() == Some(&stores) => Extent::Store { names },
             Ok(path) if path.iter().skip(3).any(|part| part == "artifacts") => Extent::Names,
             _ => Extent::Content,
         };
@@ -205,9 +217,17 @@ pub struct Loom<'a> {
 }
 
 impl Loom<'_> {
-    /// Sets an environment variable.
+    /// Sets an environment variable. One that the workflow has a secret from is planted.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
+        let workflow = fs::read_to_string(self.env.repo().join(".loom/workflow.yml")).unwrap_or_default();
+        let reference = workflow.match_indices(&format!("env://{name}")).any(|(at, reference)| {
+            let after = workflow[at + reference.len()..].chars().next();
+            after.is_none_or(|after| !after.is_alphanumeric() && after != '_')
+        });
+        if reference {
+            self.env.plant(name, value);
+        }
         self.command.env(name, value);
         self
     }

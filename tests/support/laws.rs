@@ -29,7 +29,7 @@ impl Run {
     /// Opens the run of the receipt at `receipt`.
     pub fn open(receipt: &Path) -> Self {
         let value: RunReceipt = document(receipt);
-        Self { dir: value.logs_dir.clone().into(), receipt: value, receipt_path: receipt.to_owned() }
+        Self { dir: layout::logs_of_receipt(receipt), receipt: value, receipt_path: receipt.to_owned() }
     }
 
     /// The run's id, as readers take it: the last component of `logs_dir`.
@@ -71,7 +71,7 @@ impl Run {
     /// Three reads: receipt, pipeline manifest, job manifest; returns the path that they lead to.
     pub fn diagnose(&self) -> PathBuf {
         let receipt: RunReceipt = document(&self.receipt_path);
-        let dir = PathBuf::from(receipt.logs_dir);
+        let dir = PathBuf::from(receipt.logs_dir.to_string());
         let pipeline: PipelineManifest = document(&dir.join(layout::PIPELINE_MANIFEST));
         let job: JobManifest =
             document(&dir.join(pipeline.failing_job_manifest_path.expect("a failing job")));
@@ -120,8 +120,18 @@ impl Run {
         {
             resolves(path);
         }
-        for path in [&self.receipt.events_jsonl_path, &self.receipt.phase_report_path] {
-            assert!(Path::new(path).is_absolute() && Path::new(path).is_file(), "`{path}` points to nothing");
+        let receipt = &self.receipt;
+        assert!(
+            receipt.logs_dir.to_string().ends_with(&format!("/{}", self.run_id())),
+            "{}",
+            receipt.logs_dir
+        );
+        for path in [&receipt.events_jsonl_path, &receipt.phase_report_path] {
+            let path = path.to_string();
+            assert!(
+                Path::new(&path).is_absolute() && Path::new(&path).is_file(),
+                "`{path}` points to nothing"
+            );
         }
         let pipeline = self.pipeline();
         let first_failed = pipeline.jobs.iter().any(|job| job.status == Status::Failed && !job.allow_failure);

@@ -4,15 +4,15 @@ mod line;
 mod live;
 
 use std::collections::{HashMap, VecDeque};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::event::{Event, EventBody, JobFinish, Level, Message, Output, Phase, PlannedJob};
 use loom_contract::id::{JobId, RunId, StepIndex};
-use loom_contract::layout::{self, JobLayout};
+use loom_contract::layout::{self, JobLayout, RuntimePath};
+use loom_contract::redacted::{OutputBytes, Redacted};
 use loom_contract::status::Status;
 use loom_contract::visible::on_one_line;
+use loom_engine::redact::Redactor;
 
 use crate::report::live::Live;
 use crate::terminal::Terminal;
@@ -59,8 +59,9 @@ const TAIL_CHUNKS: usize = 4;
 pub(crate) struct Report {
     terminal: Terminal,
     verbosity: Verbosity,
+    redactor: Redactor,
     live: Live,
-    run_dir: PathBuf,
+    run_dir: RuntimePath,
     roster: HashMap<JobId, PlannedJob>,
     tails: HashMap<JobId, Tail>,
     /// Attempts of jobs that were retried.
@@ -85,17 +86,19 @@ enum Ending {
 struct Tail {
     step: Option<StepIndex>,
     failed: bool,
-    chunks: VecDeque<Arc<[u8]>>,
+    chunks: VecDeque<OutputBytes>,
 }
 
 impl Report {
-    pub(crate) fn new(terminal: Terminal, verbosity: Verbosity) -> Self {
+    /// A reporter that masks by `redactor` what it says beside events.
+    pub(crate) fn new(terminal: Terminal, verbosity: Verbosity, redactor: Redactor) -> Self {
         let live = verbosity != Verbosity::Quiet && terminal.interactive;
         Self {
             terminal,
             verbosity,
+            redactor,
             live: Live::new(live),
-            run_dir: PathBuf::new(),
+            run_dir: RuntimePath::default(),
             roster: HashMap::new(),
             tails: HashMap::new(),
             attempts: HashMap::new(),
@@ -104,23 +107,18 @@ impl Report {
     }
 
     /// The run `run_id` has its log folder at `dir`.
-    pub(crate) fn run_started(&mut self, run_id: &RunId, dir: &Path) {
-        dir.clone_into(&mut self.run_dir);
+    pub(crate) fn run_started(&mut self, run_id: &RunId, dir: RuntimePath) {
+        self.run_dir = dir;
         if let Verbosity::Verbose { .. } = self.verbosity {
-            let dir = on_one_line(&dir.to_string_lossy()).into_owned();
-            self.say(Text::from(format!("run: {run_id}\nlogs: {dir}")));
+            let dir = Redacted::new(self.run_dir.clone(), &self.redactor).to_string();
+            self.say(Text::from(format!("run: {run_id}\nlogs: {}", on_one_line(&dir))));
         }
     }
 
-    pub(crate) fn event(&mut self, event: &Event) {
+    pub(crate) fn event(&mut self, event: &Redacted<Event>) {
         match &event.body {
             EventBody::Planned(roster) => {
                 self.roster = roster.iter().map(|job| (job.job_id.clone(), job.clone())).collect();
-            }
-            EventBody::Commands(job_id, commands) => {
-                if let Some(job) = self.roster.get_mut(job_id) {
-                    job.commands.clone_from(commands);
-                }
             }
             EventBody::PhaseStart(phase) => self.phase_started(phase),
             EventBody::PhaseFinish(Phase::Step(job_id, _), finish) => {
@@ -214,7 +212,7 @@ impl Report {
         } else if self.verbosity != Verbosity::Quiet
             && let Some(tail) = self.tails.get_mut(job_id)
         {
-            tail.chunks.push_back(Arc::clone(&output.bytes));
+            tail.chunks.push_back(output.bytes.clone());
             if tail.chunks.len() > TAIL_CHUNKS {
                 tail.chunks.pop_front();
             }
@@ -291,8 +289,8 @@ impl Report {
         if let Some(hint) = end.error.as_ref().and_then(|error| error.hint.as_ref()) {
             text.push(&format!("\n  hint: {hint}"));
         }
-        let pointer = self.run_dir.join(pointer);
-        text.push(&format!("\n  see {}", on_one_line(&pointer.to_string_lossy())));
+        let pointer = Redacted::new(self.run_dir.join(&pointer), &self.redactor).to_string();
+        text.push(&format!("\n  see {}", on_one_line(&pointer)));
     }
 
     fn say(&self, mut text: Text) {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anstream::ColorChoice;
 use loom_contract::error::ErrorInfo;
 use loom_contract::visible::escaped_json;
+use loom_engine::redact::Redactor;
 use serde::Serialize;
 
 use crate::args::Color;
@@ -57,13 +58,23 @@ pub(crate) struct Log(pub(crate) Terminal);
 
 impl std::io::Write for Log {
     fn write(&mut self, lines: &[u8]) -> std::io::Result<usize> {
-        self.0.say(String::from_utf8_lossy(lines));
+        let masked = LOG_MASK.get().map_or(lines.into(), |redactor| redactor.bytes(lines));
+        self.0.say(String::from_utf8_lossy(&masked));
         Ok(lines.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
+}
+
+/// What masks the log from when a run may know secrets on.
+static LOG_MASK: OnceLock<Redactor> = OnceLock::new();
+
+/// The log is masked by `redactor` from now on.
+pub(crate) fn mask_log(redactor: &Redactor) {
+    // A process has one run, or two that share theirs.
+    let _ = LOG_MASK.set(redactor.clone());
 }
 
 /// What is said on its way to the thread that writes it.

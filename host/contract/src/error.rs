@@ -5,8 +5,10 @@ use std::borrow::Cow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::redacted::Redact;
+
 /// What went wrong: a stable code for programs, a sentence for people.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct ErrorInfo {
     /// Stable machine code: one of [`code`], or a plugin's own.

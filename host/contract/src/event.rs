@@ -15,12 +15,13 @@ use serde_json::{Map, Value};
 use crate::error::ErrorInfo;
 use crate::id::{JobId, PipelineId, RunId, StepIndex};
 use crate::phase::{PhaseCode, PhaseFamily, Scope};
+use crate::redacted::{OutputBytes, Redact};
 use crate::section::Section;
 use crate::status::{SkipReason, Status};
 use crate::time::Timestamp;
 
 /// Something that happened, and when.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Redact)]
 pub struct Event {
     /// When it happened; never earlier than the event before it of the same phase.
     pub at: Timestamp,
@@ -29,12 +30,11 @@ pub struct Event {
 }
 
 /// The kinds of events.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Redact)]
 pub enum EventBody {
-    /// The jobs of the run are known. At most once, inside `run.bootstrap`; never written as a line.
+    /// The jobs of the run are known: inside `run.bootstrap`, and again whenever less of them may be shown than before.
+    /// Never written as a line.
     Planned(Arc<[PlannedJob]>),
-    /// The commands of a job's steps as they may be shown, where that is not as they were planned. Never written as a line.
-    Commands(JobId, Vec<String>),
     /// A phase began.
     PhaseStart(Phase),
     /// A phase ended. Every phase that began ends.
@@ -50,7 +50,7 @@ pub enum EventBody {
 }
 
 /// A job of the run, as its documents name it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Redact)]
 pub struct PlannedJob {
     /// The job.
     pub job_id: JobId,
@@ -67,7 +67,7 @@ pub struct PlannedJob {
 }
 
 /// How a job ended.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Redact)]
 pub struct JobFinish {
     /// How it ended.
     pub status: Status,
@@ -88,7 +88,7 @@ pub struct JobFinish {
 }
 
 /// What a job has left: files in the folder of its artifacts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Redact)]
 pub struct TakenArtifacts {
     /// The files, relative to that folder; sorted by their bytes, never none.
     pub files: Arc<[PathBuf]>,
@@ -97,7 +97,7 @@ pub struct TakenArtifacts {
 }
 
 /// A plugin, by what it says of itself and by what it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct PluginRef {
     /// Its name.
@@ -109,7 +109,7 @@ pub struct PluginRef {
 }
 
 /// One occurrence of a phase.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Redact)]
 pub enum Phase {
     /// `run.bootstrap`, `run.pipeline_execute`, `pipeline.execute` or `run.finalize`.
     Run(PhaseCode),
@@ -141,7 +141,7 @@ impl Phase {
 }
 
 /// How a phase ended.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Redact)]
 pub struct Finish {
     /// How it ended.
     pub status: Status,
@@ -188,7 +188,7 @@ impl Finish {
 pub type Metrics = Map<String, Value>;
 
 /// A section's own words.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Redact)]
 pub struct Message {
     /// How much it matters.
     pub level: Level,
@@ -199,7 +199,7 @@ pub struct Message {
 }
 
 /// How much a message matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
     /// For those who look into a plugin.
@@ -213,7 +213,7 @@ pub enum Level {
 }
 
 /// The two output streams of a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(rename_all = "snake_case")]
 pub enum Stream {
     /// Standard output.
@@ -236,14 +236,14 @@ impl Stream {
 ///
 /// Many lines travel as one chunk, since one allocation a line would cost more than everything else together. No line
 /// in a chunk is longer than [`LINE_LIMIT`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Redact)]
 pub struct Output {
     /// The step or section that it belongs to.
     pub phase: Phase,
     /// Where it was written to.
     pub stream: Stream,
     /// Lines, each ended by `\n`, but for the last of a chunk that is `open` or of a process that ended without one.
-    pub bytes: Arc<[u8]>,
+    pub bytes: OutputBytes,
     /// Whether the last line of `bytes` goes on in the next chunk of this stream.
     pub open: bool,
 }

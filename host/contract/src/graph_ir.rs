@@ -7,9 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::JobId;
+use crate::redacted::Redact;
 
 /// The compiled graph. The same workflow always gives the same bytes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct GraphIr {
     /// `loom.graph-ir.v1`.
@@ -23,7 +24,7 @@ pub struct GraphIr {
 }
 
 /// A job. What it does not have is left out.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
     /// The job.
@@ -81,7 +82,7 @@ pub struct Node {
 }
 
 /// How an image is built. Both paths are relative to the workspace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct ImageBuild {
     /// The folder that the build sees.
@@ -97,7 +98,7 @@ pub struct ImageBuild {
 }
 
 /// How an image is used.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct ImageOptions {
     /// What the container runs first.
@@ -115,7 +116,7 @@ pub struct ImageOptions {
 }
 
 /// When an image is pulled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(rename_all = "kebab-case")]
 pub enum PullPolicy {
     /// Where the daemon does not have it.
@@ -127,7 +128,7 @@ pub enum PullPolicy {
 }
 
 /// A secret of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct Secret {
     /// The variable that it reaches the job by.
@@ -142,7 +143,7 @@ pub struct Secret {
 }
 
 /// A container beside a job's own.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
     /// Its image.
@@ -165,7 +166,7 @@ pub struct Service {
 }
 
 /// When a service can be used: a command that succeeds in it, or a port that it listens on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct Ready {
     /// The command.
@@ -180,7 +181,7 @@ pub struct Ready {
 }
 
 /// The caches of a job, in the shape in which the workflow gives them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(untagged)]
 pub enum Cache {
     /// One, which may have no name.
@@ -208,7 +209,7 @@ impl Cache {
 }
 
 /// One cache.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct CacheEntry {
     /// Its name: entries are kept apart by it.
@@ -233,7 +234,7 @@ pub struct CacheEntry {
 }
 
 /// How a cache's key is made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(untagged)]
 pub enum CacheKey {
     /// A text with references.
@@ -243,7 +244,7 @@ pub enum CacheKey {
 }
 
 /// The parts of a cache's key: a template alone, or a prefix, files, or both.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct CacheKeyParts {
     /// What the key begins with.
@@ -258,7 +259,7 @@ pub struct CacheKeyParts {
 }
 
 /// Whether a cache is restored, saved, or both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(rename_all = "kebab-case")]
 pub enum CachePolicy {
     /// Both.
@@ -270,7 +271,7 @@ pub enum CachePolicy {
 }
 
 /// After what end of a job something is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(rename_all = "snake_case")]
 pub enum When {
     /// It succeeded.
@@ -282,7 +283,7 @@ pub enum When {
 }
 
 /// The files of a job that are kept with the run. Paths and patterns are relative to the workspace.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct Artifacts {
     /// What is kept.
@@ -298,7 +299,7 @@ pub struct Artifacts {
 }
 
 /// How long a job may take, in milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct Timeout {
     /// The whole job.
@@ -310,7 +311,7 @@ pub struct Timeout {
 }
 
 /// How often a job is run again after a failure.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
     /// Runs after the first, at most.
@@ -320,7 +321,7 @@ pub struct Retry {
 }
 
 /// A kind of failure after which a job is run again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(rename_all = "snake_case")]
 pub enum RetryWhen {
     /// Any.
@@ -335,7 +336,7 @@ pub enum RetryWhen {
 
 /// A variable. `$NAME` and `${NAME}` in a value are filled in when the job starts; `$$` stands for a dollar sign where
 /// one `$` would read as a reference.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct Variable {
     /// Its name.
@@ -345,7 +346,7 @@ pub struct Variable {
 }
 
 /// A need.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct Edge {
     /// The job that is needed.
@@ -360,7 +361,7 @@ pub struct Edge {
 }
 
 /// Why a job waits for another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(rename_all = "snake_case")]
 pub enum EdgeKind {
     /// It says so in `needs`.

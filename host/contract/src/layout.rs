@@ -1,10 +1,15 @@
 //! Where everything stands under `.loom/.runtime/`. No other file spells these names.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::event::Phase;
 use crate::id::{JobId, RunId, StepIndex};
 use crate::phase::PhaseCode;
+use crate::redacted::{Mask, Redact};
 use crate::section::Section;
 
 /// The folder that marks a repository's root.
@@ -75,6 +80,66 @@ impl RuntimeDir {
     /// The receipt of a check that started at `basic_iso` (UTC, `20260307T064000Z`) in process `pid`.
     pub fn check_receipt(&self, basic_iso: &str, pid: u32) -> PathBuf {
         self.receipts_dir().join(format!("{basic_iso}-check-{pid}.json"))
+    }
+}
+
+/// The log folder of the run whose receipt is at `receipt`. The path that stands in the receipt may be masked.
+pub fn logs_of_receipt(receipt: &Path) -> PathBuf {
+    let root = receipt.parent().and_then(Path::parent).unwrap_or(Path::new(""));
+    RuntimeDir { root: root.to_owned() }.logs_dir().join(receipt.file_stem().unwrap_or_default())
+}
+
+/// An absolute path of something that runs have left. It stays a path that leads there although secrets are masked, except
+/// where the repository's own path holds the value of one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct RuntimePath {
+    repo_root: String,
+    /// From the slash after the root on: names of this file, and ids.
+    below: String,
+}
+
+impl RuntimePath {
+    /// `path`, which is in the repository at `repo_root`.
+    pub fn new(repo_root: &Path, path: &Path) -> Self {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        match path.strip_prefix(repo_root) {
+            Ok(below) => Self { repo_root: text(repo_root), below: format!("/{}", text(below)) },
+            Err(_) => Self { repo_root: text(path), below: String::new() },
+        }
+    }
+
+    /// `path`, a name of this file, below it.
+    #[must_use]
+    pub fn join(&self, path: &str) -> Self {
+        Self { repo_root: self.repo_root.clone(), below: format!("{}/{path}", self.below) }
+    }
+}
+
+impl fmt::Display for RuntimePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.repo_root, self.below)
+    }
+}
+
+impl From<RuntimePath> for String {
+    fn from(path: RuntimePath) -> Self {
+        path.to_string()
+    }
+}
+
+impl From<String> for RuntimePath {
+    fn from(mut path: String) -> Self {
+        let at = path.rfind(&format!("/{RUNTIME_DIR}")).unwrap_or(path.len());
+        let below = path.split_off(at);
+        Self { repo_root: path, below }
+    }
+}
+
+impl Redact for RuntimePath {
+    fn redact(&mut self, mask: &dyn Mask) {
+        self.repo_root.redact(mask);
     }
 }
 

@@ -18,7 +18,7 @@
 //! Reading order: [`id`], [`phase`], [`section`], [`status`], [`event`] (what happens), then the documents that are
 //! folded from events: [`summary`], [`manifest`], [`phase_report`], [`receipt`]. [`graph_ir`] is what a workflow
 //! compiles to, [`layout`] spells every path, [`schema`] prints JSON Schemas of all of it;
-//! [`visible`] is how any text is shown to people.
+//! [`visible`] is how any text is shown to people, [`redacted`] the type of what may leave Loom.
 
 pub mod error;
 pub mod event;
@@ -30,6 +30,7 @@ pub mod manifest;
 pub mod phase;
 pub mod phase_report;
 pub mod receipt;
+pub mod redacted;
 pub mod schema;
 pub mod section;
 pub mod status;

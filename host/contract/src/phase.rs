@@ -12,8 +12,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::redacted::Redact;
+
 /// What a phase belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// The whole run.
@@ -27,7 +29,9 @@ pub enum Scope {
 }
 
 /// The stable name of a phase.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, Redact,
+)]
 pub enum PhaseCode {
     /// Loom captures the run's context: workflow, plugins, workspace.
     #[serde(rename = "run.bootstrap")]

@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 use crate::event::PluginRef;
 use crate::graph_ir::GraphIr;
 use crate::id::JobId;
+use crate::layout::RuntimePath;
+use crate::redacted::Redact;
 use crate::status::{RunStatus, Status};
 use crate::time::Timestamp;
 
 /// The receipt of a run. All paths are absolute. It has no run id: that is the last component of `logs_dir`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct RunReceipt {
     /// `v1`.
@@ -40,11 +42,11 @@ pub struct RunReceipt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// The run's log folder.
-    pub logs_dir: String,
+    pub logs_dir: RuntimePath,
     /// The run-scoped events.
-    pub events_jsonl_path: String,
+    pub events_jsonl_path: RuntimePath,
     /// The phase report.
-    pub phase_report_path: String,
+    pub phase_report_path: RuntimePath,
     /// The run's copy of the repository, also where it has been removed since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot_path: Option<String>,
@@ -59,7 +61,7 @@ pub struct RunReceipt {
 }
 
 /// What ran the jobs, and how they ended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct ExecutorReceipt {
     /// The version of Loom.
@@ -69,7 +71,7 @@ pub struct ExecutorReceipt {
 }
 
 /// How a job was run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct JobReceipt {
     /// How it ended.
@@ -90,7 +92,7 @@ pub struct JobReceipt {
 }
 
 /// A cache of a job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 pub struct CacheReceipt {
     /// Its name, where it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,7 +107,7 @@ pub struct CacheReceipt {
 }
 
 /// The receipt of a check.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct CheckReceipt {
     /// `v1`.
@@ -125,7 +127,7 @@ pub struct CheckReceipt {
 }
 
 /// What a check found in a workflow.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct WorkflowCheck {
     /// The workflow file, absolute.
@@ -137,7 +139,7 @@ pub struct WorkflowCheck {
 }
 
 /// A rule that a workflow breaks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(deny_unknown_fields)]
 pub struct WorkflowError {
     /// `WF_SCHEMA_V1`.

@@ -4,9 +4,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::phase::PhaseCode;
+use crate::redacted::Redact;
 
 /// A piece of work that Loom does for a job outside its steps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema, Redact,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum Section {
     /// The provider is chosen and prepared; also where failures of secrets are told.

@@ -3,8 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::redacted::Redact;
+
 /// How a phase, step, section or job ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// It did what it should.
@@ -36,7 +38,7 @@ impl std::fmt::Display for Status {
 }
 
 /// How a whole run, pipeline or check ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
     /// Everything succeeded; the exit code is 0.
@@ -53,7 +55,7 @@ impl RunStatus {
 }
 
 /// Why something was left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema, Redact)]
 #[serde(rename_all = "snake_case")]
 pub enum SkipReason {
     /// The run ended in its bootstrap.

@@ -1,9 +1,7 @@
 //! The way of events from jobs to the dispatcher, which alone hands them on.
 
-use std::borrow::Cow;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use loom_contract::error::ErrorInfo;
 use loom_contract::event::{Event, EventBody, Level, Message, Output, Phase};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
@@ -15,7 +13,7 @@ use crate::redact::Redactor;
 /// instead of growing memory.
 const OUTPUT_BUDGET: usize = 8 * 1024 * 1024;
 
-/// An event and what it holds of the output budget.
+/// An event that is not masked, and what it holds of the output budget.
 pub(crate) struct Envelope {
     pub(crate) event: Event,
     _permit: Option<Permit>,
@@ -36,7 +34,7 @@ impl std::fmt::Debug for Emitter {
     }
 }
 
-/// A new way of events, timed by `clock` and masked by `redactor`.
+/// A new way of events, timed by `clock`; `redactor` masks what processes write.
 pub(crate) fn channel(clock: Clock, redactor: Redactor) -> (Emitter, mpsc::UnboundedReceiver<Envelope>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     (Emitter { sender, clock, budget: Arc::default(), redactor }, receiver)
@@ -53,10 +51,8 @@ impl Emitter {
         &self.redactor
     }
 
-    pub(crate) fn emit(&self, mut body: EventBody) {
-        if !self.redactor.is_empty() {
-            mask(&self.redactor, &mut body);
-        }
+    /// Sends `body` as it is: the dispatcher masks it.
+    pub(crate) fn emit(&self, body: EventBody) {
         // Fails only when the dispatcher is gone, and with it everyone who could read the event.
         let _ = self.sender.send(Envelope { event: Event { at: self.clock.now(), body }, _permit: None });
     }
@@ -82,44 +78,6 @@ impl Emitter {
     pub(crate) fn output(&self, output: Output, permit: Permit) {
         let event = Event { at: self.clock.now(), body: EventBody::Output(output) };
         let _ = self.sender.send(Envelope { event, _permit: Some(permit) });
-    }
-}
-
-/// Masks the words of an event. Output is masked as a stream, before it is cut into lines.
-fn mask(redactor: &Redactor, body: &mut EventBody) {
-    match body {
-        EventBody::PhaseFinish(_, finish) => mask_error(redactor, &mut finish.error),
-        EventBody::JobRetry(_, finish) | EventBody::JobFinish(_, finish) => {
-            mask_error(redactor, &mut finish.error);
-        }
-        EventBody::Message(_, message) => {
-            mask_text(redactor, &mut message.message);
-            message.data.iter_mut().flat_map(Map::values_mut).for_each(|value| mask_value(redactor, value));
-        }
-        EventBody::Commands(_, commands) => commands.iter_mut().for_each(|text| mask_text(redactor, text)),
-        EventBody::Planned(_) | EventBody::PhaseStart(_) | EventBody::Output(_) => {}
-    }
-}
-
-pub(crate) fn mask_error(redactor: &Redactor, error: &mut Option<ErrorInfo>) {
-    if let Some(error) = error {
-        mask_text(redactor, &mut error.message);
-        error.hint.iter_mut().for_each(|hint| mask_text(redactor, hint));
-    }
-}
-
-fn mask_text(redactor: &Redactor, text: &mut String) {
-    if let Cow::Owned(masked) = redactor.text(text) {
-        *text = masked;
-    }
-}
-
-fn mask_value(redactor: &Redactor, value: &mut Value) {
-    match value {
-        Value::String(text) => mask_text(redactor, text),
-        Value::Array(values) => values.iter_mut().for_each(|value| mask_value(redactor, value)),
-        Value::Object(map) => map.values_mut().for_each(|value| mask_value(redactor, value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

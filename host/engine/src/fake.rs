@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use loom_contract::event::{EventBody, Phase, Stream};
 use loom_contract::id::{JobId, RunIds, StepIndex};
+use loom_contract::redacted::Redacted;
 use tokio::sync::mpsc;
 
 use crate::cancel::{self, Canceller};
@@ -92,10 +93,10 @@ impl FakeJob {
         self.context.processes.sweep(true)
     }
 
-    /// What was caused since this was asked last.
+    /// What was caused since this was asked last, as a run would hand it on.
     pub fn events(&mut self) -> Vec<EventBody> {
         std::iter::from_fn(|| self.events.try_recv().ok())
-            .map(|envelope| envelope.event.body.clone())
+            .map(|envelope| Redacted::new(envelope.event, &self.context.redactor).into_inner().body)
             .collect()
     }
 }

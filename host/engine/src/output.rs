@@ -3,6 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use loom_contract::event::{LINE_LIMIT, Level, Output, Phase, Stream};
+use loom_contract::redacted::OutputBytes;
 
 use crate::emit::Emitter;
 use crate::mask::{LastLine, MaskFile};
@@ -64,6 +65,7 @@ impl Route {
         let phase = self.wait_for_phase();
         // Sent under the lock, so that `close` orders it before whatever its caller sends next.
         if let Some(phase) = phase.clone() {
+            let bytes = OutputBytes::assume_masked(bytes);
             self.emitter.output(Output { phase, stream, bytes, open }, permit);
         }
     }

@@ -6,6 +6,8 @@
 //!            search: all of them at once, at many places, in one pass
 //!               │
 //!  bytes ──> Stream / Redactor::text ──> bytes with [REDACTED:SECRET_NAME] or [REDACTED:MASKED]
+//!                         │
+//!  values ────────> Redacted::new ──> Redacted<T>, which is all that is recorded or shown (loom_contract::redacted)
 //! ```
 //!
 //! - Forms that overlap or touch, of one value or of several, are masked as one, by the name of the form that begins
@@ -37,6 +39,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use loom_contract::redacted::Mask;
 use zeroize::Zeroizing;
 
 mod colour;
@@ -48,6 +51,9 @@ mod tests;
 
 use forms::Form;
 use search::{Cursor, Edges, End, Findings, Match, Search};
+
+/// What each mask begins with; it ends with the next `]`.
+pub const MASK_BEGINS: &str = "[REDACTED:";
 
 /// The values that must not be seen, of one run. Clones share them.
 #[derive(Clone, Default)]
@@ -86,8 +92,8 @@ impl Origin {
     /// What is written in the place of the value.
     fn mask(&self) -> String {
         match self {
-            Self::Secret(name) => format!("[REDACTED:SECRET_{name}]"),
-            Self::Learnt => "[REDACTED:MASKED]".to_owned(),
+            Self::Secret(name) => format!("{MASK_BEGINS}SECRET_{name}]"),
+            Self::Learnt => format!("{MASK_BEGINS}MASKED]"),
         }
     }
 
@@ -142,7 +148,12 @@ impl Redactor {
 
     /// Whether nothing is registered.
     pub fn is_empty(&self) -> bool {
-        self.0.count.load(Ordering::Acquire) == 0
+        self.count() == 0
+    }
+
+    /// How many values are registered. It only grows.
+    pub(crate) fn count(&self) -> usize {
+        self.0.count.load(Ordering::Acquire)
     }
 
     /// `text` with all values masked; borrowed where there are none.
@@ -182,6 +193,21 @@ impl Redactor {
     /// Looks for values in a file that is read in pieces.
     pub fn scanner(&self) -> Scanner {
         Scanner { reader: Reader::new(self) }
+    }
+}
+
+/// What is recorded and shown is masked by this and by nothing else.
+impl Mask for Redactor {
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
+
+    fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.text(text)
+    }
+
+    fn bytes<'t>(&self, bytes: &'t [u8]) -> Cow<'t, [u8]> {
+        self.bytes(bytes)
     }
 }
 
@@ -246,6 +272,22 @@ impl Masks {
             }
         }
     }
+}
+
+/// Whether `shown`, in which values may be masked, can be what `text` looks like then.
+pub fn may_be(shown: &str, text: &str) -> bool {
+    let mut pieces = shown.split(MASK_BEGINS);
+    let Some(mut rest) = text.strip_prefix(pieces.next().unwrap_or_default()) else { return false };
+    // What stands behind each mask.
+    let pieces: Vec<&str> = pieces.filter_map(|piece| Some(piece.split_once(']')?.1)).collect();
+    let Some((last, between)) = pieces.split_last() else { return rest.is_empty() };
+    for piece in between {
+        match rest.find(piece) {
+            Some(at) => rest = &rest[at + piece.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
 }
 
 fn give(bytes: &[u8], out: &mut dyn FnMut(&[u8])) {

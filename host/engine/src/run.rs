@@ -10,6 +10,7 @@ use loom_contract::event::{Event, EventBody, Finish, JobFinish, Phase, PlannedJo
 use loom_contract::exit;
 use loom_contract::id::{JobId, RunIds};
 use loom_contract::phase::PhaseCode;
+use loom_contract::redacted::Redacted;
 use loom_contract::section::Section;
 use loom_contract::status::{SkipReason, Status};
 use loom_workflow::{Plan, PlanJob};
@@ -87,7 +88,13 @@ pub struct RunEnd {
     /// The exit code of `loom`.
     pub exit_code: i32,
     /// Why the run could not start or go on; not set for jobs that failed.
-    pub error: Option<ErrorInfo>,
+    pub error: Option<Redacted<ErrorInfo>>,
+}
+
+/// How a run ended, before it is redacted.
+struct End {
+    exit_code: i32,
+    error: Option<ErrorInfo>,
 }
 
 /// What all jobs of a run are told.
@@ -101,7 +108,6 @@ pub(crate) struct RunContext {
     pub(crate) schemes: &'static [&'static str],
     pub(crate) secrets_dir: SecretsDir,
     pub(crate) mark: String,
-    pub(crate) roster: Arc<[PlannedJob]>,
     pub(crate) cache: Option<Arc<dyn Wrapper>>,
     pub(crate) caches_off: bool,
     pub(crate) borrowed_objects: Vec<PathBuf>,
@@ -127,8 +133,8 @@ impl RunContext {
     }
 }
 
-/// Runs what `bootstrap` prepares. Every event goes to `on_event`, in order, on this thread; when that fails, the run is
-/// ended and fails. `settle` is called within `run.finalize` and returns when all that was said so far is on disk.
+/// Runs what `bootstrap` prepares. Every event goes to `on_event`, redacted, in order, on this thread; when that fails, the
+/// run is ended and fails. `settle` is called within `run.finalize` and returns when all that was said so far is on disk.
 ///
 /// # Panics
 /// Never; it is to be called within a tokio runtime with several threads, since it blocks the thread that polls it.
@@ -136,24 +142,24 @@ pub async fn run(
     settings: Settings,
     cancel: Cancel,
     bootstrap: impl FnOnce() -> Result<Prepared, ErrorInfo>,
-    on_event: impl FnMut(&Event) -> Result<(), ErrorInfo>,
+    on_event: impl FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>,
     settle: impl FnOnce() -> Result<(), ErrorInfo>,
 ) -> RunEnd {
     let redactor = settings.redactor.clone();
     let (emitter, events) = emit::channel(settings.clock, redactor.clone());
-    let mut dispatcher = Dispatcher { events, on_event, failure: None };
+    let roster = Roster::new(redactor.clone());
+    let mut dispatcher = Dispatcher { events, on_event, redactor: redactor.clone(), roster, failure: None };
 
     let phase = PhaseGuard::start(&emitter, Phase::Run(PhaseCode::RunBootstrap));
     dispatcher.drain();
     let prepared = bootstrap();
     let mut pipeline = match prepared {
         Ok(prepared) if !cancel.is_cancelled() => {
-            let roster = planned(&prepared);
-            emitter.emit(EventBody::Planned(Arc::clone(&roster)));
+            emitter.emit(EventBody::Planned(planned(&prepared)));
             phase.finish(Finish::new(Status::Success));
             let run_phase = PhaseGuard::start(&emitter, Phase::Run(PhaseCode::RunPipelineExecute));
             let pipeline_phase = PhaseGuard::start(&emitter, Phase::Run(PhaseCode::PipelineExecute));
-            let all_passed = dispatcher.pipeline(settings, prepared, roster, &emitter, &cancel).await;
+            let all_passed = dispatcher.pipeline(settings, prepared, &emitter, &cancel).await;
             let end = dispatcher.judge(all_passed, None, &cancel);
             pipeline_phase.finish(end.finish());
             run_phase.finish(end.finish());
@@ -184,13 +190,13 @@ pub async fn run(
     if pipeline.error.is_none()
         && let Some(error) = dispatcher.failure
     {
-        pipeline = RunEnd { exit_code: exit::FAILURE, error: Some(error) };
+        pipeline = End { exit_code: exit::FAILURE, error: Some(error) };
     }
-    emit::mask_error(&redactor, &mut pipeline.error);
-    pipeline
+    let error = pipeline.error.map(|error| Redacted::new(error, &redactor));
+    RunEnd { exit_code: pipeline.exit_code, error }
 }
 
-impl RunEnd {
+impl End {
     fn finish(&self) -> Finish {
         let status = match self.exit_code {
             exit::SUCCESS => Status::Success,
@@ -220,16 +226,17 @@ fn planned(prepared: &Prepared) -> Arc<[PlannedJob]> {
 struct Dispatcher<F> {
     events: mpsc::UnboundedReceiver<Envelope>,
     on_event: F,
+    redactor: Redactor,
+    roster: Roster,
     failure: Option<ErrorInfo>,
 }
 
-impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
+impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
     /// Runs all jobs that can run; says whether none of them failed.
     async fn pipeline(
         &mut self,
         settings: Settings,
         prepared: Prepared,
-        roster: Arc<[PlannedJob]>,
         emitter: &Emitter,
         cancel: &Cancel,
     ) -> bool {
@@ -245,7 +252,6 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
             schemes: prepared.schemes,
             secrets_dir: settings.secrets_dir,
             mark: settings.mark,
-            roster,
             cache: prepared.cache,
             caches_off: settings.caches_off,
             borrowed_objects: prepared.borrowed_objects,
@@ -329,7 +335,7 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
                     }
                 }
                 Some(envelope) = self.events.recv() => {
-                    self.hand_on(&envelope);
+                    self.hand_on(envelope);
                     if self.failure.is_some() && inner.urgency() == Urgency::None {
                         inner.raise(Urgency::Kill, None);
                         schedule.cancel();
@@ -346,30 +352,74 @@ impl<F: FnMut(&Event) -> Result<(), ErrorInfo>> Dispatcher<F> {
     }
 
     /// How the run ended, as far as can be said now.
-    fn judge(&self, all_passed: bool, error: Option<ErrorInfo>, cancel: &Cancel) -> RunEnd {
+    fn judge(&self, all_passed: bool, error: Option<ErrorInfo>, cancel: &Cancel) -> End {
         let error = error.or_else(|| self.failure.clone());
         match cancel.signal() {
-            _ if error.is_some() => RunEnd { exit_code: exit::FAILURE, error },
-            Some(signal) => RunEnd {
+            _ if error.is_some() => End { exit_code: exit::FAILURE, error },
+            Some(signal) => End {
                 exit_code: exit::of_signal(signal),
                 error: Some(ErrorInfo::new(code::CANCELLED, format!("cancelled by signal {signal}"))),
             },
-            None => RunEnd { exit_code: if all_passed { exit::SUCCESS } else { exit::FAILURE }, error: None },
+            None => End { exit_code: if all_passed { exit::SUCCESS } else { exit::FAILURE }, error: None },
         }
     }
 
     /// Hands on all events that are there.
     fn drain(&mut self) {
         while let Ok(envelope) = self.events.try_recv() {
-            self.hand_on(&envelope);
+            self.hand_on(envelope);
         }
     }
 
-    fn hand_on(&mut self, envelope: &Envelope) {
+    /// Hands an event on, masked by all values that are known by now.
+    fn hand_on(&mut self, envelope: Envelope) {
+        if let Some(planned) = self.roster.again(&envelope.event) {
+            self.give(&planned);
+        }
+        let event = Redacted::new(envelope.event, &self.redactor);
+        self.give(&event);
+    }
+
+    fn give(&mut self, event: &Redacted<Event>) {
         // Also after a failure: other files may still be written.
-        if let Err(error) = (self.on_event)(&envelope.event) {
+        if let Err(error) = (self.on_event)(event) {
             self.failure.get_or_insert(error);
         }
+    }
+}
+
+/// The jobs of the run, which were planned before the values were known that their commands may hold.
+struct Roster {
+    redactor: Redactor,
+    planned: Arc<[PlannedJob]>,
+    /// As it was handed on last.
+    shown: Arc<[PlannedJob]>,
+    /// How many values were known then.
+    values: usize,
+}
+
+impl Roster {
+    fn new(redactor: Redactor) -> Self {
+        Self { redactor, planned: Arc::from([]), shown: Arc::from([]), values: 0 }
+    }
+
+    /// What is to be handed on before `event`: the roster, where more of it is to be masked than before.
+    fn again(&mut self, event: &Event) -> Option<Redacted<Event>> {
+        let values = self.redactor.count();
+        if let EventBody::Planned(planned) = &event.body {
+            self.planned = Arc::clone(planned);
+        } else if self.values == values || self.planned.is_empty() {
+            return None;
+        }
+        self.values = values;
+        let planned = Event { at: event.at, body: EventBody::Planned(Arc::clone(&self.planned)) };
+        let planned = Redacted::new(planned, &self.redactor);
+        match &planned.body {
+            EventBody::Planned(shown) if *shown != self.shown => self.shown = Arc::clone(shown),
+            _ => return None,
+        }
+        // The event itself says it.
+        (!matches!(event.body, EventBody::Planned(_))).then_some(planned)
     }
 }
 

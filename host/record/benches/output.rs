@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a benchmark that cannot run reports by panicking")]
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,12 +11,31 @@ use divan::counter::BytesCount;
 use loom_contract::event::{Event, EventBody, Finish, Output, Phase, PlannedJob, Stream};
 use loom_contract::id::{JobId, StepIndex};
 use loom_contract::phase::PhaseCode;
+use loom_contract::redacted::{Mask, OutputBytes, Redacted};
 use loom_contract::status::Status;
 use loom_contract::time::Timestamp;
 use loom_record::{Ended, Record, RunFacts};
 
 fn main() {
     divan::main();
+}
+
+/// A run without secrets.
+#[derive(Debug)]
+struct Nothing;
+
+impl Mask for Nothing {
+    fn is_empty(&self) -> bool {
+        true
+    }
+
+    fn text<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        text.into()
+    }
+
+    fn bytes<'t>(&self, bytes: &'t [u8]) -> Cow<'t, [u8]> {
+        bytes.into()
+    }
 }
 
 /// Chunks as the engine sends them.
@@ -39,14 +59,14 @@ fn output(bencher: Bencher<'_, '_>, line: usize) {
 fn record(repo: &Path, chunk: &Arc<[u8]>) {
     let at = Timestamp::from_unix_nanos(1_772_865_600_000_000_000);
     let job = JobId::new("job").expect("a job id");
-    let record = Record::open(RunFacts {
+    let facts = RunFacts {
         command: Vec::new(),
         loom_version: String::new(),
         repo_root: repo.to_owned(),
         workflow_path: repo.to_owned(),
         started_at: at,
-    })
-    .expect("a record");
+    };
+    let record = Record::open(facts, Arc::new(Nothing)).expect("a record");
     let roster = [PlannedJob {
         job_id: job.clone(),
         stage: String::new(),
@@ -55,7 +75,7 @@ fn record(repo: &Path, chunk: &Arc<[u8]>) {
         allow_failure: false,
         matrix: Default::default(),
     }];
-    let write = |body| record.write(&Event { at, body }).expect("a written event");
+    let write = |body| record.write(&Redacted::new(Event { at, body }, &Nothing)).expect("a written event");
     write(EventBody::Planned(Arc::from(roster)));
     let phases = [Phase::Job(job.clone(), PhaseCode::JobExecution), Phase::Step(job, StepIndex::at(0))];
     phases.iter().for_each(|phase| write(EventBody::PhaseStart(phase.clone())));
@@ -63,7 +83,7 @@ fn record(repo: &Path, chunk: &Arc<[u8]>) {
         let output = Output {
             phase: phases[1].clone(),
             stream: Stream::Stdout,
-            bytes: Arc::clone(chunk),
+            bytes: OutputBytes::assume_masked(Arc::clone(chunk)),
             open: false,
         };
         write(EventBody::Output(output));

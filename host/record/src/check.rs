@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use loom_contract::receipt::CheckReceipt;
+use loom_contract::redacted::Redacted;
 use loom_contract::time::Timestamp;
 
 use crate::RecordError;
@@ -17,7 +18,7 @@ use crate::writer::place;
 pub fn write_check_receipt(
     repo_root: &Path,
     now: Timestamp,
-    receipt: &CheckReceipt,
+    receipt: &Redacted<CheckReceipt>,
 ) -> Result<PathBuf, RecordError> {
     let runtime = folders::make(repo_root)?;
     let path = runtime.check_receipt(&now.basic_iso(), std::process::id());

@@ -66,13 +66,6 @@ impl Fold {
         self.roster = Arc::clone(roster);
     }
 
-    /// The commands of a job are to be shown like this.
-    pub(crate) fn commands(&mut self, job_id: &JobId, commands: Vec<String>) {
-        if let Some(at) = self.positions.get(job_id) {
-            Arc::make_mut(&mut self.roster)[*at].commands = commands;
-        }
-    }
-
     /// The jobs of the plan.
     pub(crate) fn job_ids(&self) -> Vec<JobId> {
         self.roster.iter().map(|job| job.job_id.clone()).collect()

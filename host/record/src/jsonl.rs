@@ -174,13 +174,19 @@ mod tests {
 
     use loom_contract::event::Stream;
     use loom_contract::id::{JobId, StepIndex};
+    use loom_contract::redacted::OutputBytes;
     use proptest::prelude::*;
 
     use super::*;
 
     fn encode(bytes: &[u8], open: bool) -> (Vec<EventLine>, Vec<EventLine>, u64) {
         let phase = Phase::Step(JobId::new("a").expect("a job id"), StepIndex::at(0));
-        let output = Output { phase, stream: Stream::Stderr, bytes: Arc::from(bytes), open };
+        let output = Output {
+            phase,
+            stream: Stream::Stderr,
+            bytes: OutputBytes::assume_masked(Arc::from(bytes)),
+            open,
+        };
         let (mut own, mut mirror) = (EventStream::broken("own".into()), EventStream::broken("mirror".into()));
         mirror.seq = 41;
         let lines = push_output(&output, Timestamp::from_unix_nanos(1), &mut own, Some(&mut mirror));
@@ -194,8 +200,12 @@ mod tests {
     #[test]
     fn an_output_line_has_its_keys_in_order() {
         let phase = Phase::Step(JobId::new("a").expect("a job id"), StepIndex::at(0));
-        let output =
-            Output { phase, stream: Stream::Stdout, bytes: Arc::from(&b"a\"\\\x1b\t\n"[..]), open: false };
+        let output = Output {
+            phase,
+            stream: Stream::Stdout,
+            bytes: OutputBytes::assume_masked(Arc::from(&b"a\"\\\x1b\t\n"[..])),
+            open: false,
+        };
         let mut own = EventStream::broken("own".into());
         push_output(&output, Timestamp::from_unix_nanos(0), &mut own, None);
         assert_eq!(

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender};
 use std::thread::JoinHandle;
 
@@ -12,9 +13,10 @@ use loom_contract::event::Event;
 use loom_contract::exit;
 use loom_contract::graph_ir::GraphIr;
 use loom_contract::id::RunIds;
-use loom_contract::layout::{self, RuntimeDir};
+use loom_contract::layout::{self, RuntimeDir, RuntimePath};
 use loom_contract::phase_report::{self, PhaseReport};
 use loom_contract::receipt::{ExecutorReceipt, RunReceipt};
+use loom_contract::redacted::{Mask, Redacted};
 use loom_contract::status::RunStatus;
 use loom_contract::time::Timestamp;
 use loom_contract::version;
@@ -74,17 +76,18 @@ pub struct Record {
     documents: JoinHandle<()>,
     errors: FirstError,
     ballast: Ballast,
+    mask: Arc<dyn Mask>,
 }
 
 impl Record {
     /// Makes the run's log folder and says in a partial receipt that the run was interrupted: true until it ends.
     ///
     /// The run is named by the time in nanoseconds at which it started; where another run has that name, by the next
-    /// one that is free.
+    /// one that is free. Whatever is written is masked by `mask`.
     ///
     /// # Errors
     /// A folder or file cannot be made.
-    pub fn open(facts: RunFacts) -> Result<Self, RecordError> {
+    pub fn open(facts: RunFacts, mask: Arc<dyn Mask>) -> Result<Self, RecordError> {
         let runtime = folders::make(&facts.repo_root)?;
         let (ids, dir) = make_run_dir(&runtime, facts.started_at.unix_nanos())?;
         let lock = fs::File::open(&dir).map_err(|e| RecordError::new("open", &dir, e))?;
@@ -109,14 +112,14 @@ impl Record {
         let writer =
             Writer::new(dir.clone(), ids.clone(), facts.started_at, durable, errors.clone(), ballast.clone());
         let writer = spawn("record", move || writer.run(&received))?;
-        let record = Self { runtime, ids, facts, dir, lock, events, writer, documents, errors, ballast };
+        let record =
+            Self { runtime, ids, facts, dir, lock, events, writer, documents, errors, ballast, mask };
         let interrupted =
             Ended { exit_code: exit::FAILURE, error: Some("interrupted".to_owned()), ..Ended::default() };
-        let receipt = record.receipt(
-            &interrupted,
-            record.facts.started_at,
-            ExecutorReceipt { loom_version: record.facts.loom_version.clone(), jobs: Default::default() },
-        );
+        let executor =
+            ExecutorReceipt { loom_version: record.facts.loom_version.clone(), jobs: Default::default() };
+        let Self { runtime, ids, facts, mask, .. } = &record;
+        let receipt = receipt(runtime, ids, facts, interrupted, facts.started_at, executor, &**mask);
         let name = format!("{}.json{}", record.ids.run_id, layout::PARTIAL_SUFFIX);
         place(&record.runtime.receipts_dir(), vec![(name, pretty(&receipt))]).write(Durability::Rename)?;
         Ok(record)
@@ -141,7 +144,7 @@ impl Record {
     ///
     /// # Errors
     /// Something could not be written, now or before.
-    pub fn write(&self, event: &Event) -> Result<(), ErrorInfo> {
+    pub fn write(&self, event: &Redacted<Event>) -> Result<(), ErrorInfo> {
         if self.events.send(Told::Event(event.clone())).is_err() {
             return Err(ErrorInfo::new(code::RECORD_FAILED, "the thread that writes the record has ended"));
         }
@@ -165,11 +168,13 @@ impl Record {
     /// # Errors
     /// Something could not be written, now or before. The receipt is written all the same where it can be, and then says
     /// so.
-    pub fn finish(self, ended: Ended, now: Timestamp) -> Result<PhaseReport, ErrorInfo> {
-        let Self { runtime, ids, facts, dir, lock, events, writer, documents, errors, ballast } = self;
+    pub fn finish(self, ended: Ended, now: Timestamp) -> Result<PhaseReport, Redacted<ErrorInfo>> {
+        let Self { runtime, ids, facts, dir, lock, events, writer, documents, errors, ballast, mask } = self;
         drop(events);
+        let told = |error: ErrorInfo| Redacted::new(error, &*mask);
         let written = writer.join().map_err(|_| {
-            ErrorInfo::new(code::INTERNAL, "the thread that writes the record failed; this is a bug in Loom")
+            let message = "the thread that writes the record failed; this is a bug in Loom";
+            told(ErrorInfo::new(code::INTERNAL, message))
         })?;
         // The writer held the other end of its channel.
         let _ = documents.join();
@@ -187,7 +192,7 @@ impl Record {
         }
         let executor =
             ExecutorReceipt { loom_version: facts.loom_version.clone(), jobs: written.fold.job_receipts() };
-        let receipt = receipt(&runtime, &ids, &facts, &ended, now, executor);
+        let receipt = receipt(&runtime, &ids, &facts, ended, now, executor, &*mask);
         let receipt_file =
             place(&runtime.receipts_dir(), vec![(format!("{}.json", ids.run_id), pretty(&receipt))]);
         let receipt_result = ballast.write(&receipt_file, Durability::Sync);
@@ -197,11 +202,7 @@ impl Record {
         errors.note(receipt_result);
         ballast.drop_it();
         hand_over(&facts.repo_root, &lock, &runtime.receipt(&ids.run_id));
-        errors.get().map_or(Ok(report), |error| Err(error.to_info()))
-    }
-
-    fn receipt(&self, ended: &Ended, now: Timestamp, executor: ExecutorReceipt) -> RunReceipt {
-        receipt(&self.runtime, &self.ids, &self.facts, ended, now, executor)
+        errors.get().map_or(Ok(report), |error| Err(told(error.to_info())))
     }
 }
 
@@ -209,13 +210,15 @@ fn receipt(
     runtime: &RuntimeDir,
     ids: &RunIds,
     facts: &RunFacts,
-    ended: &Ended,
+    ended: Ended,
     now: Timestamp,
     executor_receipt: ExecutorReceipt,
-) -> RunReceipt {
+    mask: &dyn Mask,
+) -> Redacted<RunReceipt> {
     let dir = runtime.run_dir(&ids.run_id);
     let text = |path: &Path| path.to_string_lossy().into_owned();
-    RunReceipt {
+    let below = |path: &Path| RuntimePath::new(&facts.repo_root, path);
+    let receipt = RunReceipt {
         schema_version: Cow::Borrowed(version::V1),
         kind: Cow::Borrowed(version::KIND_RUN_RECEIPT),
         command: facts.command.clone(),
@@ -226,15 +229,16 @@ fn receipt(
         duration_ms: now.millis_since(facts.started_at),
         status: RunStatus::of_exit_code(ended.exit_code),
         exit_code: ended.exit_code,
-        error: ended.error.clone(),
-        logs_dir: text(&dir),
-        events_jsonl_path: text(&dir.join(layout::RUN_EVENTS)),
-        phase_report_path: text(&dir.join(layout::PHASE_REPORT)),
+        error: ended.error,
+        logs_dir: below(&dir),
+        events_jsonl_path: below(&dir.join(layout::RUN_EVENTS)),
+        phase_report_path: below(&dir.join(layout::PHASE_REPORT)),
         snapshot_path: ended.snapshot_path.as_deref().map(text),
-        snapshot_head_sha: ended.snapshot_head_sha.clone(),
-        graph_ir: ended.graph_ir.clone(),
+        snapshot_head_sha: ended.snapshot_head_sha,
+        graph_ir: ended.graph_ir,
         executor_receipt,
-    }
+    };
+    Redacted::new(receipt, mask)
 }
 
 /// Gives the record of a run as root to whom the repository belongs, who may want to remove it.

@@ -11,6 +11,7 @@ use loom_contract::id::RunIds;
 use loom_contract::layout;
 use loom_contract::phase::PhaseCode;
 use loom_contract::phase_report::PhaseMark;
+use loom_contract::redacted::Redacted;
 use loom_contract::time::Timestamp;
 use serde::Serialize;
 
@@ -42,7 +43,7 @@ impl FirstError {
 #[derive(Debug)]
 pub(crate) enum Told {
     /// Something happened.
-    Event(Event),
+    Event(Redacted<Event>),
     /// An answer is wanted when all that was told before is in its files.
     Settle(Sender<()>),
 }
@@ -135,11 +136,10 @@ impl Writer {
         Written { fold: self.fold, marks: self.marks }
     }
 
-    fn write(&mut self, event: Event) {
-        let at = event.at;
-        match event.body {
+    fn write(&mut self, event: Redacted<Event>) {
+        let Event { at, body } = event.into_inner();
+        match body {
             EventBody::Planned(roster) => self.fold.planned(&roster),
-            EventBody::Commands(job_id, commands) => self.fold.commands(&job_id, commands),
             EventBody::PhaseStart(phase) => {
                 if !matches!(phase, Phase::Section(..)) {
                     self.marks.push(PhaseMark { phase: phase.clone(), finish: None });

@@ -8,10 +8,12 @@ use std::sync::atomic::AtomicBool;
 use loom_contract::error::code;
 use loom_contract::exit;
 use loom_contract::receipt::{CheckReceipt, WorkflowCheck, WorkflowError};
+use loom_contract::redacted::Redacted;
 use loom_contract::status::RunStatus;
 use loom_contract::version;
 use loom_contract::visible::on_one_line;
 use loom_engine::clock::Clock;
+use loom_engine::redact::Redactor;
 use loom_workflow::Plan;
 
 use crate::args::Workflow;
@@ -58,6 +60,8 @@ pub(crate) fn check(args: &Workflow, terminal: Terminal) -> Done {
         },
     };
     let now = Clock::start().started_at();
+    // A check resolves no secret.
+    let receipt = Redacted::new(receipt, &Redactor::default());
     let receipt = loom_record::write_check_receipt(&source.repo_root, now, &receipt);
     let receipt = receipt.map_err(|error| error.to_info())?;
     let receipt = format!("receipt: {}", on_one_line(&receipt.to_string_lossy()));

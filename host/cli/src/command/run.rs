@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::exit;
 use loom_contract::id::RunId;
-use loom_contract::layout;
+use loom_contract::layout::{self, RuntimePath};
+use loom_contract::phase_report::PhaseReport;
+use loom_contract::redacted::Redacted;
 use loom_contract::visible::on_one_line;
 use loom_engine::cancel::{self, Cancel, Canceller, Urgency};
 use loom_engine::clock::Clock;
@@ -24,7 +26,7 @@ use loom_record::{Ended, Record, RunFacts};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::Run;
-use crate::command::run::bootstrap::{Known, Start, bootstrap, load_plan, masked};
+use crate::command::run::bootstrap::{Known, Start, bootstrap, load_plan};
 use crate::command::run::selection::Wanted;
 use crate::command::run::traces::Folders;
 use crate::command::source::Source;
@@ -40,11 +42,16 @@ pub(crate) fn run(args: &Run, terminal: Terminal) -> super::Done {
     if !args.local {
         return Err(ErrorInfo::new(ONLY_LOCAL, "only local execution exists: run `loom run --local`"));
     }
-    match args {
+    let redactor = Redactor::default();
+    terminal::mask_log(&redactor);
+    let done = match args {
         Run { dry_run: true, .. } => dry_run(args, terminal),
-        Run { cache_diff: true, .. } => cache_diff::run(args, terminal, clock).map(|done| done.exit_code),
-        _ => execute(args, terminal, clock, Mode::Usual).map(|done| done.exit_code),
-    }
+        Run { cache_diff: true, .. } => {
+            cache_diff::run(args, terminal, clock, &redactor).map(|done| done.exit_code)
+        }
+        _ => execute(args, terminal, clock, Mode::Usual, &redactor).map(|done| done.exit_code),
+    };
+    done.map_err(|error| Redacted::new(error, &redactor).into_inner())
 }
 
 /// The stable code of a run that would be somewhere else.
@@ -126,7 +133,13 @@ impl Drop for Place {
 }
 
 /// Errors here are those of a run that could not even begin its record.
-fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<Done, ErrorInfo> {
+fn execute(
+    args: &Run,
+    terminal: Terminal,
+    clock: Clock,
+    mode: Mode,
+    redactor: &Redactor,
+) -> Result<Done, ErrorInfo> {
     let source = Source::find(&args.workflow)?;
     let wanted = wanted(args, &source)?;
     if matches!(&wanted, Wanted::Again(jobs) if jobs.is_empty()) {
@@ -150,18 +163,21 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| internal("start the runtime", &e))?;
-    let record = Record::open(RunFacts {
+    let environment: Environment = settings::environment().into();
+    let hidden = config.unlocking_variables();
+    secrets::mask_variables(redactor, &environment, &hidden);
+    let facts = RunFacts {
         command: super::command_line(),
         loom_version: env!("CARGO_PKG_VERSION").to_owned(),
         repo_root: source.repo_root.clone(),
         workflow_path: source.workflow_path.clone(),
         started_at: clock.started_at(),
-    })
-    .map_err(|error| error.to_info())?;
+    };
+    let record = Record::open(facts, Arc::new(redactor.clone())).map_err(|error| error.to_info())?;
     let run_id = record.ids().run_id.clone();
     let verbosity = Verbosity::new(args.quiet, args.verbose, args.stream);
-    let mut report = Report::new(terminal, verbosity);
-    report.run_started(&run_id, record.dir());
+    let mut report = Report::new(terminal, verbosity, redactor.clone());
+    report.run_started(&run_id, RuntimePath::new(&source.repo_root, record.dir()));
 
     let (canceller, cancel) = cancel::channel();
     if !terminal.interactive {
@@ -185,10 +201,6 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
 
     // Not below the workspace, which jobs see; beside what else can be made again. Without such a place no job runs.
     let staging = place.as_ref().map(|place| place.staging.clone()).unwrap_or_default();
-    let environment: Environment = settings::environment().into();
-    let hidden = config.unlocking_variables();
-    let redactor = Redactor::default();
-    secrets::mask_variables(&redactor, &environment, &hidden);
     let logs = record.dir().to_owned();
     let mut known = Known::default();
     let stop_copy = Arc::new(AtomicBool::new(false));
@@ -214,7 +226,7 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
                 wanted: &wanted,
                 config: &config,
                 environment: &environment,
-                redactor: &redactor,
+                redactor,
                 cancel: &cancel,
                 place,
                 stop_copy: &stop_copy,
@@ -222,7 +234,7 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
             };
             bootstrap(&start, &mut known)
         };
-        let on_event = |event: &_| {
+        let on_event = |event: &Redacted<_>| {
             let recorded = record.write(event);
             report.event(event);
             recorded
@@ -237,7 +249,7 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
         error: failed.clone(),
         snapshot_path: known.snapshot_path.clone(),
         snapshot_head_sha: known.head_sha,
-        graph_ir: known.graph_ir.map(|graph| masked(graph, &redactor)),
+        graph_ir: known.graph_ir,
     };
     let receipt = record.receipt_path();
     // A successful run's workspace goes while the receipt is being synced.
@@ -269,8 +281,9 @@ fn execute(args: &Run, terminal: Terminal, clock: Clock, mode: Mode) -> Result<D
         }
         (place, _) => place,
     };
+    let shown = Redacted::new(RuntimePath::new(&source.repo_root, &receipt), redactor);
     let exit_code =
-        say_end(&finished, end.exit_code, end.error.as_ref(), failed.as_deref(), &cancel, &receipt, terminal);
+        say_end(&finished, end.exit_code, end.error.as_ref(), failed.as_deref(), &cancel, &shown, terminal);
     // Signals are still heard while a slow reader is waited for.
     terminal::drain();
     runtime.shutdown_background();
@@ -308,12 +321,12 @@ async fn listen(canceller: Canceller, stop_copy: Arc<AtomicBool>) {
 }
 
 fn say_end(
-    finished: &Result<loom_contract::phase_report::PhaseReport, ErrorInfo>,
+    finished: &Result<PhaseReport, Redacted<ErrorInfo>>,
     exit_code: i32,
-    error: Option<&ErrorInfo>,
+    error: Option<&Redacted<ErrorInfo>>,
     failed: Option<&str>,
     cancel: &Cancel,
-    receipt: &Path,
+    receipt: &Redacted<RuntimePath>,
     terminal: Terminal,
 ) -> i32 {
     let mut exit_code = exit_code;
@@ -326,16 +339,16 @@ fn say_end(
             }
             match (error, failed, cancel.signal()) {
                 (_, _, Some(signal)) => ended(&format!("cancelled by {}", failure::signal_name(signal))),
-                (Some(error), ..) => error.clone(),
+                (Some(error), ..) => ErrorInfo::clone(error),
                 (None, failed, _) => ended(failed.unwrap_or("failed")),
             }
         }
         Err(error) => {
             exit_code = exit::FAILURE;
-            error.clone()
+            ErrorInfo::clone(error)
         }
     };
-    let receipt = format!("receipt: {}\n", on_one_line(&receipt.to_string_lossy()));
+    let receipt = format!("receipt: {}\n", on_one_line(&receipt.to_string()));
     if exit_code == exit::SUCCESS {
         text.push("loom run passed\n");
         text.push(&receipt);

@@ -1,10 +1,9 @@
 //! The job's secrets: asked for and given.
 
-use std::borrow::Cow;
 use std::sync::{Arc, PoisonError};
 
 use loom_contract::error::{ErrorInfo, code};
-use loom_contract::event::{EventBody, Level};
+use loom_contract::event::Level;
 use loom_contract::graph_ir::Secret;
 use loom_contract::section::Section;
 use loom_contract::words::counted;
@@ -63,7 +62,6 @@ impl Attempt<'_> {
                 self.context.message(Section::Provider, Level::Warn, message, None);
             }
         }
-        self.mask_commands();
         let folder = run.secrets_dir.path.join(self.context.id.as_str());
         let mut given = Given::in_folder(&run.secrets_dir, folder.clone());
         let mut fatal: Vec<ErrorInfo> = Vec::new();
@@ -129,16 +127,5 @@ impl Attempt<'_> {
             "secret": secret.name, "scheme": scheme, "code": error.code, "required": secret.required,
         });
         self.context.message(Section::Provider, level, message, object(data));
-    }
-
-    /// What was planned before the secrets were known may hold their values.
-    fn mask_commands(&self) {
-        for job in self.job.run.roster.iter() {
-            let shown = job.commands.iter().map(|command| self.context.redactor.text(command));
-            let shown: Vec<String> = shown.map(Cow::into_owned).collect();
-            if shown != job.commands {
-                self.emitter.emit(EventBody::Commands(job.job_id.clone(), shown));
-            }
-        }
     }
 }

@@ -43,6 +43,31 @@ fn pieces(text: &str, length: usize) -> Vec<&str> {
 }
 
 #[test]
+fn every_value_under_a_name_is_masked_and_a_value_has_one_name() {
+    let redactor = Redactor::default();
+    for (name, value) in [("A", "first value"), ("A", "second value"), ("B", "first value")] {
+        assert!(redactor.register(name, value.as_bytes()));
+    }
+    assert_eq!(redactor.text("first value, second value"), "[REDACTED:SECRET_A], [REDACTED:SECRET_A]");
+}
+
+#[test]
+fn what_is_shown_masked_may_be_what_it_was() {
+    let shown = "/a/[REDACTED:SECRET_A]/b-[REDACTED:SECRET_B].yml";
+    for (shown, text, may) in [
+        ("/a/b.yml", "/a/b.yml", true),
+        ("/a/b.yml", "/a/b.ymlx", false),
+        (shown, "/a/x/b-y.yml", true),
+        (shown, "/a/x/c-y.yml", false),
+        (shown, "/a/x/b-y.yaml", false),
+        (shown, "/b/x/b-y.yml", false),
+        ("[REDACTED:SECRET_A]", "anything", true),
+    ] {
+        assert_eq!(super::may_be(shown, text), may, "{shown} {text}");
+    }
+}
+
+#[test]
 fn without_secrets_the_same_bytes_are_handed_on() {
     let redactor = Redactor::default();
     let text = "no secret\n";

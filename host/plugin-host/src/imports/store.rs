@@ -1,5 +1,6 @@
 //! `loom:workspace/store`.
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -26,6 +27,8 @@ use crate::imports::types::error;
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct CacheHandle {
     claimed: Arc<Claimed>,
+    /// The key as the guest gave it; that of the claim is the one in the store.
+    key: String,
 }
 
 /// Key files that are named in a message at most.
@@ -69,9 +72,15 @@ impl HostCache for Guest {
         let job = Arc::clone(self.job()?);
         // One that works elsewhere shares its files with nobody.
         let workspace = if job.files().is_some() { job.staging.join("cache") } else { job.workspace.clone() };
-        let cache = Cache { workspace, name, key, paths };
+        let stored = stored_key(&job.redactor, &key);
+        if stored != key {
+            let text = "the cache's key holds the value of a secret: in the store, a hash stands for it; \
+                        keys are names, so leave the secret out of `cache.key`";
+            self.say(Level::Warn, text.to_owned(), json!({ "key": stored }).as_object().cloned());
+        }
+        let cache = Cache { workspace, name: stored_key(&job.redactor, &name), key: stored, paths };
         let claimed = Arc::new(self.caches()?.claim(&job.id, cache));
-        Ok(self.table.push(CacheHandle { claimed })?)
+        Ok(self.table.push(CacheHandle { claimed, key })?)
     }
 
     async fn quarantined(
@@ -97,23 +106,31 @@ impl HostCache for Guest {
         key: String,
         by: Lookup,
     ) -> wasmtime::Result<Result<Restored, Error>> {
-        let claimed = Arc::clone(&self.table.get(&handle)?.claimed);
+        let handle = self.table.get(&handle)?;
+        let (claimed, own) = (Arc::clone(&handle.claimed), handle.key.clone());
         if claimed.is_busy() {
             return Ok(Ok(Restored::Busy));
         }
         let cancel = self.job()?.cancel.clone();
         let caches = Arc::clone(claimed.caches());
         let job = Arc::clone(self.job()?);
+        let stored = stored_key(&job.redactor, &key);
+        if stored != key && by == Lookup::Prefix {
+            // What a key with a value begins with cannot be told from its hash.
+            return Ok(Ok(Restored::Miss));
+        }
+        let key = stored;
         let Some(files) = job.files() else {
             let _alone = caches.restoring.lock().await;
+            let restoring = Arc::clone(&claimed);
             let done = blocking(cancel, move |cancel| {
-                let tracked = tracked(&claimed.cache, &job.workspace, cancel)?;
-                restore(&claimed, &key, by, &tracked, cancel)
+                let tracked = tracked(&restoring.cache, &job.workspace, cancel)?;
+                restore(&restoring, &key, by, &tracked, cancel)
             });
             let done = done.await?;
             return Ok(done.map(|(restored, warnings)| {
                 self.warn_all(warnings);
-                restored
+                told(restored, &claimed.cache.key, own)
             }));
         };
         let elsewhere = Arc::clone(&claimed);
@@ -140,15 +157,20 @@ impl HostCache for Guest {
         {
             return Ok(Err(Error { hint: cause.hint, ..failed(cause.message) }));
         }
-        Ok(Ok(restored))
+        Ok(Ok(told(restored, &claimed.cache.key, own)))
     }
 
     async fn save(&mut self, handle: Resource<CacheHandle>) -> wasmtime::Result<Result<Saved, Error>> {
-        let claimed = Arc::clone(&self.table.get(&handle)?.claimed);
+        let handle = self.table.get(&handle)?;
+        let (claimed, own) = (Arc::clone(&handle.claimed), handle.key.clone());
         let job = Arc::clone(self.job()?);
-        let (recipe, inputs) = self.inputs(&claimed.cache.key);
-        let origin = Origin { run: job.ids.run_id.to_string(), job: job.id.to_string(), inputs, recipe };
         let redactor = job.redactor.clone();
+        let (recipe, mut inputs) = self.inputs(&claimed.cache.key);
+        for (path, _) in &mut inputs {
+            *path = redactor.text(path).into_owned();
+        }
+        let recipe = redactor.text(&recipe).into_owned();
+        let origin = Origin { run: job.ids.run_id.to_string(), job: job.id.to_string(), inputs, recipe };
         if let Some(files) = job.files() {
             let tree = claimed.cache.workspace.clone();
             if let Err(error) = blocking(job.cancel.clone(), move |_| staged(&tree)).await? {
@@ -166,7 +188,10 @@ impl HostCache for Guest {
         let done = done.await?;
         Ok(done.map(|(saved, warnings)| {
             self.warn_all(warnings);
-            saved
+            match saved {
+                Saved::Stored(content) => Saved::Stored(Content { key: own, ..content }),
+                other => other,
+            }
         }))
     }
 
@@ -252,6 +277,32 @@ fn surplus(
         patterns.cover(path.as_os_str().as_bytes()) && !own.contains(path) && !tracked.contains(path)
     };
     Ok(listing.into_iter().filter(is_surplus).collect())
+}
+
+/// What `key` is called in the store, which is no place for secrets: with the values of all that are known masked, and a
+/// hash of the whole, so that keys of other values stay other keys.
+fn stored_key(redactor: &Redactor, key: &str) -> String {
+    match redactor.text(key) {
+        Cow::Borrowed(key) => key.to_owned(),
+        Cow::Owned(masked) => {
+            let hash = blake3::derive_key("loom cache key that holds a secret", key.as_bytes());
+            let digits: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{masked}-{digits}")
+        }
+    }
+}
+
+/// A cache of the guest's own key is told under that key.
+fn told(restored: Restored, stored: &str, own: String) -> Restored {
+    let content = |content: Content| match content.key == stored {
+        true => Content { key: own, ..content },
+        false => content,
+    };
+    match restored {
+        Restored::Hit(found) => Restored::Hit(content(found)),
+        Restored::Already(found) => Restored::Already(content(found)),
+        other => other,
+    }
 }
 
 fn failed(message: String) -> Error {
@@ -383,6 +434,15 @@ fn save(
 fn with_secrets(entry: &Entry, tree: &Path, redactor: &Redactor) -> BTreeSet<String> {
     let mut buffer = vec![0; 64 * 1024];
     let mut found = BTreeSet::new();
+    for file in entry.files() {
+        let name = file.path.as_os_str().as_bytes();
+        if *redactor.bytes(name) != *name {
+            found.insert(format!(
+                "the name of `{}` in the cache holds the value of a secret",
+                file.path.display()
+            ));
+        }
+    }
     for file in entry.files().filter(|file| matches!(file.kind, Kind::File { .. })) {
         let Ok(mut content) = fs_err::File::open(tree.join(&file.path)) else { continue };
         let mut scanner = redactor.scanner();

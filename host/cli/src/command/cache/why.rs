@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use loom_cache::{Cause, Info, Store};
 use loom_contract::error::{ErrorInfo, code};
@@ -38,9 +37,11 @@ pub(super) fn why(job: &str) -> Result<String, ErrorInfo> {
     let repo_root = crate::command::repo_root_or_here()?;
     let (store, _) = super::open()?;
     for receipt in loom_record::read::receipts(&repo_root) {
+        let dir = layout::logs_of_receipt(&receipt);
         // One that is damaged, or whose logs were removed, says nothing.
-        let Ok(receipt) = loom_record::read::document::<RunReceipt>(&receipt) else { continue };
-        let dir = Path::new(&receipt.logs_dir);
+        if loom_record::read::document::<RunReceipt>(&receipt).is_err() {
+            continue;
+        }
         let files = layout::job(&job_id);
         let summary = dir.join(files.section_summary(Section::CacheRestore));
         let Ok(summary) = loom_record::read::document::<SectionSummary>(&summary) else { continue };

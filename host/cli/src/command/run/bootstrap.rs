@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use loom_cache::Store;
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::graph_ir::{Cache, GraphIr};
+use loom_contract::redacted::Redacted;
 use loom_engine::Prepared;
 use loom_engine::cancel::Cancel;
 use loom_engine::port::{Provider, SecretResolver, Wrapper};
@@ -86,6 +87,7 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
     });
     let snapshot: Snapshot = snapshot?;
     for warning in &snapshot.warnings {
+        let warning = Redacted::new(warning.to_string(), start.redactor);
         start.terminal.say(format!("warning: {warning}\n"));
     }
     known.snapshot_path = Some(snapshot.path().to_owned());
@@ -245,17 +247,4 @@ fn load_cache(
     let caches = Arc::new(Caches::new(store));
     let wrapper = runtime.load_wrapper(loom_plugin_bundle::CACHE, caches).map_err(|error| error.to_info())?;
     Ok(Some(wrapper))
-}
-
-/// `graph` without the values of secrets that somebody has written into the workflow.
-pub(super) fn masked(mut graph: GraphIr, redactor: &Redactor) -> GraphIr {
-    let mask = |text: &mut String| *text = redactor.text(text).into_owned();
-    for node in &mut graph.nodes {
-        node.script.iter_mut().for_each(mask);
-        let services = node.services.iter_mut().flat_map(|service| &mut service.variables);
-        let arguments = node.image_build.iter_mut().flat_map(|build| &mut build.args);
-        let variables = node.variables.iter_mut().chain(services).chain(arguments);
-        variables.for_each(|variable| mask(&mut variable.value));
-    }
-    graph
 }

@@ -17,14 +17,17 @@ use loom_cache::{Reason, Store, key};
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::exit;
 use loom_contract::graph_ir::Cache;
+use loom_contract::id::JobId;
 use loom_contract::layout;
 use loom_contract::manifest::{JobManifest, PipelineManifest};
 use loom_contract::receipt::RunReceipt;
+use loom_contract::redacted::{Mask, Redact, Redacted};
 use loom_contract::section::Section;
 use loom_contract::visible::on_one_line;
 use loom_engine::clock::Clock;
+use loom_engine::redact::{MASK_BEGINS, Redactor};
 
-use super::{Done, Mode, execute};
+use super::{Done, Mode, Place, execute};
 use crate::args;
 use crate::command::source::Source;
 use crate::config::Flags;
@@ -37,7 +40,7 @@ const LISTED: usize = 20;
 struct Left {
     receipt_path: PathBuf,
     receipt: RunReceipt,
-    jobs: BTreeMap<String, JobManifest>,
+    jobs: BTreeMap<JobId, JobManifest>,
     logs: PathBuf,
     workspace: Option<PathBuf>,
 }
@@ -45,20 +48,27 @@ struct Left {
 /// A key that hit, by the name of its cache.
 type Hit = (String, String);
 
-pub(super) fn run(args: &args::Run, terminal: Terminal, clock: Clock) -> Result<Done, ErrorInfo> {
+pub(super) fn run(
+    args: &args::Run,
+    terminal: Terminal,
+    clock: Clock,
+    redactor: &Redactor,
+) -> Result<Done, ErrorInfo> {
     let source = Source::find(&args.workflow)?;
     terminal.say("cache-diff: the first of two runs, without caches\n");
-    let without = execute(args, terminal, clock, Mode::Compared { caches_off: true })?;
+    let without = execute(args, terminal, clock, Mode::Compared { caches_off: true }, redactor)?;
     if without.signal.is_some() {
         return Ok(without);
     }
     terminal.say("cache-diff: the second run, with caches\n");
-    let with = execute(args, terminal, Clock::start(), Mode::Compared { caches_off: false })?;
+    let with = execute(args, terminal, Clock::start(), Mode::Compared { caches_off: false }, redactor)?;
     let (Some(first), Some(second), None) = (&without.receipt, &with.receipt, with.signal) else {
         return Ok(with);
     };
-    let (first, second) = (Left::read(first)?, Left::read(second)?);
-    let differences = compare(&first, &second)?;
+    let first = Left::read(first, without.place.as_ref())?;
+    let second = Left::read(second, with.place.as_ref())?;
+    // They name files, and are shown and stored.
+    let differences = Redacted::new(compare(&first, &second)?, redactor);
     if differences.is_empty() {
         for (left, done) in [(&first, &without), (&second, &with)] {
             // A failed run's workspace is to be looked at.
@@ -77,23 +87,24 @@ pub(super) fn run(args: &args::Run, terminal: Terminal, clock: Clock) -> Result<
 }
 
 impl Left {
-    fn read(receipt: &Path) -> Result<Self, ErrorInfo> {
+    fn read(receipt: &Path, place: Option<&Place>) -> Result<Self, ErrorInfo> {
         let told = |error: loom_record::RecordError| error.to_info();
         let read: RunReceipt = loom_record::read::document(receipt).map_err(told)?;
-        let logs = PathBuf::from(&read.logs_dir);
+        let logs = layout::logs_of_receipt(receipt);
         let manifest: PipelineManifest =
             loom_record::read::document(&logs.join(layout::PIPELINE_MANIFEST)).map_err(told)?;
         let mut jobs = BTreeMap::new();
         for job in manifest.jobs {
             let manifest = loom_record::read::document(&logs.join(&job.manifest_path)).map_err(told)?;
-            jobs.insert(job.job_id.to_string(), manifest);
+            jobs.insert(job.job_id, manifest);
         }
-        let workspace = read.snapshot_path.clone().map(PathBuf::from);
+        let made = place.filter(|_| read.snapshot_path.is_some());
+        let workspace = made.map(|place| place.workspace.clone());
         Ok(Self { receipt_path: receipt.to_owned(), receipt: read, jobs, logs, workspace })
     }
 
     /// The keys that `job` got an entry from.
-    fn hits(&self, job: &str) -> Vec<Hit> {
+    fn hits(&self, job: &JobId) -> Vec<Hit> {
         let sections = self.jobs.get(job).map(|job| job.system_sections.as_slice()).unwrap_or_default();
         let restore = sections.iter().find(|section| section.section == Section::CacheRestore);
         let caches = restore.and_then(|section| section.metrics.as_ref()?.get("caches")?.as_array());
@@ -109,8 +120,15 @@ impl Left {
 /// What differs, by job; what differs in the workspace that host jobs share has no job.
 #[derive(Default)]
 struct Differences {
-    jobs: BTreeMap<String, Vec<String>>,
+    jobs: BTreeMap<JobId, Vec<String>>,
     workspace: Vec<String>,
+}
+
+impl Redact for Differences {
+    fn redact(&mut self, mask: &dyn Mask) {
+        self.jobs.redact(mask);
+        self.workspace.redact(mask);
+    }
 }
 
 impl Differences {
@@ -121,7 +139,7 @@ impl Differences {
 
 fn compare(without: &Left, with: &Left) -> Result<Differences, ErrorInfo> {
     let mut differences = Differences::default();
-    let names: BTreeSet<&String> = without.jobs.keys().chain(with.jobs.keys()).collect();
+    let names: BTreeSet<&JobId> = without.jobs.keys().chain(with.jobs.keys()).collect();
     for name in names {
         let found = match (without.jobs.get(name), with.jobs.get(name)) {
             (Some(one), Some(other)) => compare_jobs(without, one, with, other)?,
@@ -273,16 +291,24 @@ fn same_content(one: &Path, other: &Path) -> std::io::Result<bool> {
 }
 
 /// Puts the keys that hit in jobs that differ into quarantine.
-fn quarantine(source: &Source, with: &Left, differences: &Differences) -> Result<Vec<Hit>, ErrorInfo> {
+fn quarantine(
+    source: &Source,
+    with: &Left,
+    differences: &Redacted<Differences>,
+) -> Result<Vec<Hit>, ErrorInfo> {
     let mut blamed: BTreeMap<Hit, (String, Vec<String>)> = BTreeMap::new();
     for (job, found) in &differences.jobs {
         for hit in with.hits(job) {
-            blamed.entry(hit).or_insert_with(|| (job.clone(), Vec::new())).1.extend(found.iter().cloned());
+            blamed
+                .entry(hit)
+                .or_insert_with(|| (job.to_string(), Vec::new()))
+                .1
+                .extend(found.iter().cloned());
         }
     }
     if !differences.workspace.is_empty() {
         for job in with.jobs.values().filter(|job| job.provider == "host") {
-            for hit in with.hits(job.job_id.as_str()) {
+            for hit in with.hits(&job.job_id) {
                 let found = differences.workspace.iter().take(LISTED).cloned();
                 blamed.entry(hit).or_insert_with(|| (job.job_id.to_string(), Vec::new())).1.extend(found);
             }
@@ -295,15 +321,27 @@ fn quarantine(source: &Source, with: &Left, differences: &Differences) -> Result
     let place = place.map_err(|error| crate::command::ownership_error(code::CACHE_FAILED, &error))?;
     let store = Store::open(&place).map_err(failed)?;
     let run = with.logs.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    for ((name, key), (job, differences)) in &blamed {
+    let listed = store.list().map_err(failed)?.entries;
+    for ((shown_name, shown_key), (job, differences)) in &blamed {
         let (run, job, when) = (run.clone(), job.clone(), SystemTime::now());
         let reason = Reason { run, job, differences: differences.clone(), when };
-        store.quarantine(name, key, &reason).map_err(failed)?;
+        let meant = listed.iter().filter(|entry| is(&entry.name, shown_name) && is(&entry.key, shown_key));
+        let meant: BTreeSet<(&str, &str)> = meant.map(|entry| (&*entry.name, &*entry.key)).collect();
+        for (name, key) in meant.into_iter().chain([(&**shown_name, &**shown_key)]) {
+            store.quarantine(name, key, &reason).map_err(failed)?;
+        }
     }
     Ok(blamed.into_keys().collect())
 }
 
-fn words(without: &Left, with: &Left, differences: &Differences, quarantined: &[Hit]) -> String {
+/// Whether a run shows the key or name `stored` as `shown`. The store has a hash behind one that held the value of a secret.
+fn is(stored: &str, shown: &str) -> bool {
+    stored == shown
+        || (shown.contains(MASK_BEGINS)
+            && stored.strip_prefix(shown).is_some_and(|rest| rest.starts_with('-')))
+}
+
+fn words(without: &Left, with: &Left, differences: &Redacted<Differences>, quarantined: &[Hit]) -> String {
     let mut text = "cache-diff: the result is not the same with caches and without\n".to_owned();
     let jobs = differences.jobs.iter().map(|(job, found)| (job.as_str(), found));
     let workspace = ("workspace", &differences.workspace);

@@ -9,6 +9,7 @@ use loom_contract::receipt::RunReceipt;
 use loom_contract::status::{SkipReason, Status};
 use loom_contract::summary::JobSummary;
 use loom_contract::visible::on_one_line;
+use loom_engine::redact;
 use loom_workflow::{Plan, PlanJob};
 
 /// What the user asked for.
@@ -30,13 +31,15 @@ pub(super) enum Wanted {
 pub(super) fn failed_last_time(repo_root: &Path, workflow_path: &Path) -> Result<Vec<String>, ErrorInfo> {
     let none = || ErrorInfo::new(code::WORKFLOW_UNREADABLE, "no earlier run of this workflow to go by");
     let read_error = |error: loom_record::RecordError| error.to_info();
-    for receipt in loom_record::read::receipts(repo_root) {
+    for path in loom_record::read::receipts(repo_root) {
         // One that is damaged, or whose logs were removed, says nothing.
-        let Ok(receipt) = loom_record::read::document::<RunReceipt>(&receipt) else { continue };
-        let dir = Path::new(&receipt.logs_dir);
+        let Ok(receipt) = loom_record::read::document::<RunReceipt>(&path) else { continue };
+        let dir = layout::logs_of_receipt(&path);
         let manifest = loom_record::read::document::<PipelineManifest>(&dir.join(layout::PIPELINE_MANIFEST));
         let Ok(manifest) = manifest else { continue };
-        if Path::new(&receipt.workflow_path) != workflow_path || manifest.jobs.is_empty() {
+        if !redact::may_be(&receipt.workflow_path, &workflow_path.to_string_lossy())
+            || manifest.jobs.is_empty()
+        {
             continue;
         }
         let mut again = Vec::new();
