@@ -143,9 +143,9 @@ const DOORS: [(&[&str], &[&str]); 8] = [
     (&["wasmtime::component::Component::deserialize*"], &["host/plugin-host/src/compiled.rs"]),
     // The processes of jobs, git, the helpers that Docker's configuration names, and cargo for the components.
     (
-        &["std::process::Command", "tokio::process", "rustix::process::exec*"],
+        &["std::process::Command", "tokio::process", "rustix::process::exec*", "nix::spawn*"],
         &[
-            "host/engine/src/process.rs",
+            "host/engine/src/process/start.rs",
             "host/workspace/src/git.rs",
             "host/workspace/src/git/run.rs",
             "host/docker/src/login.rs",

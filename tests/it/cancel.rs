@@ -79,7 +79,8 @@ fn a_step_that_is_stopped_can_end_when_it_is_asked_to() {
 #[test]
 fn a_second_signal_kills_at_once() {
     let at_once = || {
-        let env = env_of_steps(&["trap ': > asked' TERM; echo > started; while :; do sleep 0.05; done"]);
+        let env =
+            env_of_steps(&["trap ': > asked' TERM; echo > started; while :; do sleep 0.05 || true; done"]);
         let child = start(&env);
         let asked = Instant::now();
         send(&child, Signal::INT);

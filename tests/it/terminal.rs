@@ -116,7 +116,8 @@ impl<'t> World<'t> {
             "if test -e deps/made; then mkdir out; touch 'out/{text}'; else mkdir -p deps; touch deps/made 'deps/{text}'; fi"
         ));
         let head = "version: v1\nstages: [ci]\ndefault: {target: linux}\n";
-        let key = yaml(&format!("k-{text}"));
+        // A dollar sign would begin a reference.
+        let key = yaml(&format!("k-{}", text.replace('$', "$$")));
         for (name, workflow) in [
             ("workflow", format!("{head}j: {{stage: ci, variables: {{A: {quoted}}}, script: [{says}]}}\n")),
             (

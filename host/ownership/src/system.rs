@@ -1,7 +1,8 @@
 //! What the kernel knows of this machine and its processes.
 
-use std::fs;
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+
+use fs_err as fs;
 
 /// The random id of this start of the machine; empty where it is not known.
 pub fn boot_id() -> String {

@@ -24,9 +24,9 @@ const SIZES: [usize; 2] = [20, 20_000];
 fn snapshot(bencher: Bencher<'_, '_>, files: usize) {
     let repository = Repository::of(files);
     let cancel = AtomicBool::new(false);
-    bencher
-        .with_inputs(|| remove(&repository.copy).unwrap())
-        .bench_local_values(|()| create(&repository.root, &repository.copy, &cancel).unwrap());
+    bencher.with_inputs(|| remove(&repository.copy).unwrap()).bench_local_values(|()| {
+        create(&repository.root, &repository.copy, |path| std::fs::create_dir(path), &cancel).unwrap()
+    });
 }
 
 #[divan::bench(args = SIZES, sample_count = 20, sample_size = 1)]
@@ -42,7 +42,12 @@ fn remove_snapshot(bencher: Bencher<'_, '_>, files: usize) {
     let repository = Repository::of(files);
     let cancel = AtomicBool::new(false);
     bencher
-        .with_inputs(|| drop(create(&repository.root, &repository.copy, &cancel).unwrap()))
+        .with_inputs(|| {
+            drop(
+                create(&repository.root, &repository.copy, |path| std::fs::create_dir(path), &cancel)
+                    .unwrap(),
+            )
+        })
         .bench_local_values(|()| remove(&repository.copy).unwrap());
 }
 
@@ -51,7 +56,12 @@ fn rm_rf(bencher: Bencher<'_, '_>, files: usize) {
     let repository = Repository::of(files);
     let cancel = AtomicBool::new(false);
     bencher
-        .with_inputs(|| drop(create(&repository.root, &repository.copy, &cancel).unwrap()))
+        .with_inputs(|| {
+            drop(
+                create(&repository.root, &repository.copy, |path| std::fs::create_dir(path), &cancel)
+                    .unwrap(),
+            )
+        })
         .bench_local_values(|()| run(Path::new("/"), "rm", &["-rf", repository.copy()]));
 }
 

@@ -12,7 +12,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let (repository, copy) = (Path::new(repository), Path::new(copy));
     let started = Instant::now();
-    let snapshot = loom_workspace::create(repository, copy, &AtomicBool::new(false))?;
+    let snapshot =
+        loom_workspace::create(repository, copy, |path| std::fs::create_dir(path), &AtomicBool::new(false))?;
     let made = started.elapsed();
     let mut report = format!("{snapshot:#?}\nmade in {made:.2?}");
     if rest.is_empty() {

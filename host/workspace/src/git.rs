@@ -188,7 +188,7 @@ pub(crate) fn origin(folder: &Path) -> Option<String> {
 /// Whether git waits for ever when it opens `git_dir`, for the other end of a pipe.
 fn waits(git_dir: &Path) -> bool {
     let is_no_file = |name: &&str| fs_err::metadata(git_dir.join(name)).is_ok_and(|meta| !meta.is_file());
-    ["HEAD", "config", "commondir"].iter().any(|name| is_no_file(&name))
+    ["HEAD", "config", "commondir"].iter().any(is_no_file)
 }
 
 /// What git answers about `folder`; `None` where it has no answer.

@@ -76,9 +76,9 @@ for process in /proc/[0-9]*; do
   { tr '\\0' '\\n' < $process/environ > environ && cat environ >> found; } 2> /dev/null || true
 done
 # The look finds what may be found.
-grep -c \"^LOOM_PROCESS_OF=$LOOM_RUN_ID/job$\" found > /dev/null
+grep -c \"^LOOM_PROCESS_OF=$LOOM_RUN_ID/job/\" found > /dev/null
 grep '^UNLOCKS\\|^SOURCE' found || echo nothing
-guard=$(pgrep -f \"__guard $LOOM_RUN_ID\")
+guard=$(pgrep -f \"__guard .*$LOOM_RUN_ID\" | grep -vx $$)
 for process in $PPID $guard; do
   if cat /proc/$process/environ > /dev/null 2>&1; then echo can be read; else echo private; fi
 done

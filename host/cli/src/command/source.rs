@@ -100,7 +100,7 @@ pub(crate) fn plugin_set(repo_root: &Path) -> Option<ErrorInfo> {
 /// Warns of what `loom run` will refuse.
 pub(crate) fn warn_of_plugin_set(repo_root: &Path, terminal: Terminal) {
     if let Some(error) = plugin_set(repo_root) {
-        terminal.say(&format!("warning: `loom run` refuses this repository: {}\n", error.message));
+        terminal.say(format!("warning: `loom run` refuses this repository: {}\n", error.message));
     }
 }
 

@@ -107,7 +107,8 @@ fn one_entry_at_a_time_and_none_where_nothing_was_made() {
 /// Whatever stands where a folder was made, and is not that folder, stays.
 #[test]
 fn only_the_very_folder_is_removed() {
-    let foreign: [(&str, fn(&Path)); 6] = [
+    type Plant = fn(&Path);
+    let foreign: [(&str, Plant); 6] = [
         ("a folder of the same name", |path| {
             fs::create_dir(path).unwrap();
             fs::write(path.join("precious"), "").unwrap();

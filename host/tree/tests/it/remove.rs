@@ -34,7 +34,7 @@ impl Fixture {
 
 fn write(path: &Path) {
     fs_err::create_dir_all(path.parent().unwrap()).unwrap();
-    fs_err::write(path).unwrap();
+    fs_err::write(path, "").unwrap();
 }
 
 #[test]

@@ -227,7 +227,7 @@ fn load_cache(
         // Jobs make anew what they would have found.
         Err(error) => {
             let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-            start.terminal.say(&format!("warning: this run has no caches: {error}{hint}\n"));
+            start.terminal.say(format!("warning: this run has no caches: {error}{hint}\n"));
             return Ok(None);
         }
     };
@@ -235,12 +235,12 @@ fn load_cache(
     match (&opened.store, &opened.trouble) {
         (_, None) | (Some(_), Some(loom_cache::Error::Older { .. })) => {}
         (Some(_), Some(trouble)) => {
-            start.terminal.say(&format!("warning: {trouble}; it was put right\n"));
+            start.terminal.say(format!("warning: {trouble}; it was put right\n"));
         }
         // Jobs make anew what they would have found.
         (None, Some(trouble)) => {
             let hint = trouble.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-            start.terminal.say(&format!("warning: this run has no caches: {trouble}{hint}\n"));
+            start.terminal.say(format!("warning: this run has no caches: {trouble}{hint}\n"));
         }
     }
     let Some(store) = opened.store else { return Ok(None) };
