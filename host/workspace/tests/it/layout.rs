@@ -221,6 +221,8 @@ fn the_root_behind_a_symlink() {
     let repo = Fixture::with(["a"]);
     let link = repo.beside("link");
     std::os::unix::fs::symlink(repo.root(), &link).unwrap();
-    let snapshot = create(&link, &repo.beside("copy"), &AtomicBool::new(false)).unwrap();
+    let snapshot =
+        create(&link, &repo.beside("copy"), |path| std::fs::create_dir(path), &AtomicBool::new(false))
+            .unwrap();
     assert_same_to_git(repo.root(), snapshot.path());
 }
