@@ -220,7 +220,10 @@ impl Loom<'_> {
     /// Sets an environment variable. One that the workflow has a secret from is planted.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {
-        let workflow = fs::read_to_string(self.env.repo().join(".loom/workflow.yml")).unwrap_or_default();
+        // Where something else stands in its place, there are no values in it.
+        let path = self.env.repo().join(".loom/workflow.yml");
+        let is_file = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file());
+        let workflow = if is_file { fs::read_to_string(path).unwrap_or_default() } else { String::new() };
         let reference = workflow.match_indices(&format!("env://{name}")).any(|(at, reference)| {
             let after = workflow[at + reference.len()..].chars().next();
             after.is_none_or(|after| !after.is_alphanumeric() && after != '_')

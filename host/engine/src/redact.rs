@@ -23,7 +23,7 @@
 //!   For values of six bytes and less, which would show too much of themselves, lines are kept back.
 //! - The forms of a value take about a hundred times its size in memory; of one above 64 KiB, about twenty times.
 //!
-//! - Sequences that colour a text do not hide a value that they stand in, and are masked with it. In dumps ([`dump`]) the
+//! - Sequences that colour a text do not hide a value that they stand in, and are masked with it. In dumps (`dump`) the
 //!   digits of a value and the characters beside them are masked; a last line that may be one of a dump waits for its end.
 //!
 //! What cannot be caught: a value that was compressed, encrypted, hashed, reversed, or changed in any other way that

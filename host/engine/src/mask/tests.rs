@@ -140,7 +140,7 @@ fn it_is_this_users_alone_until_it_is_shared() {
     let job = Job::new("modes");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     let folder = job.mask.path().parent().unwrap();
-    assert_eq!([mode(job.mask.path()), mode(folder), mode(&job.dir)], [0o600, 0o700, 0o700]);
+    assert_eq!([mode(job.mask.path()), mode(folder), mode(&job.dir.join("secrets"))], [0o600, 0o700, 0o700]);
     job.mask.share().unwrap();
-    assert_eq!([mode(job.mask.path()), mode(folder), mode(&job.dir)], [0o666, 0o700, 0o700]);
+    assert_eq!([mode(job.mask.path()), mode(folder), mode(&job.dir.join("secrets"))], [0o666, 0o700, 0o700]);
 }
