@@ -149,7 +149,7 @@ pub(crate) fn print(text: impl Into<Text>) -> Result<(), ErrorInfo> {
 /// Writes `value` to stdout as JSON. On a terminal, what is hidden in its texts is escaped: the same data.
 ///
 /// # Errors
-/// As for [`print`].
+/// As for [`print()`].
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), ErrorInfo> {
     // The keys of what is printed are texts: serialising cannot fail.
     let json = serde_json::to_string_pretty(value).unwrap_or_default() + "\n";
