@@ -153,7 +153,7 @@ async fn what_could_do_harm_stays_in_the_container() {
         let unpacked = container.download("/tmp/out/.", into.path()).await.unwrap();
         let mut left: Vec<_> = unpacked.left_out.iter().map(|(path, _)| &**path).collect();
         left.sort_unstable();
-        assert_eq!(left, ["abs", "fifo", "null", "up"]);
+        assert_eq!(left, ["fifo", "null"]);
         let mut names: Vec<_> =
             fs::read_dir(into.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
         names.sort();

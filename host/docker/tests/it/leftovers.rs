@@ -17,7 +17,7 @@ async fn a_dead_run_is_swept_and_a_living_one_is_left_alone() {
         things.extend([network.thing(), dead.create_volume("vol").await.unwrap().thing()]);
         // The run ends without a word; what it made stays.
         let run = dead.owner().clone();
-        drop(dead);
+        ledgers.dies(dead);
         let mut swept = sweep(scope.docker(), &ledgers.runs).await;
         swept.removed.sort();
         things.sort();
@@ -41,7 +41,7 @@ async fn what_only_looks_like_a_dead_runs_stays() {
         let volume = dead.create_volume("vol").await.unwrap();
         let real = running(&dead).await;
         let run_id = dead.owner().run_id.clone();
-        drop(dead);
+        ledgers.dies(dead);
         // The run's own container is gone, and somebody has made another one with its name and its labels.
         let api = |method: &str, path: &str, body: &str| {
             let (status, answer) =

@@ -132,7 +132,7 @@ async fn cut_in_the_middle<T: std::fmt::Debug>(
     let left = scope.remove_all().await;
     assert!(!left.is_empty() && left.iter().all(|left| is_loss(&left.why)), "{left:?}");
     let run_id = scope.owner().run_id.clone();
-    drop(scope);
+    ledgers.dies(scope);
     let swept = sweep(&proxy.reopen().await, &ledgers.runs).await;
     assert!(!swept.removed.is_empty() && swept.left.is_empty(), "{swept:?}");
     assert_eq!(crate::support::labelled(&run_id), [""; 0]);
@@ -282,7 +282,7 @@ async fn a_daemon_that_is_killed_and_comes_back_gives_no_wrong_exit_code() {
     let back = daemon.restart().await;
     let error = exec.exit().await.unwrap_err();
     assert!(is_loss(&error) || matches!(error, Error::Gone { .. }), "{error:?}");
-    drop(scope);
+    ledgers.dies(scope);
     let swept = sweep(&back, &ledgers.runs).await;
     assert_eq!((swept.removed.len(), swept.left.len()), (1, 0), "{swept:?}");
 }
