@@ -23,6 +23,8 @@ fn env_with(more: &str, script: &str) -> TestEnv {
 "
     )));
     env.plant_variable("TOKEN", VALUE);
+    // What a reference names is kept from jobs; the same value elsewhere is not.
+    env.plant_variable("SCOPE", VALUE);
     env
 }
 
@@ -35,7 +37,7 @@ fn restore_summary(run: &RunOutput) -> Value {
     run.run.document(&format!("jobs/job/system/{}/summary.json", Section::CacheRestore.as_str()))
 }
 
-const KEYED_BY_A_VALUE: &str = "  variables: {CACHE_SCOPE: $TOKEN}
+const KEYED_BY_A_VALUE: &str = "  variables: {CACHE_SCOPE: $SCOPE}
   cache: {key: 'deps-$CACHE_SCOPE', paths: [c]}
 ";
 
@@ -59,7 +61,7 @@ fn a_cache_key_with_a_value_is_masked_and_still_a_key() {
     let saved: Value = second.run.document("jobs/job/system/cache_save/summary.json");
     assert_eq!(saved["skip_reason"], "cache_unchanged", "an exact hit is one: {saved}");
     // and another value is another key, although it looks the same.
-    let other = passed(env.loom(&["run", "--local"]).env("TOKEN", "An/Other.Value").run());
+    let other = passed(env.loom(&["run", "--local"]).env("TOKEN", "An/Other.Value").env("SCOPE", "An/Other.Value").run());
     assert_eq!(text(&other), "");
     let listed = String::from_utf8(env.loom(&["cache", "list"]).output().stdout).unwrap();
     assert_eq!(listed.matches(&format!("  {key}-")).count(), 2, "{listed}");

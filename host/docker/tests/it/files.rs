@@ -157,7 +157,7 @@ async fn what_could_do_harm_stays_in_the_container() {
         let mut names: Vec<_> =
             fs::read_dir(into.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
         names.sort();
-        assert_eq!(names, ["fine", "ok", "suid"]);
+        assert_eq!(names, ["abs", "fine", "ok", "suid", "up"]);
         assert_eq!(fs::metadata(into.path().join("suid")).unwrap().mode() & 0o7777, 0o755);
     })
     .await;
