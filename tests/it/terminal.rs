@@ -326,6 +326,7 @@ impl<'t> World<'t> {
             "schema" => vec![with(&["workflow"]), with(&["config"])],
             "init" => vec![with(&[]).shows(), with(&[]).at(&self.fresh).shows()],
             "version" => vec![with(&[]).with("LOOM_LOG", text)],
+            "mask" => vec![with(&[]), with(&["--whole"]).with("LOOM_MASK", text)],
             // A new command: what it looks at is to be said here.
             _ => return Vec::new(),
         });

@@ -43,7 +43,8 @@ const KEYED_BY_A_VALUE: &str = "  variables: {CACHE_SCOPE: $SCOPE}
 
 #[test]
 fn a_cache_key_with_a_value_is_masked_and_still_a_key() {
-    let env = env_with(KEYED_BY_A_VALUE, "'test -e c/x && echo hit; mkdir -p c; echo 1 > c/x'");
+    let env =
+        env_with(KEYED_BY_A_VALUE, "'if test -e c/x; then echo hit; else mkdir -p c; echo 1 > c/x; fi'");
     let first = passed(env.run(&["-v"]));
     let key = format!("deps-{MASK}");
     let summary = restore_summary(&first);
@@ -61,7 +62,9 @@ fn a_cache_key_with_a_value_is_masked_and_still_a_key() {
     let saved: Value = second.run.document("jobs/job/system/cache_save/summary.json");
     assert_eq!(saved["skip_reason"], "cache_unchanged", "an exact hit is one: {saved}");
     // and another value is another key, although it looks the same.
-    let other = passed(env.loom(&["run", "--local"]).env("TOKEN", "An/Other.Value").env("SCOPE", "An/Other.Value").run());
+    let other = passed(
+        env.loom(&["run", "--local"]).env("TOKEN", "An/Other.Value").env("SCOPE", "An/Other.Value").run(),
+    );
     assert_eq!(text(&other), "");
     let listed = String::from_utf8(env.loom(&["cache", "list"]).output().stdout).unwrap();
     assert_eq!(listed.matches(&format!("  {key}-")).count(), 2, "{listed}");
@@ -74,7 +77,12 @@ fn a_masked_key_can_be_put_into_quarantine() {
     passed(env.loom(&["run", "--local"]).env("KIND", "poison").run());
     let output = env.loom(&["run", "--local", "--cache-diff"]).env("KIND", "good").output();
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.contains(&format!("quarantined: cache deps-{MASK}\n")), "{stderr}");
+    assert!(
+        stderr
+            .lines()
+            .any(|line| line.starts_with("quarantined: ") && line.ends_with(&format!("deps-{MASK}"))),
+        "{stderr}"
+    );
     let run = passed(env.loom(&["run", "--local"]).env("KIND", "good").run());
     assert!(run.stderr.contains("the key is in quarantine"), "{}", run.stderr);
 }
