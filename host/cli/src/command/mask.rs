@@ -26,7 +26,12 @@ pub(crate) fn mask(whole: bool, terminal: Terminal) -> Done {
         terminal.say(failure::told("mask", &error));
         return Ok(exit::USAGE);
     };
-    let done = read().and_then(|values| lines(values, whole)).and_then(|lines| append(&file, &lines));
+    // Opened before anything is read: who types values is told at once that they go nowhere.
+    let done = open(&file).and_then(|mut file| {
+        let lines = lines(read()?, whole)?;
+        // At once, so that those of two writers do not mix.
+        file.write_all(&lines)
+    });
     done.map(|()| exit::SUCCESS)
         .map_err(|cause| ErrorInfo::new(NOT_MASKED, format!("nothing is masked: {cause}")))
 }
@@ -57,8 +62,8 @@ fn lines(values: Zeroizing<Vec<u8>>, whole: bool) -> io::Result<Zeroizing<Vec<u8
     Ok(lines)
 }
 
-/// Adds `lines` to the file at `path`, at once. It is made by nobody but Loom.
-fn append(path: &Path, lines: &[u8]) -> io::Result<()> {
+/// Opens the file at `path` to add to it. It is made by nobody but Loom.
+fn open(path: &Path) -> io::Result<fs::File> {
     let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).unwrap_or_default();
-    fs::OpenOptions::new().append(true).custom_flags(flags).open(path)?.write_all(lines)
+    fs::OpenOptions::new().append(true).custom_flags(flags).open(path)
 }

@@ -1,6 +1,7 @@
 //! What a run finds out before its jobs: the plan, the plugins that it needs, the copy of the repository.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -222,12 +223,15 @@ fn load_cache(
         return Ok(None);
     }
     // Git is asked where it is, which takes some milliseconds.
+    // Jobs make anew what they would have found.
+    let without = |trouble: &dyn Display, hint: Option<String>| {
+        let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+        start.terminal.say(format!("warning: this run has no caches: {trouble}{hint}\n"));
+    };
     let store = match start.place.folders.cache_store(&start.source.repo_root) {
         Ok(store) => store,
-        // Jobs make anew what they would have found.
         Err(error) => {
-            let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-            start.terminal.say(format!("warning: this run has no caches: {error}{hint}\n"));
+            without(&error, error.hint().map(str::to_owned));
             return Ok(None);
         }
     };
@@ -237,11 +241,7 @@ fn load_cache(
         (Some(_), Some(trouble)) => {
             start.terminal.say(format!("warning: {trouble}; it was put right\n"));
         }
-        // Jobs make anew what they would have found.
-        (None, Some(trouble)) => {
-            let hint = trouble.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
-            start.terminal.say(format!("warning: this run has no caches: {trouble}{hint}\n"));
-        }
+        (None, Some(trouble)) => without(trouble, trouble.hint().map(|hint| hint.to_string())),
     }
     let Some(store) = opened.store else { return Ok(None) };
     let caches = Arc::new(Caches::new(store));
