@@ -124,9 +124,9 @@ async fn the_host_shell_runs_a_step_as_documented() {
     let host = Runtime::new(None).unwrap().load_provider(HOST, PluginConfig::default()).unwrap();
     let mut job = Job::with(&host, &[]).await;
     job.provider.prepare().await.unwrap();
-    assert_eq!(job.exit_code("echo \"$TOKEN\"; false; echo on").await, 0);
-    assert_eq!(job.output(), "hunter2\non\n");
-    // Several lines: the first to fail ends them.
+    // The first command to fail ends a step, on one line and on several.
+    assert_eq!(job.exit_code("echo \"$TOKEN\"; false; echo on").await, 1);
+    assert_eq!(job.output(), "hunter2\n");
     assert_eq!(job.exit_code("echo one\nfalse\necho two").await, 1);
     assert_eq!(job.output(), "one\n");
     assert_eq!(job.exit_code("exit 42").await, 42);
