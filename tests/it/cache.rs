@@ -613,3 +613,33 @@ fn the_example_is_faster_the_second_time() {
     let compared = run_with(&["--cache-diff"]);
     assert!(compared.status.success(), "{compared:?}");
 }
+
+/// A cache belongs to a repository, not to the path that it has.
+#[test]
+fn a_new_repository_at_an_old_path_reads_nothing_of_the_old_one() {
+    let env = cached("{key: k, paths: [deps]}", FILL);
+    passed(env.run(&[]));
+    assert_eq!(words(&passed(env.run(&[]))), ["warm"]);
+    std::fs::rename(env.repo().join(".git"), env.home().join("old.git")).unwrap();
+    env.commit_all();
+    assert_eq!(words(&passed(env.run(&[]))), ["cold"]);
+}
+
+/// A `.git` file can name any repository on the machine; that repository does not know of it.
+#[test]
+fn a_git_file_opens_no_other_repositorys_cache() {
+    let victim = cached("{key: k, paths: [deps]}", FILL);
+    passed(victim.run(&[]));
+    let folder = victim.home().join("hostile");
+    std::fs::create_dir_all(folder.join(".loom")).unwrap();
+    std::fs::copy(victim.repo().join(".loom/workflow.yml"), folder.join(".loom/workflow.yml")).unwrap();
+    std::fs::write(folder.join(".git"), format!("gitdir: {}\n", victim.repo().join(".git").display()))
+        .unwrap();
+    let listed = |folder: &std::path::Path| {
+        let mut loom = victim.loom(&["cache", "list"]);
+        loom.command.current_dir(folder);
+        String::from_utf8(loom.output().stdout).unwrap()
+    };
+    assert_ne!(listed(&victim.repo()), "");
+    assert_eq!(listed(&folder), "");
+}

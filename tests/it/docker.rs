@@ -584,3 +584,47 @@ fn a_service_that_does_not_come_up_fails_the_job_with_what_it_said() {
         }
     }
 }
+
+/// The user goes on with an image that a run has built, as the README says: what they make of it is theirs.
+#[test]
+fn containers_that_the_user_makes_of_a_built_image_are_left_alone() {
+    let Some(image) = busybox() else { return };
+    let name = format!("loom-test/users-{}", std::process::id());
+    let env = in_image(
+        &image,
+        &format!(
+            "make: {{stage: ci, image: {{name: '{name}', build: {{context: ctx, dockerfile: ctx/Dockerfile}}}}, script: ['true']}}\n"
+        ),
+    );
+    env.write(
+        "ctx/Dockerfile",
+        &format!("FROM {image}\nVOLUME /data\nCMD echo precious > /data/db; sleep 600\n"),
+    );
+    let ask = |method: &str, path: &str, body: &str| {
+        let (status, answer) = testimage::request(SOCKET, method, path, body.as_bytes()).unwrap();
+        assert!(status < 300, "{method} {path}: {answer}");
+        answer
+    };
+    let build = || {
+        passed(env.run(&[]));
+        let built: serde_json::Value =
+            serde_json::from_str(&ask("GET", &format!("/images/{name}/json"), "")).unwrap();
+        let labels = built["Config"]["Labels"].to_string();
+        assert!(!labels.contains("loom"), "{labels}");
+        built["Id"].as_str().unwrap().to_owned()
+    };
+    let first = build();
+    let container = format!("users-db-{}", std::process::id());
+    ask("POST", &format!("/containers/create?name={container}"), &format!(r#"{{"Image":"{name}"}}"#));
+    ask("POST", &format!("/containers/{container}/start"), "");
+    // The same input is the same image, and a sweep, of this repository and of another one, finds nothing to remove.
+    assert_eq!(build(), first);
+    passed(of_steps(&image, "", &["true"]).run(&[]));
+    let there: serde_json::Value =
+        serde_json::from_str(&ask("GET", &format!("/containers/{container}/json"), "")).unwrap();
+    let volume = there["Mounts"][0]["Name"].as_str().unwrap();
+    ask("GET", &format!("/volumes/{volume}"), "");
+    assert_eq!(there["State"]["Running"], true, "{there}");
+    ask("DELETE", &format!("/containers/{container}?force=1&v=1"), "");
+    ask("DELETE", &format!("/images/{name}"), "");
+}
