@@ -214,6 +214,10 @@ fn values_that_stand_everywhere_hurt_no_document() {
         "2026",
         "[REDACTED:SECRET_KEY]",
     ] {
+        // The path of the tests' own folder is masked where it holds the value, and then leads nowhere.
+        if env.repo().to_string_lossy().contains(value) {
+            continue;
+        }
         // Not planted: it is everywhere. The laws hold all the same.
         let mut loom = env.loom(&["run", "--local", "-v"]);
         loom.command.env("SOURCE", value);
