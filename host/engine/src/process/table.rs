@@ -102,8 +102,8 @@ pub(super) fn descendants(entry: &Entry, found: &mut Vec<Entry>) {
 /// over. Returns how many it killed.
 ///
 /// This is for what a Loom that was itself killed has left behind. A process is known by the run's random word in its
-/// environment, by its being younger than the run, and by its session, which is not older either: who copies a job's
-/// environment into a shell of their own has not made that shell a job's.
+/// environment, by its being younger than the run, and by its session, in which nothing is older either: who copies a
+/// job's environment into a shell of their own has not made that shell a job's.
 pub fn kill_marked(marks: &[&Mark], patience: Duration) -> usize {
     if marks.is_empty() {
         return 0;
@@ -157,8 +157,10 @@ fn marked(marks: &[&Mark]) -> Vec<Entry> {
     found
 }
 
-/// Whether the leader of the session of `entry` lives and is older than the run.
+/// Whether the session of `entry` is older than the run: a step begins one of its own. Its leader may be gone, so every
+/// process in it counts; and one that was begun where this process cannot see it (a container's entry) is no step's.
 fn is_in_older_session(entry: &Entry, mark: &Mark, table: &HashMap<Pid, Entry>) -> bool {
-    let leader = entry.session.and_then(|session| table.get(&session));
-    leader.is_some_and(|leader| leader.started < mark.started)
+    entry.session.is_none_or(|session| {
+        table.values().any(|other| other.session == Some(session) && other.started < mark.started)
+    })
 }
