@@ -1,6 +1,7 @@
 //! Files of a tree that others may be writing to, read so that what is read is what the file held at one moment.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, openat};
@@ -95,6 +96,8 @@ pub(crate) enum NotTaken {
     LeftOut(LeftOut),
     /// It has more bytes than were asked for.
     Large,
+    /// The system does not let it be read.
+    Unread(Errno),
     Failed(Error),
 }
 
@@ -106,7 +109,7 @@ impl From<Error> for NotTaken {
 
 impl From<Errno> for NotTaken {
     fn from(errno: Errno) -> Self {
-        left_out(errno).map_or_else(Self::Failed, Self::LeftOut)
+        Self::Unread(errno)
     }
 }
 
@@ -186,12 +189,13 @@ fn once<T: PartialEq>(
     Ok(Some(Some(Taken { value, stat: before, seen })))
 }
 
-/// What to say of a file or folder that the system does not let us read; an error where that is no matter of this file.
-pub(crate) fn left_out(errno: Errno) -> Result<LeftOut, Error> {
+/// What to say of `path`, a file or folder that the system does not let us read; an error where that is no matter of this
+/// file alone: a disk that fails, or too many open files.
+pub(crate) fn left_out(path: &Path, errno: Errno) -> Result<LeftOut, Error> {
     match errno {
         Errno::NOENT => Ok(LeftOut::Vanished),
-        Errno::MFILE | Errno::NFILE | Errno::NOMEM => Err(Error::read("(any file)", errno)),
-        _ => Ok(LeftOut::Unreadable(std::io::Error::from(errno).to_string())),
+        Errno::ACCESS | Errno::PERM => Ok(LeftOut::Unreadable(std::io::Error::from(errno).to_string())),
+        _ => Err(Error::read(path, errno)),
     }
 }
 
@@ -209,4 +213,22 @@ pub(crate) fn append(file: BorrowedFd<'_>, size: usize, buffer: &mut Vec<u8>) ->
         }
     }
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_the_files_own_matter_leaves_a_file_out() {
+        let of = |errno| left_out(Path::new("a/b"), errno);
+        assert_eq!(of(Errno::NOENT).unwrap(), LeftOut::Vanished);
+        for errno in [Errno::ACCESS, Errno::PERM] {
+            assert!(matches!(of(errno).unwrap(), LeftOut::Unreadable(_)));
+        }
+        for errno in [Errno::IO, Errno::MFILE, Errno::NOMEM, Errno::STALE, Errno::NOTCONN, Errno::TIMEDOUT] {
+            let error = of(errno).unwrap_err().to_string();
+            assert!(error.contains("`a/b`") || error.contains("a/b: "), "{error}");
+        }
+    }
 }

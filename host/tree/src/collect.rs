@@ -152,7 +152,7 @@ impl Visit for Search<'_> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match why {
             Closed::Symlink => push(&self.warnings, path, LeftOut::Behind),
-            Closed::Errno(errno) => match LeftOut::of(errno) {
+            Closed::Errno(errno) => match LeftOut::of(path, errno) {
                 Ok(why) => push(&self.warnings, path, why),
                 Err(error) => seen.error = Some(error),
             },

@@ -144,7 +144,7 @@ impl Copying<'_> {
             }
             let file = match &source {
                 Ok(source) => File { copying: self, path, source: source.as_fd() }.copy(&mut target)?,
-                Err(errno) => LeftOut::of(*errno)?.into(),
+                Err(errno) => LeftOut::of(path, *errno)?.into(),
             };
             let warnings = || self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
             match file {
@@ -319,7 +319,7 @@ impl File<'_> {
     }
 
     fn unreadable(&self, errno: Errno) -> Result<Done, Error> {
-        LeftOut::of(errno).map(Done::LeftOut)
+        LeftOut::of(self.path, errno).map(Done::LeftOut)
     }
 
     fn name(&self) -> &[u8] {

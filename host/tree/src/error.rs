@@ -1,6 +1,8 @@
 //! What can go wrong, and what is worth telling although nothing did.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -160,12 +162,13 @@ pub enum LeftOut {
 }
 
 impl LeftOut {
-    /// What to say of a file or folder of the tree that could not be read; an error where that is no matter of this file.
-    pub(crate) fn of(errno: Errno) -> Result<Self, Error> {
+    /// What to say of `path`, of the tree, that could not be read; an error where that is no matter of this file alone: a
+    /// disk that fails, or too many open files.
+    pub(crate) fn of(path: &[u8], errno: Errno) -> Result<Self, Error> {
         match errno {
             Errno::NOENT | Errno::NOTDIR | Errno::LOOP => Ok(Self::Vanished),
-            Errno::MFILE | Errno::NFILE | Errno::NOMEM => Err(Error::read("(any file)", errno)),
-            _ => Ok(Self::Unreadable(io::Error::from(errno).to_string())),
+            Errno::ACCESS | Errno::PERM => Ok(Self::Unreadable(io::Error::from(errno).to_string())),
+            _ => Err(Error::read(OsStr::from_bytes(path), errno)),
         }
     }
 }
@@ -230,5 +233,25 @@ impl Warnings {
         list.extend((more > 0).then_some(Warning::More(more)));
         list.extend((refused > 0).then_some(Warning::Refused(refused)));
         list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_the_files_own_matter_leaves_a_file_out() {
+        let of = |errno| LeftOut::of(b"a/b", errno);
+        for errno in [Errno::NOENT, Errno::NOTDIR, Errno::LOOP] {
+            assert_eq!(of(errno).unwrap(), LeftOut::Vanished);
+        }
+        for errno in [Errno::ACCESS, Errno::PERM] {
+            assert!(matches!(of(errno).unwrap(), LeftOut::Unreadable(_)));
+        }
+        for errno in [Errno::IO, Errno::MFILE, Errno::NOMEM, Errno::STALE, Errno::NOTCONN, Errno::TIMEDOUT] {
+            let error = of(errno).unwrap_err().to_string();
+            assert!(error.starts_with("cannot read `a/b`: "), "{error}");
+        }
     }
 }

@@ -482,7 +482,7 @@ impl<'a> Compare<'a> {
             }
             Err(NotTaken::Failed(error)) => Err(error),
             // What cannot be read is not known to be right.
-            Ok(_) | Err(NotTaken::LeftOut(_) | NotTaken::Large) => Ok(Is::Wrong),
+            Ok(_) | Err(NotTaken::LeftOut(_) | NotTaken::Large | NotTaken::Unread(_)) => Ok(Is::Wrong),
         }
     }
 

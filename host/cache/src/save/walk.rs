@@ -274,7 +274,7 @@ impl Visit for Visitor<'_, '_> {
         let why = match why {
             Closed::Symlink => Ok(LeftOut::Behind),
             Closed::Errno(Errno::LOOP | Errno::NOTDIR) => Ok(LeftOut::Changing),
-            Closed::Errno(errno) => read::left_out(errno),
+            Closed::Errno(errno) => read::left_out(&self.walk.save.tree.join(to_path(path)), errno),
         };
         self.walk.leave_out(path, why);
     }
@@ -434,6 +434,9 @@ impl Walk<'_> {
     fn not_taken(&self, path: &[u8], why: NotTaken) {
         match why {
             NotTaken::LeftOut(why) => self.leave_out(path, Ok(why)),
+            NotTaken::Unread(errno) => {
+                self.leave_out(path, read::left_out(&self.save.tree.join(to_path(path)), errno));
+            }
             NotTaken::Failed(error) => self.failure.set(error),
             // Those are read in another way.
             NotTaken::Large => {}
