@@ -431,6 +431,14 @@ fn copied_ledgers_kill_and_remove_nothing() {
 #[test]
 fn a_process_with_a_dead_runs_mark_lives() {
     let env = plain_env(true);
+    // A session of the user's whose leader has gone, which is older than the run; its process is younger.
+    let (word_file, pid_file) = (env.home().join("word"), env.home().join("pid"));
+    let waits = "(until [ -s \"$0\" ]; do [ -d \"${0%/*}\" ] || exit; sleep 0.05; done
+        LOOM_PROCESS_OF=$(cat \"$0\") sleep 1000 & echo $! > \"$1.new\"; mv \"$1.new\" \"$1\"; wait) &";
+    let session = Command::new("setsid").args(["sh", "-c", waits]).args([&word_file, &pid_file]).status();
+    assert!(session.unwrap().success());
+    // The system counts the age of processes in hundredths of a second.
+    std::thread::sleep(std::time::Duration::from_millis(50));
     let mut child = a_long_run(&env);
     let run_id = env.run_dirs()[0].file_name().unwrap().to_str().unwrap().to_owned();
     // The mark as it was before, as anybody can know it; and the very one, in a shell of the user's own.
@@ -442,11 +450,17 @@ fn a_process_with_a_dead_runs_mark_lives() {
             .iter()
             .map(|mark| Command::new("sleep").arg("1000").env("LOOM_PROCESS_OF", mark).spawn().unwrap())
             .collect();
+    fs::write(env.home().join("word.new"), format!("{run_id}/job/{word}")).unwrap();
+    fs::rename(env.home().join("word.new"), &word_file).unwrap();
+    wait_for("the process of the session without a leader", || pid_file.exists());
+    let leaderless =
+        fs::read_to_string(pid_file).unwrap().trim().parse().ok().and_then(Pid::from_raw).unwrap();
     kill_process(Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap(), Signal::KILL).unwrap();
     child.exit();
     let other = "version: v1\nstages: [s]\nk: {stage: s, target: linux, script: ['true']}\n";
     env.write(".loom/workflow.yml", other);
     assert_eq!(ends(&env, &["run", "--local"], "a dead run"), 0);
+    kill_process(leaderless, Signal::KILL).expect("a process of a session without a leader was killed");
     for process in &mut foreign {
         assert!(process.try_wait().unwrap().is_none(), "a process of the user was killed");
         process.kill().unwrap();

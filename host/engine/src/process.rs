@@ -282,11 +282,17 @@ impl JobProcesses {
         let attended = attended();
         let orphans: Vec<_> = table::children().into_iter().filter(|p| !attended.contains(p)).collect();
         drop(attended);
+        let own_session = table::Entry::read(rustix::process::getpid()).and_then(|own| own.session);
         let mut remains = Vec::new();
         for orphan in orphans {
             let Some(entry) = table::Entry::read(orphan) else {
                 continue;
             };
+            // What a job starts is in a session of its own, and nothing ever comes back from there: this is a git that Loom
+            // itself asks something, and whoever started it waits for it.
+            if entry.session == own_session {
+                continue;
+            }
             if entry.is_zombie() {
                 let _ = rustix::process::waitid(
                     WaitId::Pid(orphan),
@@ -330,6 +336,15 @@ pub(crate) fn sweep_rest() -> Vec<LeftBehind> {
 /// The system refuses.
 pub fn become_subreaper() -> io::Result<()> {
     Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+/// The numbers of the signals that this process ignores: those that were ignored when it was started, as long as it has not
+/// said what to do with them.
+pub fn ignored_signals() -> Vec<i32> {
+    let status = fs_err::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or_default();
+    (1..=64).filter(|signal| set & (1 << (signal - 1)) != 0).collect()
 }
 
 /// A process that belongs to Loom itself, not to a job.
@@ -528,4 +543,33 @@ fn read_ready(pipes: &mut Vec<(OwnedFd, Lines)>, ready: &[bool], buffer: &mut [u
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// A sweep takes what other tests start for something left behind: it is alone.
+    pub(super) static SWEEP: std::sync::RwLock<()> = std::sync::RwLock::new(());
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test starts what the engine does not know")]
+    fn a_process_of_the_program_itself_is_no_jobs() {
+        let _alone = SWEEP.write();
+        let job = JobProcesses::new("run", "job", "word");
+        let mut lives = Command::new("sleep").arg("1000").env_clear().spawn().unwrap();
+        let mut ended = Command::new("false").env_clear().spawn().unwrap();
+        // Until it is a zombie.
+        let pid = Pid::from_child(&ended);
+        rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        let swept = job.sweep(false);
+        let lived = lives.try_wait().unwrap().is_none();
+        lives.kill().unwrap();
+        lives.wait().unwrap();
+        assert_eq!(swept, []);
+        assert!(lived, "it was killed");
+        assert_eq!(ended.wait().unwrap().code(), Some(1));
+    }
 }
