@@ -25,6 +25,7 @@ mod examples;
 mod git_callers;
 mod hostile;
 mod init;
+mod limits;
 mod no_terminal;
 mod planting;
 mod processes;

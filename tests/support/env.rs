@@ -1,5 +1,5 @@
-use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt as _;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -193,6 +193,13 @@ fn sorted(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
+fn give(path: &Path, user: u32) {
+    std::os::unix::fs::lchown(path, Some(user), Some(user)).unwrap();
+    if path.is_dir() && !path.is_symlink() {
+        fs::read_dir(path).unwrap().for_each(|entry| give(&entry.unwrap().path(), user));
+    }
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -232,6 +239,44 @@ impl Loom<'_> {
             self.env.plant(name, value);
         }
         self.command.env(name, value);
+        self
+    }
+
+    /// Has a shell run `script` first, which ends in Loom.
+    #[must_use]
+    pub fn after(self, script: &str) -> Self {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("{script}; exec \"$0\" \"$@\"")]);
+        shell.arg(self.command.get_program()).args(self.command.get_args());
+        self.by(shell)
+    }
+
+    /// Has it run by somebody to whom the system does not show everything, who has no other process, and to whom the
+    /// repository and the home folder belong from now on. Nothing where the tests are run by an ordinary user.
+    #[must_use]
+    pub fn by_ordinary_user(self) -> Self {
+        const SOMEBODY: u32 = 65_431;
+        if !rustix::process::geteuid().is_root() {
+            return self;
+        }
+        // Where it was built may be somebody else's.
+        let program = self.env.home().join("loom");
+        if !program.exists() {
+            fs::copy(&self.env.loom, &program).unwrap();
+        }
+        give(self.env.dir.path(), SOMEBODY);
+        let own = |word: &OsStr| if word == self.env.loom { program.clone().into() } else { word.to_owned() };
+        let mut command = Command::new(own(self.command.get_program()));
+        command.args(self.command.get_args().map(own)).uid(SOMEBODY).gid(SOMEBODY);
+        self.by(command)
+    }
+
+    /// The same by `command`: in the same place, with the same environment.
+    fn by(mut self, mut command: Command) -> Self {
+        command.env_clear().envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(self.env.repo());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command = command;
         self
     }
 

@@ -18,10 +18,32 @@ pub(crate) fn words(error: &ErrorInfo) -> Text {
     let mut text = Text::default();
     // Writing to a text cannot fail.
     let _ = writeln!(text, "{}", error.message);
-    if let Some(hint) = &error.hint {
+    if let Some(hint) = error.hint.as_deref().or_else(|| for_system(&error.message)) {
         let _ = writeln!(text, "hint: {hint}");
     }
     text
+}
+
+/// What to do where `message` ends in the system's refusal, in the words of the standard library.
+fn for_system(message: &str) -> Option<&'static str> {
+    const HINTS: [(&str, &str); 9] = [
+        (
+            "(os error 7)",
+            "shorten the command or its variables: together they have more bytes than the system allows",
+        ),
+        ("(os error 11)", "raise the limit of processes (`ulimit -u`, or that of the container)"),
+        ("(os error 12)", "raise the limit of memory (`ulimit -v`, or that of the container)"),
+        ("(os error 23)", "too many files are open on this machine: end what holds them open"),
+        ("(os error 24)", "raise the limit of open files (`ulimit -n`)"),
+        ("(os error 27)", "raise the limit of file sizes (`ulimit -f`)"),
+        ("(os error 28)", "the disk is full: free some space and run again"),
+        (
+            "(os error 30)",
+            "the file system is read-only: use another folder, or mount it so that it can be written",
+        ),
+        ("(os error 122)", "your quota on this disk is used up: free some space and run again"),
+    ];
+    HINTS.iter().find(|(words, _)| message.contains(words)).map(|(_, hint)| *hint)
 }
 
 /// The word for signal `signal`.

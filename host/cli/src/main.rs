@@ -12,6 +12,8 @@ mod terminal;
 mod text;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::Parser as _;
 use loom_contract::exit;
@@ -19,6 +21,12 @@ use loom_contract::exit;
 fn main() -> ExitCode {
     // Before anything else: the environment, which may hold what unlocks vaults, is in it from the start.
     loom_engine::secrets::keep_memory_private();
+    std::panic::set_hook(Box::new(terminal::panicked));
+    // A write beyond the limit of file sizes is an error like any other, which says which file it was.
+    let beyond = Arc::new(AtomicBool::new(false));
+    if let Err(error) = signal_hook::flag::register(signal_hook::consts::SIGXFSZ, beyond) {
+        tracing::error!(%error, "a file that grows beyond the limit will end this process");
+    }
     let args = match args::Args::try_parse() {
         Ok(args) => args,
         Err(error) => {

@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the module that writes to the terminal")]
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
+use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -76,6 +77,24 @@ pub(crate) fn mask_log(redactor: &Redactor) {
     // A process has one run, or two that share theirs.
     let _ = LOG_MASK.set(redactor.clone());
 }
+
+/// Says that this program has a bug. Where that ends the command, the process ends here: what else it has begun could keep
+/// it from ending at all. What a run leaves is ended by its guard.
+pub(crate) fn panicked(panic: &PanicHookInfo<'_>) {
+    let what = panic.payload_as_str().unwrap_or("something that cannot be told");
+    let place = panic.location().map(|at| format!(" ({}:{})", at.file(), at.line())).unwrap_or_default();
+    let said =
+        format!("loom: internal error: {what}{place}\nhint: this is a bug in Loom; please report it\n");
+    let masked = LOG_MASK.get().map_or_else(|| said.as_bytes().into(), |mask| mask.bytes(said.as_bytes()));
+    Terminal::new(Color::Never).say(String::from_utf8_lossy(&masked));
+    if std::thread::current().name() == Some("main") {
+        drain();
+        std::process::exit(PANICKED);
+    }
+}
+
+/// The exit code of a Rust program that panics.
+const PANICKED: i32 = 101;
 
 /// What is said on its way to the thread that writes it.
 static QUEUE: OnceLock<SyncSender<String>> = OnceLock::new();

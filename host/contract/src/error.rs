@@ -64,6 +64,8 @@ pub mod code {
     pub const JOB_TIMEOUT: &str = "JOB_TIMEOUT";
     /// A process could not be started.
     pub const SPAWN_FAILED: &str = "SPAWN_FAILED";
+    /// The system does not let Loom have the memory or the threads that it needs.
+    pub const SYSTEM_LIMIT: &str = "SYSTEM_LIMIT";
     /// Something happened that Loom's authors thought impossible.
     pub const INTERNAL: &str = "INTERNAL";
     /// The run was cancelled by a signal to Loom.

@@ -20,6 +20,7 @@ pub mod environment;
 pub mod fake;
 pub mod guard;
 mod job;
+pub mod limits;
 pub mod mask;
 pub mod output;
 mod phase;

@@ -43,7 +43,7 @@ pub(crate) use self::secrets::{Secret, Secrets};
 pub(crate) use self::services::{Service, Services};
 pub(crate) use self::timeout::Timeout;
 pub(crate) use self::value::{Reader, Text};
-pub(crate) use self::variables::{MOST_VALUE, Variable, Variables};
+pub(crate) use self::variables::{LONGEST, Variable, Variables, is_too_long};
 
 use crate::diagnostic::{Pointer, quoted};
 use crate::source::{Span, Spanned};

@@ -1,10 +1,6 @@
 //! What unlocks vaults is kept from jobs, and masked like a secret.
 
-use std::os::unix::process::CommandExt as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
-
-use loom_tests::{RunOutput, TestEnv};
+use loom_tests::RunOutput;
 
 use crate::env_of_steps;
 
@@ -93,32 +89,7 @@ fn no_job_finds_what_unlocks_a_vault_in_another_process() {
     );
     env.plant_variable("UNLOCKS_A", "the vault's own password");
     env.plant_variable("UNLOCKS_A_KEY", "/where/the/key/file/is");
-    let run = as_ordinary_user(&env);
+    let run = env.loom(&["run", "--local"]).by_ordinary_user().run();
     assert_eq!(run.exit_code, 0, "{}", run.stderr);
     assert_eq!(run.run.output("job", "01"), ["nothing", "private", "private"]);
-}
-
-/// Runs Loom as somebody to whom the system does not show everything.
-fn as_ordinary_user(env: &TestEnv) -> RunOutput {
-    let mut loom = env.loom(&["run", "--local"]);
-    if rustix::process::geteuid().is_root() {
-        const NOBODY: u32 = 65534;
-        // Where it was built may be somebody else's.
-        let program = env.home().join("loom");
-        std::fs::copy(crate::LOOM, &program).unwrap();
-        let mut command = Command::new(program);
-        command.args(["run", "--local"]).current_dir(env.repo()).env_clear();
-        command.envs(loom.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).uid(NOBODY).gid(NOBODY);
-        give(env.repo().parent().unwrap(), NOBODY);
-        loom.command = command;
-    }
-    loom.run()
-}
-
-fn give(path: &Path, user: u32) {
-    std::os::unix::fs::lchown(path, Some(user), Some(user)).unwrap();
-    if path.is_dir() && !path.is_symlink() {
-        std::fs::read_dir(path).unwrap().for_each(|entry| give(&entry.unwrap().path(), user));
-    }
 }

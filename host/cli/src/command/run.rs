@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod cache_diff;
+mod runtime;
 mod selection;
 mod traces;
 
@@ -20,10 +21,10 @@ use loom_engine::cancel::{self, Cancel, Canceller, Urgency};
 use loom_engine::clock::Clock;
 use loom_engine::guard::Guard;
 use loom_engine::redact::Redactor;
-use loom_engine::{Settings, process, secrets};
+use loom_engine::{Settings, limits, process, secrets};
 use loom_ownership::Ledger;
 use loom_record::{Ended, Record, RunFacts};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::Run;
 use crate::command::run::bootstrap::{Known, Start, bootstrap, load_plan};
@@ -161,8 +162,7 @@ fn execute(
         traces::clean_after_the_dead(&source.repo_root, &folders.runs);
     }
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.map_err(|e| internal("start the runtime", &e))?;
+    let runtime = runtime::start()?;
     let environment: Environment = settings::environment().into();
     let hidden = config.unlocking_variables();
     secrets::mask_variables(redactor, &environment, &hidden);
@@ -179,6 +179,14 @@ fn execute(
     let mut report = Report::new(terminal, verbosity, redactor.clone());
     report.run_started(&run_id, RuntimePath::new(&source.repo_root, record.dir()));
 
+    let jobs_at_once = limits::make_room(config.jobs.value);
+    if jobs_at_once < config.jobs.value {
+        terminal.say(format!(
+            "warning: {jobs_at_once} of {} jobs run at once: more do not fit into the limit of open files; raise it \
+             (`ulimit -n`)\n",
+            config.jobs.value
+        ));
+    }
     let (canceller, cancel) = cancel::channel();
     if !terminal.interactive {
         terminal::detach();
@@ -209,7 +217,7 @@ fn execute(
         let run_settings = Settings {
             ids: record.ids().clone(),
             clock,
-            jobs_at_once: config.jobs.value.get(),
+            jobs_at_once: jobs_at_once.get(),
             fail_fast: args.fail_fast,
             env: settings::environment_of_jobs(&hidden),
             redactor: redactor.clone(),
@@ -257,7 +265,10 @@ fn execute(
     let keep = wanted_later && known.snapshot_path.is_some();
     let finished = std::thread::scope(|scope| {
         if let (Ok(place), false) = (&place, keep) {
-            scope.spawn(|| place.remove(&place.workspace));
+            let remove = || place.remove(&place.workspace);
+            if std::thread::Builder::new().spawn_scoped(scope, remove).is_err() {
+                remove();
+            }
         }
         if let Ok(place) = &place {
             place.remove(&place.staging);
@@ -294,29 +305,36 @@ fn internal(what: &str, error: &std::io::Error) -> ErrorInfo {
     ErrorInfo::new(code::INTERNAL, format!("cannot {what}: {error}"))
 }
 
-/// The first signal asks the run to end, the second one ends it.
+/// The first signal asks the run to end, the second one ends it. One that was ignored when Loom was started stays so: that
+/// is how `nohup` and shells ask a program to go on.
 async fn listen(canceller: Canceller, stop_copy: Arc<AtomicBool>) {
-    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    let mut signals = Vec::new();
-    for kind in kinds {
-        match signal(kind) {
-            Ok(stream) => signals.push((kind, stream)),
-            Err(error) => tracing::error!(?kind, %error, "cannot listen for a signal"),
+    let ignored = process::ignored_signals();
+    let stream = |kind: SignalKind| {
+        if ignored.contains(&kind.as_raw_value()) {
+            return None;
         }
-    }
-    let [(_, interrupt), (_, terminate), (_, hangup)] = signals.as_mut_slice() else {
-        return;
+        signal(kind).inspect_err(|error| tracing::error!(?kind, %error, "cannot listen for a signal")).ok()
     };
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let [mut interrupt, mut terminate, mut hangup] = kinds.map(stream);
     loop {
         let got = tokio::select! {
-            _ = interrupt.recv() => kinds[0],
-            _ = terminate.recv() => kinds[1],
-            _ = hangup.recv() => kinds[2],
+            () = next(&mut interrupt) => kinds[0],
+            () = next(&mut terminate) => kinds[1],
+            () = next(&mut hangup) => kinds[2],
         };
         stop_copy.store(true, Ordering::Relaxed);
         terminal::give_up();
         let urgency = if canceller.urgency() == Urgency::None { Urgency::Ask } else { Urgency::Kill };
         canceller.raise(urgency, Some(got.as_raw_value()));
+    }
+}
+
+/// Waits for the next signal; for ever where there is no stream of them.
+async fn next(stream: &mut Option<Signal>) {
+    match stream {
+        Some(stream) => drop(stream.recv().await),
+        None => std::future::pending().await,
     }
 }
 

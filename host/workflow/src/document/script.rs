@@ -1,6 +1,7 @@
 //! `script`: the steps of a job.
 
 use super::value::{Reader, Text};
+use super::variables::LONGEST;
 use crate::diagnostic::Pointer;
 use crate::source::Span;
 use crate::yaml::{Kind, Node};
@@ -29,6 +30,11 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
         if let Some(text) = reader.filled_text(item, &place, hint) {
             // The break at a block's end is no part of the command.
             let command = text.value.trim_end_matches('\n');
+            if command.len() >= LONGEST {
+                let hint =
+                    "put the command into a file and run that: it has more bytes than a shell can be given";
+                reader.error(item.span, &place, format!("{hint}, which are {}", LONGEST - 1));
+            }
             steps.push(Step { command: command.into(), span: item.span });
         }
     }

@@ -11,8 +11,14 @@ use crate::yaml::Node;
 /// What names of variables and secrets look like.
 pub(super) const NAME_PATTERN: &str = "^[A-Z_][A-Z0-9_]*$";
 
-/// The longest value, in bytes: a longer one cannot be handed to a program on Linux.
-pub(crate) const MOST_VALUE: usize = 128 * 1024;
+/// The longest text that can be handed to a program on Linux, in bytes with the NUL at its end: a command, or a variable
+/// with its name and `=`.
+pub(crate) const LONGEST: usize = 128 * 1024;
+
+/// Whether the variable `name` is too long with a value of `bytes` bytes.
+pub(crate) fn is_too_long(name: &str, bytes: usize) -> bool {
+    bytes.saturating_add(name.len() + "=\0".len()) > LONGEST
+}
 
 /// Variables by name.
 pub(crate) type Variables = BTreeMap<Text, Variable>;
@@ -36,8 +42,8 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Va
         let Some(value) = reader.text(&entry.value, &place, &hint) else {
             continue;
         };
-        if value.value.len() > MOST_VALUE {
-            let hint = format!("shorten the value: it has more than {MOST_VALUE} bytes");
+        if is_too_long(entry.key.as_str(), value.value.len()) {
+            let hint = format!("shorten the value: with its name it has more than {LONGEST} bytes");
             reader.error(value.span, &place, hint);
             continue;
         }

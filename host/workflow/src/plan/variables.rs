@@ -6,7 +6,7 @@ use loom_contract::graph_ir::Variable;
 
 use super::{Template, route};
 use crate::diagnostic::{Pointer, Problems, chain};
-use crate::document::{MOST_VALUE, Variables};
+use crate::document::{LONGEST, Variables, is_too_long};
 use crate::resolve::Owners;
 use crate::source::Span;
 use crate::workflow::Job;
@@ -177,8 +177,8 @@ impl<'p> Resolver<'p> {
             inside.fold(measure(template), usize::saturating_add)
         };
         let (size, weight) = (sum(Template::len), sum(Template::weight));
-        let hint = if size > MOST_VALUE {
-            format!("shorten the value: with its references filled in it has more than {MOST_VALUE} bytes")
+        let hint = if is_too_long(name, size) {
+            format!("shorten the value: with its references filled in it has more than {LONGEST} bytes")
         } else if weight > self.bytes_left {
             self.bytes_left = 0;
             format!("refer to less: the variables of all jobs take more than {MOST_MIB} MiB together")

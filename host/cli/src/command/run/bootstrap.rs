@@ -60,13 +60,14 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
     known.graph_ir = Some(plan.graph_ir());
     let tasks = tokio::runtime::Handle::current();
     let (plugins, snapshot) = std::thread::scope(|scope| {
-        let plugins = scope.spawn(|| {
+        let load = || {
             let components = start.place.folders.cache_dir.path().join("components");
             let runtime = Runtime::new(Some(components)).map_err(|e| e.to_info())?;
             let resolvers = load_resolvers(&plan, &selected, &runtime, start, &tasks)?;
             let cache = load_cache(&plan, &selected, &runtime, start)?;
             Ok((load_providers(&plan, &selected, &runtime, start, &tasks)?, resolvers, cache))
-        });
+        };
+        let loading = std::thread::Builder::new().spawn_scoped(scope, load);
         let repo_root = &start.source.repo_root;
         let Place { ledger, workspace, .. } = start.place;
         let make_folder = |path: &Path| {
@@ -81,9 +82,13 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
                 None => info,
             }
         });
-        let plugins = plugins.join().unwrap_or_else(|_| {
-            Err(ErrorInfo::new(code::INTERNAL, "loading the plugins failed; this is a bug in Loom"))
-        });
+        let plugins = match loading {
+            Ok(loading) => loading.join().unwrap_or_else(|_| {
+                Err(ErrorInfo::new(code::INTERNAL, "loading the plugins failed; this is a bug in Loom"))
+            }),
+            // There is no thread to be had.
+            Err(_) => load(),
+        };
         (plugins, snapshot)
     });
     let snapshot: Snapshot = snapshot?;
