@@ -219,9 +219,9 @@ pub(crate) enum Vault {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Item {
-    /// Make an item with one field
+    /// Add a field to an item, which is made where there is none
     Create(ItemField),
-    /// Set one field of an item
+    /// Change a field of an item
     Update(ItemField),
     /// List the items and the names of their fields
     List {

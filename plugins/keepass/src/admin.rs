@@ -47,11 +47,21 @@ pub enum AdminError {
     /// There is no entry to change, or more than one.
     #[error(transparent)]
     Find(#[from] FindError),
-    /// There is an entry already.
-    #[error("there is an entry `{path}` already")]
+    /// There is such a field already.
+    #[error("the entry `{path}` has a field `{field}` already")]
     Exists {
-        /// Its full path.
+        /// The entry's full path.
         path: String,
+        /// The field.
+        field: String,
+    },
+    /// There is no such field yet.
+    #[error("the entry `{path}` has no field `{field}`")]
+    NoField {
+        /// The entry's full path.
+        path: String,
+        /// The field.
+        field: String,
     },
     /// A path that no entry can have.
     #[error("`{path}` is no path for an entry: {cause}")]
@@ -116,10 +126,12 @@ pub fn rotate(
     save(database, key)
 }
 
-/// Adds an entry at `entry_path`, below the root group, with `value` as its `field`. Groups are made as needed.
+/// Adds `value` as the `field` of the entry at `entry_path`, below the root group. Entry and groups are made as needed. What
+/// an entry was becomes an older version of it.
 ///
 /// # Errors
-/// There is an entry with that full path, no entry can have it, or the field cannot be set.
+/// The entry has a value in that field, there are several with that full path, no entry can have it, or the field cannot be
+/// set.
 pub fn create_item(
     database: &[u8],
     credentials: &Credentials<'_>,
@@ -131,11 +143,15 @@ pub fn create_item(
     let (key, value) = stored(field, value)?;
     let (groups, title) = components(entry_path)?;
     let vault = open(database, credentials)?;
-    if vault.at(entry_path)?.is_some() {
-        return Err(AdminError::Exists { path: entry_path.to_owned() });
-    }
+    let existing = vault.at(entry_path)?;
     let mut database = vault.database;
     let times = times(now_unix_seconds);
+    if let Some(id) = existing {
+        if database.entry(id).is_some_and(|entry| entry.get(&key).is_some_and(|value| !value.is_empty())) {
+            return Err(AdminError::Exists { path: entry_path.to_owned(), field: field.to_string() });
+        }
+        return set(database, credentials, id, &key, value, times);
+    }
     let mut group = database.root().id();
     for name in groups {
         group = subgroup(&mut database, group, name, &times).ok_or(AdminError::Save)?;
@@ -151,10 +167,10 @@ pub fn create_item(
     save(database, credentials.key()?)
 }
 
-/// Sets `field` of the entry whose full path is `entry_path`. What it was becomes an older version of the entry.
+/// Changes `field` of the entry whose full path is `entry_path`. What it was becomes an older version of the entry.
 ///
 /// # Errors
-/// There is no entry with that full path, there are several, or the field cannot be set.
+/// There is no entry with that full path, there are several, it has no such field, or the field cannot be set.
 pub fn update_item(
     database: &[u8],
     credentials: &Credentials<'_>,
@@ -166,11 +182,27 @@ pub fn update_item(
     let (key, value) = stored(field, value)?;
     let vault = open(database, credentials)?;
     let id = vault.at(entry_path)?.ok_or_else(|| vault.not_found(entry_path))?;
-    let mut database = vault.database;
+    // The fields that every entry has need not be written down.
+    let is_known = fields::KNOWN_FIELDS.contains(&key.as_str());
+    if !is_known && vault.database.entry(id).is_none_or(|entry| entry.get(&key).is_none()) {
+        return Err(AdminError::NoField { path: entry_path.to_owned(), field: field.to_string() });
+    }
+    set(vault.database, credentials, id, &key, value, times(now_unix_seconds))
+}
+
+/// Sets what the entry `id` of `database` holds under `key`.
+fn set(
+    mut database: Database,
+    credentials: &Credentials<'_>,
+    id: EntryId,
+    key: &str,
+    value: Value<String>,
+    times: Times,
+) -> Result<Vec<u8>, AdminError> {
     remember(&mut database, id);
     let mut entry = database.entry_mut(id).ok_or(AdminError::Save)?;
     entry.set(key, value);
-    entry.times.last_modification = times(now_unix_seconds).last_modification;
+    entry.times.last_modification = times.last_modification;
     save(database, credentials.key()?)
 }
 

@@ -243,6 +243,8 @@ fn refused(alias: &str, error: AdminError) -> Error {
         AdminError::Open(error) => not_opened(alias, &error),
         AdminError::Exists { .. } => Error::new(ErrorKind::Conflict, "VAULT_ITEM_EXISTS", message)
             .with_hint("`item update` changes it"),
+        AdminError::NoField { .. } => Error::new(ErrorKind::NotFound, "VAULT_FIELD_MISSING", message)
+            .with_hint("`item create` adds a field to an entry, too"),
         AdminError::Find(FindError::NotFound { .. } | FindError::Ambiguous { .. }) => {
             Error::new(ErrorKind::NotFound, "SECRETS_REF_NOT_FOUND", message)
         }

@@ -350,6 +350,7 @@ fn commands_refuse_what_would_lose_something_and_what_cannot_be() {
         ("item list --vault-path nobody".into(), "LOOM_KEEPASS_DB_NOBODY_PATH"),
         (format!("item create {item} password --item-path services/test/db"), "`item update` changes it"),
         (format!("item update {item} password --item-path test/db"), "`services/test/db`"),
+        (format!("item update {item} new --item-path services/test/db"), "`item create` adds a field"),
         (format!("item update {item} title --item-path services/test/db"), "`title` cannot be set"),
         (format!("item create {item} attachment/x --item-path new"), "attachments are only read"),
         (format!("item create {item} otp --item-path new"), "otp"),

@@ -63,7 +63,18 @@ fn a_new_item_is_found_and_its_groups_are_made_once() {
     }
     // The end of another path is no entry that is there; the same path is.
     let again = paths.create("services/test/queue", "password", b"x");
-    assert_eq!(again, Err(AdminError::Exists { path: "services/test/queue".into() }));
+    assert_eq!(
+        again.unwrap_err().to_string(),
+        "the entry `services/test/queue` has a field `password` already"
+    );
+    // An entry can be given another field, also one that it has without a value.
+    for (field, value) in [("My Custom", "custom"), ("username", "somebody")] {
+        paths.bytes = paths.create("services/test/queue", field, value.as_bytes()).unwrap().leak();
+        assert_eq!(get(&paths.open().unwrap(), "services/test/queue", field), value);
+        let again = paths.create("services/test/queue", field, b"x").unwrap_err();
+        assert!(matches!(again, AdminError::Exists { .. }), "{again}");
+    }
+    assert_eq!(get(&paths.open().unwrap(), "services/test/queue", "password"), "of queue");
     let slashes = paths.create("https://user@example.com:8443/x", "password", b"x");
     assert!(matches!(slashes, Err(AdminError::Path { .. })), "an empty name");
     let twins = paths.create("twin", "password", b"x");
@@ -72,7 +83,7 @@ fn a_new_item_is_found_and_its_groups_are_made_once() {
     let all = admin::list(paths.bytes, &paths.credentials()).unwrap();
     assert_eq!(all.len(), 23 + 5);
     let fields = |path: &str| all.iter().find(|item| item.path == path).unwrap().fields.join(" ");
-    assert_eq!(fields("services/test/queue"), "title password");
+    assert_eq!(fields("services/test/queue"), "title username password My Custom");
     assert_eq!(fields("new/deeper/item"), "title token");
     assert_eq!(fields("only"), "title otp");
 }
@@ -97,6 +108,8 @@ fn a_changed_item_keeps_what_it_was_as_an_older_version() {
 
     let missing = fields.update("App", "token", b"x").unwrap_err();
     assert_eq!(missing.to_string(), "no entry has the path `App`; alike: `app`");
+    let no_field = fields.update("app", "tokens", b"x").unwrap_err();
+    assert_eq!(no_field.to_string(), "the entry `app` has no field `tokens`");
     // A change is made to what was named in full.
     let ending = sample("kdbx31-aes").update("test/db", "password", b"x").unwrap_err();
     assert_eq!(ending.to_string(), "no entry has the path `test/db`; alike: `services/test/db`");
