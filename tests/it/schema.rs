@@ -5,13 +5,14 @@ use serde_json::{Value, json};
 use crate::{env, env_of_steps};
 
 /// Every format that `loom schema` lists.
-const FORMATS: [&str; 14] = [
+const FORMATS: [&str; 15] = [
     "workflow",
     "config",
     "graph-ir",
     "events",
     "receipt",
     "check-receipt",
+    "cache-diff",
     "run-summary",
     "pipeline-summary",
     "pipeline-manifest",

@@ -278,6 +278,8 @@ pub(crate) enum Format {
     Receipt,
     /// The receipt of a check
     CheckReceipt,
+    /// What `loom run --cache-diff` found
+    CacheDiff,
     /// A run's `summary.json`
     RunSummary,
     /// `pipeline/summary.json`

@@ -20,6 +20,7 @@
 //! compiles to, [`layout`] spells every path, [`schema`] prints JSON Schemas of all of it;
 //! [`visible`] is how any text is shown to people, [`redacted`] the type of what may leave Loom.
 
+pub mod cache_diff;
 pub mod error;
 pub mod event;
 pub mod exit;

@@ -56,6 +56,9 @@ pub struct RunReceipt {
     /// What the workflow compiled to; absent where it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graph_ir: Option<GraphIr>,
+    /// What the run was compared with, and what came of it, where it is one of a `--cache-diff`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_diff_path: Option<RuntimePath>,
     /// What ran it.
     pub executor_receipt: ExecutorReceipt,
 }
