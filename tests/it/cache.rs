@@ -131,13 +131,37 @@ fn keys_and_paths_may_refer_to_what_is_predefined() {
     assert_eq!(words(&passed(env.run(&[]))), ["warm"]);
 
     let env = cached("{key: $CI_COMMIT_BRANHC, paths: [deps]}", FILL);
-    let run = env.run(&[]);
-    let error = run.run.job("job").error.unwrap();
-    assert_eq!((run.exit_code, &*error.code), (1, "CACHE_VARIABLE_UNKNOWN"), "{error:?}");
-    assert!(error.message.contains("`CI_COMMIT_BRANHC`"), "{error:?}");
-    let hint = error.hint.unwrap();
-    for known in ["CI_COMMIT_BRANCH", "CI_COMMIT_REF_SLUG", "CI_JOB_NAME", "CI_PROJECT_DIR", "job_name"] {
-        assert!(hint.contains(known), "{known} is not in: {hint}");
+    for args in [&["check"][..], &["run", "--local"]] {
+        let output = env.loom(args).output();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(
+            told.contains("`CI_COMMIT_BRANHC` in `$CI_COMMIT_BRANHC` is set nowhere: did you mean"),
+            "{told}"
+        );
+        for known in ["CI_COMMIT_BRANCH", "CI_COMMIT_REF_SLUG", "CI_JOB_NAME", "CI_PROJECT_DIR", "job_name"] {
+            assert!(told.contains(known), "{known} is not in: {told}");
+        }
+        assert!(!told.contains("started job"), "{told}");
+    }
+}
+
+/// A check refuses names that are not predefined: those that are have to be known, and the same in jobs and caches.
+#[test]
+fn keys_may_refer_to_all_that_is_predefined_and_jobs_have_no_more() {
+    let all: Vec<String> = loom_workflow::PREDEFINED.iter().map(|name| format!("${name}")).collect();
+    let own = "$job_name$job_id$run_id$pipeline_id$head_sha";
+    let cache = format!("{{key: 'k-{}{own}', paths: [deps]}}", all.concat());
+    let env = cached(&cache, "\"mkdir -p deps; touch deps/x; env | grep -oE '^(CI|LOOM)[A-Z_]*' | sort\"");
+    let run = passed(env.run(&[]));
+    let named = words(&run);
+    // What a job on the host has of these is in no image; and two are no variables of the workflow.
+    let own = ["LOOM_MASK", "LOOM_PROCESS_OF"];
+    let unknown =
+        |name: &&String| !own.contains(&name.as_str()) && !loom_workflow::PREDEFINED.contains(&name.as_str());
+    assert_eq!(named.iter().filter(unknown).collect::<Vec<_>>(), Vec::<&String>::new());
+    for name in loom_workflow::PREDEFINED.iter().filter(|name| !name.ends_with("_IMAGE")) {
+        assert!(named.iter().any(|named| named == name), "{name}: {named:?}");
     }
 }
 
