@@ -1,5 +1,9 @@
 //! Caches of whole runs: keys, policies, what is restored and saved, what is told; `loom cache`; `--cache-diff`.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::Stdio;
+
 use loom_contract::section::Section;
 use loom_contract::status::{SkipReason, Status};
 use loom_tests::{RunOutput, TestEnv};
@@ -257,16 +261,69 @@ fn what_git_tracks_wins_over_a_restore_and_is_told() {
     );
 }
 
+/// The store of the repository.
+fn store_of(env: &TestEnv) -> PathBuf {
+    let stores = std::fs::read_dir(env.home().join(".cache/loom/cache")).unwrap();
+    stores.map(|store| store.unwrap().path()).next().unwrap()
+}
+
+/// Runs Loom as somebody to whom the system does not show everything.
+fn as_ordinary_user(env: &TestEnv) -> RunOutput {
+    env.loom(&["run", "--local"]).by_ordinary_user().run()
+}
+
+#[test]
+fn a_store_that_may_not_be_read_keeps_no_run_from_its_work() {
+    for closed in ["", "format", "entries", "manifests", "packs", "index", "lock"] {
+        let env = cached("{key: k, paths: [deps]}", FILL);
+        passed(as_ordinary_user(&env));
+        let place = store_of(&env).join(closed);
+        std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0)).unwrap();
+        let run = passed(as_ordinary_user(&env));
+        let warnings = run.stderr.matches("warning:").count();
+        assert!(warnings <= 2, "{closed}: {}", run.stderr);
+        // The index only saves work.
+        assert_eq!(warnings > 0, words(&run) == ["cold"], "{closed}: {}", run.stderr);
+        std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o700)).unwrap();
+    }
+}
+
+#[test]
+fn a_full_disk_keeps_no_run_from_its_work() {
+    let fill = "'ls deps 2>/dev/null | wc -l; mkdir -p deps; head -c 4000000 /dev/urandom > deps/large; seq 50000 > deps/small'";
+    let env = cached("{key: k, paths: [deps]}", fill);
+    let caches = env.home().join(".cache/loom/cache");
+    std::fs::create_dir_all(&caches).unwrap();
+    for folder in [&caches, caches.parent().unwrap()] {
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    let mut loom = env.loom(&["run", "--local"]);
+    let script = "mount -t tmpfs -o size=1m,mode=0700 none \"$0\" || exit 77; exec \"$@\"";
+    let mut command = std::process::Command::new("unshare");
+    command.args(["--mount", "--map-root-user", "sh", "-c", script]).arg(&caches).arg(LOOM);
+    command.args(["run", "--local"]).current_dir(env.repo()).env_clear();
+    command.envs(loom.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    loom.command = command;
+    let output = loom.output();
+    if output.status.code() == Some(77) || !output.stderr.starts_with(b"started") {
+        let why = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!why.contains("receipt: "), "{why}");
+        return eprintln!("skipped, since no file system can be mounted here: {why}");
+    }
+    let run = passed(RunOutput::of(&env, &output));
+    assert_eq!(words(&run), ["0"]);
+    assert_eq!(run.stderr.matches("warning:").count(), 1, "{}", run.stderr);
+    assert!(run.stderr.contains("not saved"), "{}", run.stderr);
+}
+
 #[test]
 fn a_store_that_cannot_be_used_keeps_no_run_from_its_work() {
-    let store_of = |env: &TestEnv| {
-        let stores = std::fs::read_dir(env.home().join(".cache/loom/cache")).unwrap();
-        stores.map(|store| store.unwrap().path()).next().unwrap()
-    };
     // What is done to the store; what the next run finds, and the one after it.
     type Harm<'h> = &'h dyn Fn(&std::path::Path);
     let empty: Harm<'_> = &|store| std::fs::write(store.join("format"), "").unwrap();
     let garbage: Harm<'_> = &|store| std::fs::write(store.join("format"), "x\u{fffd}").unwrap();
+    let older: Harm<'_> = &|store| std::fs::write(store.join("format"), "1\n").unwrap();
     let newer: Harm<'_> = &|store| std::fs::write(store.join("format"), "4711\n").unwrap();
     let folder: Harm<'_> = &|store| {
         std::fs::remove_file(store.join("format")).unwrap();
@@ -279,6 +336,7 @@ fn a_store_that_cannot_be_used_keeps_no_run_from_its_work() {
     for (harm, warning, next, after) in [
         (empty, "does not say which format", "warm", "warm"),
         (garbage, "does not say which format", "warm", "warm"),
+        (older, "has format 1, and this Loom's is 2; it was emptied", "cold", "warm"),
         (newer, "this run has no caches: the cache store", "cold", "cold"),
         (folder, "this run has no caches: cannot read", "cold", "cold"),
         (file, "this run has no caches: cannot open the folder", "cold", "cold"),

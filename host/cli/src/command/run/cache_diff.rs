@@ -119,7 +119,7 @@ pub(super) fn run(
             compared.place.remove(&compared.workspace);
         }
     }
-    pair.say_end(&document, &with.reason, &[&receipts[0], &receipts[1], &path]);
+    pair.say_end(&document, &with.reason, &[&path, &receipts[0], &receipts[1]]);
     Ok(exit_code)
 }
 
