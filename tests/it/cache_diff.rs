@@ -340,11 +340,11 @@ fn blamed(found: &CacheDiff) -> Vec<String> {
     found.blamed.iter().map(|blamed| names(&blamed.keys).join(" + ")).collect()
 }
 
-/// All runs have receipts of their own, and those of the pair say where the document is.
+/// All runs have receipts of their own, which say where the document is.
 fn receipts_point_to(found: &CacheDiff, path: &Path) {
     let pair = [&found.receipt_without_caches, &found.receipt_with_caches].map(ToString::to_string);
-    for receipt in &pair {
-        let read = value(Path::new(receipt));
+    for run in &found.runs {
+        let read = value(Path::new(&run.receipt_path.to_string()));
         assert_eq!(read["cache_diff_path"], path.to_str().unwrap());
         assert!(jsonschema::draft202012::is_valid(&schema::of(Format::Receipt).to_value(), &read));
     }
@@ -355,6 +355,8 @@ fn receipts_point_to(found: &CacheDiff, path: &Path) {
     for (run, receipt) in found.runs.iter().zip(&runs) {
         let read: RunReceipt = loom_record::read::document(Path::new(&receipt.0)).unwrap();
         assert_eq!(read.exit_code, run.exit_code);
+        // To who asks for the last run, it is the one with caches.
+        assert_eq!(read.is_for_comparison(), receipt.0 != pair[1]);
     }
 }
 
@@ -439,6 +441,8 @@ fn the_runs_that_are_made_are_named_with_the_reason() {
             (CachesUsed::Some, vec!["good g".to_owned()]),
         ]
     );
+    let why = stdout(&env, &["cache", "why", "d"]);
+    assert_eq!(why.matches("  hit\n").count(), 2, "{why}");
     let listed = stdout(&env, &["cache", "quarantine", "list"]);
     assert!(
         listed.contains(" came to another result with it (job d)\n    workspace: out: other content\n"),

@@ -94,7 +94,7 @@ pub(crate) struct Run {
     /// Start no further job once one has failed
     #[arg(long)]
     pub(crate) fail_fast: bool,
-    /// Run twice, without caches and with them, and compare: keys that change the result go into quarantine
+    /// Run without caches and with them, and compare: keys that change the result go into quarantine
     #[arg(long, conflicts_with_all = ["rerun_failed", "dry_run"])]
     pub(crate) cache_diff: bool,
     /// Print what would run, and run nothing

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::PluginRef;
 use crate::graph_ir::GraphIr;
 use crate::id::JobId;
-use crate::layout::RuntimePath;
+use crate::layout::{CACHE_DIFF_SUFFIX, RuntimePath};
 use crate::redacted::Redact;
 use crate::status::{RunStatus, Status};
 use crate::time::Timestamp;
@@ -61,6 +61,18 @@ pub struct RunReceipt {
     pub cache_diff_path: Option<RuntimePath>,
     /// What ran it.
     pub executor_receipt: ExecutorReceipt,
+}
+
+impl RunReceipt {
+    /// Whether the run was only made so that another one, with all its caches, could be compared with it.
+    pub fn is_for_comparison(&self) -> bool {
+        let logs = self.logs_dir.to_string();
+        let own = logs.rsplit('/').next().unwrap_or_default();
+        self.cache_diff_path.as_ref().is_some_and(|path| {
+            let path = path.to_string();
+            path.rsplit('/').next() != Some(&*format!("{own}{CACHE_DIFF_SUFFIX}"))
+        })
+    }
 }
 
 /// What ran the jobs, and how they ended.

@@ -106,7 +106,7 @@ pub(super) fn run(
     };
     quarantine(&source, &with, &outcome, &suspects, redactor)?;
     let document = Redacted::new(outcome.document(), redactor);
-    let receipts = [without.receipt.clone(), with.receipt.clone()];
+    let receipts: Vec<PathBuf> = made.iter().map(|made| made.receipt.clone()).collect();
     let path = with
         .receipt
         .with_extension("")
@@ -119,7 +119,7 @@ pub(super) fn run(
             compared.place.remove(&compared.workspace);
         }
     }
-    pair.say_end(&document, &with.reason, &[&path, &receipts[0], &receipts[1]]);
+    pair.say_end(&document, &with.reason, &[&path, &without.receipt, &with.receipt]);
     Ok(exit_code)
 }
 

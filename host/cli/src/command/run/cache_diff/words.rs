@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use loom_contract::cache_diff::{
     Blamed, CacheDiff, CacheKey, CachesUsed, Cause, ComparedRun, Difference, Verdict,
@@ -28,7 +28,7 @@ const LISTED: usize = 1000;
 
 /// A run that was made.
 pub(super) struct Made {
-    receipt: std::path::PathBuf,
+    pub(super) receipt: PathBuf,
     exit_code: i32,
     caches: CachesUsed,
     keys: Vec<CacheKey>,
