@@ -428,6 +428,7 @@ fn the_runs_that_are_made_are_named_with_the_reason() {
             "cache-diff: run 3, without caches again: what differs between two such runs is not a cache's doing",
             "cache-diff: run 4, with `bad b` alone",
             "cache-diff: run 5, with `good g` alone",
+            "cache-diff: run 6, without caches once more: whether what is blamed stays away",
         ]
     );
     let (found, _) = document(&output);
@@ -439,6 +440,7 @@ fn the_runs_that_are_made_are_named_with_the_reason() {
             (CachesUsed::Off, vec![]),
             (CachesUsed::Some, vec!["bad b".to_owned()]),
             (CachesUsed::Some, vec!["good g".to_owned()]),
+            (CachesUsed::Off, vec![]),
         ]
     );
     let why = stdout(&env, &["cache", "why", "d"]);

@@ -143,6 +143,15 @@ impl Facts {
         places.filter(|place| self.0.get(place) != other.0.get(place)).cloned().collect()
     }
 
+    /// Whether a job or step ended as in neither of two others, but for the places at `noise`.
+    pub(super) fn ends_otherwise(&self, one: &Self, other: &Self, noise: &BTreeSet<Place>) -> bool {
+        self.0.iter().any(|(place, fact)| {
+            matches!(place.what, What::Status | What::Step(_))
+                && !noise.contains(place)
+                && ![one, other].iter().any(|facts| facts.0.get(place) == Some(fact))
+        })
+    }
+
     /// How the two differ at `place`: this one is without caches, `other` with them.
     pub(super) fn words(&self, other: &Self, place: &Place) -> String {
         let (one, other) = (self.0.get(place), other.0.get(place));
