@@ -279,7 +279,7 @@ fn a_store_that_may_not_be_read_keeps_no_run_from_its_work() {
     for closed in ["", "format", "entries", "manifests", "packs", "index", "lock"] {
         assert_eq!(words(&passed(as_ordinary_user(&env))), ["warm"], "before {closed}");
         let place = store_of(&env).join(closed);
-        std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o0)).unwrap();
         let run = passed(as_ordinary_user(&env));
         let warnings = run.stderr.matches("warning:").count();
         assert!(warnings <= 2, "{closed}: {}", run.stderr);

@@ -314,7 +314,7 @@ fn document(output: &Output) -> (CacheDiff, PathBuf) {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     let receipts: Vec<&str> = told.lines().filter_map(|line| line.strip_prefix("receipt: ")).collect();
     assert_eq!(receipts.len(), 3, "{told}");
-    let path = receipts.into_iter().find(|path| path.ends_with(CACHE_DIFF_SUFFIX)).expect(&told);
+    let path = receipts.into_iter().find(|path| path.ends_with(CACHE_DIFF_SUFFIX)).unwrap();
     let value = value(Path::new(path));
     assert_eq!((&value["schema_version"], &value["kind"]), (&"v1".into(), &"loom-cache-diff".into()));
     assert!(

@@ -122,10 +122,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         for (name, text) in [("a", "1"), ("same", "1"), ("other", "2"), ("mode", "1")] {
-            std::fs::write(at(name), text).unwrap();
+            fs_err::write(at(name), text).unwrap();
         }
-        std::fs::set_permissions(at("mode"), std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::File::open(at("same")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        fs_err::set_permissions(at("mode"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        fs_err::File::open(at("same")).unwrap().into_parts().0.set_modified(std::time::UNIX_EPOCH).unwrap();
         symlink("a", at("link")).unwrap();
         symlink("b", at("elsewhere")).unwrap();
         let print = |name: &str| Print::of(&at(name)).unwrap().unwrap();

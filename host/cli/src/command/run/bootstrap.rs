@@ -217,13 +217,16 @@ fn load_resolvers(
     Ok(resolvers)
 }
 
-/// The wrapper for the selected jobs of `plan` that have caches, and these.
+/// What works around jobs with caches, and what it keeps them in.
+type WithCaches = (Arc<dyn Wrapper>, Arc<Caches>);
+
+/// That for the selected jobs of `plan`; none where no job has caches, or the run has none.
 fn load_cache(
     plan: &Plan,
     selected: &[bool],
     runtime: &Runtime,
     start: &Start<'_>,
-) -> Result<Option<(Arc<dyn Wrapper>, Arc<Caches>)>, ErrorInfo> {
+) -> Result<Option<WithCaches>, ErrorInfo> {
     let caches = plan.jobs.iter().zip(selected).filter(|(_, selected)| **selected);
     let mut entries = caches.filter_map(|(job, _)| job.cache.as_ref()).flat_map(Cache::entries);
     if entries.all(|entry| entry.disabled) {
