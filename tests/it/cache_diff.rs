@@ -472,6 +472,40 @@ fn runs_that_cannot_have_caches_are_not_called_the_same() {
 }
 
 #[test]
+fn a_signal_while_files_are_compared_ends_the_comparison() {
+    // So long that reading it takes longer than any test waits.
+    let jobs = &[("d", "cache: {key: dk, paths: [s]}", "mkdir -p s; touch s/x; truncate -s 4T large")];
+    let env = Case { jobs, ..Case::default() }.env("{target: linux}");
+    let running = env.loom(&["run", "--local", "--cache-diff"]).spawn();
+    let whole = || {
+        let receipts = env.runtime().receipts_dir();
+        let receipts = std::fs::read_dir(receipts).into_iter().flatten().flatten();
+        receipts.filter(|receipt| receipt.path().extension().is_some_and(|end| end == "json")).count()
+    };
+    wait_for("both runs", || whole() == 2);
+    kill_process(Pid::from_child(&running), Signal::INT).unwrap();
+    let output = running.output();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{told}");
+    assert!(told.ends_with("loom run: cancelled by SIGINT\n"), "{told}");
+    nothing_is_left_of_stores(&env);
+}
+
+#[test]
+fn a_comparison_needs_no_more_of_the_system_than_a_run() {
+    let jobs = &[("d", "cache: {key: dk, paths: [s]}", LIAR)];
+    let env = Case { jobs, ..Case::default() }.env("{target: linux}");
+    for limits in ["ulimit -v 3000000", "ulimit -S -n 100; ulimit -H -n 2000"] {
+        let run = env.loom(&["run", "--local"]).after(limits).output();
+        assert!(run.status.success(), "{limits}: {run:?}");
+        let output = env.loom(&["run", "--local", "--cache-diff"]).after(limits).output();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.ends_with(&format!("{DIFFERS}\n")), "{limits}: {told}");
+        stdout(&env, &["cache", "quarantine", "lift", "dk"]);
+    }
+}
+
+#[test]
 fn a_signal_ends_the_comparison() {
     let jobs: &'static [_] = &[(
         "d",

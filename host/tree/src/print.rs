@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::OFlags;
 
@@ -44,8 +45,8 @@ impl Print {
     /// That of the file at `path`; none where there is none, or a folder. A link is not followed, nothing is waited for.
     ///
     /// # Errors
-    /// It cannot be read.
-    pub fn of(path: &Path) -> io::Result<Option<Self>> {
+    /// It cannot be read, or `cancel` is set meanwhile.
+    pub fn of(path: &Path, cancel: &AtomicBool) -> io::Result<Option<Self>> {
         let stat = match std::fs::symlink_metadata(path) {
             Ok(stat) => stat,
             Err(error) if is_gone(&error) => return Ok(None),
@@ -65,7 +66,7 @@ impl Print {
         let mut options = std::fs::OpenOptions::new();
         options.read(true).custom_flags(i32::try_from(flags).unwrap_or_default());
         match options.open(path) {
-            Ok(mut file) => Ok(Some(Self::of_content(mode, &mut file)?)),
+            Ok(file) => Ok(Some(Self::of_content(mode, &mut Until { file, cancel })?)),
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 Ok(Some(Self::Closed { mode, size: stat.len() }))
             }
@@ -107,6 +108,21 @@ impl Print {
     }
 }
 
+/// A file that is read as long as nobody cancels.
+struct Until<'a> {
+    file: std::fs::File,
+    cancel: &'a AtomicBool,
+}
+
+impl Read for Until<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        match self.cancel.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("cancelled")),
+            false => self.file.read(to),
+        }
+    }
+}
+
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
@@ -116,6 +132,8 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
+
+    static GO: AtomicBool = AtomicBool::new(false);
 
     #[test]
     fn what_a_file_is_counts_and_when_it_was_made_does_not() {
@@ -128,7 +146,7 @@ mod tests {
         fs_err::File::open(at("same")).unwrap().into_parts().0.set_modified(std::time::UNIX_EPOCH).unwrap();
         symlink("a", at("link")).unwrap();
         symlink("b", at("elsewhere")).unwrap();
-        let print = |name: &str| Print::of(&at(name)).unwrap().unwrap();
+        let print = |name: &str| Print::of(&at(name), &GO).unwrap().unwrap();
         for (one, other, how) in [
             ("a", "same", None),
             ("a", "other", Some("other content")),
@@ -138,7 +156,7 @@ mod tests {
         ] {
             assert_eq!(print(one).differs(&print(other)), how, "{one} {other}");
         }
-        assert_eq!(Print::of(&at("nothing")).unwrap(), None);
-        assert_eq!(Print::of(folder.path()).unwrap(), None);
+        assert_eq!(Print::of(&at("nothing"), &GO).unwrap(), None);
+        assert_eq!(Print::of(folder.path(), &GO).unwrap(), None);
     }
 }

@@ -132,11 +132,12 @@ pub fn prints(workspace: &Path, cancel: &AtomicBool) -> Result<Prints, Error> {
     }
     let mut prints = Prints::new();
     for path in listed {
+        let file = workspace.join(&path);
+        let print = Print::of(&file, cancel);
         if cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
-        let file = workspace.join(&path);
-        if let Some(print) = Print::of(&file).map_err(|error| read(&file, error))? {
+        if let Some(print) = print.map_err(|error| read(&file, error))? {
             prints.insert(path.into_os_string().into_vec(), print);
         }
     }

@@ -324,8 +324,10 @@ fn execute(
     }
     let came_to_its_jobs = end.error.is_none() && finished.is_ok();
     let end = ending(&finished, end.exit_code, end.error.as_ref(), failed.as_deref(), &cancel);
-    let compared = match (place, known.snapshot_path, end.signal) {
-        (Some(place), Some(workspace), None) if came_to_its_jobs => {
+    // A signal that came too late to cancel it is for who compares.
+    let is_cancelled = end.signal.is_some_and(|signal| end.exit_code == exit::of_signal(signal));
+    let compared = match (place, known.snapshot_path) {
+        (Some(place), Some(workspace)) if came_to_its_jobs && !is_cancelled => {
             let caches = known.caches;
             Some(Compared { receipt, reason: end.reason, place, workspace, seen, caches })
         }

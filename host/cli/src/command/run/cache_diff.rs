@@ -16,7 +16,8 @@ mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use loom_cache::{Reason, Store};
@@ -27,8 +28,11 @@ use loom_contract::id::JobId;
 use loom_contract::layout;
 use loom_contract::redacted::Redacted;
 use loom_engine::clock::Clock;
+use loom_engine::process;
 use loom_engine::redact::Redactor;
 use loom_plugin_host::Use;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use self::blame::{Finding, Suspect, Trial};
 use self::facts::{Facts, Kept, Subject};
@@ -46,8 +50,27 @@ pub(super) fn run(
     clock: Clock,
     redactor: &Redactor,
 ) -> Result<i32, ErrorInfo> {
+    let heard = Heard::listen();
+    let done = compare(args, terminal, clock, redactor, &heard);
+    match (done, heard.signal()) {
+        // It came between two runs, or while what they left was read.
+        (Err(_), Some(signal)) => {
+            terminal.say(format!("loom run: cancelled by {}\n", failure::signal_name(signal)));
+            Ok(exit::of_signal(signal))
+        }
+        (done, _) => done,
+    }
+}
+
+fn compare(
+    args: &args::Run,
+    terminal: Terminal,
+    clock: Clock,
+    redactor: &Redactor,
+    heard: &Heard,
+) -> Result<i32, ErrorInfo> {
     let source = Source::find(&args.workflow)?;
-    let pair = Pair { args, terminal, redactor, source: &source };
+    let pair = Pair { args, terminal, redactor, source: &source, heard };
     let mut made = Vec::new();
     let why = "without caches";
     let first = pair.execute(clock, Given::None, why, &mut made)?;
@@ -61,7 +84,7 @@ pub(super) fn run(
     let suspects = suspects(&uses, &with);
     let kept = kept(&uses, &with);
     let facts = |compared: &Compared| -> Result<Facts, ErrorInfo> {
-        let mut facts = Facts::of(&compared.receipt, compared)?;
+        let mut facts = Facts::of(compared, &heard.stop)?;
         facts.leave_out(&kept)?;
         Ok(facts)
     };
@@ -129,6 +152,7 @@ struct Pair<'a> {
     terminal: Terminal,
     redactor: &'a Redactor,
     source: &'a Source,
+    heard: &'a Heard,
 }
 
 impl Pair<'_> {
@@ -140,6 +164,9 @@ impl Pair<'_> {
         why: &str,
         made: &mut Vec<Made>,
     ) -> Result<Done, ErrorInfo> {
+        if self.heard.signal().is_some() {
+            return Err(ErrorInfo::new(code::CANCELLED, "the run was cancelled"));
+        }
         let why = Redacted::new(why.to_owned(), self.redactor);
         self.say(&format!("run {}, {why}", made.len() + 1));
         let done = execute(self.args, self.terminal, clock, Mode::Compared(given), self.redactor)?;
@@ -178,6 +205,40 @@ impl Pair<'_> {
         }
         self.terminal.say(text);
         terminal::drain();
+    }
+}
+
+/// Listens for signals as long as it lives: also between the runs, which listen for themselves.
+struct Heard {
+    /// The number of the last signal; 0 before the first.
+    signal: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    listeners: Vec<signal_hook::SigId>,
+}
+
+impl Heard {
+    fn listen() -> Self {
+        let (signal, stop) = (Arc::default(), Arc::default());
+        let ignored = process::ignored_signals();
+        let mut listeners = Vec::new();
+        for number in [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|number| !ignored.contains(number)) {
+            let value = usize::try_from(number).unwrap_or_default();
+            listeners.extend(flag::register_usize(number, Arc::clone(&signal), value));
+            listeners.extend(flag::register(number, Arc::clone(&stop)));
+        }
+        Self { signal, stop, listeners }
+    }
+
+    fn signal(&self) -> Option<i32> {
+        i32::try_from(self.signal.load(Ordering::SeqCst)).ok().filter(|signal| *signal != 0)
+    }
+}
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        for listener in self.listeners.drain(..) {
+            signal_hook::low_level::unregister(listener);
+        }
     }
 }
 

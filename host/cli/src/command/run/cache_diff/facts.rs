@@ -57,20 +57,20 @@ pub(super) struct Facts(BTreeMap<Place, Fact>);
 pub(super) type Kept = BTreeMap<Subject, BTreeSet<String>>;
 
 impl Facts {
-    /// What the run that left `receipt`, and `seen` what it has seen, came to.
+    /// What a run came to.
     ///
     /// # Errors
-    /// Something that it left cannot be read.
-    pub(super) fn of(receipt: &Path, compared: &Compared) -> Result<Self, ErrorInfo> {
+    /// Something that it left cannot be read, or `cancel` is set meanwhile.
+    pub(super) fn of(compared: &Compared, cancel: &AtomicBool) -> Result<Self, ErrorInfo> {
         let told = |error: loom_record::RecordError| error.to_info();
-        let logs = layout::logs_of_receipt(receipt);
+        let logs = layout::logs_of_receipt(&compared.receipt);
         let manifest: PipelineManifest =
             loom_record::read::document(&logs.join(layout::PIPELINE_MANIFEST)).map_err(told)?;
         let mut facts = Self::default();
         for job in manifest.jobs {
             let manifest: JobManifest =
                 loom_record::read::document(&logs.join(&job.manifest_path)).map_err(told)?;
-            facts.add_job(&manifest, &logs)?;
+            facts.add_job(&manifest, &logs, cancel)?;
         }
         for (job, prints) in compared.seen.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             match prints {
@@ -78,14 +78,13 @@ impl Facts {
                 Err(error) => return Err(not_compared(&format!("the files of job `{job}`"), &error.message)),
             }
         }
-        let stopped = AtomicBool::new(false);
-        let prints = loom_workspace::prints(&compared.workspace, &stopped)
+        let prints = loom_workspace::prints(&compared.workspace, cancel)
             .map_err(|error| not_compared("the workspace", &error.to_string()))?;
         facts.add_files(&Subject::Workspace, &prints);
         Ok(facts)
     }
 
-    fn add_job(&mut self, job: &JobManifest, logs: &Path) -> Result<(), ErrorInfo> {
+    fn add_job(&mut self, job: &JobManifest, logs: &Path, cancel: &AtomicBool) -> Result<(), ErrorInfo> {
         let subject = Subject::Job(job.job_id.clone());
         self.add(&subject, What::Status, Fact::Status(job.status));
         for step in &job.steps {
@@ -93,7 +92,7 @@ impl Facts {
         }
         let folder = layout::job(&job.job_id).artifacts();
         for path in job.artifacts.iter().flat_map(|artifacts| &artifacts.paths) {
-            let print = Print::of(&logs.join(path))
+            let print = Print::of(&logs.join(path), cancel)
                 .map_err(|error| not_compared(&format!("the artifact `{path}`"), &error.to_string()))?;
             let below = Path::new(path).strip_prefix(&folder).unwrap_or(Path::new(path));
             if let Some(print) = print {
