@@ -127,7 +127,7 @@ fn compare(
         finding: &finding,
         made: &made,
     };
-    quarantine(&source, &with, &outcome, &suspects, redactor)?;
+    let quarantined = quarantine(&source, &with, &outcome, &suspects, redactor);
     let document = Redacted::new(outcome.document(), redactor);
     let receipts: Vec<PathBuf> = made.iter().map(|made| made.receipt.clone()).collect();
     let path = with
@@ -136,6 +136,13 @@ fn compare(
         .with_added_extension(layout::CACHE_DIFF_SUFFIX.trim_start_matches('.'));
     loom_record::write_cache_diff(&source.repo_root, &path, &document, &receipts, redactor)
         .map_err(|error| error.to_info())?;
+    if let Err(error) = quarantined {
+        let message = format!(
+            "--cache-diff: caches change the result, but their keys cannot be put into quarantine: {}",
+            error.message
+        );
+        return Err(ErrorInfo { message, ..error });
+    }
     if exit_code == exit::SUCCESS {
         // What failed or differs is to be looked at.
         for compared in [&without, &with] {
