@@ -16,6 +16,7 @@ mod architecture;
 mod artifacts;
 mod attempts;
 mod cache;
+mod cache_diff;
 mod cancel;
 mod cli;
 mod config;

@@ -1,17 +1,19 @@
 //! The schemas that `loom schema` prints: valid ones, which accept what Loom writes and refuse what it does not.
 
+use loom_contract::layout::CACHE_DIFF_SUFFIX;
 use serde_json::{Value, json};
 
 use crate::{env, env_of_steps};
 
 /// Every format that `loom schema` lists.
-const FORMATS: [&str; 14] = [
+const FORMATS: [&str; 15] = [
     "workflow",
     "config",
     "graph-ir",
     "events",
     "receipt",
     "check-receipt",
+    "cache-diff",
     "run-summary",
     "pipeline-summary",
     "pipeline-manifest",
@@ -148,6 +150,9 @@ bad: {stage: ci, script: ['exit 3']}
     let dir = env.run_dirs().pop().unwrap();
     let receipt = env.receipts().into_iter().find(|path| *path != check).unwrap();
     assert_eq!(run.exit_code, 1);
+    env.loom(&["run", "--local", "--cache-diff"]).output();
+    let compared =
+        env.receipts().into_iter().find(|path| path.to_string_lossy().ends_with(CACHE_DIFF_SUFFIX));
     let graph = env.loom(&["compile"]).output().stdout;
     let read = |path: std::path::PathBuf| -> Value {
         serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
@@ -155,6 +160,7 @@ bad: {stage: ci, script: ['exit 3']}
     for (format, value) in [
         ("receipt", read(receipt)),
         ("check-receipt", read(check)),
+        ("cache-diff", read(compared.unwrap())),
         ("graph-ir", serde_json::from_slice(&graph).unwrap()),
         ("run-summary", read(dir.join("summary.json"))),
         ("phase-report", read(dir.join("phase-report.json"))),

@@ -32,6 +32,7 @@ mod error;
 mod index;
 pub mod key;
 mod layout;
+mod linked;
 mod lock;
 mod manifest;
 mod object;

@@ -330,7 +330,7 @@ pub(crate) fn read_manifest(layout: &Layout, digest: Digest) -> Result<Result<Ma
     let Ok(Needs { packs, objects }) = Needs::decode(&bytes) else {
         return damage(Invalid::Unreadable.to_string());
     };
-    if let Some(damage) = missing(layout, &packs, &objects) {
+    if let Some(damage) = missing(layout, &packs, &objects)? {
         return Ok(Err(damage));
     }
     let mut system = None;
@@ -354,14 +354,24 @@ pub(crate) fn read_manifest(layout: &Layout, digest: Digest) -> Result<Result<Ma
 }
 
 /// The first of what a manifest needs that is missing, or has not the length that it should.
-fn missing(layout: &Layout, packs: &[PackRef], objects: &[ObjectRef]) -> Option<Damage> {
+///
+/// # Errors
+/// It cannot be told: what may not be looked at is not missing.
+fn missing(layout: &Layout, packs: &[PackRef], objects: &[ObjectRef]) -> Result<Option<Damage>, Error> {
     let packs = packs.iter().map(|pack| (layout.pack(pack.id), pack.len));
     let objects = objects.iter().map(|object| (layout.object(object.digest), object.size));
-    packs.chain(objects).find_map(|(what, len)| match fs::metadata(&what) {
-        Ok(meta) if meta.len() == len => None,
-        Ok(meta) => Some(Damage { what, why: format!("has {} bytes instead of {len}", meta.len()) }),
-        Err(_) => Some(Damage { what, why: "is missing".to_owned() }),
-    })
+    for (what, len) in packs.chain(objects) {
+        let why = match fs::metadata(&what) {
+            Ok(meta) if meta.len() == len => continue,
+            Ok(meta) => format!("has {} bytes instead of {len}", meta.len()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                "is missing".to_owned()
+            }
+            Err(error) => return Err(Error::read_io(what, error)),
+        };
+        return Ok(Some(Damage { what, why }));
+    }
+    Ok(None)
 }
 
 /// A pointer's time of modification is when it was last used.

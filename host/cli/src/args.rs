@@ -94,7 +94,7 @@ pub(crate) struct Run {
     /// Start no further job once one has failed
     #[arg(long)]
     pub(crate) fail_fast: bool,
-    /// Run twice, without caches and with them, and compare: keys that change the result go into quarantine
+    /// Run without caches and with them, and compare: keys that change the result go into quarantine
     #[arg(long, conflicts_with_all = ["rerun_failed", "dry_run"])]
     pub(crate) cache_diff: bool,
     /// Print what would run, and run nothing
@@ -278,6 +278,8 @@ pub(crate) enum Format {
     Receipt,
     /// The receipt of a check
     CheckReceipt,
+    /// What `loom run --cache-diff` found
+    CacheDiff,
     /// A run's `summary.json`
     RunSummary,
     /// `pipeline/summary.json`

@@ -68,6 +68,8 @@ pub(crate) struct Report {
     attempts: HashMap<JobId, u32>,
     /// The first job to fail, and how many did.
     failures: Option<(String, usize)>,
+    /// What a job that succeeded has done, in a word of seven characters.
+    succeeded: &'static str,
 }
 
 /// What a failure of a job means for the run.
@@ -103,7 +105,13 @@ impl Report {
             tails: HashMap::new(),
             attempts: HashMap::new(),
             failures: None,
+            succeeded: "passed ",
         }
+    }
+
+    /// The run is one of several that are compared: that a job has not failed does not yet say that all is well.
+    pub(crate) fn is_compared(&mut self) {
+        self.succeeded = "ended  ";
     }
 
     /// The run `run_id` has its log folder at `dir`.
@@ -241,7 +249,7 @@ impl Report {
         }
         let duration = line::duration(end.duration_ms);
         let mut text = match end.status {
-            Status::Success => line(Style::Good, "passed ", &format!("{job_id} ({duration})")),
+            Status::Success => line(Style::Good, self.succeeded, &format!("{job_id} ({duration})")),
             Status::Cancelled => line(Style::Bad, "cancelled", &format!("{job_id} ({duration})")),
             Status::Skipped => {
                 let reason = end.skip_reason.map(|reason| format!(" ({reason})")).unwrap_or_default();

@@ -32,6 +32,8 @@ pub const PIPELINE_SUMMARY: &str = "pipeline/summary.json";
 pub const PIPELINE_MANIFEST: &str = "pipeline/manifest.json";
 /// What a receipt that is not final ends with.
 pub const PARTIAL_SUFFIX: &str = ".partial";
+/// What the document of a comparison ends with; it stands among the receipts.
+pub const CACHE_DIFF_SUFFIX: &str = ".cache-diff.json";
 /// Space set aside in a run's log folder while it runs, so that a full disk still takes the last documents.
 pub const BALLAST: &str = ".ballast";
 
@@ -75,6 +77,11 @@ impl RuntimeDir {
     /// The receipt of a run that has not come to its end.
     pub fn partial_receipt(&self, run_id: &RunId) -> PathBuf {
         self.receipts_dir().join(format!("{run_id}.json{PARTIAL_SUFFIX}"))
+    }
+
+    /// What `--cache-diff` found, of whose two runs the second, with caches, is `run_id`.
+    pub fn cache_diff(&self, run_id: &RunId) -> PathBuf {
+        self.receipts_dir().join(format!("{run_id}{CACHE_DIFF_SUFFIX}"))
     }
 
     /// The receipt of a check that started at `basic_iso` (UTC, `20260307T064000Z`) in process `pid`.

@@ -6,6 +6,7 @@
 //! ```text
 //! .loom/.runtime/
 //!   receipts/loom-run-local-<ns>.json             receipt        one page on the whole run
+//!   receipts/loom-run-local-<ns>.cache-diff.json  cache_diff     what a comparison with a run without caches found
 //!   logs/loom-run-local-<ns>/
 //!     events.jsonl  summary.json  phase-report.json
 //!     pipeline/{summary,manifest}.json  events.jsonl             which job failed
@@ -16,10 +17,11 @@
 //! ```
 //!
 //! Reading order: [`id`], [`phase`], [`section`], [`status`], [`event`] (what happens), then the documents that are
-//! folded from events: [`summary`], [`manifest`], [`phase_report`], [`receipt`]. [`graph_ir`] is what a workflow
+//! folded from events: [`summary`], [`manifest`], [`phase_report`], [`receipt`], [`cache_diff`]. [`graph_ir`] is what a workflow
 //! compiles to, [`layout`] spells every path, [`schema`] prints JSON Schemas of all of it;
 //! [`visible`] is how any text is shown to people, [`redacted`] the type of what may leave Loom.
 
+pub mod cache_diff;
 pub mod error;
 pub mod event;
 pub mod exit;

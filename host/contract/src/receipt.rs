@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::PluginRef;
 use crate::graph_ir::GraphIr;
 use crate::id::JobId;
-use crate::layout::RuntimePath;
+use crate::layout::{CACHE_DIFF_SUFFIX, RuntimePath};
 use crate::redacted::Redact;
 use crate::status::{RunStatus, Status};
 use crate::time::Timestamp;
@@ -56,8 +56,23 @@ pub struct RunReceipt {
     /// What the workflow compiled to; absent where it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graph_ir: Option<GraphIr>,
+    /// What the run was compared with, and what came of it, where it is one of a `--cache-diff`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_diff_path: Option<RuntimePath>,
     /// What ran it.
     pub executor_receipt: ExecutorReceipt,
+}
+
+impl RunReceipt {
+    /// Whether the run was only made so that another one, with all its caches, could be compared with it.
+    pub fn is_for_comparison(&self) -> bool {
+        let logs = self.logs_dir.to_string();
+        let own = logs.rsplit('/').next().unwrap_or_default();
+        self.cache_diff_path.as_ref().is_some_and(|path| {
+            let path = path.to_string();
+            path.rsplit('/').next() != Some(&*format!("{own}{CACHE_DIFF_SUFFIX}"))
+        })
+    }
 }
 
 /// What ran the jobs, and how they ended.

@@ -2,6 +2,7 @@
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 
+use crate::cache_diff::CacheDiff;
 use crate::event::EventLine;
 use crate::graph_ir::GraphIr;
 use crate::manifest::{JobManifest, PipelineManifest};
@@ -34,6 +35,8 @@ pub enum Format {
     Receipt,
     /// The receipt of a check.
     CheckReceipt,
+    /// What `--cache-diff` found.
+    CacheDiff,
     /// What `loom compile` prints.
     GraphIr,
 }
@@ -52,6 +55,7 @@ pub fn of(format: Format) -> Schema {
         Format::PhaseReport => root::<PhaseReport>(),
         Format::Receipt => root::<RunReceipt>(),
         Format::CheckReceipt => root::<CheckReceipt>(),
+        Format::CacheDiff => root::<CacheDiff>(),
         Format::GraphIr => root::<GraphIr>(),
     }
 }

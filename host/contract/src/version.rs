@@ -10,6 +10,8 @@ pub const KIND_RUN_SUMMARY: &str = "loom-run-local-logs";
 pub const KIND_PHASE_REPORT: &str = "loom-run-local-phase-report";
 /// `kind` of a run's receipt.
 pub const KIND_RUN_RECEIPT: &str = "loom-run-local";
+/// `kind` of the document of a comparison of runs without caches and with them.
+pub const KIND_CACHE_DIFF: &str = "loom-cache-diff";
 /// `kind` of a check's receipt.
 pub const KIND_CHECK_RECEIPT: &str = "loom-check";
 /// `schema` of what a workflow compiles to.

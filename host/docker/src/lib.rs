@@ -19,7 +19,7 @@
 //! Nothing in Loom listens there, and nothing may.
 //!
 //! Reading order: `connect`, `scope`, `spec`, `container`, `exec`; then `image`, `login`, `build`, `transfer`,
-//! `health`, `remove` (with the sweep); at the bottom `pack`, `unpack`, `entries`, `ignore`, `signal` and `error`.
+//! `print`, `health`, `remove` (with the sweep); at the bottom `pack`, `unpack`, `entries`, `ignore`, `signal` and `error`.
 
 mod build;
 mod connect;
@@ -32,6 +32,7 @@ mod ignore;
 mod image;
 mod login;
 mod pack;
+mod print;
 mod remove;
 mod scope;
 mod signal;

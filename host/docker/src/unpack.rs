@@ -234,7 +234,7 @@ impl Unpacker<'_> {
 }
 
 /// A path of names only, one below the other. Empty for the root.
-fn checked(path: &[u8]) -> Result<Vec<u8>, Error> {
+pub(crate) fn checked(path: &[u8]) -> Result<Vec<u8>, Error> {
     let refused = |why| Error::Unsafe { path: String::from_utf8_lossy(path).into_owned(), why };
     if path.starts_with(b"/") {
         return Err(refused("is an absolute path"));

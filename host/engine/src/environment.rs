@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
-use loom_workflow::{Plan, PlanJob, Template};
+use loom_workflow::{PREDEFINED, Plan, PlanJob, Template};
 
 use crate::run::RunContext;
 
@@ -28,15 +28,6 @@ pub(crate) struct Filled {
 
 /// The environment of `loom` is for jobs on the host alone; these must not show through from an outer run.
 const OF_IMAGES: [&str; 2] = ["LOOM_JOB_IMAGE", "CI_JOB_IMAGE"];
-/// What there is of a repository with a commit, and of one whose HEAD is on a branch.
-const OF_COMMITS: [&str; 6] = [
-    "LOOM_COMMIT_SHA",
-    "CI_COMMIT_SHA",
-    "CI_COMMIT_SHORT_SHA",
-    "CI_COMMIT_BRANCH",
-    "CI_COMMIT_REF_NAME",
-    "CI_COMMIT_REF_SLUG",
-];
 /// Variables that turn tracing on.
 const TRACES: [&str; 2] = ["LOOM_DEBUG_TRACE", "CI_DEBUG_TRACE"];
 
@@ -65,10 +56,7 @@ impl Definition {
     /// What Loom predefines; what could be and is not known of this run is empty.
     pub(crate) fn predefined(&self) -> Vec<(String, String)> {
         let known = self.predefined.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));
-        let unknown = OF_IMAGES
-            .iter()
-            .chain(&OF_COMMITS)
-            .filter(|name| !self.predefined.iter().any(|(key, _)| key == *name));
+        let unknown = PREDEFINED.iter().filter(|name| !self.predefined.iter().any(|(key, _)| key == *name));
         known.chain(unknown.map(|name| ((*name).to_owned(), String::new()))).collect()
     }
 

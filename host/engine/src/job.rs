@@ -29,6 +29,9 @@ use crate::port::{CleanupReason, JobContext, JobProvider, Provider, Step, StepEn
 use crate::process::JobProcesses;
 use crate::run::RunContext;
 
+/// How long the files of a job may take to be looked at.
+const MOST_TO_LOOK: Duration = Duration::from_secs(600);
+
 /// A job that is about to run.
 pub(crate) struct Job {
     pub(crate) run: Arc<RunContext>,
@@ -219,6 +222,7 @@ impl Attempt<'_> {
                     }
                     Err(_) => outcome,
                 };
+                self.look_at_files().await;
                 (Some(provider), outcome)
             }
             (provider, prepared) => {
@@ -293,6 +297,21 @@ impl Attempt<'_> {
             let message = format!("variable `{name}` is referred to but not set; it is taken as empty");
             say(Level::Warn, message, object(json!({ "variable": name })));
         }
+    }
+
+    /// Notes what the job's files have become, where somebody wants to know.
+    async fn look_at_files(&self) {
+        let (Some(seen), Some(files)) = (&self.job.run.seen, self.context.files()) else { return };
+        let mut cancel = self.job.cancel.clone();
+        let prints = tokio::select! {
+            prints = files.prints() => prints,
+            () = cancel.reached(Urgency::Ask) => Err(ErrorInfo::new(code::CANCELLED, "the run was cancelled")),
+            () = tokio::time::sleep(MOST_TO_LOOK) => {
+                let message = format!("reading the files of the job took longer than {} s", MOST_TO_LOOK.as_secs());
+                Err(ErrorInfo::new(code::WORKSPACE_FAILED, message))
+            }
+        };
+        seen.lock().unwrap_or_else(PoisonError::into_inner).insert(self.context.id.clone(), prints);
     }
 
     /// Starts `section`, and its phase, which has no other.

@@ -1,5 +1,6 @@
 //! What the engine asks of the outside: providers of jobs, resolvers of secrets.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -10,6 +11,7 @@ use loom_contract::event::{Finish, Level, Metrics, Phase, PluginRef, Stream};
 use loom_contract::id::{JobId, RunIds, StepIndex};
 use loom_contract::section::Section;
 use loom_contract::status::SkipReason;
+pub use loom_tree::Prints;
 use loom_workflow::Template;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
@@ -167,7 +169,16 @@ pub trait JobFiles: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// `from` cannot be read, or the copy cannot be written.
     async fn put(&self, from: &Path, removed: &[PathBuf]) -> Result<(), ErrorInfo>;
+
+    /// What all of them come to, for who compares two runs.
+    ///
+    /// # Errors
+    /// The copy cannot be read, or holds too many files.
+    async fn prints(&self) -> Result<Prints, ErrorInfo>;
 }
+
+/// What the files of the jobs that work in a copy of their own have become, by job.
+pub type Seen = Arc<Mutex<BTreeMap<JobId, Result<Prints, ErrorInfo>>>>;
 
 /// A step to run.
 #[derive(Debug)]

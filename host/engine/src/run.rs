@@ -23,7 +23,7 @@ use crate::emit::{self, Emitter, Envelope};
 use crate::environment;
 use crate::job::Job;
 use crate::phase::PhaseGuard;
-use crate::port::{Provider, SecretResolver, Wrapper};
+use crate::port::{Provider, SecretResolver, Seen, Wrapper};
 use crate::process;
 use crate::redact::Redactor;
 use crate::schedule::{Decision, JobShape, Schedule, Verdict};
@@ -50,6 +50,8 @@ pub struct Settings {
     pub mark: String,
     /// Whether every cache counts as disabled.
     pub caches_off: bool,
+    /// Where to note what the files of jobs have become that work in a copy of their own; none where nobody compares.
+    pub seen: Option<Seen>,
     /// Where files of jobs are put that are on their way to or from where a job works; the folder need not exist.
     pub staging_dir: PathBuf,
     /// Where a job's artifacts are put; the folder need not exist.
@@ -110,6 +112,7 @@ pub(crate) struct RunContext {
     pub(crate) mark: String,
     pub(crate) cache: Option<Arc<dyn Wrapper>>,
     pub(crate) caches_off: bool,
+    pub(crate) seen: Option<Seen>,
     pub(crate) borrowed_objects: Vec<PathBuf>,
     pub(crate) staging_dir: PathBuf,
     pub(crate) artifacts_dir: Box<dyn Fn(&JobId) -> PathBuf + Send + Sync>,
@@ -254,6 +257,7 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
             mark: settings.mark,
             cache: prepared.cache,
             caches_off: settings.caches_off,
+            seen: settings.seen,
             borrowed_objects: prepared.borrowed_objects,
             staging_dir: settings.staging_dir,
             artifacts_dir: settings.artifacts_dir,

@@ -227,6 +227,7 @@ async fn run(
         secrets_dir: secrets_dir(),
         mark: "word".to_owned(),
         caches_off: false,
+        seen: None,
         staging_dir: std::env::temp_dir().join("loom-engine-staging"),
         artifacts_dir: Box::new(|_| std::path::PathBuf::new()),
     };
@@ -360,6 +361,7 @@ async fn a_run_cancelled_before_it_starts_runs_nothing() {
         secrets_dir: secrets_dir(),
         mark: "word".to_owned(),
         caches_off: false,
+        seen: None,
         staging_dir: std::env::temp_dir().join("loom-engine-staging"),
         artifacts_dir: Box::new(|_| std::path::PathBuf::new()),
     };

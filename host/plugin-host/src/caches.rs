@@ -1,5 +1,6 @@
 //! The caches of a run: the store, and who has what of a workspace that jobs share.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +11,8 @@ use loom_contract::id::JobId;
 #[derive(Debug)]
 pub struct Caches {
     pub(crate) store: Store,
+    /// The names and keys of the entries that may be restored; none where all may.
+    only: Option<BTreeSet<(String, String)>>,
     state: Mutex<State>,
     /// Held while files are restored: a job that wants the same entry waits for it instead of writing beside it.
     pub(crate) restoring: tokio::sync::Mutex<()>,
@@ -20,6 +23,16 @@ struct State {
     claims: Vec<Claim>,
     last_claim: u64,
     restored: Vec<Standing>,
+    uses: BTreeMap<(JobId, String), Use>,
+}
+
+/// What a job has had of one of its caches.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Use {
+    /// The keys of the entries that it was given, as the store has them.
+    pub found: BTreeSet<String>,
+    /// Its paths, filled in.
+    pub paths: BTreeSet<String>,
 }
 
 /// A cache that a running job uses.
@@ -50,7 +63,23 @@ struct Standing {
 impl Caches {
     /// The caches of a run that keeps them in `store`.
     pub fn new(store: Store) -> Self {
-        Self { store, state: Mutex::default(), restoring: tokio::sync::Mutex::default() }
+        Self { store, only: None, state: Mutex::default(), restoring: tokio::sync::Mutex::default() }
+    }
+
+    /// The same, but of what was saved, only the entries of these names and keys are there for jobs.
+    #[must_use]
+    pub fn only(self, entries: BTreeSet<(String, String)>) -> Self {
+        Self { only: Some(entries), ..self }
+    }
+
+    /// What jobs have had of their caches so far, by job and name of the cache in the store.
+    pub fn uses(&self) -> BTreeMap<(JobId, String), Use> {
+        self.state().uses.clone()
+    }
+
+    /// Whether the entry may be restored.
+    pub(crate) fn may_restore(&self, name: &str, key: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(&(name.to_owned(), key.to_owned())))
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -60,6 +89,8 @@ impl Caches {
     /// `job` uses `cache` from now on, until what is returned is dropped.
     pub(crate) fn claim(self: &Arc<Self>, job: &JobId, cache: Cache) -> Claimed {
         let mut state = self.state();
+        let used = state.uses.entry((job.clone(), cache.name.clone())).or_default();
+        used.paths.extend(cache.paths.iter().cloned());
         state.last_claim += 1;
         let number = state.last_claim;
         state.claims.push(Claim { number, job: job.clone(), cache: cache.clone() });
@@ -96,6 +127,13 @@ pub(crate) struct Claimed {
 impl Claimed {
     pub(crate) fn caches(&self) -> &Arc<Caches> {
         &self.caches
+    }
+
+    /// The job has what was saved under `key`.
+    pub(crate) fn found(&self, key: &str) {
+        let mut state = self.caches.state();
+        let used = state.uses.entry((self.job.clone(), self.cache.name.clone())).or_default();
+        used.found.insert(key.to_owned());
     }
 
     /// Whether another job was first to use the same paths, for something else.

@@ -17,7 +17,7 @@ use loom_docker::{
 };
 use loom_engine::environment::WORKSPACE_IN_CONTAINER;
 use loom_engine::output::OutputSink;
-use loom_engine::port::{JobContext, JobFiles, OpenSection};
+use loom_engine::port::{JobContext, JobFiles, OpenSection, Prints};
 use loom_ownership::{Ledger, Runs};
 use serde_json::json;
 use tokio::sync::{OnceCell, mpsc};
@@ -404,6 +404,10 @@ impl JobFiles for VolumeFiles {
             .await
             .map_err(|error| info(&error))?;
         Ok(())
+    }
+
+    async fn prints(&self) -> Result<Prints, ErrorInfo> {
+        self.container.prints(WORKSPACE_IN_CONTAINER).await.map_err(|error| info(&error))
     }
 }
 

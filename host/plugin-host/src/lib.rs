@@ -36,7 +36,7 @@ mod resolver;
 mod runtime;
 mod wrapper;
 
-pub use caches::Caches;
+pub use caches::{Caches, Use};
 pub use compiled::Origin;
 pub use config::{Credential, PluginConfig};
 pub use docker::{DockerConfig, RunDocker};

@@ -11,6 +11,7 @@
 //! A file that cannot be written is an error that the next call reports; a run that cannot write its contract fails.
 
 mod atomic;
+mod cache_diff;
 mod check;
 mod documents;
 mod folders;
@@ -20,6 +21,7 @@ pub mod read;
 mod recover;
 mod writer;
 
+pub use cache_diff::write_cache_diff;
 pub use check::write_check_receipt;
 pub use open::{Ended, Record, RunFacts};
 pub use recover::recover;

@@ -236,6 +236,7 @@ fn receipt(
         snapshot_path: ended.snapshot_path.as_deref().map(text),
         snapshot_head_sha: ended.snapshot_head_sha,
         graph_ir: ended.graph_ir,
+        cache_diff_path: None,
         executor_receipt,
     };
     Redacted::new(receipt, mask)

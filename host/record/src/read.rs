@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use loom_contract::event::EventLine;
-use loom_contract::layout::RuntimeDir;
+use loom_contract::layout::{self, RuntimeDir};
 use rustix::fs::OFlags;
 use serde::de::DeserializeOwned;
 
@@ -68,7 +68,9 @@ pub fn receipts(repo_root: &Path) -> Vec<PathBuf> {
         .map(|entry| entry.path())
         .filter(|path| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("loom-run-local-") && name.ends_with(".json")
+            name.starts_with("loom-run-local-")
+                && name.ends_with(".json")
+                && !name.ends_with(layout::CACHE_DIFF_SUFFIX)
         })
         .collect();
     // Names are stamps of one length: their order is that of time.

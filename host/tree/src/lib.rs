@@ -11,7 +11,7 @@
 //!
 //! The crate knows paths and patterns; it knows no jobs and no runs, and prints nothing.
 //!
-//! Reading order: `collect`, `place`; then what they are made of: `pattern`, `walk`, `copy`, `data`, `archive`, `gzip`;
+//! Reading order: `collect`, `place`; then what they are made of: `pattern`, `walk`, `copy`, `data`, `archive`, `gzip`, `print`;
 //! at the bottom `descent`, `dir` and `link`.
 
 mod archive;
@@ -25,6 +25,7 @@ mod gzip;
 pub mod link;
 mod pattern;
 mod place;
+mod print;
 mod remove;
 mod walk;
 
@@ -33,5 +34,6 @@ pub use descent::{Child, Descent, Open};
 pub use error::{Error, LeftOut, Warning};
 pub use pattern::{BadPattern, Patterns};
 pub use place::{Placed, place};
+pub use print::{MOST_PRINTS, Print, Prints};
 pub use remove::remove;
 pub use walk::{Closed, Entry, Folder, Visit, Wanted, walk};

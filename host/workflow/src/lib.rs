@@ -17,6 +17,7 @@ mod diagnostic;
 mod document;
 mod loader;
 mod plan;
+mod predefined;
 mod resolve;
 mod source;
 mod template;
@@ -26,6 +27,7 @@ mod yaml;
 pub use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use crate::loader::{LoadError, Loader, NoFiles};
 pub use crate::plan::{Origin, Plan, PlanJob, Step};
+pub use crate::predefined::PREDEFINED;
 pub use crate::template::Template;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! What will happen: the jobs that run, in order, with their needs, their provider and their variables.
 
+mod cache_names;
 mod caches;
 mod explain;
 mod graph;
@@ -112,6 +113,10 @@ pub(crate) fn plan(workflow: Workflow, sources: &Arc<Sources>, problems: &mut Pr
         step_state::warn_of_lost_state(&workflow, problems);
     }
     let not_executable = not_executable::find(&workflow, &order).into_diagnostics(Arc::clone(sources));
+    for job in &workflow.jobs {
+        let set = job.variables();
+        cache_names::check(job, set.keys().map(|name| &**name), &workflow.owners, problems);
+    }
     let mut variables = variables::Resolver::new(problems);
     let mut jobs = Vec::with_capacity(workflow.jobs.len());
     for (place, needs) in order.into_iter().zip(needs) {

@@ -21,6 +21,8 @@ mod tree;
 pub use error::Error;
 pub use git::is_git_repository_variable;
 pub use locate::{
-    find_repo_root, list_everything, list_files, list_tracked, origin, repo_cache_dir, repo_workspaces_dir,
+    find_repo_root, is_own, list_everything, list_files, list_tracked, origin, prints, repo_cache_dir,
+    repo_workspaces_dir,
 };
+pub use loom_tree::{Print, Prints};
 pub use snapshot::{Method, Snapshot, create};

@@ -1,12 +1,13 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::UNIX_EPOCH;
 
 use loom_contract::layout::LOOM_DIR;
+use loom_tree::{MOST_PRINTS, Print, Prints};
 
 use crate::{Error, git, tree};
 
@@ -108,9 +109,37 @@ pub fn list_tracked(workspace: &Path, below: &[PathBuf], cancel: &AtomicBool) ->
 /// A folder cannot be read.
 pub fn list_everything(workspace: &Path, cancel: &AtomicBool) -> Result<Vec<PathBuf>, Error> {
     let listing = tree::walk(workspace, cancel)?;
-    let own = |path: &&[u8]| {
-        !path.is_empty() && !path.ends_with(b"/") && !path.starts_with(b".git/") && !tree::is_runtime(path)
-    };
-    let paths = listing.split(|&byte| byte == 0).filter(own);
+    let kept = |path: &&[u8]| !path.is_empty() && !path.ends_with(b"/") && !is_own(path);
+    let paths = listing.split(|&byte| byte == 0).filter(kept);
     Ok(paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect())
+}
+
+/// Whether the file at the relative `path` is git's own, or of Loom's runtime folder.
+pub fn is_own(path: &[u8]) -> bool {
+    path.starts_with(b".git/") || tree::is_runtime(path)
+}
+
+/// What the files that [`list_everything`] lists come to.
+///
+/// # Errors
+/// As there; a file cannot be read; there are more than [`MOST_PRINTS`].
+pub fn prints(workspace: &Path, cancel: &AtomicBool) -> Result<Prints, Error> {
+    let listed = list_everything(workspace, cancel)?;
+    let read = |path: &Path, source| Error::Read { path: path.to_owned(), source };
+    if listed.len() > MOST_PRINTS {
+        let many = std::io::Error::other(format!("there are more than {MOST_PRINTS} files"));
+        return Err(read(workspace, many));
+    }
+    let mut prints = Prints::new();
+    for path in listed {
+        let file = workspace.join(&path);
+        let print = Print::of(&file, cancel);
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        if let Some(print) = print.map_err(|error| read(&file, error))? {
+            prints.insert(path.into_os_string().into_vec(), print);
+        }
+    }
+    Ok(prints)
 }

@@ -169,12 +169,12 @@ fn quarantined(store: &Store) -> Result<Told, ErrorInfo> {
         let reason = &entry.reason;
         let _ = writeln!(
             text,
-            "{} {}\n  since {}: job {} of run {} differed",
+            "{} {}\n  since {}: run {} came to another result with it (job {})",
             shown(&entry.name),
             on_one_line(&entry.key),
             time(reason.when),
-            on_one_line(&reason.job),
-            on_one_line(&reason.run)
+            on_one_line(&reason.run),
+            on_one_line(&reason.job)
         );
         for difference in &reason.differences {
             let _ = writeln!(text, "    {}", on_one_line(difference));

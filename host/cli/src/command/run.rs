@@ -6,10 +6,12 @@ mod runtime;
 mod selection;
 mod traces;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use loom_contract::cache_diff::CacheKey;
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::exit;
 use loom_contract::id::RunId;
@@ -20,9 +22,11 @@ use loom_contract::visible::on_one_line;
 use loom_engine::cancel::{self, Cancel, Canceller, Urgency};
 use loom_engine::clock::Clock;
 use loom_engine::guard::Guard;
+use loom_engine::port::Seen;
 use loom_engine::redact::Redactor;
 use loom_engine::{Settings, limits, process, secrets};
 use loom_ownership::Ledger;
+use loom_plugin_host::Caches;
 use loom_record::{Ended, Record, RunFacts};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -47,9 +51,7 @@ pub(crate) fn run(args: &Run, terminal: Terminal) -> super::Done {
     terminal::mask_log(&redactor);
     let done = match args {
         Run { dry_run: true, .. } => dry_run(args, terminal),
-        Run { cache_diff: true, .. } => {
-            cache_diff::run(args, terminal, clock, &redactor).map(|done| done.exit_code)
-        }
+        Run { cache_diff: true, .. } => cache_diff::run(args, terminal, clock, &redactor),
         _ => execute(args, terminal, clock, Mode::Usual, &redactor).map(|done| done.exit_code),
     };
     done.map_err(|error| Redacted::new(error, &redactor).into_inner())
@@ -76,25 +78,44 @@ fn wanted(args: &Run, source: &Source) -> Result<Wanted, ErrorInfo> {
 
 /// What a run is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
+enum Mode<'a> {
     /// Itself.
     Usual,
-    /// To be compared with another one: its workspace stays, and how it ended is not yet the last word.
-    Compared {
-        /// Whether every cache counts as disabled.
-        caches_off: bool,
-    },
+    /// To be compared with others: its workspace stays, how it ended is not the last word, and what it saves goes to a
+    /// store of its own.
+    Compared(Given<'a>),
+}
+
+/// Which entries of caches a compared run is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Given<'a> {
+    /// None: every cache counts as disabled.
+    None,
+    /// Those of the store in this folder.
+    All(&'a Path),
+    /// Of these, the ones with these keys.
+    Some(&'a Path, &'a BTreeSet<CacheKey>),
 }
 
 /// A run that is over.
 struct Done {
     exit_code: i32,
-    /// None where there was nothing to run.
-    receipt: Option<PathBuf>,
-    /// The signal that cancelled it.
-    signal: Option<i32>,
-    /// What a compared run has made.
-    place: Option<Place>,
+    /// What a compared run has left, where it came as far as its jobs and was not cancelled; it is still to be told how it
+    /// ended.
+    compared: Option<Compared>,
+}
+
+/// What there is to compare of a run.
+struct Compared {
+    receipt: PathBuf,
+    /// Why it failed, where it did.
+    reason: ErrorInfo,
+    place: Place,
+    workspace: PathBuf,
+    /// What the files of jobs have become that work in a copy of their own.
+    seen: Seen,
+    /// None where no job has a cache.
+    caches: Option<Arc<Caches>>,
 }
 
 /// What a run makes outside its record.
@@ -138,14 +159,14 @@ fn execute(
     args: &Run,
     terminal: Terminal,
     clock: Clock,
-    mode: Mode,
+    mode: Mode<'_>,
     redactor: &Redactor,
 ) -> Result<Done, ErrorInfo> {
     let source = Source::find(&args.workflow)?;
     let wanted = wanted(args, &source)?;
     if matches!(&wanted, Wanted::Again(jobs) if jobs.is_empty()) {
         terminal.say("loom run: every job of the last run passed; nothing to run again\n");
-        return Ok(Done { exit_code: exit::SUCCESS, receipt: None, signal: None, place: None });
+        return Ok(Done { exit_code: exit::SUCCESS, compared: None });
     }
     let flags = Flags { jobs: args.jobs, workspace_mount: args.docker_workspace_mount };
     let (config, refused) = match super::effective(&source.repo_root, flags) {
@@ -177,6 +198,9 @@ fn execute(
     let run_id = record.ids().run_id.clone();
     let verbosity = Verbosity::new(args.quiet, args.verbose, args.stream);
     let mut report = Report::new(terminal, verbosity, redactor.clone());
+    if mode != Mode::Usual {
+        report.is_compared();
+    }
     report.run_started(&run_id, RuntimePath::new(&source.repo_root, record.dir()));
 
     let jobs_at_once = limits::make_room(config.jobs.value);
@@ -211,6 +235,7 @@ fn execute(
     let staging = place.as_ref().map(|place| place.staging.clone()).unwrap_or_default();
     let logs = record.dir().to_owned();
     let mut known = Known::default();
+    let seen = Seen::default();
     let stop_copy = Arc::new(AtomicBool::new(false));
     let end = runtime.block_on(async {
         tokio::spawn(listen(canceller, Arc::clone(&stop_copy)));
@@ -223,7 +248,8 @@ fn execute(
             redactor: redactor.clone(),
             secrets_dir,
             mark,
-            caches_off: mode == Mode::Compared { caches_off: true },
+            caches_off: mode == Mode::Compared(Given::None),
+            seen: (mode != Mode::Usual).then(|| Arc::clone(&seen)),
             staging_dir: staging,
             artifacts_dir: Box::new(move |job| logs.join(layout::job(job).artifacts())),
         };
@@ -238,6 +264,7 @@ fn execute(
                 cancel: &cancel,
                 place,
                 stop_copy: &stop_copy,
+                mode,
                 terminal,
             };
             bootstrap(&start, &mut known)
@@ -275,7 +302,7 @@ fn execute(
         }
         record.finish(ended, clock.now())
     });
-    if let (Ok(place), true) = (&place, known.has_caches) {
+    if let (Ok(place), Some(_), Mode::Usual) = (&place, &known.caches, mode) {
         traces::shrink_cache(&place.folders, &source.repo_root, config.cache_max_bytes.value);
     }
     guard.into_iter().for_each(Guard::done);
@@ -292,13 +319,27 @@ fn execute(
         }
         (place, _) => place,
     };
-    let shown = Redacted::new(RuntimePath::new(&source.repo_root, &receipt), redactor);
-    let exit_code =
-        say_end(&finished, end.exit_code, end.error.as_ref(), failed.as_deref(), &cancel, &shown, terminal);
+    if finished.as_ref().is_ok_and(|report| !report.valid) {
+        terminal.say("warning: the run's phases are not complete; see phase-report.json\n");
+    }
+    let came_to_its_jobs = end.error.is_none() && finished.is_ok();
+    let end = ending(&finished, end.exit_code, end.error.as_ref(), failed.as_deref(), &cancel);
+    // A signal that came too late to cancel it is for who compares.
+    let is_cancelled = end.signal.is_some_and(|signal| end.exit_code == exit::of_signal(signal));
+    let compared = match (place, known.snapshot_path) {
+        (Some(place), Some(workspace)) if came_to_its_jobs && !is_cancelled => {
+            let caches = known.caches;
+            Some(Compared { receipt, reason: end.reason, place, workspace, seen, caches })
+        }
+        _ => {
+            say_end(&source.repo_root, &receipt, end.exit_code, &end.reason, redactor, terminal);
+            None
+        }
+    };
     // Signals are still heard while a slow reader is waited for.
     terminal::drain();
     runtime.shutdown_background();
-    Ok(Done { exit_code, receipt: Some(receipt), signal: cancel.signal(), place })
+    Ok(Done { exit_code: end.exit_code, compared })
 }
 
 fn internal(what: &str, error: &std::io::Error) -> ErrorInfo {
@@ -338,42 +379,59 @@ async fn next(stream: &mut Option<Signal>) {
     }
 }
 
-fn say_end(
+/// How a run ended.
+struct Ending {
+    exit_code: i32,
+    /// Why it failed, where it did.
+    reason: ErrorInfo,
+    /// The signal that cancelled it.
+    signal: Option<i32>,
+}
+
+fn ending(
     finished: &Result<PhaseReport, Redacted<ErrorInfo>>,
     exit_code: i32,
     error: Option<&Redacted<ErrorInfo>>,
     failed: Option<&str>,
     cancel: &Cancel,
-    receipt: &Redacted<RuntimePath>,
-    terminal: Terminal,
-) -> i32 {
-    let mut exit_code = exit_code;
-    let mut text = Text::default();
+) -> Ending {
+    let signal = cancel.signal();
     let ended = |message: &str| ErrorInfo::new(code::INTERNAL, message);
-    let reason = match finished {
-        Ok(report) => {
-            if !report.valid {
-                text.push("warning: the run's phases are not complete; see phase-report.json\n");
-            }
-            match (error, failed, cancel.signal()) {
+    match finished {
+        Ok(_) => {
+            let reason = match (error, failed, signal) {
                 (_, _, Some(signal)) => ended(&format!("cancelled by {}", failure::signal_name(signal))),
                 (Some(error), ..) => ErrorInfo::clone(error),
                 (None, failed, _) => ended(failed.unwrap_or("failed")),
-            }
+            };
+            Ending { exit_code, reason, signal }
         }
-        Err(error) => {
-            exit_code = exit::FAILURE;
-            ErrorInfo::clone(error)
-        }
-    };
-    let receipt = format!("receipt: {}\n", on_one_line(&receipt.to_string()));
+        Err(error) => Ending { exit_code: exit::FAILURE, reason: ErrorInfo::clone(error), signal },
+    }
+}
+
+fn say_end(
+    repo_root: &Path,
+    receipt: &Path,
+    exit_code: i32,
+    reason: &ErrorInfo,
+    redactor: &Redactor,
+    terminal: Terminal,
+) {
+    let mut text = Text::default();
+    let receipt = receipt_line(repo_root, receipt, redactor);
     if exit_code == exit::SUCCESS {
         text.push("loom run passed\n");
         text.push(&receipt);
     } else {
         text.push(&receipt);
-        text.append(failure::told("run", &reason));
+        text.append(failure::told("run", reason));
     }
     terminal.say(text);
-    exit_code
+}
+
+/// The line that says where a receipt is.
+fn receipt_line(repo_root: &Path, receipt: &Path, redactor: &Redactor) -> String {
+    let shown = Redacted::new(RuntimePath::new(repo_root, receipt), redactor);
+    format!("receipt: {}\n", on_one_line(&shown.to_string()))
 }

@@ -15,6 +15,7 @@ pub(crate) fn schema(format: Format) -> Done {
         Format::Events => contract(schema::Format::Events),
         Format::Receipt => contract(schema::Format::Receipt),
         Format::CheckReceipt => contract(schema::Format::CheckReceipt),
+        Format::CacheDiff => contract(schema::Format::CacheDiff),
         Format::RunSummary => contract(schema::Format::RunSummary),
         Format::PipelineSummary => contract(schema::Format::PipelineSummary),
         Format::PipelineManifest => contract(schema::Format::PipelineManifest),

@@ -92,8 +92,9 @@ impl HostCache for Guest {
         blocking(cancel, move |_| {
             let Cache { name, key, .. } = &claimed.cache;
             Ok(match claimed.caches().store.is_quarantined(name, key) {
-                Ok(reason) => reason
-                    .map(|reason| format!("job `{}` of run {} differed with it", reason.job, reason.run)),
+                Ok(reason) => reason.map(|reason| {
+                    format!("run {} came to another result with it (job `{}`)", reason.run, reason.job)
+                }),
                 Err(cause) => Some(cause.to_string()),
             })
         })
@@ -371,15 +372,20 @@ fn restore_once(
     if info.key != cache.key && !matches!(caches.store.is_quarantined(&cache.name, &info.key), Ok(None)) {
         return Ok(Some((Restored::Miss, warnings)));
     }
+    if !caches.may_restore(&cache.name, &info.key) {
+        return Ok(Some((Restored::Miss, warnings)));
+    }
     let content =
         |stored_bytes| Content { key: info.key.clone(), files: info.files, bytes: info.bytes, stored_bytes };
     if caches.stands(cache, &info.key) {
+        claimed.found(&info.key);
         return Ok(Some((Restored::Already(content(0)), warnings)));
     }
     match entry.restore(&cache.workspace, &cache.paths, tracked, cancel) {
         Ok(restored) => {
             warnings.extend(restored.warnings.iter().map(ToString::to_string));
             caches.restored(cache, &info.key);
+            claimed.found(&info.key);
             Ok(Some((Restored::Hit(content(written_bytes(&entry, &restored))), warnings)))
         }
         Err(cause @ loom_cache::Error::Cancelled) => Err(wrong(&cause)),

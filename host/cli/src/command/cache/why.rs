@@ -39,7 +39,8 @@ pub(super) fn why(job: &str) -> Result<String, ErrorInfo> {
     for receipt in loom_record::read::receipts(&repo_root) {
         let dir = layout::logs_of_receipt(&receipt);
         // One that is damaged, or whose logs were removed, says nothing.
-        if loom_record::read::document::<RunReceipt>(&receipt).is_err() {
+        let read = loom_record::read::document::<RunReceipt>(&receipt);
+        if read.map_or(true, |read| read.is_for_comparison()) {
             continue;
         }
         let files = layout::job(&job_id);

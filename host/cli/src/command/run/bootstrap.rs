@@ -19,8 +19,8 @@ use loom_plugin_host::{Caches, DockerConfig, Runtime};
 use loom_workflow::Plan;
 use loom_workspace::Snapshot;
 
-use super::Place;
 use super::selection::{self, Wanted};
+use super::{Given, Mode, Place};
 use crate::command::source::{self, Source};
 use crate::config::{Effective, WorkspaceMount};
 use crate::plugins::{self, Environment};
@@ -37,6 +37,7 @@ pub(super) struct Start<'a> {
     pub(super) cancel: &'a Cancel,
     pub(super) place: &'a Place,
     pub(super) stop_copy: &'a AtomicBool,
+    pub(super) mode: Mode<'a>,
     pub(super) terminal: Terminal,
 }
 
@@ -46,8 +47,8 @@ pub(super) struct Known {
     pub(super) graph_ir: Option<GraphIr>,
     pub(super) snapshot_path: Option<PathBuf>,
     pub(super) head_sha: Option<String>,
-    /// Whether a job has a cache.
-    pub(super) has_caches: bool,
+    /// The caches, where a job has one.
+    pub(super) caches: Option<Arc<Caches>>,
 }
 
 /// Reads the workflow, then loads the plugins that it needs while the repository is copied.
@@ -99,7 +100,8 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
     known.snapshot_path = Some(snapshot.path().to_owned());
     known.head_sha = snapshot.head_sha.clone();
     let (providers, resolvers, cache) = plugins?;
-    known.has_caches = cache.is_some();
+    let (cache, caches) = cache.unzip();
+    known.caches = caches;
     Ok(Prepared {
         selected,
         plan,
@@ -215,41 +217,75 @@ fn load_resolvers(
     Ok(resolvers)
 }
 
-/// The wrapper for the selected jobs of `plan` that have caches.
+/// What works around jobs with caches, and what it keeps them in.
+type WithCaches = (Arc<dyn Wrapper>, Arc<Caches>);
+
+/// That for the selected jobs of `plan`; none where no job has caches, or the run has none.
 fn load_cache(
     plan: &Plan,
     selected: &[bool],
     runtime: &Runtime,
     start: &Start<'_>,
-) -> Result<Option<Arc<dyn Wrapper>>, ErrorInfo> {
+) -> Result<Option<WithCaches>, ErrorInfo> {
     let caches = plan.jobs.iter().zip(selected).filter(|(_, selected)| **selected);
     let mut entries = caches.filter_map(|(job, _)| job.cache.as_ref()).flat_map(Cache::entries);
     if entries.all(|entry| entry.disabled) {
         return Ok(None);
     }
+    let Some(caches) = open_caches(start)? else { return Ok(None) };
+    let caches = Arc::new(caches);
+    let kept = Arc::clone(&caches);
+    let wrapper = runtime.load_wrapper(loom_plugin_bundle::CACHE, caches).map_err(|error| error.to_info())?;
+    Ok(Some((wrapper, kept)))
+}
+
+/// The caches that the run is given; none where its store cannot be used, which is told.
+///
+/// # Errors
+/// The run is to be compared, and would be as one with caches that has none.
+fn open_caches(start: &Start<'_>) -> Result<Option<Caches>, ErrorInfo> {
+    let linked = |from: &Path| -> Result<Store, ErrorInfo> {
+        let folder = start.place.staging.join("caches");
+        fs_err::create_dir_all(&folder)
+            .map_err(|error| ErrorInfo::new(code::CACHE_FAILED, error.to_string()))?;
+        let store = Store::open(from).and_then(|store| store.linked(&folder));
+        store.map_err(|error| crate::command::cache_error(&error))
+    };
+    match start.mode {
+        Mode::Compared(Given::All(from)) => return Ok(Some(Caches::new(linked(from)?))),
+        Mode::Compared(Given::Some(from, keys)) => {
+            let keys = keys.iter().map(|key| (key.name.clone(), key.key.clone()));
+            return Ok(Some(Caches::new(linked(from)?).only(keys.collect())));
+        }
+        Mode::Compared(Given::None) | Mode::Usual => {}
+    }
     // Git is asked where it is, which takes some milliseconds.
     // Jobs make anew what they would have found.
     let without = |trouble: &dyn Display, hint: Option<String>| {
         let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-        start.terminal.say(format!("warning: this run has no caches: {trouble}{hint}\n"));
+        let text = format!("this run has no caches: {trouble}{hint}");
+        if start.mode == Mode::Usual {
+            start.terminal.say(format!("warning: {text}\n"));
+            return Ok(None);
+        }
+        Err(ErrorInfo::new(code::CACHE_FAILED, format!("--cache-diff has nothing to compare: {text}")))
     };
     let store = match start.place.folders.cache_store(&start.source.repo_root) {
         Ok(store) => store,
-        Err(error) => {
-            without(&error, error.hint().map(str::to_owned));
-            return Ok(None);
-        }
+        Err(error) => return without(&error, error.hint().map(str::to_owned)),
     };
     let opened = Store::open_or_none(&store);
     match (&opened.store, &opened.trouble) {
-        (_, None) | (Some(_), Some(loom_cache::Error::Older { .. })) => {}
+        (_, None) => {}
+        (Some(_), Some(trouble @ loom_cache::Error::Older { .. })) => {
+            start.terminal.say(format!("warning: {trouble}; it was emptied\n"));
+        }
         (Some(_), Some(trouble)) => {
             start.terminal.say(format!("warning: {trouble}; it was put right\n"));
         }
-        (None, Some(trouble)) => without(trouble, trouble.hint().map(|hint| hint.to_string())),
+        (None, Some(trouble)) => {
+            return without(trouble, trouble.hint().map(|hint| hint.to_string()));
+        }
     }
-    let Some(store) = opened.store else { return Ok(None) };
-    let caches = Arc::new(Caches::new(store));
-    let wrapper = runtime.load_wrapper(loom_plugin_bundle::CACHE, caches).map_err(|error| error.to_info())?;
-    Ok(Some(wrapper))
+    Ok(opened.store.map(Caches::new))
 }

@@ -1,7 +1,7 @@
 //! The threads that a run works with, and what it does where the system has few of them.
 
 use std::num::NonZeroUsize;
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
 use loom_contract::error::{ErrorInfo, code};
@@ -22,6 +22,8 @@ const FEW: usize = 2;
 const LEAST_FILES: u64 = 32;
 /// Bytes that Loom maps, mostly without using them: itself, the stacks and heaps of its threads, and plugins.
 const LEAST_ADDRESS_SPACE: u64 = 1 << 30;
+/// Whether the small pool of threads that copy files has been made.
+static POOL: OnceLock<()> = OnceLock::new();
 /// How long the first threads have until they run.
 const STARTED: Duration = Duration::from_secs(30);
 
@@ -52,8 +54,12 @@ pub(super) fn start() -> Result<Runtime, ErrorInfo> {
         if limited.is_none() {
             limits::try_threads(FEW + FEW + OTHERS).map_err(|error| no_threads(&error))?;
         }
-        let few = rayon::ThreadPoolBuilder::new().num_threads(FEW).build_global();
-        few.map_err(|error| no_threads(&error))?;
+        // A comparison has several runs in one process, and the first has made it.
+        if POOL.get().is_none() {
+            let few = rayon::ThreadPoolBuilder::new().num_threads(FEW).build_global();
+            few.map_err(|error| no_threads(&error))?;
+            let _ = POOL.set(());
+        }
     }
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(workers).thread_keep_alive(Duration::from_secs(24 * 60 * 60));

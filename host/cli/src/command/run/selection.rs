@@ -37,6 +37,9 @@ pub(super) fn failed_last_time(repo_root: &Path, workflow_path: &Path) -> Result
         let dir = layout::logs_of_receipt(&path);
         let manifest = loom_record::read::document::<PipelineManifest>(&dir.join(layout::PIPELINE_MANIFEST));
         let Ok(manifest) = manifest else { continue };
+        if receipt.is_for_comparison() {
+            continue;
+        }
         if !redact::may_be(&receipt.workflow_path, &workflow_path.to_string_lossy())
             || manifest.jobs.is_empty()
         {

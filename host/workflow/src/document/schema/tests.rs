@@ -11,8 +11,9 @@ use crate::source::Sources;
 use crate::{NoFiles, load, yaml};
 
 /// Faults that no schema can express, each with the reason.
-const BEYOND_A_SCHEMA: [(&str, &str); 30] = [
+const BEYOND_A_SCHEMA: [(&str, &str); 31] = [
     ("cache_incomplete", "what is missing may be inherited"),
+    ("cache_names", "what is set is beyond one place"),
     ("errors_of_both_kinds", "the fault is in the included file"),
     ("escaped_nul", "a text is a text"),
     ("extends_cycle", "who extends whom"),
