@@ -44,10 +44,7 @@ static MADE: LazyLock<Made> = LazyLock::new(|| {
         ("services/test/tls", "notes", "KEY"),
         ("services/test/tls", "Serial Number", "SERIAL"),
     ] {
-        let made = env.home().join(item.replace('/', "-"));
-        let verb = if made.exists() { "update" } else { "create" };
-        std::fs::write(made, "").unwrap();
-        let mut args = vec!["secrets", "keepass", "item", verb, "--vault-path", "v", "--item-path", item];
+        let mut args = vec!["secrets", "keepass", "item", "create", "--vault-path", "v", "--item-path", item];
         args.extend(["--field", field, "--value-from-env", variable]);
         told(&env.loom(&args).output());
     }
