@@ -131,7 +131,7 @@ fn a_step_may_clean_up_when_it_is_asked_to_end() {
     assert_eq!(run.run.job("job").status, Status::Cancelled);
 }
 
-fn marked(run_id: &str) -> usize {
+pub(crate) fn marked(run_id: &str) -> usize {
     let mark = format!("LOOM_PROCESS_OF={run_id}/");
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     processes

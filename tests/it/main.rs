@@ -36,6 +36,7 @@ mod schema;
 mod secrets;
 mod selection;
 mod steps;
+mod storm;
 mod terminal;
 
 use std::path::PathBuf;
