@@ -28,6 +28,7 @@ mod hostile;
 mod init;
 mod limits;
 mod no_terminal;
+mod output;
 mod planting;
 mod processes;
 mod record;

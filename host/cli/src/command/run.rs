@@ -250,6 +250,7 @@ fn execute(
             mark,
             caches_off: mode == Mode::Compared(Given::None),
             seen: (mode != Mode::Usual).then(|| Arc::clone(&seen)),
+            output_max_bytes: config.output_max_bytes.value,
             staging_dir: staging,
             artifacts_dir: Box::new(move |job| logs.join(layout::job(job).artifacts())),
         };

@@ -56,6 +56,10 @@ pub(super) struct Runtime {
     /// The size in bytes at which the cache forgets what was used longest ago. Default: 10737418240, which is 10 GiB.
     #[serde(default, deserialize_with = "scalar")]
     pub(super) cache_max_bytes: Option<u64>,
+    /// The bytes of output of each step that are recorded: of more, the beginning and the end. 0 for all of it. Default:
+    /// 268435456, which is 256 MiB.
+    #[serde(default, deserialize_with = "scalar")]
+    pub(super) output_max_bytes: Option<u64>,
 }
 
 /// How Docker jobs are run.
