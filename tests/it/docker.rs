@@ -361,6 +361,27 @@ fn what_a_killed_loom_has_left_is_removed_by_the_next_run() {
 }
 
 #[test]
+fn what_a_killed_loom_has_left_is_removed_by_clean() {
+    let Some(image) = busybox() else { return };
+    let env = of_steps(&image, "", &["echo begun; sleep 1000"]);
+    let mut child = env.loom(&["run", "--local"]).spawn();
+    let run_id = wait_for_step(&env, "begun").file_name().unwrap().to_str().unwrap().to_owned();
+    kill_process(Pid::from_child(&child), Signal::KILL).unwrap();
+    child.exit();
+    let there = left(&run_id);
+    assert!(!there.is_empty());
+    let said = env.loom(&["clean", "--dry-run"]).output();
+    assert_eq!(said.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&said.stdout).contains("1 killed runs left with Docker"), "{said:?}");
+    assert_eq!(left(&run_id).len(), there.len());
+    let cleaned = env.loom(&["clean"]).output();
+    assert_eq!(cleaned.status.code(), Some(0), "{cleaned:?}");
+    assert!(left(&run_id).is_empty(), "{cleaned:?}");
+    let ledgers = env.home().join(".cache/loom/runs");
+    assert_eq!(std::fs::read_dir(ledgers).unwrap().count(), 0);
+}
+
+#[test]
 fn a_container_that_is_killed_from_outside_fails_the_job_by_name() {
     let Some(image) = busybox() else { return };
     let env = of_steps(&image, "", &["echo begun; sleep 1000"]);

@@ -18,7 +18,7 @@ const WORKFLOW: &str = "version: v1\nstages: [s]\njob: {stage: s, target: linux,
     script: ['mkdir -p c; echo x > c/x']}\n";
 
 /// Places under the repository's root, which anybody can commit, in the words of `shape`.
-const IN_REPOSITORY: [&str; 8] = [
+const IN_REPOSITORY: [&str; 9] = [
     ".loom",
     ".loom/workflow.yml",
     ".loom/config.yml",
@@ -27,14 +27,16 @@ const IN_REPOSITORY: [&str; 8] = [
     ".loom/.runtime/.gitignore",
     ".loom/.runtime/logs",
     ".loom/.runtime/receipts",
+    ".loom/.runtime/records.jsonl",
 ];
 
 /// Places under the user's cache folder, which another program of the user, or somebody who shares it, can have made.
-const IN_CACHE: [&str; 8] = [
+const IN_CACHE: [&str; 9] = [
     "loom",
     "loom/cache",
     "loom/cache/<repo>",
     "loom/components",
+    "loom/repositories",
     "loom/runs",
     "loom/staging",
     "loom/workspaces",
@@ -42,12 +44,13 @@ const IN_CACHE: [&str; 8] = [
 ];
 
 /// What a run makes below those, under names that have the run in them or are the content's hash: not to be foreseen.
-const BELOW: [&str; 9] = [
+const BELOW: [&str; 10] = [
     ".loom/.runtime/logs/<run>",
     ".loom/.runtime/receipts/<run>.json",
     ".loom/.runtime/receipts/<run>.json.partial",
     "loom/components/<file>",
     "loom/cache/<repo>/<file>",
+    "loom/repositories/<repo>",
     "loom/runs/<run>.<word>",
     "loom/staging/<run>",
     "loom/workspaces/<repo>/<run>",
@@ -55,7 +58,7 @@ const BELOW: [&str; 9] = [
 ];
 
 /// What is asked of Loom. Only the first two are runs.
-const COMMANDS: [&[&str]; 9] = [
+const COMMANDS: [&[&str]; 13] = [
     &["run", "--local"],
     &["run", "--local", "--rerun-failed"],
     &["run", "--local", "--dry-run"],
@@ -65,6 +68,10 @@ const COMMANDS: [&[&str]; 9] = [
     &["cache", "list"],
     &["cache", "why", "job"],
     &["cache", "gc"],
+    &["clean", "--dry-run"],
+    &["clean", "--all", "--dry-run"],
+    &["clean"],
+    &["clean", "--all"],
 ];
 
 /// Objects that can stand in a place. Each returns what of it must not change.
@@ -87,7 +94,7 @@ const PLANTS: [(&str, Plant); 6] = [
 ];
 
 /// Every file below `folder`: what it is, and what is in it.
-fn listing(folder: &Path) -> BTreeMap<PathBuf, String> {
+pub(crate) fn listing(folder: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut open = vec![folder.to_owned()];
     while let Some(folder) = open.pop() {
@@ -225,7 +232,8 @@ fn nothing_foreign_changes_in_the_users_cache_folder_where_nothing_runs() {
 fn shape(path: &Path) -> String {
     let part = |part: &OsStr| {
         let text = part.to_str().unwrap();
-        if text.strip_prefix("repo-").is_some_and(|hash| hash.len() == 8) {
+        let name = text.strip_prefix("cache.").or(text.strip_prefix("workspaces.")).unwrap_or(text);
+        if name.strip_prefix("repo-").is_some_and(|hash| hash.len() == 8) {
             return "<repo>".to_owned();
         }
         let Some(rest) = text.strip_prefix("loom-run-local-") else { return text.to_owned() };

@@ -321,6 +321,12 @@ impl<'t> World<'t> {
             "cache why" => vec![with(&["j"]).shows(), with(&[text]).shows()],
             "cache verify" => vec![with(&[]), with(&[]).with("XDG_CACHE_HOME", &format!("/x{text}"))],
             "cache gc" => vec![with(&["--max-bytes", "0"]), with(&["--max-bytes", text]).shows()],
+            "clean" => vec![
+                with(&["--dry-run"]),
+                with(&["--all", "--dry-run"]),
+                with(&[]).at(&self.broken).shows(),
+                with(&["--all"]),
+            ],
             "cache quarantine list" => vec![with(&[]).shows()],
             "cache quarantine lift" => vec![with(&[text]).shows(), with(&["k", "--cache", text])],
             "schema" => vec![with(&["workflow"]), with(&["config"])],
@@ -414,13 +420,16 @@ fn is_shown(text: &str, shown: &str) -> bool {
     [visible(text).into_owned(), on_one_line(text).into_owned(), json].iter().any(|form| shown.contains(form))
 }
 
+fn removes(command: &str) -> bool {
+    command == "clean" || command.contains("gc")
+}
+
 fn try_everything(text: &str, commands: &[String]) -> Vec<String> {
     let world = World::new(text);
     let mut wrong = Vec::new();
     // What is removed, is removed last; an old record is tampered with when the others have been looked at.
-    let (last, first): (Vec<_>, Vec<_>) =
-        commands.iter().partition(|name| name.contains("gc") || *name == "run");
-    let last_first = |name: &&&String| if name.contains("gc") { 1 } else { 0 };
+    let (last, first): (Vec<_>, Vec<_>) = commands.iter().partition(|name| removes(name) || *name == "run");
+    let last_first = |name: &&&String| if removes(name) { 1 } else { 0 };
     let mut last: Vec<&String> = last;
     last.sort_by_key(|name| last_first(&name));
     for command in first.into_iter().chain(last) {

@@ -116,6 +116,36 @@ impl Store {
         Ok(collected)
     }
 
+    /// Removes all that the store holds, and then its folder. What is none of the store's stays, and is returned. Nobody may
+    /// use the store any more.
+    ///
+    /// # Errors
+    /// Something of it cannot be removed.
+    pub fn remove(self) -> Result<Vec<PathBuf>, Error> {
+        let layout = self.layout();
+        let lock = self.lock()?;
+        for folder in layout.folders() {
+            loom_tree::remove(&folder).map_err(|error| Error::write_io(folder, io::Error::other(error)))?;
+        }
+        let is_torn = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tmp");
+        let torn = files(layout.root())?.into_iter().filter(is_torn);
+        for path in torn.chain([layout.evictions(), layout.format(), layout.lock()]) {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::write_io(path, error));
+                }
+                _ => {}
+            }
+        }
+        drop(lock);
+        let left = files(layout.root())?;
+        if left.is_empty() {
+            let root = layout.root().to_owned();
+            fs::remove_dir(&root).map_err(|error| Error::write_io(root, error))?;
+        }
+        Ok(left)
+    }
+
     /// The entries that were removed, the last one last: what to look at when a key is not found.
     ///
     /// # Errors

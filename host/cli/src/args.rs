@@ -51,6 +51,8 @@ pub(crate) enum Command {
     /// Look at and tend what jobs keep for later runs
     #[command(subcommand)]
     Cache(Cache),
+    /// Remove what is not needed any more: old records, copies of failed runs, what killed runs left, too large caches
+    Clean(Clean),
     /// Print the JSON Schema of a format that Loom reads or writes
     Schema {
         /// The format
@@ -155,6 +157,16 @@ pub(crate) enum Cache {
     /// Look at and lift quarantines
     #[command(subcommand)]
     Quarantine(Quarantine),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Clean {
+    /// Of all repositories in which Loom has run, also of those that are gone
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print what would be removed, and remove nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Subcommand)]

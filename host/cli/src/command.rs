@@ -2,6 +2,7 @@
 
 mod cache;
 mod check;
+mod clean;
 mod compile;
 mod config;
 mod init;
@@ -42,6 +43,7 @@ pub(crate) fn run(args: Args) -> i32 {
         Command::Config(Config::Show) => ("config show", config::show()),
         Command::Config(Config::Init { user }) => ("config init", config::init(user, terminal)),
         Command::Cache(args) => ("cache", cache::cache(&args, terminal)),
+        Command::Clean(args) => ("clean", clean::clean(&args, terminal)),
         Command::Secrets(Secrets::Keepass(args)) => ("secrets keepass", secrets::keepass(&args, terminal)),
         Command::Mask { whole } => ("mask", mask::mask(whole, terminal)),
         Command::Schema { format } => ("schema", schema::schema(format)),
@@ -92,14 +94,16 @@ fn current_dir() -> Result<PathBuf, ErrorInfo> {
     })
 }
 
+/// Where the caches of all repositories are in the cache folder.
+const CACHES: &str = "cache";
+
 /// The folder for the caches of the repository at `repo_root`, below `cache_dir`; made where it does not exist.
 ///
 /// # Errors
 /// Somebody else could write there.
-fn cache_store(cache_dir: &PrivateFolder, repo_root: &Path) -> Result<PathBuf, loom_ownership::Error> {
+fn cache_store(cache_dir: &PrivateFolder, repo_root: &Path) -> Result<PrivateFolder, loom_ownership::Error> {
     let own = loom_workspace::repo_cache_dir(Path::new(""), repo_root);
-    let store = cache_dir.folder("cache")?.folder(&own.to_string_lossy())?;
-    Ok(store.path().to_owned())
+    cache_dir.folder(CACHES)?.folder(&own.to_string_lossy())
 }
 
 /// The same for who only looks: nothing is made.
@@ -109,12 +113,12 @@ fn cache_store(cache_dir: &PrivateFolder, repo_root: &Path) -> Result<PathBuf, l
 fn known_cache_store(cache_dir: &Path, repo_root: &Path) -> Result<PathBuf, loom_ownership::Error> {
     let own = loom_workspace::repo_cache_dir(Path::new(""), repo_root);
     if cache_dir.is_dir()
-        && let Some(stores) = PrivateFolder::open_or_make(cache_dir)?.existing("cache")?
+        && let Some(stores) = PrivateFolder::open_or_make(cache_dir)?.existing(CACHES)?
         && let Some(store) = stores.existing(&own.to_string_lossy())?
     {
         return Ok(store.path().to_owned());
     }
-    Ok(cache_dir.join("cache").join(own))
+    Ok(cache_dir.join(CACHES).join(own))
 }
 
 fn ownership_error(code: &'static str, error: &loom_ownership::Error) -> ErrorInfo {

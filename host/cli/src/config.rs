@@ -37,6 +37,14 @@ pub(crate) const CONFIG_INVALID: &str = "CONFIG_INVALID";
 const KEEP_RUNS: u64 = 5;
 /// The size at which the cache starts to forget, in bytes: 10 GiB.
 const CACHE_MAX_BYTES: u64 = 10 << 30;
+/// Records of runs that are kept, per repository.
+const KEEP_RECORDS: u64 = 500;
+/// What they may take, in bytes: 4 GiB.
+const RECORDS_MAX_BYTES: u64 = 4 << 30;
+/// Their age, in days.
+const RECORDS_MAX_DAYS: u64 = 90;
+/// Bytes of a step's output that are recorded: 256 MiB.
+const OUTPUT_MAX_BYTES: u64 = 256 << 20;
 /// The variable for `runtime.docker.workspaceMount`.
 const MOUNT_ENV: &str = "LOOM_DOCKER_WORKSPACE_MOUNT";
 /// What the variables of KeePass databases begin with.
@@ -94,6 +102,14 @@ pub(crate) struct Effective {
     pub(crate) keep_runs: Setting<u64>,
     /// The size at which the cache starts to forget, in bytes.
     pub(crate) cache_max_bytes: Setting<u64>,
+    /// Records of runs that are kept, per repository.
+    pub(crate) keep_records: Setting<u64>,
+    /// What they may take, in bytes; 0 for any number.
+    pub(crate) records_max_bytes: Setting<u64>,
+    /// How old they may be, in days; 0 for any age.
+    pub(crate) records_max_days: Setting<u64>,
+    /// Bytes of output of each step that are recorded; 0 for any number.
+    pub(crate) output_max_bytes: Setting<u64>,
     /// KeePass databases by alias.
     pub(crate) vaults: BTreeMap<String, Vault>,
     /// KeePass databases that only the environment knows, by the KEY of their alias.
@@ -298,6 +314,10 @@ struct Values {
     workspace_dir: Option<Setting<PathBuf>>,
     keep_runs: Option<Setting<u64>>,
     cache_max_bytes: Option<Setting<u64>>,
+    keep_records: Option<Setting<u64>>,
+    records_max_bytes: Option<Setting<u64>>,
+    records_max_days: Option<Setting<u64>>,
+    output_max_bytes: Option<Setting<u64>>,
     /// By alias, or (from the environment) by KEY.
     vaults: BTreeMap<String, Vault>,
     op_token_env: Option<Setting<VariableName>>,
@@ -344,6 +364,10 @@ impl Values {
             workspace_dir: path_from(runtime.workspace_dir.map(|placed| placed.value)),
             keep_runs: from(&source, runtime.keep_runs),
             cache_max_bytes: from(&source, runtime.cache_max_bytes),
+            keep_records: from(&source, runtime.keep_records),
+            records_max_bytes: from(&source, runtime.records_max_bytes),
+            records_max_days: from(&source, runtime.records_max_days),
+            output_max_bytes: from(&source, runtime.output_max_bytes),
             vaults: vaults.collect(),
             op_token_env: from(&source, providers.op.unwrap_or_default().service_account_token_env),
         })
@@ -371,6 +395,10 @@ impl Values {
             workspace_dir: self.workspace_dir.or(lower.workspace_dir),
             keep_runs: self.keep_runs.or(lower.keep_runs),
             cache_max_bytes: self.cache_max_bytes.or(lower.cache_max_bytes),
+            keep_records: self.keep_records.or(lower.keep_records),
+            records_max_bytes: self.records_max_bytes.or(lower.records_max_bytes),
+            records_max_days: self.records_max_days.or(lower.records_max_days),
+            output_max_bytes: self.output_max_bytes.or(lower.output_max_bytes),
             vaults,
             op_token_env: self.op_token_env.or(lower.op_token_env),
         }
@@ -391,6 +419,10 @@ impl Values {
             workspace_dir,
             keep_runs: or_built_in(self.keep_runs, KEEP_RUNS),
             cache_max_bytes: or_built_in(self.cache_max_bytes, CACHE_MAX_BYTES),
+            keep_records: or_built_in(self.keep_records, KEEP_RECORDS),
+            records_max_bytes: or_built_in(self.records_max_bytes, RECORDS_MAX_BYTES),
+            records_max_days: or_built_in(self.records_max_days, RECORDS_MAX_DAYS),
+            output_max_bytes: or_built_in(self.output_max_bytes, OUTPUT_MAX_BYTES),
             vaults: self.vaults,
             vaults_by_key,
             op_token_env: or_built_in(self.op_token_env, VariableName::OP_TOKEN),

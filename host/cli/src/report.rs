@@ -6,7 +6,9 @@ mod live;
 use std::collections::{HashMap, VecDeque};
 
 use loom_contract::error::{ErrorInfo, code};
-use loom_contract::event::{Event, EventBody, JobFinish, Level, Message, Output, Phase, PlannedJob};
+use loom_contract::event::{
+    Event, EventBody, JobFinish, Level, Message, Output, OutputTo, Phase, PlannedJob,
+};
 use loom_contract::id::{JobId, RunId, StepIndex};
 use loom_contract::layout::{self, JobLayout, RuntimePath};
 use loom_contract::redacted::{OutputBytes, Redacted};
@@ -136,6 +138,7 @@ impl Report {
             }
             EventBody::PhaseFinish(..) => {}
             EventBody::Message(phase, message) => self.message(phase, message),
+            EventBody::Output(output) if output.to == OutputTo::Record => {}
             EventBody::Output(output) => self.output(output),
             EventBody::JobRetry(job_id, end) => self.job_ended(job_id, end, Ending::Retried),
             EventBody::JobFinish(job_id, end) => {

@@ -246,6 +246,19 @@ pub struct Output {
     pub bytes: OutputBytes,
     /// Whether the last line of `bytes` goes on in the next chunk of this stream.
     pub open: bool,
+    /// Who takes it.
+    pub to: OutputTo,
+}
+
+/// Who takes a chunk of output: of what is more than may be recorded, each takes another part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Redact)]
+pub enum OutputTo {
+    /// The record and the terminal.
+    All,
+    /// The terminal as it comes; the record counts it, and does not hold it.
+    Terminal,
+    /// The record, when the phase ends: the terminal has shown it, and it was counted.
+    Record,
 }
 
 /// The longest line of output in one event, in bytes; longer ones are split.
@@ -313,7 +326,8 @@ pub struct EventLine {
     /// Output: the line without its terminator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub line: Option<String>,
-    /// Output: the line goes on in the next output event of the same `stream`.
+    /// Output: the line goes on in the next output event of the same `stream`, unless a message between the two says that
+    /// output was left out.
     #[serde(default, skip_serializing_if = "is_false")]
     pub partial: bool,
     /// Output: bytes that are no UTF-8 were replaced by U+FFFD.

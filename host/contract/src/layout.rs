@@ -34,6 +34,8 @@ pub const PIPELINE_MANIFEST: &str = "pipeline/manifest.json";
 pub const PARTIAL_SUFFIX: &str = ".partial";
 /// What the document of a comparison ends with; it stands among the receipts.
 pub const CACHE_DIFF_SUFFIX: &str = ".cache-diff.json";
+/// What records take, so that nobody has to measure them again: relative to the runtime folder.
+pub const RECORD_SIZES: &str = "records.jsonl";
 /// Space set aside in a run's log folder while it runs, so that a full disk still takes the last documents.
 pub const BALLAST: &str = ".ballast";
 

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::{self, Debug};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -92,6 +92,18 @@ impl OutputBytes {
     /// Bytes that were masked when they were read. Only what masks streams may say so.
     pub fn assume_masked(bytes: Arc<[u8]>) -> Self {
         Self(bytes)
+    }
+
+    /// A part of them: what was masked stays so, wherever it is cut. Nothing where there is no such part.
+    #[must_use]
+    pub fn part(&self, range: Range<usize>) -> Self {
+        Self(self.0.get(range).unwrap_or_default().into())
+    }
+
+    /// These, and `next` behind them.
+    #[must_use]
+    pub fn followed_by(&self, next: &Self) -> Self {
+        Self([&self.0[..], &next.0[..]].concat().into())
     }
 }
 

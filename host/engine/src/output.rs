@@ -1,8 +1,10 @@
 //! Bytes that processes write, on their way into events: masked, then cut into lines.
 
+pub(crate) mod limit;
+
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use loom_contract::event::{LINE_LIMIT, Level, Output, Phase, Stream};
+use loom_contract::event::{LINE_LIMIT, Level, Output, OutputTo, Phase, Stream};
 use loom_contract::redacted::OutputBytes;
 
 use crate::emit::Emitter;
@@ -66,7 +68,7 @@ impl Route {
         // Sent under the lock, so that `close` orders it before whatever its caller sends next.
         if let Some(phase) = phase.clone() {
             let bytes = OutputBytes::assume_masked(bytes);
-            self.emitter.output(Output { phase, stream, bytes, open }, permit);
+            self.emitter.output(Output { phase, stream, bytes, open, to: OutputTo::All }, permit);
         }
     }
 }

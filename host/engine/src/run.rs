@@ -22,6 +22,7 @@ use crate::clock::Clock;
 use crate::emit::{self, Emitter, Envelope};
 use crate::environment;
 use crate::job::Job;
+use crate::output::limit::OutputLimit;
 use crate::phase::PhaseGuard;
 use crate::port::{Provider, SecretResolver, Seen, Wrapper};
 use crate::process;
@@ -52,6 +53,8 @@ pub struct Settings {
     pub caches_off: bool,
     /// Where to note what the files of jobs have become that work in a copy of their own; none where nobody compares.
     pub seen: Option<Seen>,
+    /// Bytes of output of each step and section that may be recorded; of more, the beginning and the end. 0 for any number.
+    pub output_max_bytes: u64,
     /// Where files of jobs are put that are on their way to or from where a job works; the folder need not exist.
     pub staging_dir: PathBuf,
     /// Where a job's artifacts are put; the folder need not exist.
@@ -151,7 +154,9 @@ pub async fn run(
     let redactor = settings.redactor.clone();
     let (emitter, events) = emit::channel(settings.clock, redactor.clone());
     let roster = Roster::new(redactor.clone());
-    let mut dispatcher = Dispatcher { events, on_event, redactor: redactor.clone(), roster, failure: None };
+    let limit = OutputLimit::new(settings.output_max_bytes);
+    let mut dispatcher =
+        Dispatcher { events, on_event, redactor: redactor.clone(), roster, limit, failure: None };
 
     let phase = PhaseGuard::start(&emitter, Phase::Run(PhaseCode::RunBootstrap));
     dispatcher.drain();
@@ -231,6 +236,7 @@ struct Dispatcher<F> {
     on_event: F,
     redactor: Redactor,
     roster: Roster,
+    limit: OutputLimit,
     failure: Option<ErrorInfo>,
 }
 
@@ -380,7 +386,27 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
         if let Some(planned) = self.roster.again(&envelope.event) {
             self.give(&planned);
         }
-        let event = Redacted::new(envelope.event, &self.redactor);
+        let Event { at, body } = envelope.event;
+        match body {
+            EventBody::Output(output) => {
+                for output in self.limit.take(at, output).into_iter().flatten() {
+                    self.mask_and_give(Event { at, body: EventBody::Output(output) });
+                }
+                return;
+            }
+            EventBody::Message(ref phase, _) => self.limit.said(phase, at),
+            EventBody::PhaseFinish(ref phase, _) => {
+                for event in self.limit.end(phase, at) {
+                    self.mask_and_give(event);
+                }
+            }
+            _ => {}
+        }
+        self.mask_and_give(Event { at, body });
+    }
+
+    fn mask_and_give(&mut self, event: Event) {
+        let event = Redacted::new(event, &self.redactor);
         self.give(&event);
     }
 

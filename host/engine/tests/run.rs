@@ -228,6 +228,7 @@ async fn run(
         mark: "word".to_owned(),
         caches_off: false,
         seen: None,
+        output_max_bytes: 0,
         staging_dir: std::env::temp_dir().join("loom-engine-staging"),
         artifacts_dir: Box::new(|_| std::path::PathBuf::new()),
     };
@@ -362,6 +363,7 @@ async fn a_run_cancelled_before_it_starts_runs_nothing() {
         mark: "word".to_owned(),
         caches_off: false,
         seen: None,
+        output_max_bytes: 0,
         staging_dir: std::env::temp_dir().join("loom-engine-staging"),
         artifacts_dir: Box::new(|_| std::path::PathBuf::new()),
     };

@@ -59,13 +59,21 @@ impl PrivateFolder {
     /// # Errors
     /// As of [`Self::folder`].
     pub fn existing(&self, name: &str) -> Result<Option<Self>, Error> {
-        let path = self.path.join(name);
-        let fd = match openat(&self.fd, name, OPEN, Mode::empty()) {
+        Self::existing_in(&self.fd, &self.path.join(name))
+    }
+
+    /// Opens the folder at `path`, which is in the open folder `parent`; `None` where there is none.
+    ///
+    /// # Errors
+    /// As of [`Self::folder`].
+    pub(crate) fn existing_in(parent: &OwnedFd, path: &Path) -> Result<Option<Self>, Error> {
+        let name = path.file_name().unwrap_or_default();
+        let fd = match openat(parent, name.as_bytes(), OPEN, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(None),
-            opened => opened.map_err(|errno| not_a_folder(&path, errno))?,
+            opened => opened.map_err(|errno| not_a_folder(path, errno))?,
         };
-        check_own(&path, &path, &stat(&fd, &path)?)?;
-        Ok(Some(Self { fd: Arc::new(fd), path }))
+        check_own(path, path, &stat(&fd, path)?)?;
+        Ok(Some(Self { fd: Arc::new(fd), path: path.to_owned() }))
     }
 
     /// Where it is, without symbolic links.

@@ -12,6 +12,7 @@
 //! ```text
 //!  <cacheDir>/                 PrivateFolder: the user's alone, as is everything above it, or sticky
 //!    runs/<run>.<random>       Ledger of a run that lives (locked), Entry of one that does not
+//!    repositories/…            Notes: whose repository a folder is for that is named after one
 //!    workspaces/…  staging/…   OwnedFolder: listed in a ledger, with its Stamp
 //! ```
 
@@ -20,6 +21,7 @@ mod error;
 mod folder;
 mod ledger;
 mod line;
+mod notes;
 mod remove;
 mod runs;
 mod stamp;
@@ -30,6 +32,7 @@ pub use error::Error;
 pub use folder::PrivateFolder;
 pub use ledger::Ledger;
 pub use line::{Mark, Object, ObjectKind};
+pub use notes::{HeldFor, Note, Notes};
 pub use runs::Runs;
 pub use stamp::Stamp;
 pub use system::boot_id;

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use loom_contract::id::RunId;
@@ -29,8 +29,8 @@ pub struct Runs {
 
 /// What a look at a ledger found.
 pub(crate) enum Found {
-    /// Its run lives.
-    Alive,
+    /// Its run lives, of the repository at this root.
+    Alive(PathBuf),
     /// Its run does not, and nobody else looks at it meanwhile.
     Dead(Box<Entry>),
 }
@@ -84,14 +84,23 @@ impl Runs {
 
     /// Whether the run `run_id` lives, of whatever repository.
     pub fn is_alive(&self, run_id: &str) -> bool {
-        self.names(run_id).iter().any(|name| matches!(self.look(name), Some(Found::Alive)))
+        self.names(run_id).iter().any(|name| matches!(self.look(name), Some(Found::Alive(_))))
     }
 
     /// The ledgers of runs that do not live any more, the oldest first. Each is locked as long as its entry lives.
     pub fn not_alive(&self) -> Vec<Entry> {
         let found = self.names("").into_iter().filter_map(|name| match self.look(&name)? {
             Found::Dead(entry) => Some(*entry),
-            Found::Alive => None,
+            Found::Alive(_) => None,
+        });
+        found.collect()
+    }
+
+    /// The roots of the repositories in which a run lives, each as often as runs do.
+    pub fn living_roots(&self) -> Vec<PathBuf> {
+        let found = self.names("").into_iter().filter_map(|name| match self.look(&name)? {
+            Found::Alive(repo_root) => Some(repo_root),
+            Found::Dead(_) => None,
         });
         found.collect()
     }
@@ -152,9 +161,9 @@ impl Runs {
             match (is_free, head.process_runs()) {
                 // Its guard, or another run, cleans up.
                 (false, Some(false)) if Instant::now() < deadline => std::thread::sleep(LOOK_AGAIN),
-                (false, _) => return Some(Found::Alive),
+                (false, _) => return Some(Found::Alive(head.repo_root)),
                 // Two signs of life: where a file system forgets locks, the process itself is one.
-                (true, Some(true)) if !state.ended => return Some(Found::Alive),
+                (true, Some(true)) if !state.ended => return Some(Found::Alive(head.repo_root)),
                 (true, _) => break (head, state),
             }
         };

@@ -50,6 +50,28 @@ pub struct DockerConfig {
     pub ledger: Ledger,
 }
 
+impl DockerConfig {
+    async fn connect(&self) -> Result<Docker, Error> {
+        Docker::connect(Connect {
+            host: self.host.as_deref(),
+            certificates: self.certificates.as_deref(),
+            runtime_dir: self.runtime_dir.as_deref(),
+        })
+        .await
+    }
+
+    /// Removes what dead runs have left with the daemon. Returns what is gone, and what stays with the reason.
+    ///
+    /// # Errors
+    /// The daemon cannot be reached: in words for people.
+    pub async fn sweep(&self) -> Result<(Vec<String>, Vec<String>), String> {
+        let docker = self.connect().await.map_err(|error| error.to_string())?;
+        let swept = sweep(&docker, &self.runs).await;
+        let left = swept.left.into_iter().map(|left| format!("{}: {}", left.thing, left.why));
+        Ok((swept.removed.iter().map(ToString::to_string).collect(), left.collect()))
+    }
+}
+
 /// The daemon, for all jobs of a run: connected to when it is first needed, once.
 #[derive(Debug)]
 pub struct RunDocker {
@@ -82,13 +104,7 @@ impl RunDocker {
     pub(crate) async fn connect(&self) -> Result<Docker, Told> {
         let config = &self.config;
         let connect = async || {
-            let docker = Docker::connect(Connect {
-                host: config.host.as_deref(),
-                certificates: config.certificates.as_deref(),
-                runtime_dir: config.runtime_dir.as_deref(),
-            })
-            .await
-            .map_err(|error| told(&error))?;
+            let docker = config.connect().await.map_err(|error| told(&error))?;
             let (swept, runs) = (docker.clone(), config.runs.clone());
             // Nobody waits for it.
             tokio::spawn(async move {

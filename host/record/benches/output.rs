@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use divan::Bencher;
 use divan::counter::BytesCount;
-use loom_contract::event::{Event, EventBody, Finish, Output, Phase, PlannedJob, Stream};
+use loom_contract::event::{Event, EventBody, Finish, Output, OutputTo, Phase, PlannedJob, Stream};
 use loom_contract::id::{JobId, StepIndex};
 use loom_contract::phase::PhaseCode;
 use loom_contract::redacted::{Mask, OutputBytes, Redacted};
@@ -85,6 +85,7 @@ fn record(repo: &Path, chunk: &Arc<[u8]>) {
             stream: Stream::Stdout,
             bytes: OutputBytes::assume_masked(Arc::clone(chunk)),
             open: false,
+            to: OutputTo::All,
         };
         write(EventBody::Output(output));
     }

@@ -9,6 +9,7 @@ use loom_contract::time::Timestamp;
 use crate::RecordError;
 use crate::atomic::{Durability, pretty};
 use crate::folders;
+use crate::retain::retain_checks;
 use crate::writer::place;
 
 /// Writes the receipt of a check of the repository at `repo_root` that was made at `now`. Returns where it stands.
@@ -25,5 +26,8 @@ pub fn write_check_receipt(
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     place(&runtime.receipts_dir(), vec![(name, pretty(receipt))]).write(Durability::Rename)?;
     folders::give_to_owner(repo_root, &path).map_err(|e| RecordError::new("write", &path, e))?;
+    if let Err(error) = retain_checks(repo_root) {
+        tracing::warn!(%error, "old receipts of checks stay");
+    }
     Ok(path)
 }

@@ -78,6 +78,12 @@ impl EventStream {
     }
 }
 
+/// How many lines `output` ends.
+pub(crate) fn lines_of(output: &Output) -> u64 {
+    let unterminated = !output.bytes.is_empty() && !output.bytes.ends_with(b"\n") && !output.open;
+    memchr::memchr_iter(b'\n', &output.bytes).count() as u64 + u64::from(unterminated)
+}
+
 /// Adds `output` to its own stream and, with other positions, to `mirror`. Returns how many lines it ended.
 ///
 /// The bytes of a line are encoded once. Nothing here allocates per line.
@@ -172,21 +178,25 @@ fn needs_escape(byte: u8) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use loom_contract::event::Stream;
+    use loom_contract::event::{OutputTo, Stream};
     use loom_contract::id::{JobId, StepIndex};
     use loom_contract::redacted::OutputBytes;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn encode(bytes: &[u8], open: bool) -> (Vec<EventLine>, Vec<EventLine>, u64) {
-        let phase = Phase::Step(JobId::new("a").expect("a job id"), StepIndex::at(0));
-        let output = Output {
-            phase,
+    fn output_of(bytes: &[u8], open: bool) -> Output {
+        Output {
+            phase: Phase::Step(JobId::new("a").expect("a job id"), StepIndex::at(0)),
             stream: Stream::Stderr,
             bytes: OutputBytes::assume_masked(Arc::from(bytes)),
             open,
-        };
+            to: OutputTo::All,
+        }
+    }
+
+    fn encode(bytes: &[u8], open: bool) -> (Vec<EventLine>, Vec<EventLine>, u64) {
+        let output = output_of(bytes, open);
         let (mut own, mut mirror) = (EventStream::broken("own".into()), EventStream::broken("mirror".into()));
         mirror.seq = 41;
         let lines = push_output(&output, Timestamp::from_unix_nanos(1), &mut own, Some(&mut mirror));
@@ -205,6 +215,7 @@ mod tests {
             stream: Stream::Stdout,
             bytes: OutputBytes::assume_masked(Arc::from(&b"a\"\\\x1b\t\n"[..])),
             open: false,
+            to: OutputTo::All,
         };
         let mut own = EventStream::broken("own".into());
         push_output(&output, Timestamp::from_unix_nanos(0), &mut own, None);
@@ -236,6 +247,7 @@ mod tests {
                 prop_assert_eq!(&mirror[index].line, &line.line);
             }
             prop_assert_eq!(lines, own.iter().filter(|l| !l.partial).count() as u64);
+            prop_assert_eq!(lines, lines_of(&output_of(&bytes, open)));
         }
     }
 }

@@ -19,12 +19,14 @@ mod jsonl;
 mod open;
 pub mod read;
 mod recover;
+mod retain;
 mod writer;
 
 pub use cache_diff::write_cache_diff;
 pub use check::write_check_receipt;
 pub use open::{Ended, Record, RunFacts};
 pub use recover::recover;
+pub use retain::{Limits, Retained, Retention, retain};
 
 use std::path::PathBuf;
 

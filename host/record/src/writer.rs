@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use loom_contract::event::{Event, EventBody, EventLine, EventType, Finish, Phase};
+use loom_contract::event::{Event, EventBody, EventLine, EventType, Finish, Output, OutputTo, Phase};
 use loom_contract::id::RunIds;
 use loom_contract::layout;
 use loom_contract::phase::PhaseCode;
@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::RecordError;
 use crate::atomic::{Documents, Durability, make_folder, pretty};
 use crate::documents::Fold;
-use crate::jsonl::{EventStream, push_output};
+use crate::jsonl::{EventStream, lines_of, push_output};
 
 /// The longest that an event is held in memory while others keep coming.
 const HOLD: Duration = Duration::from_millis(50);
@@ -163,23 +163,14 @@ impl Writer {
                 self.push(&phase, &mut line);
             }
             EventBody::Output(output) => {
-                let (own, mirror) = self.route(&output.phase);
-                // Taken out, so that two streams can be held at once.
-                let mut mirror = mirror.and_then(|path| Some((self.streams.remove(&path)?, path)));
-                let mut lines = 0;
-                if let Some(own) = self.streams.get_mut(&own) {
-                    lines = push_output(&output, at, own, mirror.as_mut().map(|(stream, _)| stream));
-                    if own.is_large() {
-                        self.errors.note(own.flush());
-                    }
-                }
-                if let Some((mut stream, path)) = mirror {
-                    if stream.is_large() {
-                        self.errors.note(stream.flush());
-                    }
-                    self.streams.insert(path, stream);
-                }
-                if let Phase::Step(job_id, step) = &output.phase {
+                let lines = match output.to {
+                    OutputTo::All | OutputTo::Record => self.output(&output, at),
+                    OutputTo::Terminal => lines_of(&output),
+                };
+                // What the terminal has not seen now, it has seen before: it was counted then.
+                if output.to != OutputTo::Record
+                    && let Phase::Step(job_id, step) = &output.phase
+                {
                     self.fold.output(job_id, *step, lines, output.bytes.len());
                 }
             }
@@ -203,6 +194,27 @@ impl Writer {
                 self.durable(&[(place.summary(), pretty(&summary)), (place.manifest(), pretty(&manifest))]);
             }
         }
+    }
+
+    /// Writes `output` to its streams. Returns how many lines it ended.
+    fn output(&mut self, output: &Output, at: Timestamp) -> u64 {
+        let (own, mirror) = self.route(&output.phase);
+        // Taken out, so that two streams can be held at once.
+        let mut mirror = mirror.and_then(|path| Some((self.streams.remove(&path)?, path)));
+        let mut lines = 0;
+        if let Some(own) = self.streams.get_mut(&own) {
+            lines = push_output(output, at, own, mirror.as_mut().map(|(stream, _)| stream));
+            if own.is_large() {
+                self.errors.note(own.flush());
+            }
+        }
+        if let Some((mut stream, path)) = mirror {
+            if stream.is_large() {
+                self.errors.note(stream.flush());
+            }
+            self.streams.insert(path, stream);
+        }
+        lines
     }
 
     fn phase_finished(&mut self, phase: Phase, finish: &Finish, at: Timestamp) {

@@ -27,6 +27,7 @@ mod pattern;
 mod place;
 mod print;
 mod remove;
+mod size;
 mod walk;
 
 pub use collect::{Collect, Collected, collect};
@@ -35,5 +36,6 @@ pub use error::{Error, LeftOut, Warning};
 pub use pattern::{BadPattern, Patterns};
 pub use place::{Placed, place};
 pub use print::{MOST_PRINTS, Print, Prints};
-pub use remove::remove;
+pub use remove::{remove, remove_in};
+pub use size::{size, taken};
 pub use walk::{Closed, Entry, Folder, Visit, Wanted, walk};

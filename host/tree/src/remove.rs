@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, chmod, fchmod, fstat, rmdir, statat, unlink, unlinkat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, fchmod, fstat, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::{Error, dir};
@@ -23,30 +23,39 @@ const PASSES: usize = 3;
 /// # Errors
 /// Something could not be removed: the first of it.
 pub fn remove(path: &Path) -> Result<(), Error> {
+    remove_in(CWD, path.as_os_str(), path)
+}
+
+/// The same for what is called `name` in an open folder, whatever has become of the way to it; errors call it `path`.
+///
+/// # Errors
+/// As there.
+pub fn remove_in(folder: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(), Error> {
+    let name = name.as_bytes();
     let cannot = |errno| Error::remove(path, errno);
-    match statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW) {
+    match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {}
-        Ok(_) => return gone(unlink(path)).map_err(cannot),
+        Ok(_) => return gone(unlinkat(folder, name, AtFlags::empty())).map_err(cannot),
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(cannot(errno)),
     }
     for _ in 1..PASSES {
-        match remove_folder(path) {
+        match remove_folder(folder, name, path) {
             Err(Error::Remove { source, .. }) if is_not_empty(&source) => {}
             done => return done,
         }
     }
-    remove_folder(path)
+    remove_folder(folder, name, path)
 }
 
-fn remove_folder(path: &Path) -> Result<(), Error> {
-    let root = match dir::open_root(path) {
+fn remove_folder(folder: BorrowedFd<'_>, name: &[u8], path: &Path) -> Result<(), Error> {
+    let opened = match dir::open_child(folder, name) {
+        Err(Errno::ACCESS) => dir::open_up(folder, name),
+        opened => opened,
+    };
+    let root = match opened {
         Ok(root) => root,
         Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ACCESS) => {
-            let opened = chmod(path, Mode::RWXU).and_then(|()| dir::open_root(path));
-            opened.map_err(|errno| Error::remove(path, errno))?
-        }
         Err(errno) => return Err(Error::remove(path, errno)),
     };
     let removal = Removal { path, root, error: Mutex::default() };
@@ -70,7 +79,10 @@ fn remove_folder(path: &Path) -> Result<(), Error> {
     }
     match removal.error.into_inner().ok().flatten() {
         Some(error) => Err(error),
-        None => gone(rmdir(path)).map_err(|errno| Error::remove(path, errno)),
+        None => {
+            let done = unlinkat(folder, name, AtFlags::REMOVEDIR);
+            gone(done).map_err(|errno| Error::remove(path, errno))
+        }
     }
 }
 

@@ -4,7 +4,7 @@ mod bootstrap;
 mod cache_diff;
 mod runtime;
 mod selection;
-mod traces;
+pub(super) mod traces;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -215,6 +215,7 @@ fn execute(
     if !terminal.interactive {
         terminal::detach();
     }
+    let runs = ready.as_ref().ok().map(|folders| folders.runs.clone());
     let place = ready.and_then(|folders| Place::make(folders, &run_id, &source.repo_root));
     let ledger = place.as_ref().ok().map(|place| &place.ledger);
     let secrets_dir = traces::secrets_dir(&run_id, ledger);
@@ -250,6 +251,7 @@ fn execute(
             mark,
             caches_off: mode == Mode::Compared(Given::None),
             seen: (mode != Mode::Usual).then(|| Arc::clone(&seen)),
+            output_max_bytes: config.output_max_bytes.value,
             staging_dir: staging,
             artifacts_dir: Box::new(move |job| logs.join(layout::job(job).artifacts())),
         };
@@ -338,6 +340,9 @@ fn execute(
     };
     // Signals are still heard while a slow reader is waited for.
     terminal::drain();
+    if let (Some(runs), Mode::Usual) = (&runs, mode) {
+        traces::retain(&source.repo_root, &run_id, runs, &config);
+    }
     runtime.shutdown_background();
     Ok(Done { exit_code: end.exit_code, compared })
 }

@@ -56,6 +56,20 @@ pub(super) struct Runtime {
     /// The size in bytes at which the cache forgets what was used longest ago. Default: 10737418240, which is 10 GiB.
     #[serde(default, deserialize_with = "scalar")]
     pub(super) cache_max_bytes: Option<u64>,
+    /// Records of runs that are kept, per repository: of more, the oldest go, of failed runs last. The newest always stays.
+    /// Default: 500.
+    #[serde(default, deserialize_with = "scalar")]
+    pub(super) keep_records: Option<u64>,
+    /// The bytes that they may take. 0 for any number. Default: 4294967296, which is 4 GiB.
+    #[serde(default, deserialize_with = "scalar")]
+    pub(super) records_max_bytes: Option<u64>,
+    /// How old they may be, in days. 0 for any age. Default: 90.
+    #[serde(default, deserialize_with = "scalar")]
+    pub(super) records_max_days: Option<u64>,
+    /// The bytes of output of each step that are recorded: of more, the beginning and the end. 0 for all of it. Default:
+    /// 268435456, which is 256 MiB.
+    #[serde(default, deserialize_with = "scalar")]
+    pub(super) output_max_bytes: Option<u64>,
 }
 
 /// How Docker jobs are run.

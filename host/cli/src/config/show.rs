@@ -27,6 +27,16 @@ pub(crate) fn show(effective: &Effective) -> String {
     page.value(1, "keepRuns", keep.value, &keep.source);
     let most = &effective.cache_max_bytes;
     page.value(1, "cacheMaxBytes", most.value, &most.source);
+    let records = [
+        ("keepRecords", &effective.keep_records),
+        ("recordsMaxBytes", &effective.records_max_bytes),
+        ("recordsMaxDays", &effective.records_max_days),
+    ];
+    for (key, limit) in records {
+        page.value(1, key, limit.value, &limit.source);
+    }
+    let output = &effective.output_max_bytes;
+    page.value(1, "outputMaxBytes", output.value, &output.source);
     page.open(1, "docker");
     let mount = &effective.workspace_mount;
     page.value(2, "workspaceMount", mount.value.name(), &mount.source);

@@ -25,6 +25,15 @@ pub(crate) const STARTER: &str = "\
   # The size in bytes at which the cache forgets what was used longest ago.
 #  cacheMaxBytes: 10737418240
 
+  # Records of runs (logs, artifacts, receipts) that are kept, per repository: how many, how many bytes of them, and how
+  # many days; 0 bytes or days for no limit. The oldest go first, those of failed runs last, the newest never.
+#  keepRecords: 500
+#  recordsMaxBytes: 4294967296
+#  recordsMaxDays: 90
+
+  # The bytes of output of each step that are recorded. Of more, the beginning and the end are; 0 for all of it.
+#  outputMaxBytes: 268435456
+
 #  docker:
     # How a container sees the workspace: ephemeral_volume (a volume, filled from it) or bind_mount (the folder itself).
     # The environment: LOOM_DOCKER_WORKSPACE_MOUNT. The flag: --docker-workspace-mount.

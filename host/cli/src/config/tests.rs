@@ -85,12 +85,14 @@ fn the_mount_comes_from_the_place_highest_up() {
 #[test]
 fn numbers_and_folders_come_from_the_place_highest_up() {
     let effective = of_files(
-        "runtime: {jobs: 2, keepRuns: 0, cacheDir: ../../loom-cache, workspaceDir: /ws, cacheMaxBytes: 1024}",
+        "runtime: {jobs: 2, keepRuns: 0, cacheDir: ../../loom-cache, workspaceDir: /ws, cacheMaxBytes: 1024, outputMaxBytes: 0, recordsMaxDays: 7}",
         "runtime: {jobs: 3}",
     );
     assert_eq!(shown(&effective.jobs), format!("3 {REPO}"));
     assert_eq!(shown(&effective.keep_runs), format!("0 {USER}"));
     assert_eq!(shown(&effective.cache_max_bytes), format!("1024 {USER}"));
+    assert_eq!(shown(&effective.records_max_days), format!("7 {USER}"));
+    assert_eq!(shown(&effective.output_max_bytes), format!("0 {USER}"));
     assert_eq!(shown(effective.cache_dir.as_ref().unwrap()), format!("\"/home/me/loom-cache\" {USER}"));
     assert_eq!(shown(effective.workspace_dir.as_ref().unwrap()), format!("\"/ws\" {USER}"));
     let flags = Flags { jobs: NonZeroUsize::new(7), ..Flags::default() };
@@ -305,7 +307,7 @@ fn the_starter_sets_nothing_and_each_of_its_settings_is_right() {
     let uncovered = uncovered();
     let effective = of_files(&uncovered, "");
     let sources = show(&effective).matches(USER).count();
-    assert_eq!(sources, 10, "{}", show(&effective));
+    assert_eq!(sources, 14, "{}", show(&effective));
     let mut keys = Vec::new();
     keys_of(json_schema().as_value(), &mut keys);
     for key in keys {

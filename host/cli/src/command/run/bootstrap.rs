@@ -14,7 +14,7 @@ use loom_engine::Prepared;
 use loom_engine::cancel::Cancel;
 use loom_engine::port::{Provider, SecretResolver, Wrapper};
 use loom_engine::redact::Redactor;
-use loom_ownership::PrivateFolder;
+use loom_ownership::{HeldFor, PrivateFolder};
 use loom_plugin_host::{Caches, DockerConfig, Runtime};
 use loom_workflow::Plan;
 use loom_workspace::Snapshot;
@@ -72,8 +72,11 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
         let repo_root = &start.source.repo_root;
         let Place { ledger, workspace, .. } = start.place;
         let make_folder = |path: &Path| {
-            let made = PrivateFolder::open_or_make(path.parent().unwrap_or(path));
-            made.and_then(|_| ledger.make_folder(path, 0o777)).map_err(std::io::Error::other)
+            let made = PrivateFolder::open_or_make(path.parent().unwrap_or(path)).and_then(|copies| {
+                start.place.folders.note(HeldFor::Workspaces, &copies, repo_root);
+                ledger.make_folder(path, 0o777)
+            });
+            made.map_err(std::io::Error::other)
         };
         let made = loom_workspace::create(repo_root, workspace, make_folder, start.stop_copy);
         let snapshot = made.map_err(|error| {

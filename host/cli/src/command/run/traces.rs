@@ -7,9 +7,11 @@ use std::time::Duration;
 use loom_cache::Store;
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::id::RunId;
+use loom_engine::clock::Clock;
 use loom_engine::secrets::SecretsDir;
 use loom_engine::{process, secrets};
-use loom_ownership::{Entry, Ledger, PrivateFolder, Runs};
+use loom_ownership::{Entry, HeldFor, Ledger, Notes, PrivateFolder, Runs};
+use loom_record::{Limits, Retention};
 
 use crate::command;
 use crate::config::Effective;
@@ -20,15 +22,18 @@ const DEAD_RUN_KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where copies of repositories are in the cache folder, unless the user says otherwise.
 const WORKSPACES: &str = "workspaces";
+/// Where files are in it that are on their way to containers or from them.
+const STAGING: &str = "staging";
 
 /// The user's folders that a run uses, each proven to be the user's alone.
 #[derive(Clone)]
-pub(super) struct Folders {
-    pub(super) cache_dir: PrivateFolder,
+pub(in crate::command) struct Folders {
+    pub(in crate::command) cache_dir: PrivateFolder,
     /// The copies of this repository.
-    pub(super) workspaces: PathBuf,
-    pub(super) runs: Runs,
-    staging: PathBuf,
+    pub(in crate::command) workspaces: PathBuf,
+    pub(in crate::command) runs: Runs,
+    pub(in crate::command) staging: PathBuf,
+    notes: Notes,
 }
 
 impl Folders {
@@ -36,7 +41,7 @@ impl Folders {
     ///
     /// # Errors
     /// There is no place for them, or somebody else could write there.
-    pub(super) fn open(config: &Effective, repo_root: &Path) -> Result<Self, ErrorInfo> {
+    pub(in crate::command) fn open(config: &Effective, repo_root: &Path) -> Result<Self, ErrorInfo> {
         let (Some(cache_dir), Some(workspace_dir)) = (&config.cache_dir, &config.workspace_dir) else {
             let message = "no place for the workspace: neither XDG_CACHE_HOME nor HOME is set";
             return Err(ErrorInfo::new(code::WORKSPACE_FAILED, message)
@@ -44,7 +49,7 @@ impl Folders {
         };
         let open = || -> Result<Self, loom_ownership::Error> {
             let cache = PrivateFolder::open_or_make(&cache_dir.value)?;
-            let staging = cache.folder("staging")?;
+            let staging = cache.folder(STAGING)?;
             // Made with the first copy. Below the cache folder there are no links; where the user says that it is, there
             // may be.
             let workspaces = if workspace_dir.value == cache_dir.value.join(WORKSPACES) {
@@ -62,6 +67,7 @@ impl Folders {
             Ok(Self {
                 workspaces: there.map_or_else(|| base.join(own), |there| there.path().to_owned()),
                 runs: Runs::open(&cache)?,
+                notes: Notes::open(&cache)?,
                 staging: staging.path().to_owned(),
                 cache_dir: cache,
             })
@@ -69,22 +75,53 @@ impl Folders {
         open().map_err(|error| command::ownership_error(code::WORKSPACE_FAILED, &error))
     }
 
+    /// Opens them as [`Self::open`] does, for who only looks: `None` where no run has made them yet.
+    pub(in crate::command) fn existing(
+        config: &Effective,
+        repo_root: &Path,
+    ) -> Result<Option<Self>, ErrorInfo> {
+        let parts = [STAGING, "runs"];
+        let is_there = |dir: &PathBuf| parts.iter().all(|part| dir.join(part).is_dir());
+        match &config.cache_dir {
+            Some(dir) if is_there(&dir.value) => Self::open(config, repo_root).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The notes of whose the folders are that are named after repositories.
+    pub(in crate::command) fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
     /// The folder for the caches of the repository at `repo_root`.
     ///
     /// # Errors
     /// Somebody else could write there.
-    pub(super) fn cache_store(&self, repo_root: &Path) -> Result<PathBuf, loom_ownership::Error> {
-        command::cache_store(&self.cache_dir, repo_root)
+    pub(in crate::command) fn cache_store(&self, repo_root: &Path) -> Result<PathBuf, loom_ownership::Error> {
+        let store = command::cache_store(&self.cache_dir, repo_root)?;
+        self.note(HeldFor::Cache, &store, repo_root);
+        Ok(store.path().to_owned())
+    }
+
+    /// Notes that `folder` is for the repository at `repo_root`, so that it is known whose it was when that is gone.
+    pub(in crate::command) fn note(&self, held: HeldFor, folder: &PrivateFolder, repo_root: &Path) {
+        if let Err(error) = self.notes.write(held, folder, repo_root) {
+            tracing::warn!(%error, "it is not noted whose a folder is");
+        }
     }
 
     /// Where the run's files are that are on their way to containers or from them.
-    pub(super) fn staging_of(&self, run_id: &RunId) -> PathBuf {
+    pub(in crate::command) fn staging_of(&self, run_id: &RunId) -> PathBuf {
         self.staging.join(run_id.as_str())
     }
 }
 
+fn secrets_folder(run_id: &RunId) -> String {
+    format!("{run_id}-secrets")
+}
+
 /// Where the run's files of secrets are put.
-pub(super) fn secrets_dir(run_id: &RunId, ledger: Option<&Ledger>) -> SecretsDir {
+pub(in crate::command) fn secrets_dir(run_id: &RunId, ledger: Option<&Ledger>) -> SecretsDir {
     let bases = settings::secret_bases();
     let usable = |base: &&PathBuf| {
         let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
@@ -93,7 +130,7 @@ pub(super) fn secrets_dir(run_id: &RunId, ledger: Option<&Ledger>) -> SecretsDir
     let in_memory = bases.iter().find(usable);
     let base = in_memory.or(bases.last()).cloned().unwrap_or_default();
     SecretsDir {
-        path: base.join(format!("{run_id}-secrets")),
+        path: base.join(secrets_folder(run_id)),
         in_memory: in_memory.is_some(),
         ledger: ledger.cloned(),
     }
@@ -101,8 +138,21 @@ pub(super) fn secrets_dir(run_id: &RunId, ledger: Option<&Ledger>) -> SecretsDir
 
 /// Ends and removes what runs whose Loom was killed have left, of whatever repository, and closes the receipts of those of
 /// the repository at `repo_root`.
-pub(super) fn clean_after_the_dead(repo_root: &Path, runs: &Runs) {
-    let dead: Vec<Entry> = runs.not_alive().into_iter().filter(|run| !run.ended()).collect();
+pub(in crate::command) fn clean_after_the_dead(repo_root: &Path, runs: &Runs) {
+    let (ended, dead): (Vec<Entry>, Vec<Entry>) = runs.not_alive().into_iter().partition(Entry::ended);
+    for mut run in ended {
+        // What it could not remove when it ended. A copy of the repository was kept on purpose.
+        let was_to_go = left_by_mistake(&run);
+        if was_to_go.is_empty() {
+            continue;
+        }
+        for folder in was_to_go {
+            if let Err(error) = run.remove_folder(&folder) {
+                tracing::warn!(%error, "a folder of a run stays");
+            }
+        }
+        close(run);
+    }
     let marks: Vec<_> = dead.iter().filter_map(Entry::mark).collect();
     process::kill_marked(&marks, DEAD_RUN_KILL_TIMEOUT);
     for mut run in dead {
@@ -118,8 +168,18 @@ pub(super) fn clean_after_the_dead(repo_root: &Path, runs: &Runs) {
     }
 }
 
+/// The folders that a run which came to its end has not been able to remove: all but the copy of the repository, which is
+/// kept on purpose.
+pub(in crate::command) fn left_by_mistake(ended: &Entry) -> Vec<PathBuf> {
+    let secrets = secrets_folder(ended.run_id());
+    let is_staging = |folder: &Path| folder.parent().is_some_and(|above| above.ends_with(STAGING));
+    let mut folders = ended.folders();
+    folders.retain(|folder| folder.ends_with(&secrets) || is_staging(folder));
+    folders
+}
+
 /// Removes the workspaces of failed runs of the repository at `repo_root` but for the newest few.
-pub(super) fn prune(repo_root: &Path, folders: &Folders, keep: u64) {
+pub(in crate::command) fn prune(repo_root: &Path, folders: &Folders, keep: u64) {
     let is_own = |run: &Entry| {
         run.ended()
             && run.repo_root() == repo_root
@@ -137,14 +197,43 @@ pub(super) fn prune(repo_root: &Path, folders: &Folders, keep: u64) {
     }
 }
 
-fn close(run: Entry) {
+/// How long a run looks for old records when it has ended, about.
+const TIME_FOR_RECORDS: Duration = Duration::from_millis(50);
+
+/// Removes old records of the repository at `repo_root`, as far as there is time, after the run `run_id`.
+pub(in crate::command) fn retain(repo_root: &Path, run_id: &RunId, runs: &Runs, config: &Effective) {
+    let how = Retention {
+        limits: limits(config),
+        now: Clock::start().started_at(),
+        time: Some(TIME_FOR_RECORDS),
+        just_ended: Some(run_id.clone()),
+        dry_run: false,
+    };
+    let retained = loom_record::retain(repo_root, &how, |run_id| runs.is_alive(run_id.as_str()));
+    if let Err(error) = retained {
+        tracing::warn!(%error, "old records stay");
+    }
+}
+
+/// What records may stay, as `config` says.
+pub(in crate::command) fn limits(config: &Effective) -> Limits {
+    let limit = |value: u64| (value > 0).then_some(value);
+    Limits {
+        count: config.keep_records.value,
+        bytes: limit(config.records_max_bytes.value),
+        age: limit(config.records_max_days.value)
+            .map(|days| Duration::from_secs(days.saturating_mul(24 * 60 * 60))),
+    }
+}
+
+pub(in crate::command) fn close(run: Entry) {
     if let Err(error) = run.close() {
         tracing::warn!(%error, "a ledger stays");
     }
 }
 
 /// Makes the cache of the repository at `repo_root` no larger than `max_bytes`.
-pub(super) fn shrink_cache(folders: &Folders, repo_root: &Path, max_bytes: u64) {
+pub(in crate::command) fn shrink_cache(folders: &Folders, repo_root: &Path, max_bytes: u64) {
     let Ok(store) = folders.cache_store(repo_root) else { return };
     let collected = Store::open(&store).and_then(|store| store.gc(max_bytes, &[]));
     if let Err(error) = collected {
