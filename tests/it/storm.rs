@@ -29,6 +29,7 @@ two: {stage: b, script: ['ls out cached; sleep 0.05']}
 fn repository() -> TestEnv {
     let env = env(WORKFLOW);
     env.write("lock", "1");
+    env.write(".loom/config.yml", "runtime: {keepRuns: 0}\n");
     for number in 0..200 {
         env.write(&format!("src/{number}"), &"text\n".repeat(number));
     }
@@ -125,7 +126,7 @@ fn storm_of_signals() {
         }
         // It may have ended by itself.
         hit += u64::from(child.try_wait().unwrap().is_none());
-        kill_process(Pid::from_child(&child), signal).unwrap();
+        let _ = kill_process(Pid::from_child(&child), signal);
         child.exit();
         let guard = if guard_too { ", the guard first" } else { "" };
         all_is_well_again(&env, &format!("round {round}: {signal:?}{guard}"));
