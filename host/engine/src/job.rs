@@ -165,6 +165,7 @@ impl Job {
                 borrowed_objects: self.run.borrowed_objects.clone(),
                 staging: self.run.staging_dir.join(id.as_str()),
                 files: OnceLock::new(),
+                image_digest: OnceLock::new(),
                 cancel,
                 processes: JobProcesses::new(self.run.ids.run_id.as_str(), id.as_str(), &self.run.mark),
                 redactor: self.emitter.redactor().clone(),
@@ -190,6 +191,7 @@ impl Job {
             skip_reason: None,
             plugins: self.plugins(),
             artifacts: self.run.taken(&self.plan.id),
+            image_digest: attempt.context.image_digest.get().cloned(),
             started_at: Some(started_at),
             duration_ms: self.emitter.clock().now().millis_since(started_at),
         };
