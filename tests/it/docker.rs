@@ -386,29 +386,14 @@ fn the_daemon_is_the_one_that_docker_itself_would_use() {
         std::fs::write(place.join("meta.json"), meta).unwrap();
     }
     std::fs::write(env.home().join(".docker/config.json"), r#"{"currentContext":"elsewhere"}"#).unwrap();
-    let table: [(&[(&str, &str)], &str, &str); 4] = [
-        (&[], "at unix:///nonexistent/elsewhere.sock", "is it running?"),
-        (
-            &[("DOCKER_CONTEXT", "by-ssh")],
-            "at ssh://user@host: the address must begin with",
-            "forward its socket",
-        ),
-        (
-            &[("DOCKER_CONTEXT", "absent")],
-            "at the context `absent`: there is none of this name",
-            "docker context use",
-        ),
-        (
-            &[("DOCKER_CONTEXT", "by-ssh"), ("DOCKER_HOST", "unix:///nonexistent/host.sock")],
-            "at unix:///nonexistent/host.sock",
-            "is it running?",
-        ),
+    let table = [
+        ("", "", "at unix:///nonexistent/elsewhere.sock", "is it running?"),
+        ("by-ssh", "", "at ssh://user@host: the address must begin with", "forward its socket"),
+        ("absent", "", "at the context `absent`: there is none of this name", "docker context use"),
+        ("by-ssh", "unix:///nonexistent/host.sock", "at unix:///nonexistent/host.sock", "is it running?"),
     ];
-    for (variables, words, hint) in table {
-        let mut loom = env.loom(&["run", "--local"]);
-        for (name, value) in variables {
-            loom = loom.env(name, value);
-        }
+    for (context, host, words, hint) in table {
+        let loom = env.loom(&["run", "--local"]).env("DOCKER_CONTEXT", context).env("DOCKER_HOST", host);
         let run = loom.run();
         assert_eq!(run.exit_code, 1);
         let error = run.run.job("job").error.unwrap();

@@ -43,6 +43,8 @@ pub(crate) struct Job {
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) emitter: Emitter,
     pub(crate) cancel: Cancel,
+    /// Its first phase, which was started in the order of the jobs, for the first attempt.
+    pub(crate) begun: Mutex<Option<PhaseGuard>>,
 }
 
 /// How the parts of a job that were run have come out so far.
@@ -248,7 +250,9 @@ impl Attempt<'_> {
     }
 
     async fn prepare(&self) -> (Option<Box<dyn JobProvider>>, Result<(), ErrorInfo>) {
-        let phase = PhaseGuard::start(self.emitter, self.phase(PhaseCode::JobProviderPrepare));
+        let begun = self.job.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let again = || PhaseGuard::start(self.emitter, self.phase(PhaseCode::JobProviderPrepare));
+        let phase = begun.unwrap_or_else(again);
         let section = PhaseGuard::start(self.emitter, self.section(Section::Provider));
         self.say_provider();
         self.offer_mask();

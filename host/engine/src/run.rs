@@ -292,6 +292,8 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
                         };
                         let from = plan_job.artifacts_from.iter();
                         let artifacts_from = from.map(|&need| plan.jobs[need].id.clone()).collect();
+                        let phase = Phase::Job(plan_job.id.clone(), PhaseCode::JobProviderPrepare);
+                        let begun = Mutex::new(Some(PhaseGuard::start(emitter, phase)));
                         let job = Job {
                             run: Arc::clone(&run),
                             plan: plan_job,
@@ -301,6 +303,7 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
                             provider: Arc::clone(provider),
                             emitter: emitter.clone(),
                             cancel: inner_cancel.clone(),
+                            begun,
                         };
                         let task = running.spawn(async move { (at, job.run().await) });
                         ids.insert(task.id(), at);

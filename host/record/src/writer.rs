@@ -41,6 +41,10 @@ impl FirstError {
 
 /// What the writer thread is told.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are events, and each would cost an allocation more"
+)]
 pub(crate) enum Told {
     /// Something happened.
     Event(Redacted<Event>),

@@ -67,13 +67,6 @@ pub(crate) struct Filling {
     secrets: bool,
 }
 
-/// What one attempt at a container comes to.
-enum Attempt {
-    Made(Made),
-    /// The daemon does not see something that it was hoped to: the next attempt knows.
-    Again,
-}
-
 /// Something of this machine that is mounted.
 struct Bound {
     source: PathBuf,
@@ -96,18 +89,19 @@ impl RunDocker {
     ) -> Result<Made, Told> {
         loop {
             // Each other attempt knows of one more thing that is not seen.
-            if let Attempt::Made(made) = Box::pin(self.attempt(scope, spec, wanted)).await? {
+            if let Some(made) = Box::pin(self.attempt(scope, spec, wanted)).await? {
                 return Ok(made);
             }
         }
     }
 
+    /// One attempt; nothing where the daemon does not see something that it was hoped to, of which the next one knows.
     async fn attempt(
         &self,
         scope: &Scope,
         spec: &ContainerSpec,
         wanted: &Wanted<'_>,
-    ) -> Result<Attempt, Told> {
+    ) -> Result<Option<Made>, Told> {
         let job = wanted.job;
         let failed = |error: Error| told(&error);
         let mut spec = spec.clone();
@@ -211,21 +205,20 @@ impl RunDocker {
             (Ok(container), Ok(through)) => (container, through),
             (container, through) => {
                 // That it may stay until the end of the job is all that can come of it.
-                for made in [container.as_ref().ok(), through.as_ref().ok().and_then(Option::as_ref)] {
-                    if let Some(made) = made {
-                        let _ = scope.remove(&made.thing()).await;
-                    }
+                let made = [container.as_ref().ok(), through.as_ref().ok().and_then(Option::as_ref)];
+                for made in made.into_iter().flatten() {
+                    let _ = scope.remove(&made.thing()).await;
                 }
                 let error = match (container, through) {
                     (Err(error), _) | (_, Err(error)) => error,
-                    _ => return Ok(Attempt::Again),
+                    _ => return Ok(None),
                 };
                 let says = error.to_string();
                 let unseen = bound.iter().find(|bound| says.contains(&*bound.source.to_string_lossy()));
                 return match unseen {
                     Some(bound) => {
                         self.does_not_see(&bound.known_as, &says);
-                        Ok(Attempt::Again)
+                        Ok(None)
                     }
                     None => Err(told(&error)),
                 };
@@ -239,7 +232,7 @@ impl RunDocker {
             for made in std::iter::once(&container).chain(&through) {
                 let _ = scope.remove(&made.thing()).await;
             }
-            return Ok(Attempt::Again);
+            return Ok(None);
         }
         let filling = through.map(|through| Filling {
             through,
@@ -247,7 +240,7 @@ impl RunDocker {
             objects: sent_objects,
             secrets: sends_secrets,
         });
-        Ok(Attempt::Made(Made { container, filling, has_mask }))
+        Ok(Some(Made { container, filling, has_mask }))
     }
 
     /// What of a container that was made turns out not to be what it was to be: a path of this machine, or else the layer.
