@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use loom_contract::error::code;
+use loom_contract::event::EventType;
+use loom_contract::phase::PhaseCode;
 use loom_contract::status::{SkipReason, Status};
 use loom_docker_testimage::{self as testimage, Image, SOCKET};
 use loom_tests::{RunOutput, TestEnv, wait_for};
@@ -147,27 +149,36 @@ fn variables_are_those_of_image_and_workflow_and_none_of_the_host() {
 }
 
 #[test]
-fn secrets_are_files_that_are_mounted_or_variables_and_nowhere_else() {
+fn secrets_are_files_of_the_containers_user_alone_or_variables_and_nowhere_else() {
     let Some(image) = busybox() else { return };
-    for user in ["", "1000:1000"] {
-        let image = if user.is_empty() {
-            format!("'{image}'")
-        } else {
-            format!("{{name: '{image}', user: '{user}'}}")
-        };
-        let env = env(&format!(
-            "version: v1\nstages: [ci]\njob:\n  stage: ci\n  target: linux\n  image: {image}\n  secrets:\n    \
-             FILE: {{ref: env://SOURCE}}\n    VALUE: {{ref: env://OTHER, file: false}}\n  script:\n    \
-             - 'echo \"$FILE\"; cat \"$FILE\"; echo; echo \"$VALUE\"'\n    - 'echo x > \"$FILE\" || echo refused'\n"
-        ));
-        env.plant_variable("SOURCE", "what is in the file");
-        env.plant_variable("OTHER", "what is in the variable");
-        let run = passed(env.run(&[]));
-        assert_eq!(
-            run.run.output("job", "01"),
-            ["/run/loom/secrets/FILE", "[REDACTED:SECRET_FILE]", "[REDACTED:SECRET_VALUE]"]
-        );
-        assert!(run.run.output("job", "02").contains(&"refused".to_owned()));
+    let with_user =
+        self::image(Image { name: "with-user", changes: &["USER user"], ..Image::default() }).unwrap();
+    let images = [
+        (format!("'{image}'"), 0),
+        (format!("{{name: '{image}', user: '1234'}}"), 1234),
+        (format!("{{name: '{image}', user: 'user'}}"), 1000),
+        (format!("'{with_user}'"), 1000),
+    ];
+    for (image, uid) in images {
+        for mount in ["ephemeral_volume", "bind_mount"] {
+            let env = env(&format!(
+                "version: v1\nstages: [ci]\njob:\n  stage: ci\n  target: linux\n  image: {image}\n  secrets:\n    \
+                 FILE: {{ref: env://SOURCE}}\n    VALUE: {{ref: env://OTHER, file: false}}\n  script:\n    \
+                 - 'echo \"$FILE\"; cat \"$FILE\"; echo; echo \"$VALUE\"'\n    \
+                 - 'echo x > \"$FILE\" || echo refused; stat -c \"%a %u\" \"$FILE\" /run/loom/secrets'\n"
+            ));
+            env.plant_variable("SOURCE", "what is in the file");
+            env.plant_variable("OTHER", "what is in the variable");
+            let run = passed(env.run(&["--docker-workspace-mount", mount]));
+            assert_eq!(
+                run.run.output("job", "01"),
+                ["/run/loom/secrets/FILE", "[REDACTED:SECRET_FILE]", "[REDACTED:SECRET_VALUE]"]
+            );
+            let said = run.run.output("job", "02");
+            for line in ["refused", &format!("600 {uid}"), &format!("700 {uid}")] {
+                assert!(said.iter().any(|text| text == line), "{image}, {mount}: {said:?}");
+            }
+        }
     }
 }
 
@@ -217,7 +228,9 @@ fn a_volume_is_a_layer_over_the_workspace_and_keeps_what_is_written() {
     assert_eq!(std::fs::read_to_string(kept.join("folder/below")).unwrap(), "two\nmore\n");
     let said = said_by_provider(&run, "first");
     assert!(
-        said.contains(&"the workspace is a layer over the run's copy of the repository".to_owned()),
+        said.contains(
+            &"workspace mount `ephemeral_volume`: a layer over the run's copy of the repository".to_owned()
+        ),
         "{said:?}"
     );
 
@@ -231,7 +244,10 @@ fn a_volume_is_a_layer_over_the_workspace_and_keeps_what_is_written() {
     assert_eq!(run.run.output("first", "01"), as_it_was);
     assert_eq!(run.run.output("second", "01")[0], "by the host");
     let said = said_by_provider(&run, "first");
-    assert!(said.iter().any(|text| text.starts_with("the workspace was sent: 4 files, ")), "{said:?}");
+    assert!(
+        said.iter().any(|text| text.starts_with("workspace mount `ephemeral_volume`: sent as 4 files, ")),
+        "{said:?}"
+    );
 }
 
 #[test]
@@ -245,6 +261,43 @@ fn a_bind_mount_is_shared_and_belongs_to_the_user_afterwards() {
     let run = passed(env.run(&["--docker-workspace-mount", "bind_mount"]));
     let me = rustix::process::getuid().as_raw().to_string();
     assert_eq!(run.run.output("second", "01"), ["x", &me, &me, &me]);
+}
+
+/// The image's user is not who owns the run's copy of the repository.
+#[test]
+fn a_bind_mount_belongs_to_the_images_user_while_the_steps_run() {
+    let Some(image) = busybox() else { return };
+    let user = format!("image: {{name: '{image}', user: '1234'}}");
+    let jobs = format!(
+        "first: {{stage: ci, {user}, artifacts: {{paths: [out]}}, cache: {{key: k, paths: [kept]}}, script: ['cat private; mkdir -p out kept; echo a > out/a; echo c > kept/c; echo more >> private', 'stat -c %u . private out/a']}}
+beside: {{stage: ci, script: ['touch by-root; stat -c %u by-root']}}
+second: {{stage: later, {user}, needs: [{{job: first, artifacts: true}}], cache: {{key: k, paths: [kept]}}, script: ['cat private out/a kept/c; echo b > out/b; rm -r kept/c']}}\n"
+    );
+    let fill = |env: &TestEnv| {
+        use std::os::unix::fs::PermissionsExt as _;
+        env.write("private", "of the user\n");
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(env.repo().join("private"), private).unwrap();
+    };
+    let mount = ["--docker-workspace-mount", "bind_mount"];
+    let env = in_image(&image, &jobs);
+    fill(&env);
+    let run = passed(env.run(&mount));
+    assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+    assert_eq!(run.run.output("first", "01"), ["of the user"]);
+    assert_eq!(run.run.output("first", "02"), ["1234"; 3]);
+    assert_eq!(run.run.output("second", "01"), ["of the user", "more", "a", "c"]);
+    assert_eq!(run.run.job("first").artifacts.unwrap().count, 1);
+    let said = said_by_provider(&run, "first");
+    let how = "workspace mount `bind_mount`: the run's copy of the repository itself";
+    assert!(said.iter().any(|text| text == how), "{said:?}");
+
+    // It cannot be given to one user where jobs on the host are at work in it.
+    let env = in_image(&image, &format!("{jobs}host: {{stage: ci, image: '', script: ['true']}}\n"));
+    fill(&env);
+    let run = clean(env.run(&mount));
+    assert!(run.stderr.contains("cannot be given to the user 1234"), "{}", run.stderr);
+    assert!(run.stderr.contains("with `ephemeral_volume` instead"), "{}", run.stderr);
 }
 
 #[test]
@@ -311,6 +364,53 @@ fn a_daemon_that_is_not_there_fails_the_job_and_closes_the_run() {
         error.message.starts_with("Cannot connect to the Docker daemon at unix:///nonexistent/docker.sock"),
         "{error:?}"
     );
+}
+
+/// As `docker` itself: `DOCKER_HOST`, then `DOCKER_CONTEXT`, then the current context.
+#[test]
+fn the_daemon_is_the_one_that_docker_itself_would_use() {
+    let env = of_steps("any:1", "", &["true"]);
+    // Contexts are kept in folders that are called by the hash of their names.
+    for (id, name, host) in [
+        (
+            "7b1b763ee8f62eb88e4742a760f912d0b19bcd58b2b948999784bacc15a7f4d7",
+            "elsewhere",
+            "unix:///nonexistent/elsewhere.sock",
+        ),
+        ("fd01d412c7fcbfae943112c7d81055d88456a3604d8882d32c4b41bd2d32e367", "by-ssh", "ssh://user@host"),
+    ] {
+        let place = env.home().join(".docker/contexts/meta").join(id);
+        std::fs::create_dir_all(&place).unwrap();
+        let meta =
+            format!(r#"{{"Name":"{name}","Metadata":{{}},"Endpoints":{{"docker":{{"Host":"{host}"}}}}}}"#);
+        std::fs::write(place.join("meta.json"), meta).unwrap();
+    }
+    std::fs::write(env.home().join(".docker/config.json"), r#"{"currentContext":"elsewhere"}"#).unwrap();
+    let table = [
+        ("", "", "at unix:///nonexistent/elsewhere.sock", "is it running?"),
+        ("by-ssh", "", "at ssh://user@host: the address must begin with", "forward its socket"),
+        ("absent", "", "at the context `absent`: there is none of this name", "docker context use"),
+        ("by-ssh", "unix:///nonexistent/host.sock", "at unix:///nonexistent/host.sock", "is it running?"),
+    ];
+    for (context, host, words, hint) in table {
+        let loom = env.loom(&["run", "--local"]).env("DOCKER_CONTEXT", context).env("DOCKER_HOST", host);
+        let run = loom.run();
+        assert_eq!(run.exit_code, 1);
+        let error = run.run.job("job").error.unwrap();
+        assert!(error.message.starts_with("Cannot connect to the Docker daemon at "), "{error:?}");
+        assert!(error.message.contains(words), "{error:?}");
+        assert!(error.hint.as_ref().unwrap().contains(hint), "{error:?}");
+    }
+}
+
+#[test]
+fn a_platform_of_the_environment_counts_where_the_workflow_names_none() {
+    let Some(image) = busybox() else { return };
+    let env = of_steps(&image, "", &["true"]);
+    let run = env.loom(&["run", "--local"]).env("DOCKER_DEFAULT_PLATFORM", "linux/s390x").run();
+    assert_eq!(clean(run).run.job("job").error.unwrap().message.matches("not for linux/s390x").count(), 1);
+    let env = of_steps(&image, "", &["true"]);
+    passed(env.loom(&["run", "--local"]).env("DOCKER_DEFAULT_PLATFORM", "").run());
 }
 
 #[test]
@@ -543,7 +643,8 @@ fn services_run_beside_the_job_are_found_by_name_and_heard() {
     let run = passed(env.run(&[]));
     let output = run.run.output("job", "01");
     assert_eq!((output[0].as_str(), output[2].as_str()), ("hello world", "second"));
-    let said = run.run.events("jobs/job/system/services/events.jsonl");
+    let mut said = run.run.events("jobs/job/system/services/events.jsonl");
+    said.extend(run.run.events("jobs/job/system/services/output.jsonl"));
     let lines: Vec<&str> = said.iter().filter_map(|event| event.line.as_deref()).collect();
     for line in [
         "db | serving hello world",
@@ -604,6 +705,133 @@ fn a_service_that_does_not_come_up_fails_the_job_with_what_it_said() {
             assert!(error.message.contains("last words"), "{error:?}");
         }
     }
+}
+
+/// However early or late a service ends by itself: where it was not to be ready, that is a warning, told once; where it
+/// was, the job fails.
+#[test]
+fn the_end_of_a_service_is_told_in_the_same_way_whenever_it_comes() {
+    let Some(image) = busybox() else { return };
+    let service = |words: &str| {
+        format!("{{name: '{image}', alias: db, command: [sh, -c, '{words}; echo last words; exit 3']}}")
+    };
+    for words in ["true", "sleep 1"] {
+        let env = in_image(
+            &image,
+            &format!("job: {{stage: ci, services: [{}], script: [sleep 3]}}\n", service(words)),
+        );
+        let run = passed(env.run(&[]));
+        let warning =
+            "warning: job | service `db` ended with exit code 3; its last output:\njob | last words\n";
+        assert_eq!(run.stderr.matches(warning).count(), 1, "{}", run.stderr);
+        let sections = run.run.job("job").system_sections;
+        let section = sections.iter().find(|section| section.section.as_str() == "services").unwrap();
+        assert_eq!(section.status, Status::Success);
+        let after = run.run.events(section.output_path.as_ref().unwrap());
+        let end = after.iter().find(|event| {
+            event.message.as_deref().is_some_and(|text| text.starts_with("service `db` had ended"))
+        });
+        assert_eq!(end.unwrap().data.as_ref().unwrap()["exit_code"], 3);
+        // Their phase is over before the steps begin.
+        let phases: Vec<_> =
+            run.run.events("jobs/job/events.jsonl").into_iter().map(|e| (e.kind, e.phase_code)).collect();
+        let at = |wanted| phases.iter().position(|phase| *phase == wanted).unwrap();
+        let prepared = at((EventType::PhaseFinish, Some(PhaseCode::JobProviderPrepare)));
+        assert!(prepared < at((EventType::PhaseStart, Some(PhaseCode::JobExecution))));
+        let told = run.run.events(&section.events_path);
+        assert!(told.last().unwrap().ts <= run.run.events("jobs/job/events.jsonl")[1].ts);
+    }
+
+    let sick = server("sick-later", &["HEALTHCHECK --interval=100s CMD false"]).unwrap();
+    for service in [
+        format!(
+            "{{name: '{image}', alias: db, command: [sh, -c, 'sleep 1; echo last words; exit 3'], ready: {{port: 9}}}}"
+        ),
+        format!(
+            "{{name: '{sick}', alias: db, entrypoint: [sh, -c], command: ['sleep 1; echo last words; exit 3']}}"
+        ),
+    ] {
+        let env =
+            in_image(&image, &format!("job: {{stage: ci, services: [{service}], script: [echo never]}}\n"));
+        let run = clean(env.run(&[]));
+        assert_eq!(run.exit_code, 1, "{}", run.stderr);
+        assert!(run.stderr.contains("ended with exit code 3 before it was ready"), "{}", run.stderr);
+        assert!(run.stderr.contains("  | last words"), "{}", run.stderr);
+        assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+        assert_eq!(run.run.job("job").failing_section.unwrap().as_str(), "services", "{service}");
+    }
+}
+
+#[test]
+fn a_service_that_is_never_ready_shows_what_it_printed() {
+    let (Some(image), Some(server)) = (busybox(), server("server", &[])) else { return };
+    let env = in_image(
+        &image,
+        &format!(
+            "job: {{stage: ci, services: [{{name: '{server}', alias: slow, ready: {{port: 9, timeout: 1s}}}}], script: [echo never]}}\n"
+        ),
+    );
+    let run = clean(env.run(&[]));
+    assert_eq!(run.exit_code, 1, "{}", run.stderr);
+    assert!(run.stderr.contains("not ready within 1 s: nothing listened on port 9"), "{}", run.stderr);
+    assert!(run.stderr.contains("  | a word to stderr"), "{}", run.stderr);
+}
+
+#[test]
+fn the_receipt_names_the_image_of_each_job() {
+    let Some(image) = busybox() else { return };
+    let name = format!("loom-test/digest-{}", std::process::id());
+    let env = in_image(
+        &image,
+        &format!(
+            "local: {{stage: ci, script: ['true']}}
+built: {{stage: ci, image: {{name: '{name}', build: {{context: ctx, dockerfile: ctx/Dockerfile}}}}, script: ['true']}}
+host: {{stage: ci, image: '', script: ['true']}}
+missing: {{stage: ci, allow_failure: true, image: 'loom-test/does-not-exist:1', script: ['true']}}\n"
+        ),
+    );
+    env.write("ctx/Dockerfile", &format!("FROM {image}\nRUN true\n"));
+    let run = passed(env.run(&[]));
+    let jobs = &run.run.receipt.executor_receipt.jobs;
+    let digest = |job: &str| jobs.iter().find(|(id, _)| id.as_str() == job).unwrap().1.image_digest.clone();
+    for (job, image) in [("local", &image), ("built", &name)] {
+        let (_, inspected) =
+            testimage::request(SOCKET, "GET", &format!("/images/{image}/json"), b"").unwrap();
+        let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
+        assert_eq!(digest(job).as_deref(), inspected["Id"].as_str(), "{job}");
+    }
+    assert_eq!((digest("host"), digest("missing")), (None, None));
+    testimage::request(SOCKET, "DELETE", &format!("/images/{name}"), b"").unwrap();
+}
+
+/// No program of an image gets more rights than who starts it, and no job takes all of the machine's processes.
+#[test]
+fn containers_have_limits() {
+    let Some(image) = busybox() else { return };
+    let env = in_image(
+        &image,
+        &format!(
+            "job: {{stage: ci, services: [{{name: '{image}', alias: db, command: [sleep, '1000']}}], script: ['grep NoNewPrivs /proc/self/status; echo now; sleep 1000']}}\n"
+        ),
+    );
+    let child = env.loom(&["run", "--local"]).spawn();
+    let run = wait_for_step(&env, "now");
+    let ask = |path: &str| -> serde_json::Value {
+        serde_json::from_str(&testimage::request(SOCKET, "GET", path, b"").unwrap().1).unwrap()
+    };
+    let id = run.file_name().unwrap().to_string_lossy().into_owned();
+    let listed = ask(&format!("/containers/json?filters=%7B%22label%22%3A%5B%22loom.run_id%3D{id}%22%5D%7D"));
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    for container in listed.as_array().unwrap() {
+        let host =
+            ask(&format!("/containers/{}/json", container["Id"].as_str().unwrap()))["HostConfig"].clone();
+        assert_eq!(host["SecurityOpt"][0], "no-new-privileges", "{host}");
+        assert_eq!(host["PidsLimit"], 8192, "{host}");
+        assert_eq!(host["Privileged"], false, "{host}");
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let run = clean(RunOutput::of(&env, &child.output()));
+    assert!(run.run.output("job", "01")[0].ends_with('1'), "{:?}", run.run.output("job", "01"));
 }
 
 /// The user goes on with an image that a run has built, as the README says: what they make of it is theirs.

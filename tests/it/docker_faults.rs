@@ -1,6 +1,7 @@
 //! What can go wrong with jobs in containers: a daemon that is lost, that has no room, and signals in each phase. Each
 //! time the job says what happened, the run is closed, and the daemon has nothing of it afterwards.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
@@ -245,23 +246,96 @@ fn an_image_whose_shell_breaks_off_is_told() {
     assert!(error.message.contains("with exit code"), "{error:?}");
 }
 
+/// Runs `mount` where the daemon is, as where it runs in a container or in a virtual machine.
+fn mount_at(second: &Second, args: &[&str], at: &Path) {
+    let daemon = second.daemon.pid().unwrap().to_string();
+    let mut mount = Command::new("nsenter");
+    mount.args(["--target", &daemon, "--mount", "mount"]).args(args).arg(at);
+    assert!(loom_tests::status(&mut mount).unwrap().success());
+}
+
+fn said_by_provider(run: &RunOutput) -> Vec<String> {
+    let said = run.run.events("jobs/job/system/provider/events.jsonl");
+    said.into_iter().filter_map(|event| event.message).collect()
+}
+
 #[test]
 fn a_daemon_that_does_not_see_the_workspace_is_sent_its_files() {
     let Some(second) = Second::start(None) else { return };
     let env = of_steps(&second.image, "", &["cat file; echo more > other; ls -A | sort"]);
     env.write("file", "of the repository\n");
-    // As where it runs in a container, or in a virtual machine.
-    let daemon = second.daemon.pid().unwrap().to_string();
-    let mut hide = Command::new("nsenter");
-    hide.args(["--target", &daemon, "--mount", "mount", "-t", "tmpfs", "none"]).arg(env.home());
-    assert!(loom_tests::status(&mut hide).unwrap().success());
+    mount_at(&second, &["-t", "tmpfs", "none"], &env.home());
     for _ in 0..2 {
         let run = second.run(&env);
         assert_eq!(run.exit_code, 0, "{}", run.stderr);
         assert_eq!(run.run.output("job", "01"), ["of the repository", ".loom", "file", "other"]);
-        let said = run.run.events("jobs/job/system/provider/events.jsonl");
-        let mut said = said.into_iter().filter_map(|event| event.message);
-        assert!(said.any(|text| text.starts_with("the workspace was sent: 2 files, ")));
+        let said = said_by_provider(&run);
+        assert!(
+            said.iter().any(|text| text.starts_with("workspace mount `ephemeral_volume`: sent as 2 files, "))
+        );
         assert_eq!(second.left(&run.run.run_id()), [""; 0]);
     }
+}
+
+/// Prints whether git's objects are where the workspace's own git looks for them.
+const HAS_COMMIT: &str = "h=$(cat .git/HEAD); d=$(cat .git/objects/info/alternates); b=${h#??}; \
+                          test -s \"$d/${h%$b}/$b\" && echo has its commit";
+
+#[test]
+fn a_daemon_that_sees_nothing_of_this_machine_is_sent_all_that_a_job_needs() {
+    let Some(second) = Second::start(None) else { return };
+    let env = in_image(
+        &second.image,
+        &format!(
+            "job:
+  stage: ci
+  secrets: {{FILE: {{ref: env://SOURCE}}}}
+  script:
+    - '{HAS_COMMIT}; cat file'
+    - 'cat $FILE; echo; stat -c \"%a %u\" $FILE; echo \"mask=$LOOM_MASK\"'\n"
+        ),
+    );
+    env.write("file", "of the repository\n");
+    env.commit_all();
+    env.plant_variable("SOURCE", "the value of it");
+    mount_at(&second, &["-t", "tmpfs", "none"], env.repo().parent().unwrap());
+    let run = second.run(&env);
+    assert_eq!(run.exit_code, 0, "{}", run.stderr);
+    assert_eq!(run.run.output("job", "01"), ["has its commit", "of the repository"]);
+    assert_eq!(run.run.output("job", "02"), ["[REDACTED:SECRET_FILE]", "600 0", "mask="]);
+    let said = said_by_provider(&run);
+    for words in ["git's objects were sent", "there is no LOOM_MASK in the container"] {
+        assert!(said.iter().any(|text| text.contains(words)), "{said:?}");
+    }
+    assert_eq!(second.left(&run.run.run_id()), [""; 0]);
+
+    // What cannot be had by sending is refused by name.
+    let bind = ["run", "--local", "--docker-workspace-mount", "bind_mount"];
+    let run = env.loom(&bind).env("DOCKER_HOST", &second.address()).run();
+    assert_eq!(run.exit_code, 1, "{}", run.stderr);
+    let error = run.run.job("job").error.unwrap();
+    assert_eq!(error.code, "DOCKER_DOES_NOT_SEE", "{error:?}");
+    assert!(error.message.contains("does not see the workspace `"), "{error:?}");
+    assert!(error.hint.unwrap().contains("ephemeral_volume"));
+    assert_eq!(second.left(&run.run.run_id()), [""; 0]);
+}
+
+#[test]
+fn what_stands_under_the_same_name_where_the_daemon_is_is_not_taken_for_the_repository() {
+    let Some(second) = Second::start(None) else { return };
+    let env = of_steps(&second.image, "", &[&format!("{HAS_COMMIT}; cat file"), "ls -A"]);
+    env.write("file", "of the repository\n");
+    env.commit_all();
+    let other = of_steps(&second.image, "", &["true"]);
+    other.write("file", "of another one\n");
+    other.commit_all();
+    mount_at(&second, &["--bind", other.repo().to_str().unwrap()], &env.repo());
+    let run = second.run(&env);
+    assert_eq!(run.exit_code, 0, "{}", run.stderr);
+    assert_eq!(run.run.output("job", "01"), ["has its commit", "of the repository"]);
+    let said = said_by_provider(&run);
+    assert!(said.iter().any(|text| text.contains("git's objects were sent")), "{said:?}");
+    // The rest is seen, and needs no sending.
+    assert!(said.iter().any(|text| text.contains("a layer over")), "{said:?}");
+    assert_eq!(second.left(&run.run.run_id()), [""; 0]);
 }

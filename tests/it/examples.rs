@@ -141,7 +141,8 @@ fn services() {
     assert_eq!(run.run.output("build-image", "01"), ["built by loom"]);
     assert!(run.run.output("test-services", "02").contains(&"(1 row)".to_owned()));
     assert_eq!(run.run.output("check", "01"), ["check: nothing to complain about"]);
-    let said = run.run.events("jobs/test-services/system/services/events.jsonl");
+    let mut said = run.run.events("jobs/test-services/system/services/events.jsonl");
+    said.extend(run.run.events("jobs/test-services/system/services/output.jsonl"));
     let ready = "postgres | ";
     assert!(said.iter().filter_map(|event| event.line.as_deref()).any(|line| line.starts_with(ready)));
 

@@ -104,3 +104,15 @@ fn two_hundred_jobs_are_two_hundred_records() {
     assert_eq!(run.run.pipeline().jobs.len(), 200);
     assert_eq!(run.stderr.lines().count(), 2, "quiet: {}", run.stderr);
 }
+
+#[test]
+fn jobs_that_may_start_together_are_told_in_the_order_of_the_file() {
+    let names: Vec<String> = (0..12).map(|at| format!("job-{}", (b'l' - at) as char)).collect();
+    let jobs: String =
+        names.iter().map(|name| format!("{name}: {{stage: ci, script: ['true']}}\n")).collect();
+    let env = env(&format!("version: v1\nstages: [ci]\ndefault: {{target: linux}}\n{jobs}"));
+    let run = env.run(&["--jobs", "12"]);
+    let started: Vec<&str> =
+        run.stderr.lines().filter_map(|line| line.strip_prefix("started ")).map(str::trim).collect();
+    assert_eq!(started, names);
+}

@@ -72,8 +72,9 @@ fn all_is_well_again(env: &TestEnv, after: &str) {
     }
     for run in env.run_dirs() {
         for stream in streams(&run) {
-            let events =
-                loom_record::read::events(&stream).unwrap_or_else(|error| panic!("{after}: {error}"));
+            let events = loom_record::read::events(&stream);
+            assert!(events.is_ok(), "{after}: {}: {events:?}", stream.display());
+            let events = events.unwrap();
             let in_order = events.iter().enumerate().all(|(at, event)| event.seq == at as u64 + 1);
             assert!(in_order, "{after}: {}", stream.display());
         }

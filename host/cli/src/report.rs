@@ -177,7 +177,7 @@ impl Report {
                 let command = planned.and_then(|job| job.commands.get(step.position()));
                 self.live.step(job_id, *step, command.map_or("", String::as_str));
             }
-            Phase::Run(_) | Phase::Job(..) | Phase::Section(..) => {}
+            Phase::Run(_) | Phase::Job(..) | Phase::Section(..) | Phase::After(..) => {}
         }
     }
 
@@ -221,6 +221,8 @@ impl Report {
             }
             self.say(text);
         } else if self.verbosity != Verbosity::Quiet
+            // Services speak during steps, too.
+            && let Phase::Step(..) = output.phase
             && let Some(tail) = self.tails.get_mut(job_id)
         {
             tail.chunks.push_back(output.bytes.clone());

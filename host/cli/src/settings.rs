@@ -9,8 +9,9 @@
 //! | `OP_CONNECT_HOST`, `OP_CONNECT_TOKEN` | the 1Password Connect server of `op://` references |
 //! | what references and the configuration name | secrets, and what unlocks vaults |
 //! | `XDG_RUNTIME_DIR` | a folder in memory for the files of secrets; sockets of rootless daemons |
-//! | `DOCKER_HOST`, `DOCKER_TLS_VERIFY`, `DOCKER_CERT_PATH` | the Docker daemon |
-//! | `DOCKER_CONFIG`, else `HOME` | Docker's logins and certificates; `PATH` for the helpers that it names |
+//! | `DOCKER_HOST`, `DOCKER_TLS_VERIFY`, `DOCKER_CERT_PATH`, `DOCKER_CONTEXT` | the Docker daemon |
+//! | `DOCKER_DEFAULT_PLATFORM` | the platform of images where the workflow names none |
+//! | `DOCKER_CONFIG`, else `HOME` | Docker's contexts, logins and certificates; `PATH` for the helpers that it names |
 //! | `LOOM_MASK` | the file into which `loom mask` writes |
 //! | `NO_COLOR`, `CLICOLOR_FORCE`, `TERM` | colour (read by `anstream`) |
 //! | `LOOM_LOG` | what Loom's own developers want to see, as a `tracing` filter |
@@ -93,18 +94,29 @@ pub(crate) fn secret_bases() -> Vec<PathBuf> {
 }
 
 /// Where the Docker daemon is, as Docker's own programs find it, for a run of the repository at `repo_root`.
-pub(crate) fn docker(repo_root: &Path, workspace_rests: bool, runs: Runs, ledger: Ledger) -> DockerConfig {
+///
+/// `alone`: no job works elsewhere than in a container; `workspace_rests`: nor in the run's copy itself.
+pub(crate) fn docker(
+    repo_root: &Path,
+    alone: bool,
+    workspace_rests: bool,
+    runs: Runs,
+    ledger: Ledger,
+) -> DockerConfig {
     let path = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let own = || path("DOCKER_CONFIG").or_else(|| Some(path("HOME")?.join(".docker")));
     let tls = path("DOCKER_TLS_VERIFY").and_then(|_| path("DOCKER_CERT_PATH").or_else(own));
     DockerConfig {
         host: std::env::var("DOCKER_HOST").ok(),
+        context: std::env::var("DOCKER_CONTEXT").ok(),
         certificates: tls,
         runtime_dir: path("XDG_RUNTIME_DIR"),
-        login_file: own().map(|folder| folder.join("config.json")),
+        folder: own(),
         helpers_path: std::env::var_os("PATH"),
         repo: repo_root.to_string_lossy().into_owned(),
         workspace_rests,
+        alone,
+        default_platform: std::env::var("DOCKER_DEFAULT_PLATFORM").ok().filter(|it| !it.is_empty()),
         runs,
         ledger,
     }

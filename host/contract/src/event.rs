@@ -81,6 +81,8 @@ pub struct JobFinish {
     pub plugins: Vec<PluginRef>,
     /// The files that were taken out of its workspace.
     pub artifacts: Option<TakenArtifacts>,
+    /// The digest of the image that it ran in; of an image that no registry knows, its id.
+    pub image_digest: Option<String>,
     /// When it started; none for a job that never did.
     pub started_at: Option<Timestamp>,
     /// Milliseconds from its start to its end.
@@ -117,6 +119,8 @@ pub enum Phase {
     Job(JobId, PhaseCode),
     /// One section of a job's phase.
     Section(JobId, Section),
+    /// What processes of a section that is over go on to say, and how they end: it neither begins nor ends itself.
+    After(JobId, Section),
     /// One step of a job: `execution.script`.
     Step(JobId, StepIndex),
 }
@@ -126,7 +130,7 @@ impl Phase {
     pub fn code(&self) -> PhaseCode {
         match self {
             Self::Run(code) | Self::Job(_, code) => *code,
-            Self::Section(_, section) => section.phase_code(),
+            Self::Section(_, section) | Self::After(_, section) => section.phase_code(),
             Self::Step(..) => PhaseCode::ExecutionScript,
         }
     }
@@ -135,7 +139,10 @@ impl Phase {
     pub fn job_id(&self) -> Option<&JobId> {
         match self {
             Self::Run(_) => None,
-            Self::Job(job_id, _) | Self::Section(job_id, _) | Self::Step(job_id, _) => Some(job_id),
+            Self::Job(job_id, _)
+            | Self::Section(job_id, _)
+            | Self::After(job_id, _)
+            | Self::Step(job_id, _) => Some(job_id),
         }
     }
 }
@@ -384,7 +391,10 @@ impl EventLine {
             run_id: Some(run_id.clone()),
             pipeline_id: Some(pipeline_id.clone()),
             job_id: phase.job_id().cloned(),
-            section: if let Phase::Section(_, section) = phase { Some(*section) } else { None },
+            section: match phase {
+                Phase::Section(_, section) | Phase::After(_, section) => Some(*section),
+                _ => None,
+            },
             step: if let Phase::Step(_, step) = phase { Some(*step) } else { None },
             stream: None,
             line: None,

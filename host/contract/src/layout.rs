@@ -220,6 +220,11 @@ impl JobLayout {
         format!("{}/system/{section}/events.jsonl", self.root)
     }
 
+    /// What a section's processes said after it was over, and how they ended.
+    pub fn section_output(&self, section: Section) -> String {
+        format!("{}/system/{section}/output.jsonl", self.root)
+    }
+
     /// A section's summary.
     pub fn section_summary(&self, section: Section) -> String {
         format!("{}/system/{section}/summary.json", self.root)
@@ -237,6 +242,7 @@ pub fn streams(phase: &Phase) -> (String, Option<String>) {
         }
         Phase::Job(job_id, _) => (job(job_id).events(), None),
         Phase::Section(job_id, section) => (job(job_id).section_events(*section), None),
+        Phase::After(job_id, section) => (job(job_id).section_output(*section), None),
         Phase::Step(job_id, step) => {
             let job = job(job_id);
             (job.step_events(*step), Some(job.execution_events()))

@@ -181,6 +181,9 @@ pub struct SectionEntry {
     pub summary_path: String,
     /// Its events.
     pub events_path: String,
+    /// What its processes said after it was over, and how they ended; present where there is such a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_path: Option<String>,
 }
 
 /// What was extracted from a job's workspace.

@@ -93,6 +93,10 @@ pub struct JobReceipt {
     pub status: Status,
     /// The provider that ran it.
     pub provider: String,
+    /// The digest of the image that it ran in; of an image that no registry knows, its id. Absent without an image, and
+    /// where the job did not get as far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
     /// The plugins that served it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plugins: Vec<PluginRef>,

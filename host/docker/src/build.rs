@@ -88,7 +88,8 @@ impl Scope {
             options.version = BuilderVersion::BuilderBuildKit;
             options.session = Some(format!("loom-{:016x}{:016x}", random(), random()));
         }
-        let logins = logins.all().await?;
+        let (logins, without) = logins.all().await?;
+        without.iter().for_each(|error| on_line(&error.to_string()));
         self.check_open(&format!("build the image `{tag}`")).await?;
         let docker = self.docker();
         let doing = format!("build the image `{tag}`");

@@ -8,13 +8,9 @@ use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker as Client};
 
+use crate::context::{Endpoint, endpoints};
 use crate::error::{NO_SCHEME, innermost};
 use crate::{Attempt, Error};
-
-/// The socket of a daemon that runs as root.
-const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
-/// The same of Podman.
-const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
 
 /// To connect and to be told the version, on a loaded machine too.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -31,11 +27,15 @@ const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Where to look for the daemon: what the environment says, read by the caller.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Connect<'a> {
-    /// `DOCKER_HOST`: `unix:///path`, `tcp://host:port`. Nothing, or the empty text, means the usual sockets: Docker's,
-    /// then those of rootless Docker and of Podman.
+    /// `DOCKER_HOST`: `unix:///path`, `tcp://host:port`. Nothing, or the empty text, means that of a context.
     pub host: Option<&'a str>,
+    /// `DOCKER_CONTEXT`. Nothing, or the empty text, means the current one of Docker's configuration; without, or where it is
+    /// `default`, the usual sockets are meant: Docker's, then those of rootless Docker and of Podman.
+    pub context: Option<&'a str>,
+    /// The folder of Docker's configuration, which has the contexts.
+    pub folder: Option<&'a Path>,
     /// The folder with `ca.pem`, `cert.pem` and `key.pem` for `tcp://`: `DOCKER_CERT_PATH`, or `~/.docker`, where
-    /// `DOCKER_TLS_VERIFY` is set. Nothing means no TLS.
+    /// `DOCKER_TLS_VERIFY` is set. Nothing means no TLS. It goes with `host`: contexts have their own.
     pub certificates: Option<&'a Path>,
     /// `XDG_RUNTIME_DIR`, where the sockets of rootless daemons are.
     pub runtime_dir: Option<&'a Path>,
@@ -91,11 +91,11 @@ impl Docker {
     /// Connects to the daemon, and asks what it is.
     ///
     /// # Errors
-    /// [`Error::Unreachable`], with every address that was tried.
+    /// [`Error::Unreachable`], with every address that was tried, or the context that leads to none.
     pub async fn connect(connect: Connect<'_>) -> Result<Self, Error> {
         let mut tried = Vec::new();
-        for address in addresses(connect) {
-            match Self::try_address(&address, connect.certificates).await {
+        for Endpoint { address, certificates } in endpoints(connect)? {
+            match Self::try_address(&address, certificates.as_deref()).await {
                 Ok(docker) => return Ok(docker),
                 Err(why) => tried.push(Attempt { address, why }),
             }
@@ -194,20 +194,6 @@ async fn is_mine(address: &str) -> bool {
     !me.is_root() && peer.await.is_ok_and(|peer| peer.uid() == me.as_raw())
 }
 
-fn addresses(connect: Connect<'_>) -> Vec<String> {
-    if let Some(host) = connect.host.filter(|host| !host.is_empty()) {
-        return vec![host.to_owned()];
-    }
-    let unix = |path: &Path| format!("unix://{}", path.display());
-    let mut list = vec![unix(Path::new(DEFAULT_SOCKET))];
-    if let Some(dir) = connect.runtime_dir {
-        list.push(unix(&dir.join("docker.sock")));
-        list.push(unix(&dir.join("podman/podman.sock")));
-    }
-    list.push(unix(Path::new(PODMAN_SOCKET)));
-    list
-}
-
 fn client(address: &str, certificates: Option<&Path>) -> Result<Client, String> {
     let seconds = CONNECT_TIMEOUT.as_secs();
     let made = match (address.split_once("://"), certificates) {
@@ -248,23 +234,4 @@ fn url_safe_login(mut request: BollardRequest) -> BollardRequest {
 /// A header's value of the type that bollard's `http` has, which is not named here.
 fn value_from<T: for<'a> TryFrom<&'a [u8]>>(_of: &T, bytes: &[u8]) -> Result<T, ()> {
     T::try_from(bytes).map_err(drop)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_usual_sockets_are_looked_at_in_order_unless_a_host_is_named() {
-        let connect = Connect { runtime_dir: Some(Path::new("/run/user/7")), ..Connect::default() };
-        let usual = [
-            "unix:///var/run/docker.sock",
-            "unix:///run/user/7/docker.sock",
-            "unix:///run/user/7/podman/podman.sock",
-            "unix:///run/podman/podman.sock",
-        ];
-        assert_eq!(addresses(connect), usual);
-        assert_eq!(addresses(Connect { host: Some(""), ..connect }), usual);
-        assert_eq!(addresses(Connect { host: Some("tcp://h:1"), ..connect }), ["tcp://h:1"]);
-    }
 }

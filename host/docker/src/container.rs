@@ -8,11 +8,12 @@ use std::time::{Duration, SystemTime};
 use bollard::container::LogOutput;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
 use bollard::query_parameters::{
-    InspectContainerOptions, KillContainerOptions, LogsOptions, StartContainerOptions, StopContainerOptions,
-    WaitContainerOptions,
+    AttachContainerOptions, InspectContainerOptions, KillContainerOptions, LogsOptions,
+    StartContainerOptions, StopContainerOptions, WaitContainerOptions,
 };
 use bytes::Bytes;
 use futures_util::{Stream as _, StreamExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
 use crate::exec::ran_out_of_memory;
@@ -143,6 +144,27 @@ impl Container {
             }
             started => started,
         }
+    }
+
+    /// Starts it, and gives its first process `input`, which is kept nowhere, as its standard input to the end. It must have
+    /// been made to take some.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; the daemon does not take the input.
+    pub async fn start_with_input(&self, input: &[u8]) -> Result<(), Error> {
+        let doing = self.doing("give its input to");
+        let failed = |error| Error::of(doing.clone(), error);
+        let options =
+            AttachContainerOptions { stdin: true, stream: true, ..AttachContainerOptions::default() };
+        let attach = self.docker.slow().attach_container(&self.id, Some(options));
+        let mut attached = self.docker.watch(&doing, attach).await?.map_err(failed)?;
+        self.start().await?;
+        let give = async {
+            attached.input.write_all(input).await?;
+            attached.input.shutdown().await
+        };
+        let given = self.docker.watch(&doing, give).await?;
+        given.map_err(|error| Error::WentAway { doing: doing.clone(), why: error.to_string() })
     }
 
     /// What it is doing.

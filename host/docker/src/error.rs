@@ -174,6 +174,8 @@ pub enum Gone {
 
 /// Why an address of a kind that is not known is not tried.
 pub(crate) const NO_SCHEME: &str = "the address must begin with `unix://` or `tcp://`";
+/// With what the address of a context begins.
+pub(crate) const CONTEXT: &str = "the context `";
 
 impl Error {
     /// What to do about it, where there is something to say: a fragment.
@@ -184,8 +186,16 @@ impl Error {
             {
                 return Some("you may not use its socket: are you in the group `docker`?");
             }
+            Self::Unreachable { tried }
+                if tried.iter().any(|attempt| attempt.address.starts_with("ssh:")) =>
+            {
+                return Some("forward its socket (`ssh -L`), and set DOCKER_HOST to that of this machine");
+            }
             Self::Unreachable { tried } if tried.iter().any(|attempt| attempt.why == NO_SCHEME) => {
                 return Some("set DOCKER_HOST to such an address, or unset it");
+            }
+            Self::Unreachable { tried } if tried.iter().any(|it| it.address.starts_with(CONTEXT)) => {
+                return Some("`docker context use` chooses another one; DOCKER_HOST goes before it");
             }
             Self::Unreachable { .. } => {
                 return Some("is it running? another address can be set with DOCKER_HOST");

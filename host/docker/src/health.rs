@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bollard::models::ContainerInspectResponse;
 use tokio::time::Instant;
 
 use crate::container::state_of;
@@ -13,19 +14,31 @@ const LOG_BYTES: usize = 16 << 10;
 const ASK_FIRST: Duration = Duration::from_millis(20);
 const ASK_LAST: Duration = Duration::from_millis(500);
 
+/// What a service is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// As its health check wants it; where it has none, anything.
+    Health,
+    /// As its health check wants it; where it has none, it is to run.
+    Running,
+}
+
 impl Container {
-    /// Waits until its health check is content; where it has none, only until it runs.
+    /// Waits until its health check is content. One that has none is not waited for: whether it runs, and whether it is
+    /// an error that it does not, is known at once.
     ///
     /// # Errors
-    /// [`Error::NotHealthy`], with the last lines that it said, if it ends, is found unhealthy, or takes longer than
-    /// `within`; [`Error::Gone`] if it was removed.
-    pub async fn wait_healthy(&self, within: Duration) -> Result<(), Error> {
+    /// [`Error::NotHealthy`], with the last lines that it said, if it ends though it is expected to run, is found
+    /// unhealthy, or takes longer than `within`; [`Error::Gone`] if it was removed.
+    pub async fn wait_healthy(&self, within: Duration, expect: Expect) -> Result<(), Error> {
         let until = Instant::now() + within;
         let mut pause = ASK_FIRST;
         loop {
             let inspected = self.inspect().await?;
             let state = state_of(&inspected);
             let why = match (state.status, state.health) {
+                // Whether it has ended by now is chance.
+                (Status::Ended, _) if expect == Expect::Health && !has_check(&inspected) => return Ok(()),
                 (Status::Ended, _) if state.oom_killed => {
                     "was killed before it was ready: it used up the memory that it may have".to_owned()
                 }
@@ -52,7 +65,7 @@ impl Container {
     }
 
     /// The last lines of its output, if they are kept.
-    async fn last_output(&self) -> Vec<String> {
+    pub async fn last_output(&self) -> Vec<String> {
         let mut output = self.output(Some(LOG_LINES), Follow::No);
         let mut bytes = Vec::new();
         // Less to show is no reason to hide why it is shown.
@@ -63,4 +76,11 @@ impl Container {
         }
         String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect()
     }
+}
+
+/// Whether it has a health check, also where it does not run any more.
+fn has_check(inspected: &ContainerInspectResponse) -> bool {
+    let check = inspected.config.as_ref().and_then(|config| config.healthcheck.as_ref());
+    let words = check.and_then(|check| check.test.as_deref()).unwrap_or_default();
+    words.first().is_some_and(|first| first != "NONE")
 }

@@ -19,11 +19,13 @@
 //! Nothing in Loom listens there, and nothing may.
 //!
 //! Reading order: `connect`, `scope`, `spec`, `container`, `exec`; then `image`, `login`, `build`, `transfer`,
-//! `print`, `health`, `remove` (with the sweep); at the bottom `pack`, `unpack`, `entries`, `ignore`, `signal` and `error`.
+//! `print`, `health`, `remove` (with the sweep); at the bottom `context`, `pack`, `unpack`, `entries`, `ignore`, `signal` and
+//! `error`.
 
 mod build;
 mod connect;
 mod container;
+mod context;
 mod entries;
 mod error;
 mod exec;
@@ -47,6 +49,7 @@ pub use connect::{Connect, Daemon, Docker};
 pub use container::{Chunk, Container, ContainerState, Exit, Follow, Health, Output, Status, Stream};
 pub use error::{Attempt, Error, Gone, Reason};
 pub use exec::{Exec, ExecExit, ExecSpec};
+pub use health::Expect;
 pub use image::{ImageInfo, PullPolicy};
 pub use login::Logins;
 pub use pack::{Ids, Packed};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bollard::auth::DockerCredentials;
+use futures_util::future::join_all;
 use serde::Deserialize;
 use tokio::io::AsyncWriteExt as _;
 use zeroize::Zeroizing;
@@ -73,24 +74,29 @@ impl Logins {
         self.find(&read(config, registry)?, registry).await
     }
 
-    /// All of them, for a build, which may pull from anywhere. Those that cannot be had are left out: most builds need
-    /// only a few.
-    pub(crate) async fn all(&self) -> Result<HashMap<String, DockerCredentials>, Error> {
-        let Some(config) = &self.config else { return Ok(HashMap::new()) };
+    /// All of them, for a build, which may pull from anywhere, and why some cannot be had: most builds need only a few.
+    pub(crate) async fn all(&self) -> Result<(HashMap<String, DockerCredentials>, Vec<Error>), Error> {
+        let Some(config) = &self.config else { return Ok(Default::default()) };
         let config = read(config, "any registry")?;
         let keys: BTreeSet<&String> = config.auths.keys().chain(config.cred_helpers.keys()).collect();
-        let mut all = HashMap::new();
-        for key in keys {
-            let host = host(key);
-            if let Ok(Some(login)) = self.find(&config, host).await {
-                // BuildKit asks for the login of Docker's own registry by another name.
-                if host == "docker.io" {
-                    all.insert("registry-1.docker.io".to_owned(), login.clone());
+        let hosts: BTreeSet<&str> = keys.into_iter().map(|key| host(key)).collect();
+        // At once: some may hang.
+        let found = join_all(hosts.iter().map(|host| self.find(&config, host))).await;
+        let (mut all, mut failed) = (HashMap::new(), Vec::new());
+        for (host, login) in hosts.into_iter().zip(found) {
+            match login {
+                Ok(Some(login)) => {
+                    // BuildKit asks for the login of Docker's own registry by another name.
+                    if host == "docker.io" {
+                        all.insert("registry-1.docker.io".to_owned(), login.clone());
+                    }
+                    all.insert(address(host), login);
                 }
-                all.insert(address(host), login);
+                Ok(None) => {}
+                Err(error) => failed.push(error),
             }
         }
-        Ok(all)
+        Ok((all, failed))
     }
 
     async fn find(&self, config: &Config, registry: &str) -> Result<Option<DockerCredentials>, Error> {

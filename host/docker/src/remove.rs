@@ -1,7 +1,7 @@
 //! Removal of what was made, in an order and with a patience that work; and of what dead runs have left.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bollard::models::NetworkDisconnectRequest;
 use bollard::query_parameters::{
@@ -16,6 +16,8 @@ use crate::{Docker, Error, Kind, Reason, Thing};
 
 /// What is in use, or being removed by somebody else, is asked for again for so long.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// So long after somebody who is gone asked for something, it may still appear.
+const STILL_MAKING: Duration = Duration::from_secs(120);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Something that could not be removed.
@@ -46,6 +48,8 @@ pub async fn sweep(docker: &Docker, runs: &Runs) -> Swept {
         for object in &objects {
             match find(docker, object, entry.run_id().as_str()).await {
                 Ok(Some(thing)) => drop(things.insert(thing)),
+                // A daemon that was asked for it may still be making it.
+                Ok(None) if object.id.is_none() && is_recent(entry.last_written()) => {}
                 Ok(None) => entry.forget(object.kind, &object.name),
                 Err(error) => {
                     tracing::debug!(%error, name = object.name, "a dead run's thing is not looked at")
@@ -62,6 +66,11 @@ pub async fn sweep(docker: &Docker, runs: &Runs) -> Swept {
         }
     }
     swept
+}
+
+/// Whether a daemon may still be doing what was asked for at the time `at`.
+fn is_recent(at: Option<SystemTime>) -> bool {
+    at.is_some_and(|at| at.elapsed().is_ok_and(|since| since < STILL_MAKING))
 }
 
 /// What the daemon has that is `object` of the run `run_id`. `None` where there is nothing of that name, or something else:

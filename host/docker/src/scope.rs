@@ -180,6 +180,17 @@ impl Scope {
         Ok(Some(self.volume(name, Some(HashMap::from(options))).await?.0))
     }
 
+    /// Makes a volume that is in the daemon's memory, empty, and there as long as a container runs that has it. `name` is
+    /// what people call it: a part of its name.
+    ///
+    /// # Errors
+    /// What the daemon says.
+    pub async fn create_volume_in_memory(&self, name: &str) -> Result<Volume, Error> {
+        let options = [("type", "tmpfs"), ("device", "tmpfs"), ("o", "mode=0700")];
+        let options = options.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Ok(self.volume(name, Some(HashMap::from(options))).await?.0)
+    }
+
     /// A volume, and the folder of the daemon's machine where it is.
     async fn volume(
         &self,

@@ -13,6 +13,10 @@ use crate::image::check_reference;
 use crate::scope::LABELS;
 use crate::{Error, Network, Volume};
 
+/// Processes and threads that a container may have at once: more than builds need, and less than keeps a machine from
+/// starting any more.
+const MOST_PROCESSES: i64 = 8192;
+
 /// A container to be made. What is left out is as the image says.
 #[derive(Debug, Clone, Default)]
 pub struct ContainerSpec {
@@ -47,6 +51,8 @@ pub struct ContainerSpec {
     pub init: bool,
     /// Its input stays open, so that a program which reads it waits for ever.
     pub stdin_open: bool,
+    /// It is [given its input](crate::Container::start_with_input) when it is started.
+    pub takes_input: bool,
     /// `os/arch` or `os/arch/variant`.
     pub platform: Option<String>,
     /// Whether its own output is kept.
@@ -165,6 +171,9 @@ impl ContainerSpec {
             memory_swap: self.memory_bytes.map(bytes),
             nano_cpus: self.millicpus.map(|millis| bytes(millis.saturating_mul(1_000_000))),
             init: Some(self.init),
+            pids_limit: Some(MOST_PROCESSES),
+            // No program of the image gets more rights than who starts it.
+            security_opt: Some(vec!["no-new-privileges".to_owned()]),
             ..HostConfig::default()
         };
         if self.output == KeepOutput::No {
@@ -196,7 +205,9 @@ impl ContainerSpec {
             user: self.user.clone(),
             labels: Some(labels),
             healthcheck: self.healthcheck.as_ref().map(Healthcheck::body),
-            open_stdin: Some(self.stdin_open),
+            open_stdin: Some(self.stdin_open || self.takes_input),
+            stdin_once: Some(self.takes_input),
+            attach_stdin: Some(self.takes_input),
             host_config: Some(host),
             networking_config,
             ..ContainerCreateBody::default()

@@ -1,8 +1,11 @@
 //! Files into a container and out of it, whether it runs or not.
 
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
+use bollard::container::PathStatResponse;
 use bollard::query_parameters::{
     ContainerArchiveInfoOptions, DownloadFromContainerOptions, UploadToContainerOptions,
 };
@@ -15,6 +18,11 @@ use crate::pack::{CHUNKS, Choose, Ids, Keep, Packed, pack};
 use crate::spec::check_absolute;
 use crate::unpack::{Unpacked, unpack};
 use crate::{Container, Error};
+
+/// Seconds of which the offset of every time zone is a multiple.
+const QUARTER: i64 = 900;
+/// By which Go, in whose words the daemon tells modes, says that something is a folder.
+const GO_FOLDER: u32 = 1 << 31;
 
 impl Container {
     /// Puts what is in the folder `from` into the folder `to` of the container, which is made where it is not there: into
@@ -39,22 +47,68 @@ impl Container {
     /// # Errors
     /// It is not, or something cannot be mounted: the daemon does not say which.
     pub async fn look_at(&self, folder: &str) -> Result<(), Error> {
-        let doing = format!("look at `{folder}` in the container {}", self.name());
-        let options = ContainerArchiveInfoOptions { path: folder.to_owned() };
-        let look = self.docker().slow().get_container_archive_info(self.id(), Some(options));
-        let seen = self.docker().watch(&doing, look).await?;
-        seen.map(drop).map_err(|error| Error::of(doing, error))
+        self.stat(folder).await.map(drop)
     }
 
-    /// Makes `owner` the owner of the folder `folder`, which must be there, and of nothing in it.
+    /// Whether the folder `at` of the container, into which `folder` was mounted, is `folder` as this machine knows it: a
+    /// daemon on another machine, or in a container, mounts what it has itself under that name. It is, where both it and
+    /// what was changed last in it are of the same kind and size, and were changed in the same nanosecond.
+    ///
+    /// # Errors
+    /// What the daemon says; `folder` cannot be read.
+    pub async fn shows(&self, at: &str, folder: &Path) -> Result<bool, Error> {
+        let failed = |source: io::Error| Error::File { doing: "read", path: folder.to_owned(), source };
+        let mut newest: Option<(SystemTime, std::ffi::OsString)> = None;
+        for entry in fs_err::read_dir(folder).map_err(failed)?.flatten() {
+            let Ok(changed) = entry.metadata().and_then(|metadata| metadata.modified()) else { continue };
+            // What is of another encoding could not be asked for.
+            let is_newer = newest.as_ref().is_none_or(|(latest, _)| changed > *latest);
+            if is_newer && entry.file_name().to_str().is_some() {
+                newest = Some((changed, entry.file_name()));
+            }
+        }
+        let below = newest.map(|(_, name)| name);
+        for name in std::iter::once(None).chain(below.iter().map(Some)) {
+            let (path, here) = match name {
+                Some(name) => (format!("{at}/{}", name.to_string_lossy()), folder.join(name)),
+                None => (at.to_owned(), folder.to_owned()),
+            };
+            let here = fs_err::symlink_metadata(here).map_err(failed)?;
+            let there = match self.stat(&path).await {
+                Ok(there) => there,
+                Err(error) if error.is_not_found() => return Ok(false),
+                Err(error) => return Err(error),
+            };
+            let same_size = !here.is_file() || u64::try_from(there.size).is_ok_and(|size| size == here.len());
+            let changed = there.modification_time.as_deref().and_then(in_quarter_of_an_hour);
+            let nanos = here.mtime().rem_euclid(QUARTER) * 1_000_000_000 + here.mtime_nsec();
+            let is_folder = there.file_mode & GO_FOLDER != 0;
+            if !same_size || changed != Some(nanos) || is_folder != here.is_dir() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What the daemon says of one path.
+    async fn stat(&self, path: &str) -> Result<PathStatResponse, Error> {
+        let doing = format!("look at `{path}` in the container {}", self.name());
+        let options = ContainerArchiveInfoOptions { path: path.to_owned() };
+        let look = self.docker().slow().get_container_archive_info(self.id(), Some(options));
+        let seen = self.docker().watch(&doing, look).await?;
+        seen.map_err(|error| Error::of(doing, error))
+    }
+
+    /// Makes `owner` the owner of the folder `folder`, which must be there, and of nothing in it; its permissions become
+    /// `mode`.
     ///
     /// # Errors
     /// What the daemon says.
-    pub async fn own(&self, folder: &str, owner: Ids) -> Result<(), Error> {
+    pub async fn own(&self, folder: &str, owner: Ids, mode: u32) -> Result<(), Error> {
         check_absolute("the folder", folder)?;
         let mut header = tar::Header::new_ustar();
         header.set_entry_type(tar::EntryType::Directory);
-        header.set_mode(0o755);
+        header.set_mode(mode);
         header.set_uid(owner.uid.into());
         header.set_gid(owner.gid.into());
         header.set_size(0);
@@ -152,6 +206,20 @@ impl Container {
     }
 }
 
+/// Nanoseconds of a time in RFC 3339 since the last quarter of an hour began, which is the same in each time zone.
+fn in_quarter_of_an_hour(time: &str) -> Option<i64> {
+    let (_, clock) = time.split_once('T')?;
+    let (seconds, zone) = clock.split_at(clock.find(['Z', '+', '-'])?);
+    let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
+    let mut parts = whole.split(':').map(|part| part.parse::<i64>().ok());
+    let (_, minutes, seconds) = (parts.next()??, parts.next()??, parts.next()??);
+    let nanos: i64 = format!("{fraction:0<9.9}").parse().ok()?;
+    // Zones of the past had offsets with seconds; none of today has.
+    let has_minutes =
+        zone.split_once(':').is_none_or(|(_, minutes)| minutes.parse::<i64>().is_ok_and(|it| it % 15 == 0));
+    has_minutes.then_some((minutes * 60 + seconds).rem_euclid(QUARTER) * 1_000_000_000 + nanos)
+}
+
 /// All that is in a folder, but not its own permissions, times and owner.
 fn inside(path: &[u8]) -> Keep {
     if path.is_empty() { Keep::Below } else { Keep::Yes }
@@ -204,5 +272,24 @@ impl Read for Reader {
         let length = to.len().min(self.chunk.len());
         self.chunk.copy_to_slice(&mut to[..length]);
         Ok(length)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_quarter_of_an_hour;
+
+    #[test]
+    fn a_time_is_the_same_in_each_zone() {
+        let nanos = Some(221_500_000_000);
+        for time in
+            ["2026-11-27T17:03:41.5Z", "2026-11-27T18:18:41.500+01:15", "2026-11-27T07:33:41.500000000-09:30"]
+        {
+            assert_eq!(in_quarter_of_an_hour(time), nanos, "{time}");
+        }
+        assert_eq!(in_quarter_of_an_hour("2026-11-27T17:03:41Z"), Some(221_000_000_000));
+        for other in ["", "T", "2026-11-27T1Z", "2026-11-27T17:03:41.5", "2026-11-27 17:03:41Z"] {
+            assert_eq!(in_quarter_of_an_hour(other), None, "{other}");
+        }
     }
 }

@@ -61,6 +61,7 @@ impl FakeJob {
             workspace,
             borrowed_objects: Vec::new(),
             files: OnceLock::new(),
+            image_digest: OnceLock::new(),
             debug_trace: false,
             cancel,
             redactor: emitter.redactor().clone(),

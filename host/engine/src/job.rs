@@ -43,6 +43,8 @@ pub(crate) struct Job {
     pub(crate) provider: Arc<dyn Provider>,
     pub(crate) emitter: Emitter,
     pub(crate) cancel: Cancel,
+    /// Its first phase, which was started in the order of the jobs, for the first attempt.
+    pub(crate) begun: Mutex<Option<PhaseGuard>>,
 }
 
 /// How the parts of a job that were run have come out so far.
@@ -165,6 +167,7 @@ impl Job {
                 borrowed_objects: self.run.borrowed_objects.clone(),
                 staging: self.run.staging_dir.join(id.as_str()),
                 files: OnceLock::new(),
+                image_digest: OnceLock::new(),
                 cancel,
                 processes: JobProcesses::new(self.run.ids.run_id.as_str(), id.as_str(), &self.run.mark),
                 redactor: self.emitter.redactor().clone(),
@@ -190,6 +193,7 @@ impl Job {
             skip_reason: None,
             plugins: self.plugins(),
             artifacts: self.run.taken(&self.plan.id),
+            image_digest: attempt.context.image_digest.get().cloned(),
             started_at: Some(started_at),
             duration_ms: self.emitter.clock().now().millis_since(started_at),
         };
@@ -246,7 +250,9 @@ impl Attempt<'_> {
     }
 
     async fn prepare(&self) -> (Option<Box<dyn JobProvider>>, Result<(), ErrorInfo>) {
-        let phase = PhaseGuard::start(self.emitter, self.phase(PhaseCode::JobProviderPrepare));
+        let begun = self.job.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let again = || PhaseGuard::start(self.emitter, self.phase(PhaseCode::JobProviderPrepare));
+        let phase = begun.unwrap_or_else(again);
         let section = PhaseGuard::start(self.emitter, self.section(Section::Provider));
         self.say_provider();
         self.offer_mask();

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use loom_contract::event::{LINE_LIMIT, Level, Output, OutputTo, Phase, Stream};
 use loom_contract::redacted::OutputBytes;
+use serde_json::{Map, Value};
 
 use crate::emit::Emitter;
 use crate::mask::{LastLine, MaskFile};
@@ -57,6 +58,14 @@ impl Route {
         }
     }
 
+    /// Says `message` in the phase that takes output now; nothing where none does.
+    pub(crate) fn say(&self, level: Level, message: String, data: Option<Map<String, Value>>) {
+        let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(phase) = phase.clone() {
+            self.emitter.message(phase, level, message, data);
+        }
+    }
+
     fn wait_for_phase(&self) -> MutexGuard<'_, Option<Phase>> {
         let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
         self.opened.wait_while(phase, |p| p.is_none()).unwrap_or_else(PoisonError::into_inner)
@@ -77,6 +86,11 @@ impl OutputSink {
     /// A sink for `stream` into whatever phase `route` is open to.
     pub(crate) fn new(route: &Arc<Route>, stream: Stream) -> Self {
         Self { route: Arc::clone(route), stream }
+    }
+
+    /// Says `message` where the output is recorded, if it is now.
+    pub fn message(&self, level: Level, message: String, data: Option<Map<String, Value>>) {
+        self.route.say(level, message, data);
     }
 
     /// What takes a stream of bytes that is to be recorded.

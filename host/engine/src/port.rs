@@ -218,6 +218,19 @@ pub enum CleanupReason {
 pub struct OpenSection {
     guard: PhaseGuard,
     route: Arc<Route>,
+    after: Phase,
+}
+
+/// What stays of a section that is over, while its processes go on. Dropped, nothing more is recorded of them.
+#[derive(Debug)]
+pub struct Afterwards {
+    route: Arc<Route>,
+}
+
+impl Drop for Afterwards {
+    fn drop(&mut self) {
+        self.route.close();
+    }
 }
 
 impl OpenSection {
@@ -230,6 +243,13 @@ impl OpenSection {
     pub fn finish(self, finish: Finish) {
         self.route.close();
         self.guard.finish(finish);
+    }
+
+    /// Ends it, but not its processes: what its sinks take from now on is recorded behind it.
+    pub fn finish_before_its_processes(self, finish: Finish) -> Afterwards {
+        self.route.open(self.after);
+        self.guard.finish(finish);
+        Afterwards { route: self.route }
     }
 }
 
@@ -263,6 +283,8 @@ pub struct JobContext {
     /// when the job is over.
     pub staging: PathBuf,
     pub(crate) files: OnceLock<Arc<dyn JobFiles>>,
+    /// See [`JobFinish::image_digest`](loom_contract::event::JobFinish::image_digest).
+    pub(crate) image_digest: OnceLock<String>,
     /// Whether the user wants to see each command.
     pub debug_trace: bool,
     /// Whether the run is to end.
@@ -302,6 +324,12 @@ impl JobContext {
         &self.filled.get_or_init(|| self.definition.fill(outer)).unset
     }
 
+    /// It runs in an image of this digest; one that no registry knows has its id for it. Only the first one counts.
+    pub fn set_image_digest(&self, digest: &str) {
+        // An image is looked for once.
+        let _ = self.image_digest.set(digest.to_owned());
+    }
+
     /// What its processes in a container get over the environment of the image, secrets included.
     ///
     /// # Errors
@@ -333,11 +361,8 @@ impl JobContext {
         Template::fill(text, &mut lookup)
     }
 
-    /// A file on the host with a shell script that sets those of its secrets that are variables; none where it has none.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub fn secret_variables(&self) -> std::io::Result<Option<PathBuf>> {
+    /// A shell script that sets those of its secrets that are variables; none where it has none.
+    pub fn secret_variables(&self) -> Option<Zeroizing<Vec<u8>>> {
         self.given.lock().unwrap_or_else(PoisonError::into_inner).script()
     }
 
@@ -359,15 +384,6 @@ impl JobContext {
         self.mask.get().map_or(Ok(()), |mask| mask.share())
     }
 
-    /// Lets other users read the files of its secrets who can reach them: those of a container that its folder is mounted
-    /// into. On the host, the folder above keeps everybody out.
-    ///
-    /// # Errors
-    /// Their permissions cannot be changed.
-    pub fn share_secret_files(&self) -> std::io::Result<()> {
-        self.given.lock().unwrap_or_else(PoisonError::into_inner).share()
-    }
-
     /// Its files are with `files` from now on. Only the first one counts.
     pub fn set_files(&self, files: Arc<dyn JobFiles>) {
         // A second time, the job works where it did.
@@ -385,7 +401,7 @@ impl JobContext {
         let guard = PhaseGuard::start(&self.emitter, phase.clone());
         let route = Route::new(self.emitter.clone(), self.mask.get().cloned());
         route.open(phase);
-        OpenSection { guard, route }
+        OpenSection { guard, route, after: Phase::After(self.id.clone(), section) }
     }
 
     /// Says `message` in the section `section`, which must be open.

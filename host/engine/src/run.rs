@@ -298,6 +298,8 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
                         };
                         let from = plan_job.artifacts_from.iter();
                         let artifacts_from = from.map(|&need| plan.jobs[need].id.clone()).collect();
+                        let phase = Phase::Job(plan_job.id.clone(), PhaseCode::JobProviderPrepare);
+                        let begun = Mutex::new(Some(PhaseGuard::start(emitter, phase)));
                         let job = Job {
                             run: Arc::clone(&run),
                             plan: plan_job,
@@ -307,6 +309,7 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
                             provider: Arc::clone(provider),
                             emitter: emitter.clone(),
                             cancel: inner_cancel.clone(),
+                            begun,
                         };
                         let task = running.spawn(async move { (at, job.run().await) });
                         ids.insert(task.id(), at);
@@ -469,6 +472,7 @@ fn skip_job(emitter: &Emitter, job: &PlanJob, reason: SkipReason) {
             skip_reason: Some(reason),
             plugins: Vec::new(),
             artifacts: None,
+            image_digest: None,
             started_at: None,
             duration_ms: 0,
         },
@@ -492,6 +496,7 @@ fn broken_job(emitter: &Emitter, job: &PlanJob, panic: &tokio::task::JoinError) 
             skip_reason: None,
             plugins: Vec::new(),
             artifacts: None,
+            image_digest: None,
             started_at: None,
             duration_ms: 0,
         },

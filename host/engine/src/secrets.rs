@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::Permissions;
 use std::io::{self, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -61,9 +60,6 @@ pub(crate) struct Given {
     run_dir: Option<SecretsDir>,
 }
 
-/// No secret can be called so.
-const SCRIPT: &str = "variables.sh";
-
 /// Where a container finds the files of secrets. From the specification.
 pub const SECRETS_IN_CONTAINER: &str = "/run/loom/secrets";
 
@@ -88,20 +84,15 @@ impl Given {
         Ok(())
     }
 
-    /// Writes the variables into a shell script, once, that sets them.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub(crate) fn script(&mut self) -> io::Result<Option<PathBuf>> {
+    /// A shell script that sets the variables.
+    pub(crate) fn script(&self) -> Option<Zeroizing<Vec<u8>>> {
         if self.variables.is_empty() {
-            return Ok(None);
+            return None;
         }
-        let path = self.place.join(SCRIPT);
-        if path.exists() {
-            return Ok(Some(path));
-        }
-        self.make_folder()?;
-        let mut script = Zeroizing::new(Vec::new());
+        let length = |value: &Zeroizing<Vec<u8>>| value.len() * 4;
+        let room = self.variables.iter().map(|(name, value)| name.len() + length(value) + 16).sum();
+        // Enough, so that no copy is left where there was too little.
+        let mut script = Zeroizing::new(Vec::with_capacity(room));
         for (name, value) in &self.variables {
             script.extend_from_slice(b"export ");
             script.extend_from_slice(name.as_bytes());
@@ -117,9 +108,7 @@ impl Given {
             }
             script.extend_from_slice(b"'\n");
         }
-        let mut make = fs::OpenOptions::new();
-        make.write(true).create_new(true).mode(0o644).open(&path)?.write_all(&script)?;
-        Ok(Some(path))
+        Some(script)
     }
 
     /// Adds the variables to `env`, over those of the same name.
@@ -160,17 +149,6 @@ impl Given {
     /// The folder with the files.
     pub(crate) fn folder(&self) -> Option<&Path> {
         self.folder.as_deref()
-    }
-
-    /// Lets everybody read the files who can reach them.
-    ///
-    /// # Errors
-    /// Their permissions cannot be changed.
-    pub(crate) fn share(&self) -> io::Result<()> {
-        let Some(folder) = &self.folder else { return Ok(()) };
-        let allow = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode));
-        self.files.iter().try_for_each(|name| allow(&folder.join(name), 0o644))?;
-        allow(folder, 0o755)
     }
 
     /// Gives the value in the variable itself.

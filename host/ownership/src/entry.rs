@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use loom_contract::id::RunId;
 use rustix::fs::{AtFlags, unlinkat};
@@ -20,11 +21,13 @@ pub struct Entry {
     state: State,
     /// Locked.
     file: File,
+    last_written: Option<SystemTime>,
 }
 
 impl Entry {
     pub(crate) fn new(runs: PrivateFolder, name: String, head: Head, state: State, file: File) -> Self {
-        Self { runs, name, head, state, file }
+        let last_written = file.metadata().and_then(|metadata| metadata.modified()).ok();
+        Self { runs, name, head, state, file, last_written }
     }
 
     /// The run.
@@ -45,6 +48,11 @@ impl Entry {
     /// By which its processes are known; `None` where there can be none any more, since the machine was started again.
     pub fn mark(&self) -> Option<&Mark> {
         (!self.state.ended && self.head.is_of_this_boot()).then_some(&self.head.mark)
+    }
+
+    /// When something was last written down; `None` where the file system does not say.
+    pub fn last_written(&self) -> Option<SystemTime> {
+        self.last_written
     }
 
     /// The folders that it has left, as far as is known.

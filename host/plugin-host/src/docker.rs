@@ -3,28 +3,32 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use loom_contract::error::{ErrorInfo, code};
-use loom_contract::event::{Finish, Level, Stream as Recorded};
-use loom_contract::section::Section;
+use loom_contract::event::Finish;
 use loom_contract::status::Status as Ended;
-use loom_docker::{
-    Chunk, Connect, Container, ContainerSpec, Docker, Error, ExecSpec, Follow, Ids, KeepOutput, Logins,
-    Mount, Networking, Owner, Scope, Signal, Status, Stream, sweep,
-};
+use loom_docker::{Connect, Container, Docker, Error, ExecSpec, Ids, Logins, Owner, Scope, sweep};
 use loom_engine::environment::WORKSPACE_IN_CONTAINER;
-use loom_engine::output::OutputSink;
-use loom_engine::port::{JobContext, JobFiles, OpenSection, Prints};
+use loom_engine::port::{JobContext, JobFiles, Prints};
 use loom_ownership::{Ledger, Runs};
-use serde_json::json;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 
 use crate::bindings::loom::host::types::{Error as Told, ErrorKind};
 use crate::caches::fixed;
+
+mod create;
+mod owner;
+mod services;
+
+use create::Seen;
+pub(crate) use create::{Filling, Made, Wanted};
+use owner::Copy;
+pub(crate) use owner::{Bound, Share};
+use services::Services;
 
 /// Where the daemon is, and what else of the user's settings is about it.
 #[derive(Debug)]
@@ -35,8 +39,10 @@ pub struct DockerConfig {
     pub certificates: Option<PathBuf>,
     /// `XDG_RUNTIME_DIR`.
     pub runtime_dir: Option<PathBuf>,
-    /// Docker's own configuration file, which has the logins for registries.
-    pub login_file: Option<PathBuf>,
+    /// `DOCKER_CONTEXT`.
+    pub context: Option<String>,
+    /// The folder of Docker's own configuration, which has contexts and the logins for registries.
+    pub folder: Option<PathBuf>,
     /// The `PATH` on which the credential helpers are found that it names.
     pub helpers_path: Option<OsString>,
     /// The repository, as labels name it.
@@ -44,6 +50,10 @@ pub struct DockerConfig {
     /// Nothing writes into the run's copy of the repository as long as jobs are at work in containers: none of them works in
     /// the copy itself.
     pub workspace_rests: bool,
+    /// No job of the run works on the host.
+    pub alone: bool,
+    /// `DOCKER_DEFAULT_PLATFORM`.
+    pub default_platform: Option<String>,
     /// The runs of the user. What dead ones have left is removed when the daemon is first needed.
     pub runs: Runs,
     /// Where what is made for this run is written down first.
@@ -54,6 +64,8 @@ impl DockerConfig {
     async fn connect(&self) -> Result<Docker, Error> {
         Docker::connect(Connect {
             host: self.host.as_deref(),
+            context: self.context.as_deref(),
+            folder: self.folder.as_deref(),
             certificates: self.certificates.as_deref(),
             runtime_dir: self.runtime_dir.as_deref(),
         })
@@ -79,9 +91,15 @@ pub struct RunDocker {
     docker: OnceCell<Result<Docker, Told>>,
     /// A volume over the run's copy of the repository was tried, in vain.
     cannot_layer: AtomicBool,
-    /// A file of this machine was to be mounted into a container, in vain.
-    shares_no_files: AtomicBool,
+    /// What it sees of this machine.
+    seen: Seen,
+    copy: Copy,
+    /// The removal of what dead runs have left, as long as nobody waits for it.
+    sweep: Mutex<Option<JoinHandle<()>>>,
 }
+
+/// How long that may hold up the end of a job.
+const SWEEPING: Duration = Duration::from_secs(30);
 
 impl RunDocker {
     /// Nothing is connected yet.
@@ -90,7 +108,9 @@ impl RunDocker {
             config,
             docker: OnceCell::new(),
             cannot_layer: AtomicBool::new(false),
-            shares_no_files: AtomicBool::new(false),
+            seen: Seen::default(),
+            copy: Copy::default(),
+            sweep: Mutex::default(),
         }
     }
 
@@ -106,77 +126,58 @@ impl RunDocker {
         let connect = async || {
             let docker = config.connect().await.map_err(|error| told(&error))?;
             let (swept, runs) = (docker.clone(), config.runs.clone());
-            // Nobody waits for it.
-            tokio::spawn(async move {
+            let sweep = tokio::spawn(async move {
                 for left in sweep(&swept, &runs).await.left {
                     tracing::warn!(thing = %left.thing, error = %left.why, "a dead run's thing stays");
                 }
             });
+            *self.sweep.lock().unwrap_or_else(PoisonError::into_inner) = Some(sweep);
             Ok(docker)
         };
         self.docker.get_or_init(connect).await.clone()
     }
 
-    /// Makes a container from `spec`, with the workspace in a volume: a layer over the run's copy of the repository where
-    /// that can be, for a container of root, who may write to what others own. Else the files have to be sent to it, and
-    /// the second container is there for that: it has the same volume and never runs. The daemon does one thing at a time
-    /// with a container, and starting one takes long.
-    pub(crate) async fn create_with_volume(
-        &self,
-        scope: &Scope,
-        spec: &ContainerSpec,
-        workspace: &Path,
-        is_root: bool,
-    ) -> Result<(Container, Option<Container>), Error> {
-        let mount =
-            |volume| Mount::Volume { volume, at: WORKSPACE_IN_CONTAINER.to_owned(), read_only: false };
-        let with = |volume| {
-            let mut spec = spec.clone();
-            spec.mounts.push(mount(volume));
-            spec
-        };
-        if is_root && self.config.workspace_rests && !self.cannot_layer.load(Ordering::Relaxed) {
-            if let Some(volume) = scope.create_volume_over("workspace", workspace).await? {
-                let container = scope.create_container(&with(volume)).await?;
-                let Err(error) = container.look_at(WORKSPACE_IN_CONTAINER).await else {
-                    return Ok((container, None));
-                };
-                tracing::debug!(%error, "workspaces are sent to the daemon");
-                // That it may stay until the end of the job is all that can come of it.
-                let _ = scope.remove(&container.thing()).await;
-            }
-            self.cannot_layer.store(true, Ordering::Relaxed);
+    /// Whether the workspace may be a layer over the run's copy of the repository, for a container of root, who may write to
+    /// what others own.
+    fn may_layer(&self, is_root: bool) -> bool {
+        is_root && self.config.workspace_rests && !self.cannot_layer.load(Ordering::Relaxed)
+    }
+
+    /// It was tried in vain.
+    fn cannot_layer(&self) {
+        self.cannot_layer.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether no job of the run works on the host.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.config.alone
+    }
+
+    /// The run's copy of the repository, for jobs that have it mounted as it is.
+    pub(crate) fn copy(&self) -> &Copy {
+        &self.copy
+    }
+
+    /// The platform of images where the workflow names none.
+    pub(crate) fn default_platform(&self) -> Option<&str> {
+        self.config.default_platform.as_deref()
+    }
+
+    /// Waits until what dead runs have left is removed, if nobody else does: a run that ends before would leave it again.
+    pub(crate) async fn swept(&self) {
+        let sweep = self.sweep.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(sweep) = sweep
+            && tokio::time::timeout(SWEEPING, sweep).await.is_err()
+        {
+            tracing::warn!("what dead runs have left is not removed in time");
         }
-        let volume = scope.create_volume("workspace").await?;
-        let spec = with(volume.clone());
-        let filler = ContainerSpec {
-            name: format!("{}-files", spec.name),
-            image: spec.image.clone(),
-            entrypoint: Some(vec!["sh".to_owned()]),
-            mounts: vec![mount(volume)],
-            networking: Networking::None,
-            platform: spec.platform.clone(),
-            output: KeepOutput::No,
-            ..ContainerSpec::default()
-        };
-        let both = tokio::try_join!(scope.create_container(&spec), scope.create_container(&filler));
-        both.map(|(container, filler)| (container, Some(filler)))
-    }
-
-    /// Whether files of this machine may be mounted into containers, as far as is known.
-    pub(crate) fn shares_files(&self) -> bool {
-        !self.shares_no_files.load(Ordering::Relaxed)
-    }
-
-    /// They may not: the daemon is on another machine.
-    pub(crate) fn shares_no_files(&self) {
-        self.shares_no_files.store(true, Ordering::Relaxed);
     }
 
     /// The logins for registries.
     pub(crate) fn logins(&self) -> Logins {
         let helpers = self.config.helpers_path.clone().unwrap_or_default();
-        self.config.login_file.as_ref().map_or_else(Logins::none, |file| Logins::of_file(file, helpers))
+        let file = self.config.folder.as_ref().map(|folder| folder.join("config.json"));
+        file.map_or_else(Logins::none, |file| Logins::of_file(file, helpers))
     }
 
     /// What makes things for a job.
@@ -191,73 +192,33 @@ impl RunDocker {
 #[derive(Debug, Default)]
 pub(crate) struct JobDocker {
     pub(crate) scope: OnceLock<Scope>,
-    /// The section of the services, from the first one on until the job is over, and who listens to them.
-    services: Mutex<Services>,
-    /// The container that steps run in was made: what came before it has come up.
-    pub(crate) has_workspace: OnceLock<()>,
-    /// The container that the workspace is mounted into as it is, and its image.
-    pub(crate) bound: OnceLock<(Container, String)>,
-}
-
-#[derive(Debug, Default)]
-struct Services {
-    section: Option<OpenSection>,
-    list: Vec<Service>,
-}
-
-/// A service that runs, and is heard.
-#[derive(Debug)]
-struct Service {
-    container: Container,
-    listener: JoinHandle<()>,
-    writer: JoinHandle<()>,
+    /// What runs beside its steps.
+    pub(crate) services: Services,
+    /// The workspace that is mounted as it is.
+    pub(crate) bound: OnceLock<Bound>,
 }
 
 impl JobDocker {
-    /// Records what the service `name` prints until its end.
-    pub(crate) fn follow(&self, job: &Arc<JobContext>, container: &Container, name: String) {
-        let mut services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        let section = services.section.get_or_insert_with(|| job.open_section(Section::Services));
-        let message = format!("service `{name}` is started; container {}", container.name());
-        let data = json!({ "service": name, "container": container.name(), "container_id": container.id() });
-        job.message(Section::Services, Level::Info, message, data.as_object().cloned());
-        let (stdout, stderr) = (section.sink(Recorded::Stdout), section.sink(Recorded::Stderr));
-        let (chunks, waiting) = mpsc::channel(16);
-        let writer = tokio::task::spawn_blocking(move || record_lines(waiting, &name, &stdout, &stderr));
-        let mut output = container.output(None, Follow::Yes);
-        let listener = tokio::spawn(async move {
-            while let Ok(Some(chunk)) = output.next().await {
-                if chunks.send(chunk).await.is_err() {
-                    break;
-                }
-            }
-        });
-        services.list.push(Service { container: container.clone(), listener, writer });
-    }
-
-    /// The services did not come up: they end, and their section with them.
-    pub(crate) async fn service_failed(&self, job: &Arc<JobContext>, error: &Told) {
-        let mut services = self.take_services();
-        services.section.get_or_insert_with(|| job.open_section(Section::Services));
-        services.kill(not_done(job, error)).await;
-    }
-
-    /// The job could not be prepared. If that was while its services came up, they are what failed.
-    pub(crate) async fn not_prepared(&self, job: &JobContext, error: &ErrorInfo) {
-        if self.has_workspace.get().is_none() {
-            self.take_services().kill(finish_of(job, error.clone())).await;
+    /// Sees to it that everything in a workspace that is mounted as it is belongs to the user.
+    ///
+    /// # Errors
+    /// Why it does not, in words.
+    pub(crate) async fn give_back(&self, workspace: &Path) -> Result<(), String> {
+        match (self.scope.get(), self.bound.get()) {
+            (Some(scope), Some(bound)) => owner::give_back(scope, bound, workspace).await,
+            _ => Ok(()),
         }
     }
 
-    fn take_services(&self) -> Services {
-        std::mem::take(&mut *self.services.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Sees to it that everything in a workspace that is mounted as it is belongs to the user.
-    pub(crate) async fn give_back(&self, workspace: &Path) -> Result<(), Error> {
-        match (self.scope.get(), self.bound.get()) {
-            (Some(scope), Some((container, image))) => give_back(scope, container, image, workspace).await,
-            _ => Ok(()),
+    /// A step is about to run: a workspace that is mounted as it is belongs to whoever runs it, if it can.
+    ///
+    /// # Errors
+    /// Why it cannot, in words.
+    pub(crate) async fn give(&self, workspace: &Path) -> Result<(), String> {
+        let (Some(scope), Some(bound)) = (self.scope.get(), self.bound.get()) else { return Ok(()) };
+        match bound.share.to_be_given() {
+            Some(user) => owner::give_to(scope, bound, workspace, user).await,
+            None => Ok(()),
         }
     }
 
@@ -268,107 +229,12 @@ impl JobDocker {
         if let Err(error) = self.give_back(workspace).await {
             said.push(format!("files of the workspace still belong to users of the container: {error}"));
         }
+        self.services.settle().await;
         let left = scope.remove_all().await;
-        self.take_services().end(Finish::new(Ended::Success)).await;
+        self.services.end().await;
         said.extend(left.iter().map(|left| format!("{} could not be removed: {}", left.thing, left.why)));
         said
     }
-}
-
-impl Services {
-    /// Ends them before their time.
-    async fn kill(self, finish: Finish) {
-        for service in &self.list {
-            // What cannot be killed is removed with the job.
-            let _ = service.container.kill(Signal::Kill).await;
-        }
-        self.end(finish).await;
-    }
-
-    /// Their containers have ended: what they have said is recorded, and the section ends.
-    async fn end(self, finish: Finish) {
-        for mut service in self.list {
-            // A daemon that is gone says nothing of an end.
-            if tokio::time::timeout(LISTENING, &mut service.listener).await.is_err() {
-                service.listener.abort();
-            }
-            // Nobody gives it anything any more.
-            let _ = service.writer.await;
-        }
-        if let Some(section) = self.section {
-            section.finish(finish);
-        }
-    }
-}
-
-/// How long what services have said last may take to arrive.
-const LISTENING: Duration = Duration::from_secs(2);
-
-/// On a thread that may wait: each line behind the name of who said it.
-fn record_lines(mut chunks: mpsc::Receiver<Chunk>, name: &str, stdout: &OutputSink, stderr: &OutputSink) {
-    let mut streams = [(stdout.lines(), true), (stderr.lines(), true)];
-    while let Some(chunk) = chunks.blocking_recv() {
-        let (lines, begins) = match chunk.stream {
-            Stream::Stdout => &mut streams[0],
-            Stream::Stderr => &mut streams[1],
-        };
-        for part in chunk.bytes.split_inclusive(|byte| *byte == b'\n') {
-            if *begins {
-                lines.push(format!("{name} | ").as_bytes());
-            }
-            lines.push(part);
-            *begins = part.ends_with(b"\n");
-        }
-    }
-    streams.iter_mut().for_each(|(lines, _)| lines.end());
-}
-
-/// Sees to it that everything in the workspace belongs to the user again.
-async fn give_back(scope: &Scope, container: &Container, image: &str, workspace: &Path) -> Result<(), Error> {
-    let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    let path = workspace.to_owned();
-    let foreign = tokio::task::spawn_blocking(move || has_foreign(&path, user)).await;
-    if !foreign.unwrap_or(true) {
-        return Ok(());
-    }
-    // Without the rights of root, the user is root in there.
-    let owner = if scope.docker().daemon().rootless { "0:0".to_owned() } else { format!("{user}:{group}") };
-    let args = ["-R".to_owned(), "-h".to_owned(), owner, WORKSPACE_IN_CONTAINER.to_owned()];
-    let mut command = vec!["chown".to_owned()];
-    command.extend(args.clone());
-    if container.state().await.is_ok_and(|state| state.status == Status::Running) {
-        let spec = ExecSpec { command, user: Some("0:0".to_owned()), ..ExecSpec::default() };
-        let exit = container.exec(&spec).await?.exit().await?;
-        if exit.code == 0 {
-            return Ok(());
-        }
-    }
-    let spec = ContainerSpec {
-        name: "owner".to_owned(),
-        image: image.to_owned(),
-        entrypoint: Some(vec!["chown".to_owned()]),
-        command: Some(args.into()),
-        user: Some("0:0".to_owned()),
-        mounts: vec![Mount::Bind {
-            source: workspace.to_owned(),
-            at: WORKSPACE_IN_CONTAINER.to_owned(),
-            read_only: false,
-        }],
-        ..ContainerSpec::default()
-    };
-    let other = scope.create_container(&spec).await?;
-    other.start().await?;
-    other.wait().await.map(drop)
-}
-
-/// Whether anything in `folder` belongs to somebody else than `user`.
-fn has_foreign(folder: &Path, user: u32) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let Ok(entries) = fs_err::read_dir(folder) else { return true };
-    entries.flatten().any(|entry| {
-        let Ok(metadata) = entry.metadata() else { return false };
-        metadata.uid() != user || (metadata.is_dir() && has_foreign(&entry.path(), user))
-    })
 }
 
 /// The files of a job that works in a volume.
@@ -504,7 +370,7 @@ pub(crate) fn not_done(job: &JobContext, error: &Told) -> Finish {
     finish_of(job, as_info(error.clone()))
 }
 
-fn finish_of(job: &JobContext, error: ErrorInfo) -> Finish {
+pub(crate) fn finish_of(job: &JobContext, error: ErrorInfo) -> Finish {
     match job.cancel.is_cancelled() {
         true => Finish::new(Ended::Cancelled),
         false => Finish::failed(error),

@@ -18,6 +18,7 @@ use crate::bindings::provider::ProviderPlugin;
 use crate::bindings::provider::exports::loom::plugin::provider as exports;
 use crate::compiled::Origin;
 use crate::config::PluginConfig;
+use crate::docker::finish_of;
 use crate::guest::{Guest, Kept, Place};
 use crate::imports::job::{JobHandle, StepHandle};
 use crate::instance::{Instance, Patience, told};
@@ -89,14 +90,25 @@ impl JobProvider for PluginJob {
         let prepared = self
             .call(place, Patience::Work, async |store, exports, job| exports.call_prepare(store, job).await)
             .await;
-        if let Err(error) = &prepared {
-            self.kept.docker.not_prepared(&self.job, error).await;
+        let services = &self.kept.docker.services;
+        match prepared {
+            Ok(()) => {
+                services.are_up();
+                Ok(())
+            }
+            Err(error) => Err(services.not_prepared(error, |error| finish_of(&self.job, error)).await),
         }
-        prepared
     }
 
     async fn run_step(&mut self, step: Step) -> Result<StepEnd, ErrorInfo> {
         let place = Place::Step(step.index);
+        if let Err(why) = self.kept.docker.give(&self.job.workspace).await {
+            let text = format!(
+                "the workspace could not be given to the user of the container, who may be unable to read or write it \
+                 ({why}); with `ephemeral_volume` instead of `bind_mount` it belongs to them"
+            );
+            self.job.step_message(step.index, Level::Warn, text, None);
+        }
         let exit = self
             .call(place, Patience::Work, async |store, exports, job| {
                 let step = store.data_mut().table.push(StepHandle { step })?;
@@ -127,6 +139,12 @@ impl JobProvider for PluginJob {
                 vec!["the Docker daemon did not remove everything in time; the next run does".to_owned()]
             }
         };
+        if let Some(docker) = &self.config.docker {
+            tokio::select! {
+                () = docker.swept() => {}
+                () = given_up(self.job.cancel.clone()) => {}
+            }
+        }
         for left in left {
             self.job.message(Section::Cleanup, Level::Warn, left, None);
         }

@@ -36,6 +36,8 @@ pub(crate) struct Fold {
 struct JobFold {
     steps: BTreeMap<StepIndex, StepFold>,
     sections: Vec<SectionEntry>,
+    /// Those whose processes said something after them.
+    spoke_after: Vec<Section>,
     started: bool,
     end: Option<JobFinish>,
     attempts: Vec<AttemptEntry>,
@@ -81,6 +83,16 @@ impl Fold {
         self.jobs.entry(job_id.clone()).or_default().started = true;
     }
 
+    /// Something was said after `section` was over.
+    pub(crate) fn spoke_after(&mut self, job_id: &JobId, section: Section) {
+        self.jobs.entry(job_id.clone()).or_default().spoke_after.push(section);
+    }
+
+    /// The sections after which something was said.
+    pub(crate) fn sections_with_output(&self, job_id: &JobId) -> Vec<Section> {
+        self.jobs.get(job_id).map(|job| job.spoke_after.clone()).unwrap_or_default()
+    }
+
     pub(crate) fn step_finished(&mut self, job_id: &JobId, index: StepIndex, finish: &Finish) -> StepSummary {
         let step = self.jobs.entry(job_id.clone()).or_default().steps.entry(index).or_default();
         step.status = Some(finish.status);
@@ -118,6 +130,7 @@ impl Fold {
             // Where it stands is known when the attempt that it belongs to is over.
             summary_path: String::new(),
             events_path: String::new(),
+            output_path: None,
         };
         self.jobs.entry(job_id.clone()).or_default().sections.push(entry);
         SectionSummary {
@@ -202,6 +215,10 @@ impl Fold {
             .map(|entry| SectionEntry {
                 summary_path: place.section_summary(entry.section),
                 events_path: place.section_events(entry.section),
+                output_path: job
+                    .spoke_after
+                    .contains(&entry.section)
+                    .then(|| place.section_output(entry.section)),
                 ..entry.clone()
             })
             .collect();
@@ -332,6 +349,7 @@ impl Fold {
                 caches: caches.and_then(|caches| serde_json::from_value(caches).ok()).unwrap_or_default(),
                 status: end.status,
                 provider: planned.provider.clone(),
+                image_digest: end.image_digest.clone(),
                 plugins: end.plugins.clone(),
                 started_at: end.started_at,
                 duration_ms: end.duration_ms,

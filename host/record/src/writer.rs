@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use loom_contract::event::{Event, EventBody, EventLine, EventType, Finish, Output, OutputTo, Phase};
-use loom_contract::id::RunIds;
+use loom_contract::id::{JobId, RunIds};
 use loom_contract::layout;
 use loom_contract::phase::PhaseCode;
 use loom_contract::phase_report::PhaseMark;
@@ -41,6 +41,10 @@ impl FirstError {
 
 /// What the writer thread is told.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are events, and each would cost an allocation more"
+)]
 pub(crate) enum Told {
     /// Something happened.
     Event(Redacted<Event>),
@@ -176,7 +180,7 @@ impl Writer {
             }
             EventBody::JobRetry(job_id, end) => {
                 let place = layout::job(&job_id);
-                self.close(&place.events());
+                self.close_job(&job_id);
                 // The report judges the attempt that counts.
                 self.marks.retain(|mark| mark.phase.job_id() != Some(&job_id));
                 let (attempt, summary, manifest) = self.fold.job_retried(&job_id, &end);
@@ -189,7 +193,7 @@ impl Writer {
             }
             EventBody::JobFinish(job_id, end) => {
                 let place = layout::job(&job_id);
-                self.close(&place.events());
+                self.close_job(&job_id);
                 let (summary, manifest) = self.fold.job_finished(&job_id, &end);
                 self.durable(&[(place.summary(), pretty(&summary)), (place.manifest(), pretty(&manifest))]);
             }
@@ -253,7 +257,7 @@ impl Writer {
                     (layout::PIPELINE_MANIFEST.to_owned(), pretty(&manifest)),
                 ]);
             }
-            Phase::Run(_) | Phase::Job(..) => {}
+            Phase::Run(_) | Phase::Job(..) | Phase::After(..) => {}
         }
         self.routes.remove(&phase);
     }
@@ -287,6 +291,9 @@ impl Writer {
                 self.streams.insert(path.clone(), stream);
             }
         }
+        if let Phase::After(job_id, section) = phase {
+            self.fold.spoke_after(job_id, *section);
+        }
         self.routes.insert(phase.clone(), route.clone());
         route
     }
@@ -294,6 +301,16 @@ impl Writer {
     fn flush(&mut self) {
         for stream in self.streams.values_mut().filter(|s| s.is_dirty()) {
             self.errors.note(stream.flush());
+        }
+    }
+
+    /// Nothing more is said of the job, or of its attempt.
+    fn close_job(&mut self, job_id: &JobId) {
+        let place = layout::job(job_id);
+        self.close(&place.events());
+        for section in self.fold.sections_with_output(job_id) {
+            self.close(&place.section_output(section));
+            self.routes.remove(&Phase::After(job_id.clone(), section));
         }
     }
 

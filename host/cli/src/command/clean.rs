@@ -173,7 +173,7 @@ impl Cleaning {
             let own = RunIds::from_stamp(Clock::start().started_at().unix_nanos());
             let ledger = folders.runs.register(&own.run_id, &self.repo_root);
             let ledger = ledger.map_err(|error| error.to_string())?;
-            let docker = settings::docker(&self.repo_root, false, folders.runs.clone(), ledger);
+            let docker = settings::docker(&self.repo_root, false, false, folders.runs.clone(), ledger);
             runtime.block_on(docker.sweep())
         };
         match sweep() {

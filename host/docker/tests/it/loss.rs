@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fs_err as fs;
 use loom_docker::{
-    Build, Connect, Container, Docker, Error, ExecSpec, Follow, Ids, Logins, Outside, Scope, sweep,
+    Build, Connect, Container, Docker, Error, ExecSpec, Expect, Follow, Ids, Logins, Outside, Scope, sweep,
 };
 use loom_docker_testimage::{self as testimage, Image, SOCKET};
 use rustix::process::{Pid, Signal, kill_process};
@@ -49,7 +49,7 @@ async fn what_was_tried_and_why_it_failed_is_said() {
         assert!(error.starts_with(&begins) && error.to_lowercase().contains(why), "{error}");
     }
     let certificates = Some(folder.path());
-    let tls = Connect { host: Some("tcp://127.0.0.1:1"), certificates, runtime_dir: None };
+    let tls = Connect { host: Some("tcp://127.0.0.1:1"), certificates, ..Connect::default() };
     let error = Docker::connect(tls).await.unwrap_err().to_string();
     assert!(error.contains("ca.pem"), "{error}");
 }
@@ -220,7 +220,7 @@ async fn the_loss_of_the_daemon_is_named_whatever_was_going_on() {
         assert!(is_loss(&container.start().await.unwrap_err()));
         assert!(is_loss(&container.stop(Duration::ZERO).await.unwrap_err()));
         assert!(is_loss(&container.exec(&sh("true")).await.unwrap_err()));
-        assert!(is_loss(&container.wait_healthy(Duration::from_secs(5)).await.unwrap_err()));
+        assert!(is_loss(&container.wait_healthy(Duration::from_secs(5), Expect::Health).await.unwrap_err()));
         assert!(is_loss(&container.output(None, Follow::No).next().await.unwrap_err()));
         scope.docker().image("loom-test/x").await
     })

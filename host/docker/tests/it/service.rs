@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use loom_docker::{ContainerSpec, Error, Healthcheck, Networking, Outside};
+use loom_docker::{ContainerSpec, Error, Expect, Healthcheck, Networking, Outside};
 
 use crate::support::{run, sh, spec, stdout, waiting, with_scope, words};
 
@@ -40,7 +40,7 @@ async fn a_service_is_found_by_its_aliases_once_it_is_healthy() {
         };
         let web = scope.create_container(&web).await.unwrap();
         web.start().await.unwrap();
-        web.wait_healthy(LONG).await.unwrap();
+        web.wait_healthy(LONG, Expect::Health).await.unwrap();
         let job =
             scope.create_container(&ContainerSpec { networking: joined(&[]), ..waiting() }).await.unwrap();
         job.start().await.unwrap();
@@ -71,14 +71,14 @@ async fn a_service_that_does_not_come_up_is_told_with_its_last_words() {
         for (spec, within, why, log) in cases {
             let container = scope.create_container(&spec).await.unwrap();
             container.start().await.unwrap();
-            let error = container.wait_healthy(within).await.unwrap_err();
+            let error = container.wait_healthy(within, Expect::Health).await.unwrap_err();
             let text = error.to_string();
             assert!(text.contains(why) && text.contains(log), "{text}");
             assert!(matches!(error, Error::NotHealthy { log, .. } if log.len() < 25));
         }
         let plain = scope.create_container(&waiting()).await.unwrap();
         plain.start().await.unwrap();
-        plain.wait_healthy(LONG).await.unwrap();
+        plain.wait_healthy(LONG, Expect::Health).await.unwrap();
     })
     .await;
 }

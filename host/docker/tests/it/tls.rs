@@ -91,7 +91,7 @@ fn named(name: &str, addresses: &[&str]) -> CertificateParams {
 }
 
 async fn connect(host: &str, certificates: Option<&Path>) -> Result<Docker, Error> {
-    Docker::connect(Connect { host: Some(host), certificates, runtime_dir: None }).await
+    Docker::connect(Connect { host: Some(host), certificates, ..Connect::default() }).await
 }
 
 #[tokio::test]

@@ -9,32 +9,39 @@ use loom_contract::section::Section;
 use loom_contract::status::Status as Ended;
 use loom_contract::words::counted;
 use loom_docker::{
-    Build, Chunk, Container, ContainerSpec, Error as DockerError, Exec, ExecExit, ExecSpec, Gone, Ids,
-    ImageInfo, KeepOutput, Mount, Network, Networking, Outside, Scope, Status, Stream,
+    Build, Chunk, Container, ContainerSpec, Error as DockerError, Exec, ExecExit, ExecSpec, Expect, Gone,
+    Ids, ImageInfo, KeepOutput, Network, Networking, Outside, Packed, Scope, Status, Stream,
 };
 use loom_engine::cancel::{Cancel, GRACE, Urgency};
 use loom_engine::environment::WORKSPACE_IN_CONTAINER;
 use loom_engine::mask::{FILE_IN_CONTAINER, VARIABLE};
 use loom_engine::output::OutputSink;
 use loom_engine::port::{JobContext, OpenSection};
-use loom_engine::secrets::SECRETS_IN_CONTAINER;
-use serde_json::Map;
+use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 use wasmtime::component::Resource;
+use zeroize::Zeroizing;
 
 use crate::bindings::loom::docker::engine::{
     Daemon, Host, HostCommand, HostContainer, HostContainerSpec, HostImageBuild, HostNetwork, Image,
     PullPolicy, WorkspaceMount,
 };
 use crate::bindings::loom::host::types::{Error, ErrorKind, Exit};
-use crate::docker::{RunDocker, VolumeFiles, ids, not_done, told};
+use crate::docker::{Bound, Filling, Made, RunDocker, Share, VolumeFiles, Wanted, ids, not_done, told};
 use crate::guest::{self, Guest};
 use crate::imports::types::{Sink, error};
 use crate::imports::workspace;
 use crate::manifest::DockerRight;
 
-/// Where a service finds the script with those secrets that are variables.
-const SCRIPT_IN_CONTAINER: &str = "/run/loom/variables.sh";
+/// Reads from its input, which is kept nowhere, a script that sets those secrets that are variables, and becomes what would
+/// have run without. What every shell has in itself is enough for it.
+const TAKE_VARIABLES: &str = r#"while IFS= read -r LOOM_LINE; do LOOM_SCRIPT="$LOOM_SCRIPT$LOOM_LINE
+"; done
+eval "$LOOM_SCRIPT" && [ "$LOOM_LAST" = line ] || exit 125
+unset LOOM_LINE LOOM_SCRIPT LOOM_LAST
+exec "$@" </dev/null"#;
+/// By which it knows that it has all of it.
+const LAST_VARIABLE: &[u8] = b"LOOM_LAST=line\n";
 
 /// The exit code of who cannot find the program that it is to run.
 const NO_PROGRAM: i64 = 127;
@@ -77,8 +84,10 @@ pub struct ContainerHandle {
     /// Who runs its processes.
     user: String,
     workspace: Option<WorkspaceMount>,
-    /// Through which the files of the workspace are sent to its volume.
-    filler: Option<Container>,
+    /// What its volumes are filled with.
+    filling: Option<Filling>,
+    /// What it is given as its input.
+    input: Option<Arc<Zeroizing<Vec<u8>>>>,
     /// The name by which its output is told.
     service: Option<String>,
     /// Whether the file is in it into which the job writes what is to be masked.
@@ -102,11 +111,19 @@ fn is_root(user: &str) -> bool {
 
 /// What `work` comes to, unless the job is cancelled first.
 async fn unless_cancelled<T>(
-    mut cancel: Cancel,
+    cancel: Cancel,
     work: impl Future<Output = Result<T, DockerError>>,
 ) -> Result<T, Error> {
+    unless_asked(cancel, async { work.await.map_err(|error| told(&error)) }).await
+}
+
+/// The same for what is in words for plugins already.
+async fn unless_asked<T>(
+    mut cancel: Cancel,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
     tokio::select! {
-        done = work => done.map_err(|error| told(&error)),
+        done = work => done,
         () = cancel.reached(Urgency::Ask) => {
             Err(error(ErrorKind::Cancelled, "DOCKER_CANCELLED", "the job was cancelled"))
         }
@@ -155,7 +172,9 @@ impl Host for Guest {
             PullPolicy::Always => return Ok(Err(self.denied("pull images"))),
             PullPolicy::IfNotPresent | PullPolicy::Never => loom_docker::PullPolicy::Never,
         };
-        let logins = self.docker()?.logins();
+        let access = self.docker()?;
+        let platform = platform.or_else(|| access.default_platform().map(str::to_owned));
+        let logins = access.logins();
         let cancel = self.job()?.cancel.clone();
         let mut pulled = false;
         let (job, place) = (Arc::clone(self.job()?), self.place);
@@ -338,71 +357,71 @@ impl HostContainer for Guest {
     }
 
     async fn start(&mut self, handle: Resource<ContainerHandle>) -> wasmtime::Result<Result<(), Error>> {
-        let ContainerHandle { container, program, user, workspace, filler, service, has_mask: _ } =
+        let ContainerHandle { container, program, user, workspace, filling, input, service, has_mask: _ } =
             self.table.get(&handle)?.clone();
         let job = Arc::clone(self.job()?);
+        let start = async {
+            match &input {
+                Some(input) => container.start_with_input(input).await,
+                None => container.start().await,
+            }
+        };
         if let Some(name) = service {
-            let started = unless_cancelled(job.cancel.clone(), container.start()).await;
-            let docker = &self.kept.docker;
+            let started = unless_cancelled(job.cancel.clone(), Box::pin(start)).await;
+            let services = &self.kept.docker.services;
             match &started {
-                Ok(()) => docker.follow(&job, &container, name),
-                Err(error) => docker.service_failed(&job, error).await,
+                Ok(()) => services.follow(&job, &container, name),
+                Err(error) => services.failed(&job, &container, not_done(&job, error)).await,
             }
             return Ok(started);
         }
         let start = async {
-            container.start().await?;
+            start.await?;
             let state = container.state().await?;
             if state.status != Status::Ended {
                 return Ok(());
             }
             Err(not_started(&program, state.exit_code))
         };
-        let Some(filler) = filler else {
-            let started = unless_cancelled(job.cancel.clone(), start).await;
-            if started.is_ok() && workspace == Some(WorkspaceMount::EphemeralVolume) {
-                let text = "the workspace is a layer over the run's copy of the repository";
-                self.say(Level::Info, text.to_owned(), None);
-                job.set_files(Arc::new(VolumeFiles { container, owner: Ids::default() }));
-            }
-            return Ok(started);
-        };
         let scope = match self.scope() {
             Ok(scope) => scope,
             Err(error) => return Ok(Err(error)),
         };
-        let fill = async {
-            let owner = ids(&filler, &user).await?;
-            if owner != Ids::default() {
-                filler.own(WORKSPACE_IN_CONTAINER, owner).await?;
-            }
-            let packed = filler.upload(&job.workspace, WORKSPACE_IN_CONTAINER, owner).await?;
-            // What stays now goes with the job.
-            let _ = scope.remove(&filler.thing()).await;
-            Ok((owner, packed))
-        };
         let filled = async {
-            let (started, filled) = tokio::join!(start, fill);
-            started.and(filled)
+            let Some(filling) = &filling else { return Box::pin(start).await.map(|()| None) };
+            let (started, sent) = tokio::join!(Box::pin(start), Box::pin(filling.send(&job, &user)));
+            started?;
+            let (owner, packed) = sent?;
+            Box::pin(filling.send_secrets(&job, owner)).await?;
+            // What stays now goes with the job.
+            let _ = scope.remove(&filling.through.thing()).await;
+            Ok(Some((owner, packed)))
         };
-        let (owner, packed) = match unless_cancelled(job.cancel.clone(), filled).await {
+        let filled = match unless_cancelled(job.cancel.clone(), Box::pin(filled)).await {
             Ok(filled) => filled,
             Err(error) => return Ok(Err(error)),
         };
-        let text = format!(
-            "the workspace was sent: {}, {}",
-            counted(packed.files, "file"),
-            counted(packed.bytes, "byte")
-        );
-        let data = Map::from_iter([
-            ("files".to_owned(), packed.files.into()),
-            ("bytes".to_owned(), packed.bytes.into()),
-        ]);
-        self.say(Level::Info, text, Some(data));
-        for path in packed.left_out {
-            self.say(Level::Warn, format!("`{}` is left out of the workspace", path.display()), None);
+        filling.iter().flat_map(Filling::objects).for_each(|text| self.say(Level::Info, text, None));
+        match (workspace, filled) {
+            (Some(WorkspaceMount::EphemeralVolume), Some((owner, packed)))
+                if filling.is_some_and(|filling| filling.workspace) =>
+            {
+                self.say_sent(packed);
+                job.set_files(Arc::new(VolumeFiles { container, owner }));
+            }
+            (Some(WorkspaceMount::EphemeralVolume), _) => {
+                self.say_mount(
+                    "ephemeral_volume",
+                    "a layer over the run's copy of the repository",
+                    Map::new(),
+                );
+                job.set_files(Arc::new(VolumeFiles { container, owner: Ids::default() }));
+            }
+            (Some(WorkspaceMount::BindMount), _) => {
+                self.say_mount("bind_mount", "the run's copy of the repository itself", Map::new());
+            }
+            (None, _) => {}
         }
-        job.set_files(Arc::new(VolumeFiles { container, owner }));
         Ok(Ok(()))
     }
 
@@ -414,9 +433,13 @@ impl HostContainer for Guest {
         let handle = self.table.get(&handle)?.clone();
         let job = Arc::clone(self.job()?);
         let within = Duration::from_millis(timeout_ms.into());
-        let healthy = unless_cancelled(job.cancel.clone(), handle.container.wait_healthy(within)).await;
+        let services = &self.kept.docker.services;
+        let is_awaited = services.is_awaited(&handle.container);
+        let expect = if is_awaited { Expect::Running } else { Expect::Health };
+        let wait = handle.container.wait_healthy(within, expect);
+        let healthy = unless_cancelled(job.cancel.clone(), wait).await;
         if let (Err(error), Some(_)) = (&healthy, &handle.service) {
-            self.kept.docker.service_failed(&job, error).await;
+            services.failed(&job, &handle.container, not_done(&job, error)).await;
         }
         Ok(healthy)
     }
@@ -477,6 +500,10 @@ impl HostCommand for Guest {
             Ok(spec) => spec,
             Err(error) => return Ok(Err(error)),
         };
+        let services = &self.kept.docker.services;
+        if handle.service.is_some() {
+            services.awaits(&handle.container);
+        }
         let ended = async {
             let exec = handle.container.exec(&spec).await?;
             heard(exec, cancel, stdout, stderr).await
@@ -494,6 +521,9 @@ impl HostCommand for Guest {
                 return Ok(Err(told(&started(&handle.program, error))));
             }
         };
+        if exit.code == 0 {
+            services.is_ready(&handle.container);
+        }
         if exit.oom_killed {
             let text = "the memory that the container may use was used up, and a process was killed for it";
             self.say(Level::Warn, text.to_owned(), None);
@@ -540,6 +570,9 @@ impl Guest {
             self.say(Level::Warn, message, Some(data));
         }
         let (id, digest) = (image.id.clone(), image.digests.first().cloned());
+        if job.image.as_ref() == Some(&name) {
+            job.set_image_digest(digest.as_ref().unwrap_or(&id));
+        }
         self.images.insert(name, image);
         Ok(Image { id, digest, pulled })
     }
@@ -555,8 +588,9 @@ impl Guest {
             return Err(self.denied("build images"));
         }
         let scope = self.scope()?;
-        let logins =
-            self.docker().map_err(|cause| error(ErrorKind::Failed, "DOCKER", cause.to_string()))?.logins();
+        let access = self.docker().map_err(|cause| error(ErrorKind::Failed, "DOCKER", cause.to_string()))?;
+        let logins = access.logins();
+        build.platform = build.platform.or_else(|| access.default_platform().map(str::to_owned));
         let root = job.workspace.canonicalize().map_err(Error::from)?;
         let about =
             |what: &str, cause: Error| Error { message: format!("{what}: {}", cause.message), ..cause };
@@ -584,6 +618,25 @@ impl Guest {
         Ok((name, built?))
     }
 
+    /// How the workspace has come into the container.
+    fn say_mount(&self, mount: &str, how: &str, mut data: Map<String, Value>) {
+        data.insert("workspace_mount".to_owned(), mount.into());
+        self.say(Level::Info, format!("workspace mount `{mount}`: {how}"), Some(data));
+    }
+
+    /// The workspace was sent.
+    fn say_sent(&self, packed: Packed) {
+        let how = format!("sent as {}, {}", counted(packed.files, "file"), counted(packed.bytes, "byte"));
+        let data = Map::from_iter([
+            ("files".to_owned(), packed.files.into()),
+            ("bytes".to_owned(), packed.bytes.into()),
+        ]);
+        self.say_mount("ephemeral_volume", &how, data);
+        for path in packed.left_out {
+            self.say(Level::Warn, format!("`{}` is left out of the workspace", path.display()), None);
+        }
+    }
+
     fn denied(&self, what: &str) -> Error {
         let message = format!("the plugin `{}` may not {what}", self.plugin.reference.name);
         let hint = "its manifest does not ask for it under `capabilities.docker`".to_owned();
@@ -596,114 +649,102 @@ impl Guest {
             return Err(self.denied("run containers"));
         }
         let scope = self.scope()?;
+        if workspace.is_some() {
+            // What came before it has come up.
+            self.kept.docker.services.are_up();
+        }
         let job =
             Arc::clone(self.job().map_err(|cause| error(ErrorKind::Failed, "DOCKER", cause.to_string()))?);
         let cancel = job.cancel.clone();
         let access = self.docker().map_err(|cause| error(ErrorKind::Failed, "DOCKER", cause.to_string()))?;
+        spec.platform = spec.platform.or_else(|| access.default_platform().map(str::to_owned));
         let user = spec
             .user
             .clone()
             .or_else(|| self.images.get(&spec.image).map(|image| image.user.clone()))
             .unwrap_or_default();
-        let at = || WORKSPACE_IN_CONTAINER.to_owned();
         let image = self.images.get(&spec.image);
         for (_, value) in &mut spec.env {
             *value = job.fill(value, image.map_or(&[], |image| &image.env));
         }
+        let mut input = None;
         if inherits {
             let mut env = job.variables_in_container();
             env.retain(|(name, _)| !spec.env.iter().any(|(own, _)| own == name));
             env.append(&mut spec.env);
             spec.env = env;
-            let script = job.secret_variables();
-            let script =
-                script.map_err(|cause| error(ErrorKind::Failed, "SECRETS_FILES", cause.to_string()))?;
-            if let Some(script) = script {
-                // A shell reads it, and then becomes what would have run without.
+            if let Some(mut script) = job.secret_variables() {
                 let own = |given: &Option<Vec<String>>, of_image: fn(&ImageInfo) -> &Vec<String>| {
                     given.clone().or_else(|| Some(of_image(image?).clone())).unwrap_or_default()
                 };
-                let mut command =
-                    vec!["-c".to_owned(), format!(". {SCRIPT_IN_CONTAINER} && exec \"$@\""), "sh".to_owned()];
+                let mut command = vec!["-c".to_owned(), TAKE_VARIABLES.to_owned(), "sh".to_owned()];
                 command.extend(own(&spec.entrypoint, |image| &image.entrypoint));
                 if spec.entrypoint.is_none() || spec.command.is_some() {
                     command.extend(own(&spec.command, |image| &image.command));
                 }
                 spec.entrypoint = Some(vec!["sh".to_owned()]);
                 spec.command = Some(command);
-                let at = SCRIPT_IN_CONTAINER.to_owned();
-                spec.mounts.push(Mount::Bind { source: script, at, read_only: true });
+                spec.takes_input = true;
+                script.extend_from_slice(LAST_VARIABLE);
+                input = Some(Arc::new(script));
             }
-        }
-        match workspace {
-            Some(WorkspaceMount::BindMount) => {
-                spec.mounts.push(Mount::Bind { source: job.workspace.clone(), at: at(), read_only: false });
-            }
-            Some(WorkspaceMount::EphemeralVolume) | None => {}
         }
         if workspace.is_some() {
-            spec.working_dir = Some(at());
-            // Where the workspace's own git looks for them.
-            for objects in &job.borrowed_objects {
-                let at = objects.to_string_lossy().into_owned();
-                spec.mounts.push(Mount::Bind { source: objects.clone(), at, read_only: true });
-            }
+            spec.working_dir = Some(WORKSPACE_IN_CONTAINER.to_owned());
         }
-        if let Some(files) = job.secret_files().filter(|_| secrets) {
-            if !is_root(&user) {
-                let shared = job.share_secret_files();
-                shared.map_err(|cause| error(ErrorKind::Failed, "SECRETS_FILES", cause.to_string()))?;
-            }
-            spec.mounts.push(Mount::Bind {
-                source: files,
-                at: SECRETS_IN_CONTAINER.to_owned(),
-                read_only: true,
-            });
-        }
-        let mut mask = job.mask_file().filter(|_| workspace.is_some() && access.shares_files());
-        if mask.is_some() && !is_root(&user) {
-            let shared = job.share_mask_file();
-            shared.map_err(|cause| error(ErrorKind::Failed, "SECRETS_FILES", cause.to_string()))?;
-        }
-        let (container, filler) = loop {
-            let mut spec = spec.clone();
-            spec.mounts.extend(mask.clone().map(|source| Mount::Bind {
-                source,
-                at: FILE_IN_CONTAINER.to_owned(),
-                read_only: false,
-            }));
-            let create = async {
-                match workspace {
-                    Some(WorkspaceMount::EphemeralVolume) => {
-                        access.create_with_volume(&scope, &spec, &job.workspace, is_root(&user)).await
-                    }
-                    _ => Ok((scope.create_container(&spec).await?, None)),
-                }
-            };
-            match (&mask, unless_cancelled(cancel.clone(), create).await) {
-                (Some(file), Err(cause)) if cause.message.contains(&*file.to_string_lossy()) => {
-                    access.shares_no_files();
-                    mask = None;
-                }
-                (_, made) => break made?,
-            }
-        };
-        let has_mask = mask.is_some();
+        let wanted = Wanted { job: &job, workspace, secrets, is_root: is_root(&user) };
+        // On the heap, as other long ones: a plugin's stack is small.
+        let make = Box::pin(access.create(&scope, &spec, &wanted));
+        let Made { container, filling, has_mask } = unless_asked(cancel.clone(), make).await?;
         if workspace.is_some() && !has_mask && job.mask_file().is_some() {
             let text = format!(
                 "there is no {VARIABLE} in the container: the daemon does not see the files of this machine"
             );
             self.say(Level::Info, text, None);
         }
-        if workspace.is_some() {
-            let _ = self.kept.docker.has_workspace.set(());
-        }
         if workspace == Some(WorkspaceMount::BindMount) {
+            let share = Box::pin(self.share(&access, &job, &container, &user));
+            let share = unless_asked(cancel, share).await?;
             // One is enough to give the files back with.
-            let _ = self.kept.docker.bound.set((container.clone(), spec.image));
+            let bound = Bound { container: container.clone(), image: spec.image, share };
+            let _ = self.kept.docker.bound.set(bound);
         }
         let program = spec.entrypoint.and_then(|words| words.into_iter().next()).unwrap_or_default();
-        Ok(ContainerHandle { container, program, user, workspace, filler, service, has_mask })
+        Ok(ContainerHandle { container, program, user, workspace, filling, input, service, has_mask })
+    }
+
+    /// Waits until the job may have the run's copy of the repository, which `container` has mounted as it is, and whose
+    /// processes are those of `user`.
+    async fn share(
+        &mut self,
+        access: &RunDocker,
+        job: &JobContext,
+        container: &Container,
+        user: &str,
+    ) -> Result<Share, Error> {
+        let user = if is_root(user) {
+            Ids::default()
+        } else {
+            ids(container, user).await.map_err(|error| told(&error))?
+        };
+        let is_rootless = self.scope()?.docker().daemon().rootless;
+        let is_mine = !is_rootless && user.uid == rustix::process::getuid().as_raw();
+        if user.uid == 0 || is_mine {
+            return Ok(access.copy().share().await);
+        }
+        if !access.is_alone() {
+            let text = format!(
+                "the workspace is mounted as it is, for jobs on the host too, and so cannot be given to the user {} of \
+                 the image, who may be unable to read or write it; with `ephemeral_volume` instead of `bind_mount` \
+                 it belongs to them",
+                user.uid
+            );
+            self.say(Level::Warn, text, None);
+            return Ok(access.copy().share().await);
+        }
+        let text = format!("the workspace belongs to the user {} while {} has it", user.uid, job.id);
+        self.say(Level::Info, text, None);
+        Ok(access.copy().give_to(user).await)
     }
 
     /// What a command is given.
@@ -720,7 +761,7 @@ impl Guest {
             }
             // What was not copied belongs to the user outside, whom git in there does not trust.
             if handle.workspace.is_some()
-                && handle.filler.is_none()
+                && !handle.filling.as_ref().is_some_and(|filling| filling.workspace)
                 && !env.iter().any(|(name, _)| name == "GIT_CONFIG_COUNT")
             {
                 let trust =

@@ -190,7 +190,7 @@ fn load_providers(
 fn docker(start: &Start<'_>, alone: bool) -> DockerConfig {
     let rests = alone && start.config.workspace_mount.value == WorkspaceMount::EphemeralVolume;
     let (runs, ledger) = (start.place.folders.runs.clone(), start.place.ledger.clone());
-    settings::docker(&start.source.repo_root, rests, runs, ledger)
+    settings::docker(&start.source.repo_root, alone, rests, runs, ledger)
 }
 
 /// The resolvers for the secrets of the selected jobs of `plan`, which begin to open their vaults at once.

@@ -1,0 +1,129 @@
+//! Whose the run's copy of the repository is while containers have it mounted as it is.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use loom_docker::{Container, ContainerSpec, Error, ExecSpec, Ids, Mount, Networking, Scope, Status};
+use loom_engine::environment::WORKSPACE_IN_CONTAINER;
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+
+/// The copy, for all jobs of a run: those for whose users it is as it is share it; one whose user it has to be given to has
+/// it alone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Copy(Arc<RwLock<()>>);
+
+/// A job's share of it.
+#[derive(Debug)]
+pub(crate) struct Share {
+    /// To whom it is given, and whether it was.
+    to: Option<(Ids, AtomicBool)>,
+    _hold: Hold,
+}
+
+#[derive(Debug)]
+enum Hold {
+    Shared(#[expect(dead_code, reason = "held")] OwnedRwLockReadGuard<()>),
+    Alone(#[expect(dead_code, reason = "held")] OwnedRwLockWriteGuard<()>),
+}
+
+impl Copy {
+    /// Waits until a job may have it whose processes are root's, or the user's own.
+    pub(crate) async fn share(&self) -> Share {
+        Share { to: None, _hold: Hold::Shared(Arc::clone(&self.0).read_owned().await) }
+    }
+
+    /// Waits until a job may have it whose processes are those of `user`.
+    pub(crate) async fn give_to(&self, user: Ids) -> Share {
+        let hold = Hold::Alone(Arc::clone(&self.0).write_owned().await);
+        Share { to: Some((user, AtomicBool::new(false))), _hold: hold }
+    }
+}
+
+impl Share {
+    /// To whom it is still to be given.
+    pub(super) fn to_be_given(&self) -> Option<Ids> {
+        let (ids, is_given) = self.to.as_ref()?;
+        (!is_given.swap(true, Ordering::Relaxed)).then_some(*ids)
+    }
+}
+
+/// A workspace that is mounted as it is.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) container: Container,
+    pub(crate) image: String,
+    pub(crate) share: Share,
+}
+
+/// Sees to it that everything in the workspace belongs to the user again.
+///
+/// # Errors
+/// Why it does not, in words.
+pub(super) async fn give_back(scope: &Scope, bound: &Bound, workspace: &Path) -> Result<(), String> {
+    let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
+    let path = workspace.to_owned();
+    let foreign = tokio::task::spawn_blocking(move || has_foreign(&path, uid)).await;
+    if !foreign.unwrap_or(true) {
+        return Ok(());
+    }
+    // Without the rights of root, the user is root in there.
+    let owner = if scope.docker().daemon().rootless { Ids::default() } else { Ids { uid, gid } };
+    give_to(scope, bound, workspace, owner).await
+}
+
+/// Gives everything in the workspace to `owner`, as the daemon knows users.
+///
+/// # Errors
+/// Why it cannot, in words.
+pub(super) async fn give_to(
+    scope: &Scope,
+    bound: &Bound,
+    workspace: &Path,
+    Ids { uid, gid }: Ids,
+) -> Result<(), String> {
+    let words = |error: Error| error.to_string();
+    let args = ["-R", "-h", &format!("{uid}:{gid}"), WORKSPACE_IN_CONTAINER].map(str::to_owned);
+    let program = "chown".to_owned();
+    if bound.container.state().await.is_ok_and(|state| state.status == Status::Running) {
+        let command = std::iter::once(program.clone()).chain(args.clone()).collect();
+        let spec = ExecSpec { command, user: Some("0:0".to_owned()), ..ExecSpec::default() };
+        let exit = async { bound.container.exec(&spec).await?.exit().await };
+        if exit.await.is_ok_and(|exit| exit.code == 0) {
+            return Ok(());
+        }
+    }
+    // Root may do less in a container that is somebody else's.
+    let spec = ContainerSpec {
+        name: "owner".to_owned(),
+        image: bound.image.clone(),
+        entrypoint: Some(vec![program]),
+        command: Some(args.into()),
+        user: Some("0:0".to_owned()),
+        mounts: vec![Mount::Bind {
+            source: workspace.to_owned(),
+            at: WORKSPACE_IN_CONTAINER.to_owned(),
+            read_only: false,
+        }],
+        networking: Networking::None,
+        ..ContainerSpec::default()
+    };
+    let other = scope.create_container(&spec).await.map_err(words)?;
+    other.start().await.map_err(words)?;
+    let exit = other.wait().await.map_err(words)?;
+    let said = other.last_output().await.join("\n");
+    // What stays goes with the job.
+    let _ = scope.remove(&other.thing()).await;
+    if exit.code == 0 { Ok(()) } else { Err(format!("`chown` ended with exit code {}: {said}", exit.code)) }
+}
+
+/// Whether anything in `folder` belongs to somebody else than `user`.
+fn has_foreign(folder: &Path, user: u32) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let (Ok(own), Ok(entries)) = (fs_err::metadata(folder), fs_err::read_dir(folder)) else { return true };
+    own.uid() != user
+        || entries.flatten().any(|entry| {
+            let Ok(metadata) = entry.metadata() else { return false };
+            metadata.uid() != user || (metadata.is_dir() && has_foreign(&entry.path(), user))
+        })
+}
