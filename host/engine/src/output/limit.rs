@@ -12,6 +12,11 @@ use serde_json::{Map, Value};
 
 /// The longest end of a phase's output that is kept, in bytes; of a small limit a quarter.
 const END: u64 = 1 << 20;
+/// Bytes of the limit for which a line may be recorded: each takes 200 bytes on the disk, however short it is. Output of
+/// shorter lines on average is limited by their number, where that is not [`FEW_LINES`].
+const BYTES_OF_LINE: u64 = 32;
+/// So many lines are always recorded.
+const FEW_LINES: u64 = 1 << 20;
 /// Chunks below this size, in bytes, are put together where they can be: so many small ones take little more than they hold.
 const SMALL: usize = 4096;
 
@@ -27,8 +32,12 @@ pub(crate) struct OutputLimit {
 struct Kept {
     /// Bytes of the beginning.
     beginning: u64,
+    /// Its lines.
+    lines: u64,
     /// Whether there is more than that.
     is_beyond: bool,
+    /// Whether that is since there are so many lines.
+    has_many_lines: bool,
     /// The end so far, oldest first.
     end: VecDeque<Piece>,
     /// Its bytes.
@@ -72,9 +81,15 @@ impl OutputLimit {
             kept.hold(at, &output, self.most);
             return [None, Some(Output { to: OutputTo::Terminal, ..output })];
         }
-        let room = self.most - END.min(self.most / 4) - kept.beginning;
+        let lines = kept.lines + memchr::memchr_iter(b'\n', &output.bytes).count() as u64;
+        let mut room = self.most - END.min(self.most / 4) - kept.beginning;
+        if lines > (self.most / BYTES_OF_LINE).max(FEW_LINES) {
+            room = 0;
+            kept.has_many_lines = true;
+        }
         if output.bytes.len() as u64 <= room {
             kept.beginning += output.bytes.len() as u64;
+            kept.lines = lines;
             return [Some(output), None];
         }
         kept.is_beyond = true;
@@ -104,7 +119,7 @@ impl OutputLimit {
         let mut events = Vec::new();
         if kept.left_out.bytes > 0 {
             let first = kept.end.front().map_or(at, |piece| piece.at);
-            let message = kept.left_out.message(self.most);
+            let message = kept.left_out.message(self.most, kept.has_many_lines);
             events
                 .push(Event { at: not_before_said(first), body: EventBody::Message(phase.clone(), message) });
         }
@@ -147,7 +162,7 @@ impl Kept {
             }),
         }
         // What the beginning could not fill with whole lines is the end's.
-        let most = most - self.beginning;
+        let most = if self.has_many_lines { END.min(most / 4) } else { most - self.beginning };
         while self.end_bytes > most {
             let Some(first) = self.end.front_mut() else { return };
             let length = first.bytes.len();
@@ -170,14 +185,15 @@ impl Kept {
 }
 
 impl Counted {
-    fn message(self, most: u64) -> Message {
+    fn message(self, most: u64, has_many_lines: bool) -> Message {
         let Self { bytes, lines } = self;
         let of = if lines == 1 { "line" } else { "lines" };
+        let short = if has_many_lines { ", or so many short lines" } else { "" };
         let data = [("left_out_bytes", bytes), ("left_out_lines", lines), ("output_max_bytes", most)];
         Message {
             level: Level::Warn,
             message: format!(
-                "{bytes} bytes of output ({lines} {of}) are left out of the record here: of more than {most} bytes \
+                "{bytes} bytes of output ({lines} {of}) are left out of the record here: of more than {most} bytes{short} \
                  (runtime.outputMaxBytes), the beginning and the end are kept"
             ),
             data: Some(
@@ -263,6 +279,16 @@ mod tests {
         let kept: Vec<u8> = recorded.chunks(100).map(|piece| piece[0]).collect();
         assert_eq!(kept, [100, 101, 102, 103, 104, 105, 106, 197, 198, 199]);
         assert_eq!(left_out, Some((9000, 0)));
+    }
+
+    #[test]
+    fn of_many_short_lines_fewer_bytes_are_kept() {
+        let chunk = "\n".repeat(1 << 16);
+        let chunks = vec![(chunk.as_bytes(), false); 33];
+        let (recorded, shown, left_out) = parts(&through(1 << 22, &chunks));
+        assert_eq!(shown.len(), 33 << 16);
+        // 1 Mi lines at the beginning, and an end of 1 MiB.
+        assert_eq!((recorded.len(), left_out), (32 << 16, Some((1 << 16, 1 << 16))));
     }
 
     proptest! {
