@@ -83,7 +83,7 @@ fn a_limit_of_addresses_is_named() {
         stderr.contains("of addresses, and Loom needs 1024") && stderr.contains("`ulimit -v`"),
         "{stderr}"
     );
-    let (code, stderr) = ends(&env, "ulimit -v 1300000", &["--jobs", "6"], false);
+    let (code, stderr) = ends(&env, "ulimit -v 2500000", &["--jobs", "6"], false);
     assert_eq!(code, 0, "{stderr}");
 }
 

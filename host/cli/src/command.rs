@@ -54,10 +54,13 @@ pub(crate) fn run(args: Args) -> i32 {
             ("guard", Ok(exit::SUCCESS))
         }
     };
-    done.unwrap_or_else(|error| {
+    let exit_code = done.unwrap_or_else(|error| {
         terminal.say(failure::told(name, &error));
         exit::FAILURE
-    })
+    });
+    // A run's words are written by a thread, which ends with this process.
+    terminal::drain();
+    exit_code
 }
 
 /// The exit code of a command, or the error that ended it.
