@@ -456,7 +456,9 @@ fn a_process_with_a_dead_runs_mark_lives() {
     let mut foreign: Vec<_> =
         [format!("{run_id}/job"), format!("{run_id}/job/"), format!("{run_id}/job/{word}")]
             .iter()
-            .map(|mark| Command::new("sleep").arg("1000").env("LOOM_PROCESS_OF", mark).spawn().unwrap())
+            .map(|mark| {
+                Running::start(Command::new("sleep").arg("1000").env("LOOM_PROCESS_OF", mark)).unwrap()
+            })
             .collect();
     fs::write(env.home().join("word.new"), format!("{run_id}/job/{word}")).unwrap();
     fs::rename(env.home().join("word.new"), &word_file).unwrap();
