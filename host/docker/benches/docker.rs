@@ -104,7 +104,7 @@ fn job_of_one_step(bencher: Bencher<'_, '_>, network: &str) {
             let container = ground.scope.create_container(&spec).await.unwrap();
             container.start().await.unwrap();
             exec(&container, "true").await;
-            ground.scope.remove(&container.thing()).await.unwrap();
+            ground.scope.remove(&container.resource()).await.unwrap();
         });
     });
 }
@@ -127,7 +127,7 @@ fn container_of_one_step(bencher: Bencher<'_, '_>) {
             let container = ground.scope.create_container(&spec).await.unwrap();
             container.start().await.unwrap();
             assert_eq!(container.wait().await.unwrap().code, 0);
-            ground.scope.remove(&container.thing()).await.unwrap();
+            ground.scope.remove(&container.resource()).await.unwrap();
         });
     });
 }
@@ -183,7 +183,7 @@ fn network_made_and_removed(bencher: Bencher<'_, '_>) {
     bencher.bench_local(|| {
         ground.runtime.block_on(async {
             let network = ground.scope.create_network("bench", Outside::Closed).await.unwrap();
-            ground.scope.remove(&network.thing()).await.unwrap();
+            ground.scope.remove(&network.resource()).await.unwrap();
         });
     });
 }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::ignore::Ignore;
 use crate::image::check_reference;
 use crate::pack::{Choose, Ids, Keep};
-use crate::scope::random;
+use crate::random::random;
 use crate::transfer::Sending;
 use crate::{Error, ImageInfo, Logins, Scope};
 

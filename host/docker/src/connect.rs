@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker as Client};
 
-use crate::context::{Endpoint, endpoints};
+use crate::context::{Connect, Endpoint, endpoints};
 use crate::error::{NO_SCHEME, innermost};
 use crate::{Attempt, Error};
 
@@ -23,23 +23,6 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 const PING_SILENT: Duration = Duration::from_secs(2);
 /// bollard knows no request without a timeout.
 const FOR_EVER: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// Where to look for the daemon: what the environment says, read by the caller.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Connect<'a> {
-    /// `DOCKER_HOST`: `unix:///path`, `tcp://host:port`. Nothing, or the empty text, means that of a context.
-    pub host: Option<&'a str>,
-    /// `DOCKER_CONTEXT`. Nothing, or the empty text, means the current one of Docker's configuration; without, or where it is
-    /// `default`, the usual sockets are meant: Docker's, then those of rootless Docker and of Podman.
-    pub context: Option<&'a str>,
-    /// The folder of Docker's configuration, which has the contexts.
-    pub folder: Option<&'a Path>,
-    /// The folder with `ca.pem`, `cert.pem` and `key.pem` for `tcp://`: `DOCKER_CERT_PATH`, or `~/.docker`, where
-    /// `DOCKER_TLS_VERIFY` is set. Nothing means no TLS. It goes with `host`: contexts have their own.
-    pub certificates: Option<&'a Path>,
-    /// `XDG_RUNTIME_DIR`, where the sockets of rootless daemons are.
-    pub runtime_dir: Option<&'a Path>,
-}
 
 /// A daemon that was reached. Clones share the connection.
 #[derive(Clone)]
@@ -58,13 +41,13 @@ pub struct Docker {
 pub struct Daemon {
     /// As `DOCKER_HOST` would name it.
     pub address: String,
-    /// Of the engine, such as `28.2.2`.
+    /// Version of the engine, such as `28.2.2`.
     pub engine_version: String,
-    /// Of the interface, such as `1.41`.
+    /// Version of the interface, such as `1.41`.
     pub api_version: String,
-    /// Of the containers, such as `linux`.
+    /// Operating system of the containers, such as `linux`.
     pub os: String,
-    /// Of the containers, as an image's platform names it, such as `amd64`.
+    /// Processor of the containers, as an image's platform names it, such as `amd64`.
     pub arch: String,
     /// It runs without root's rights, as the same user: `root` in a container is this user outside.
     pub rootless: bool,

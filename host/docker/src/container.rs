@@ -1,23 +1,21 @@
 //! One container: started, watched, ended.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bollard::container::LogOutput;
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
 use bollard::query_parameters::{
     AttachContainerOptions, InspectContainerOptions, KillContainerOptions, LogsOptions,
     StartContainerOptions, StopContainerOptions, WaitContainerOptions,
 };
-use bytes::Bytes;
-use futures_util::{Stream as _, StreamExt as _};
+use futures_util::StreamExt as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 
-use crate::exec::ran_out_of_memory;
-use crate::{Docker, Error, Gone, Kind, Reason, Signal, Thing};
+use crate::oom::ran_out_of_memory;
+use crate::words::program_in;
+use crate::{Docker, Error, Follow, Gone, Kind, Output, Reason, Resource, Signal};
 
 /// The exit code of what was killed.
 const KILLED: i64 = 137;
@@ -32,24 +30,6 @@ pub struct Container {
     docker: Docker,
     id: Arc<str>,
     name: Arc<str>,
-}
-
-/// Which output a process has written to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
-/// Bytes that a process has written, as many as came at once: lines may be cut anywhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chunk {
-    /// Where to.
-    pub stream: Stream,
-    /// What.
-    pub bytes: Bytes,
 }
 
 /// What a container is doing.
@@ -96,35 +76,24 @@ pub struct Exit {
     pub oom_killed: bool,
 }
 
-/// Output as it comes. Nothing is read ahead of who takes it, but for what is in the buffers of sockets and pipes.
-pub struct Output {
-    docker: Docker,
-    doing: String,
-    pub(crate) chunks: Chunks,
-}
-
-/// From bollard.
-pub(crate) type Chunks =
-    Pin<Box<dyn futures_util::Stream<Item = Result<LogOutput, bollard::errors::Error>> + Send>>;
-
 impl Container {
     pub(crate) fn new(docker: Docker, id: String, name: String) -> Self {
         Self { docker, id: id.into(), name: name.into() }
     }
 
-    /// By which the daemon knows it.
+    /// The daemon's identifier.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// By which people know it.
+    /// Human-readable name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// As its scope knows it.
-    pub fn thing(&self) -> Thing {
-        Thing { kind: Kind::Container, id: self.id.to_string(), name: self.name.to_string() }
+    /// It as a resource of its scope.
+    pub fn resource(&self) -> Resource {
+        Resource { kind: Kind::Container, id: self.id.to_string(), name: self.name.to_string() }
     }
 
     pub(crate) fn docker(&self) -> &Docker {
@@ -188,7 +157,8 @@ impl Container {
                 // The daemon may come to know of the memory after the end.
                 let oom_killed = state.oom_killed
                     || (state.exit_code == KILLED
-                        && ran_out_of_memory(self, SystemTime::now() - LONGEST, doing).await?);
+                        && ran_out_of_memory(&self.docker, &self.id, SystemTime::now() - LONGEST, doing)
+                            .await?);
                 return Ok(Exit { code: state.exit_code, oom_killed });
             }
             if state.status == Status::Created {
@@ -218,7 +188,7 @@ impl Container {
             ..LogsOptions::default()
         };
         let chunks = Box::pin(self.docker.slow().logs(&self.id, Some(options)));
-        Output { docker: self.docker.clone(), doing: self.doing("read the output of"), chunks }
+        Output::new(self.docker.clone(), self.doing("read the output of"), chunks)
     }
 
     /// Asks it to end, by the signal that its image names (usually TERM), and kills it after `grace`.
@@ -322,53 +292,15 @@ impl Container {
     }
 }
 
-/// Whether output is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Follow {
-    /// Until the container ends.
-    Yes,
-    /// Only what is there.
-    No,
-}
-
-impl Output {
-    /// The next bytes, or nothing after the last.
-    ///
-    /// # Errors
-    /// The daemon went away, or does not keep the output.
-    pub async fn next(&mut self) -> Result<Option<Chunk>, Error> {
-        match self.docker.watch(&self.doing, self.chunks.next()).await? {
-            Some(Ok(output)) => Ok(Some(chunk(output))),
-            Some(Err(error)) => Err(Error::of(self.doing.clone(), error)),
-            None => Ok(None),
-        }
-    }
-}
-
 impl fmt::Debug for Container {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Container").field("name", &self.name).field("id", &self.id).finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for Output {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Output").field("hint", &self.chunks.size_hint()).finish_non_exhaustive()
-    }
-}
-
 /// A state that Docker does not have, and so bollard neither.
 fn is_stopped_by_podman(error: &bollard::errors::Error) -> bool {
     matches!(error, bollard::errors::Error::JsonDataError { message, .. } if message.contains("`stopped`"))
-}
-
-pub(crate) fn chunk(output: LogOutput) -> Chunk {
-    match output {
-        LogOutput::StdErr { message } => Chunk { stream: Stream::Stderr, bytes: message },
-        LogOutput::StdOut { message } | LogOutput::StdIn { message } | LogOutput::Console { message } => {
-            Chunk { stream: Stream::Stdout, bytes: message }
-        }
-    }
 }
 
 pub(crate) fn state_of(inspected: &ContainerInspectResponse) -> ContainerState {
@@ -391,10 +323,4 @@ pub(crate) fn state_of(inspected: &ContainerInspectResponse) -> ContainerState {
             _ => None,
         },
     }
-}
-
-/// The program that the daemon's words are about, where they are about one that cannot be started.
-pub(crate) fn program_in(words: &str) -> Option<String> {
-    let (_, rest) = words.split_once("exec: \"")?;
-    rest.split_once('"').map(|(program, _)| program.to_owned())
 }

@@ -8,14 +8,31 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::CONTEXT;
-use crate::{Attempt, Connect, Error};
+use crate::{Attempt, Error};
 
 /// The socket of a daemon that runs as root.
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
-/// The same of Podman.
+/// The socket of Podman run as root.
 const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
 /// The context that means none.
 const NO_CONTEXT: &str = "default";
+
+/// Where to look for the daemon: what the environment says, read by the caller.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Connect<'a> {
+    /// `DOCKER_HOST`: `unix:///path`, `tcp://host:port`. Nothing, or the empty text, means that of a context.
+    pub host: Option<&'a str>,
+    /// `DOCKER_CONTEXT`. Nothing, or the empty text, means the current one of Docker's configuration; without, or where it is
+    /// `default`, the usual sockets are meant: Docker's, then those of rootless Docker and of Podman.
+    pub context: Option<&'a str>,
+    /// The folder of Docker's configuration, which has the contexts.
+    pub folder: Option<&'a Path>,
+    /// The folder with `ca.pem`, `cert.pem` and `key.pem` for `tcp://`: `DOCKER_CERT_PATH`, or `~/.docker`, where
+    /// `DOCKER_TLS_VERIFY` is set. Nothing means no TLS. It goes with `host`: contexts have their own.
+    pub certificates: Option<&'a Path>,
+    /// `XDG_RUNTIME_DIR`, where the sockets of rootless daemons are.
+    pub runtime_dir: Option<&'a Path>,
+}
 
 /// Where a daemon may be.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use bollard::errors::Error as Api;
 
-use crate::container::program_in;
+use crate::words::{is_folder_missing, is_missing};
 
 /// Why the Docker daemon did not do as it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -228,7 +228,7 @@ impl Error {
         }
     }
 
-    /// There is no such thing.
+    /// What was asked for does not exist.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { reason: Reason::NotFound | Reason::NotThere, .. })
     }
@@ -327,23 +327,6 @@ pub(crate) fn innermost(error: &Api) -> String {
         at = source;
     }
     at.to_string()
-}
-
-/// The daemon's words for a program that is not in the image.
-pub(crate) fn is_missing(words: &str) -> bool {
-    words.contains("executable file not found")
-        || (words.contains("no such file or directory") && program_in(words).is_some())
-}
-
-/// And for a working folder that is not there.
-fn is_folder_missing(words: &str) -> bool {
-    words.contains("chdir to cwd")
-}
-
-/// The daemon's words for what has to do with the program alone.
-pub(crate) fn is_explained(words: &str) -> bool {
-    let others = ["exec format error", "unable to find "];
-    program_in(words).is_some() || is_folder_missing(words) || others.iter().any(|part| words.contains(part))
 }
 
 fn attempts(tried: &[Attempt]) -> String {

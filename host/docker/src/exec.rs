@@ -1,22 +1,21 @@
 //! A process in a container that runs already.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::{ExecConfig, ExecInspectResponse};
-use bollard::query_parameters::EventsOptions;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use tokio::time::Instant;
 
-use crate::container::{Chunks, chunk, program_in};
-use crate::error::is_explained;
-use crate::scope::random;
-use crate::signal::ExecControl;
+use crate::control::ExecControl;
+use crate::oom::ran_out_of_memory;
+use crate::output::{Chunks, chunk};
+use crate::random::random;
 use crate::spec::{check_absolute, env};
-use crate::{Chunk, Container, Error, Stream};
+use crate::words::{is_explained, program_in};
+use crate::{Chunk, Container, Error, ExecSpec, Stream};
 
 /// Output that is there when the process has ended is waited for no longer than this.
 const DRAIN: Duration = Duration::from_millis(200);
@@ -33,9 +32,6 @@ const LOOK_CLOSED: Duration = Duration::from_millis(2);
 
 /// The daemon learns that a process was killed before it learns that its container was; so much before at most.
 const SETTLE: Duration = Duration::from_secs(1);
-/// The event of it and the end of the process take different ways.
-const OOM_EVENT: Duration = Duration::from_millis(300);
-
 /// With which the daemon's words begin when a program cannot be started.
 const REFUSED: [&[u8]; 2] = [b"OCI runtime exec failed", b"unable to find "];
 /// The exit code where the kernel refuses to run a file.
@@ -43,19 +39,6 @@ const FORMAT_ERROR: i64 = 1;
 
 /// The variable by which all processes of one exec are recognised.
 pub(crate) const MARK: &str = "LOOM_EXEC";
-
-/// A process to be started.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ExecSpec {
-    /// The program and its arguments.
-    pub command: Vec<String>,
-    /// Added to the container's environment. It is kept nowhere, so secrets may be in it.
-    pub env: Vec<(String, String)>,
-    /// Absolute; else that of the container.
-    pub working_dir: Option<String>,
-    /// `user`, `uid`, `user:group` or `uid:gid`; else that of the container.
-    pub user: Option<String>,
-}
 
 /// A process that was started: its output is taken with [`next`](Self::next) until there is none, then
 /// [`exit`](Self::exit) tells how it ended. Nothing is read ahead of who takes it, so a process waits where its output is
@@ -283,7 +266,7 @@ impl Exec {
             let container = self.container().clone();
             let (running, oom) = futures_util::join!(
                 container.check_running(settle),
-                ran_out_of_memory(&container, self.began, self.doing())
+                ran_out_of_memory(container.docker(), container.id(), self.began, self.doing())
             );
             running?;
             oom_killed = oom? && !was_asked;
@@ -321,26 +304,6 @@ impl Exec {
     }
 }
 
-/// The container goes on when one of its processes is killed for its memory; only an event tells of it.
-pub(crate) async fn ran_out_of_memory(
-    container: &Container,
-    since: SystemTime,
-    doing: String,
-) -> Result<bool, Error> {
-    let filters = HashMap::from([
-        ("container".to_owned(), vec![container.id().to_owned()]),
-        ("event".to_owned(), vec!["oom".to_owned()]),
-    ]);
-    let since = Some(timestamp(since - Duration::from_secs(1)));
-    let options = EventsOptions { since, until: None, filters: Some(filters) };
-    let mut events = container.docker().slow().events(Some(options));
-    match tokio::time::timeout(OOM_EVENT, events.next()).await {
-        Ok(Some(Ok(_))) => Ok(true),
-        Ok(Some(Err(error))) => Err(Error::of(doing, error)),
-        Ok(None) | Err(_) => Ok(false),
-    }
-}
-
 impl fmt::Debug for Exec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exec")
@@ -369,9 +332,4 @@ fn is_format_error(chunk: &Chunk) -> bool {
     let text =
         chunk.bytes.strip_prefix(b"exec ").and_then(|text| text.strip_suffix(b": exec format error\n"));
     chunk.stream == Stream::Stderr && text.is_some_and(|program| !program.contains(&b'\n'))
-}
-
-fn timestamp(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("{}.{:09}", since.as_secs(), since.subsec_nanos())
 }

@@ -18,14 +18,15 @@
 //! A word of warning: bollard writes its requests to the crate `log` at level `debug`, environments of execs included.
 //! Nothing in Loom listens there, and nothing may.
 //!
-//! Reading order: `connect`, `scope`, `spec`, `container`, `exec`; then `image`, `login`, `build`, `transfer`,
-//! `print`, `health`, `remove` (with the sweep); at the bottom `context`, `pack`, `unpack`, `entries`, `ignore`, `signal` and
-//! `error`.
+//! Reading order: `connect`, `scope`, `spec`, `container`, `exec` with `control`; then `image`, `login`, `build`,
+//! `transfer`, `print`, `health`, `oom`, `remove` (with the sweep); at the bottom `context`, `resource`, `owner`, `volume`,
+//! `network`, `output`, `pack`, `unpack`, `entries`, `ignore`, `signal`, `random`, `words` and `error`.
 
 mod build;
 mod connect;
 mod container;
 mod context;
+mod control;
 mod entries;
 mod error;
 mod exec;
@@ -33,28 +34,43 @@ mod health;
 mod ignore;
 mod image;
 mod login;
+mod network;
+mod oom;
+mod output;
+mod owner;
 mod pack;
 mod print;
+mod random;
 mod remove;
+mod resource;
 mod scope;
 mod signal;
 mod spec;
 mod transfer;
 mod unpack;
+mod volume;
+mod words;
 
 #[doc(hidden)]
 pub use build::context_of;
 pub use build::{Build, Builder};
-pub use connect::{Connect, Daemon, Docker};
-pub use container::{Chunk, Container, ContainerState, Exit, Follow, Health, Output, Status, Stream};
+pub use connect::{Daemon, Docker};
+pub use container::{Container, ContainerState, Exit, Health, Status};
+pub use context::Connect;
+pub use control::ExecControl;
 pub use error::{Attempt, Error, Gone, Reason};
-pub use exec::{Exec, ExecExit, ExecSpec};
+pub use exec::{Exec, ExecExit};
 pub use health::Expect;
 pub use image::{ImageInfo, PullPolicy};
 pub use login::Logins;
+pub use network::{Network, Outside};
+pub use output::{Chunk, Follow, Output, Stream};
+pub use owner::Owner;
 pub use pack::{Ids, Packed};
-pub use remove::{Leftover, Swept, sweep};
-pub use scope::{Kind, Network, Outside, Owner, Scope, Thing, Volume};
-pub use signal::{ExecControl, Signal};
-pub use spec::{ContainerSpec, Healthcheck, KeepOutput, Mount, Networking};
+pub use remove::{Residual, Swept, sweep};
+pub use resource::{Kind, Resource};
+pub use scope::Scope;
+pub use signal::Signal;
+pub use spec::{ContainerSpec, ExecSpec, Healthcheck, KeepOutput, Mount, Networking};
 pub use unpack::Unpacked;
+pub use volume::Volume;

@@ -11,8 +11,9 @@ use futures_util::future::join_all;
 use loom_ownership::{Object, Runs};
 use tokio::time::Instant;
 
-use crate::scope::{RUN_ID, is_anonymous};
-use crate::{Docker, Error, Kind, Reason, Thing};
+use crate::owner::RUN_ID;
+use crate::resource::is_anonymous;
+use crate::{Docker, Error, Kind, Reason, Resource};
 
 /// What is in use, or being removed by somebody else, is asked for again for so long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,9 +23,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Something that could not be removed.
 #[derive(Debug)]
-pub struct Leftover {
+pub struct Residual {
     /// What.
-    pub thing: Thing,
+    pub resource: Resource,
     /// Why not.
     pub why: Error,
 }
@@ -33,9 +34,9 @@ pub struct Leftover {
 #[derive(Debug, Default)]
 pub struct Swept {
     /// What is gone.
-    pub removed: Vec<Thing>,
+    pub removed: Vec<Resource>,
     /// What could not be removed.
-    pub left: Vec<Leftover>,
+    pub residuals: Vec<Residual>,
 }
 
 /// Removes what runs that do not live any more have left with this daemon: what their ledgers list, and nothing else.
@@ -44,23 +45,23 @@ pub async fn sweep(docker: &Docker, runs: &Runs) -> Swept {
     for mut entry in runs.not_alive() {
         let here = |object: &&Object| object.daemon == docker.daemon().address;
         let objects: Vec<Object> = entry.objects().iter().filter(here).cloned().collect();
-        let mut things = BTreeSet::new();
+        let mut resources = BTreeSet::new();
         for object in &objects {
             match find(docker, object, entry.run_id().as_str()).await {
-                Ok(Some(thing)) => drop(things.insert(thing)),
+                Ok(Some(resource)) => drop(resources.insert(resource)),
                 // A daemon that was asked for it may still be making it.
                 Ok(None) if object.id.is_none() && is_recent(entry.last_written()) => {}
                 Ok(None) => entry.forget(object.kind, &object.name),
                 Err(error) => {
-                    tracing::debug!(%error, name = object.name, "a dead run's thing is not looked at")
+                    tracing::debug!(%error, name = object.name, "a dead run's resource is not looked at")
                 }
             }
         }
-        let left = all(docker, things.clone()).await;
-        things.retain(|thing| !left.iter().any(|left| left.thing == *thing));
-        things.iter().for_each(|thing| entry.forget(thing.kind, &thing.name));
-        swept.removed.extend(things);
-        swept.left.extend(left);
+        let residuals = all(docker, resources.clone()).await;
+        resources.retain(|resource| !residuals.iter().any(|residual| residual.resource == *resource));
+        resources.iter().for_each(|resource| entry.forget(resource.kind, &resource.name));
+        swept.removed.extend(resources);
+        swept.residuals.extend(residuals);
         if let Err(error) = entry.close() {
             tracing::warn!(%error, "the ledger of a dead run stays");
         }
@@ -78,7 +79,7 @@ fn is_recent(at: Option<SystemTime>) -> bool {
 ///
 /// # Errors
 /// The daemon does not say.
-pub(crate) async fn find(docker: &Docker, object: &Object, run_id: &str) -> Result<Option<Thing>, Error> {
+pub(crate) async fn find(docker: &Docker, object: &Object, run_id: &str) -> Result<Option<Resource>, Error> {
     let (name, api) = (object.name.as_str(), docker.api());
     let doing = format!("look for {name}");
     let found = match object.kind {
@@ -108,43 +109,49 @@ pub(crate) async fn find(docker: &Docker, object: &Object, run_id: &str) -> Resu
     let is_unlabelled = object.kind == Kind::Volume && object.id.is_some() && is_anonymous(name);
     let is_it = object.id.is_none() || object.id == id;
     let id = id.filter(|_| is_it && (is_labelled || is_unlabelled));
-    Ok(id.map(|id| Thing { kind: object.kind, id, name: name.to_owned() }))
+    Ok(id.map(|id| Resource { kind: object.kind, id, name: name.to_owned() }))
 }
 
-/// Removes all of `things`: containers, then networks, then volumes, those of a kind at once. But containers that
+/// Removes all of `resources`: containers, then networks, then volumes, those of a kind at once. But containers that
 /// may share a network go one after the other: a daemon that takes two of them out of it at once can lock itself up, and
 /// never takes or makes a network again (moby/libnetwork issue 2649).
-pub(crate) async fn all(docker: &Docker, things: BTreeSet<Thing>) -> Vec<Leftover> {
-    let mut left: Vec<Leftover> = Vec::new();
-    let have_network = things.iter().any(|thing| thing.kind == Kind::Network);
+pub(crate) async fn all(docker: &Docker, resources: BTreeSet<Resource>) -> Vec<Residual> {
+    let mut residuals: Vec<Residual> = Vec::new();
+    let have_network = resources.iter().any(|resource| resource.kind == Kind::Network);
     for kind in [Kind::Container, Kind::Network, Kind::Volume] {
-        let things = things.iter().filter(|thing| thing.kind == kind);
+        let resources = resources.iter().filter(|resource| resource.kind == kind);
         // What does not answer would not answer for each of them.
-        if left.iter().any(|left| matches!(left.why, Error::WentAway { .. } | Error::Unresponsive { .. })) {
-            let unasked = |thing: &Thing| Error::Unresponsive { doing: format!("remove the {thing}") };
-            left.extend(things.map(|thing| Leftover { thing: thing.clone(), why: unasked(thing) }));
+        if residuals
+            .iter()
+            .any(|residual| matches!(residual.why, Error::WentAway { .. } | Error::Unresponsive { .. }))
+        {
+            let unasked =
+                |resource: &Resource| Error::Unresponsive { doing: format!("remove the {resource}") };
+            residuals.extend(
+                resources.map(|resource| Residual { resource: resource.clone(), why: unasked(resource) }),
+            );
             continue;
         }
-        let removals = things.map(async |thing| {
-            let removed = one(docker, thing).await;
-            removed.err().map(|why| Leftover { thing: thing.clone(), why })
+        let removals = resources.map(async |resource| {
+            let removed = one(docker, resource).await;
+            removed.err().map(|why| Residual { resource: resource.clone(), why })
         });
         if kind == Kind::Container && have_network {
             for removal in removals {
-                left.extend(removal.await);
+                residuals.extend(removal.await);
             }
         } else {
-            left.extend(join_all(removals).await.into_iter().flatten());
+            residuals.extend(join_all(removals).await.into_iter().flatten());
         }
     }
-    left
+    residuals
 }
 
-/// Removes one thing; that it is gone already is fine.
-pub(crate) async fn one(docker: &Docker, thing: &Thing) -> Result<(), Error> {
+/// Removes one resource; that it is gone already is fine.
+pub(crate) async fn one(docker: &Docker, resource: &Resource) -> Result<(), Error> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let error = match attempt(docker, thing).await {
+        let error = match attempt(docker, resource).await {
             Ok(()) => return Ok(()),
             Err(error) if error.is_not_found() => return Ok(()),
             Err(error) => error,
@@ -153,16 +160,16 @@ pub(crate) async fn one(docker: &Docker, thing: &Thing) -> Result<(), Error> {
         if !in_use || Instant::now() >= until {
             return Err(error);
         }
-        if thing.kind == Kind::Network {
-            disconnect_all(docker, thing).await?;
+        if resource.kind == Kind::Network {
+            disconnect_all(docker, resource).await?;
         }
         tokio::time::sleep(ASK_AGAIN).await;
     }
 }
 
-async fn attempt(docker: &Docker, thing: &Thing) -> Result<(), Error> {
-    let (doing, id) = (format!("remove the {thing}"), &thing.id);
-    let removed = match thing.kind {
+async fn attempt(docker: &Docker, resource: &Resource) -> Result<(), Error> {
+    let (doing, id) = (format!("remove the {resource}"), &resource.id);
+    let removed = match resource.kind {
         Kind::Container => {
             let options = RemoveContainerOptions { v: true, force: true, link: false };
             docker.watch(&doing, docker.slow().remove_container(id, Some(options))).await?
@@ -177,7 +184,7 @@ async fn attempt(docker: &Docker, thing: &Thing) -> Result<(), Error> {
 }
 
 /// Endpoints stay behind where a daemon died, and containers of others may have joined.
-async fn disconnect_all(docker: &Docker, network: &Thing) -> Result<(), Error> {
+async fn disconnect_all(docker: &Docker, network: &Resource) -> Result<(), Error> {
     let failed = |error| Error::of(format!("remove the {network}"), error);
     let inspect = docker.api().inspect_network(&network.id, None::<InspectNetworkOptions>);
     let inspected = docker.watch(&format!("remove the {network}"), inspect).await?;

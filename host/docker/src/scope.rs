@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,40 +10,14 @@ use bollard::query_parameters::CreateContainerOptions;
 use loom_ownership::{Ledger, Object};
 use tokio::sync::RwLock;
 
-pub use loom_ownership::ObjectKind as Kind;
+use crate::network::{Network, Outside};
+use crate::random::random;
+use crate::remove::{self, Residual};
+use crate::resource::is_anonymous;
+use crate::volume::Volume;
+use crate::{Container, ContainerSpec, Docker, Error, Kind, Owner, Resource};
 
-use crate::remove::{self, Leftover};
-use crate::{Container, ContainerSpec, Docker, Error};
-
-/// With which all labels of Loom begin.
-pub(crate) const LABELS: &str = "loom.";
-pub(crate) const RUN_ID: &str = "loom.run_id";
-const JOB_ID: &str = "loom.job_id";
-const REPO: &str = "loom.repo";
-
-/// For whom something was made: what its labels say to people. Nothing is decided by them.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Owner {
-    /// `loom.run_id`.
-    pub run_id: String,
-    /// `loom.job_id`.
-    pub job_id: String,
-    /// `loom.repo`: the path of the repository.
-    pub repo: String,
-}
-
-/// Something that was made.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Thing {
-    /// What it is.
-    pub kind: Kind,
-    /// By which the daemon knows it.
-    pub id: String,
-    /// By which people know it.
-    pub name: String,
-}
-
-/// Makes things for one job, and removes them. Clones make for the same job.
+/// Makes resources for one job, and removes them. Clones make for the same job.
 #[derive(Clone)]
 pub struct Scope(Arc<Shared>);
 
@@ -52,46 +25,24 @@ struct Shared {
     docker: Docker,
     owner: Owner,
     ledger: Ledger,
-    made: Mutex<Made>,
+    inventory: Mutex<Inventory>,
     /// Held for reading while something is made, so that nothing appears after everything was removed. True when it was.
     closed: Arc<RwLock<bool>>,
 }
 
 /// What was made, and what may have been.
 #[derive(Default)]
-struct Made {
-    things: BTreeSet<Thing>,
+struct Inventory {
+    resources: BTreeSet<Resource>,
     /// Names of what the daemon was asked to make and has not said that it did.
     planned: BTreeSet<(Kind, String)>,
-}
-
-/// A volume of a scope.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volume {
-    name: String,
-}
-
-/// A network of a scope.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Network {
-    id: String,
-    name: String,
-}
-
-/// Whether what is in a network reaches what is outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outside {
-    /// It does.
-    Reachable,
-    /// It does not: the containers reach only one another.
-    Closed,
 }
 
 impl Scope {
     /// Begins with nothing. What is made is written to `ledger` first.
     pub fn new(docker: &Docker, owner: Owner, ledger: Ledger) -> Self {
-        let (made, closed) = (Mutex::default(), Arc::default());
-        Self(Arc::new(Shared { docker: docker.clone(), owner, ledger, made, closed }))
+        let (inventory, closed) = (Mutex::default(), Arc::default());
+        Self(Arc::new(Shared { docker: docker.clone(), owner, ledger, inventory, closed }))
     }
 
     /// The daemon that all of it is made by.
@@ -266,38 +217,41 @@ impl Scope {
     ///
     /// # Errors
     /// What the daemon says, after some seconds of asking again where it is in use.
-    pub async fn remove(&self, thing: &Thing) -> Result<(), Error> {
-        remove::one(self.docker(), thing).await?;
-        self.forget(thing);
+    pub async fn remove(&self, resource: &Resource) -> Result<(), Error> {
+        remove::one(self.docker(), resource).await?;
+        self.forget(resource);
         Ok(())
     }
 
     /// Everything that was made and not removed, as far as this scope knows.
-    pub fn things(&self) -> Vec<Thing> {
-        self.made(|made| made.things.iter().cloned().collect())
+    pub fn resources(&self) -> Vec<Resource> {
+        self.inventory(|inventory| inventory.resources.iter().cloned().collect())
     }
 
     /// Removes everything that was made: containers, running ones too, with the volumes that their images asked for; then
     /// networks; then volumes. Nothing can be made afterwards. What was being made meanwhile, by somebody who did not wait
     /// for it, is removed too. What could not be removed is returned; asking again tries again.
-    pub async fn remove_all(&self) -> Vec<Leftover> {
+    pub async fn remove_all(&self) -> Vec<Residual> {
         *self.0.closed.write().await = true;
-        let mut things: BTreeSet<Thing> = self.made(|made| made.things.clone());
+        let mut resources: BTreeSet<Resource> = self.inventory(|inventory| inventory.resources.clone());
         // Also what the daemon made without being able to say so.
-        for (kind, name) in self.made(|made| made.planned.clone()) {
+        for (kind, name) in self.inventory(|inventory| inventory.planned.clone()) {
             let object = self.object(kind, &name, None);
             match remove::find(self.docker(), &object, &self.0.owner.run_id).await {
-                Ok(Some(thing)) => drop(things.insert(thing)),
+                Ok(Some(resource)) => drop(resources.insert(resource)),
                 Ok(None) => self.answered(kind, &name, Ok(())).unwrap_or_default(),
                 // A daemon that does not answer is told below, of what it is known to have made.
                 Err(error) => tracing::debug!(%error, name, "it is not known whether this was made"),
             }
         }
-        let left = remove::all(self.docker(), things.clone()).await;
-        for thing in things.iter().filter(|thing| !left.iter().any(|left| left.thing == **thing)) {
-            self.forget(thing);
+        let residuals = remove::all(self.docker(), resources.clone()).await;
+        for resource in resources
+            .iter()
+            .filter(|resource| !residuals.iter().any(|residual| residual.resource == **resource))
+        {
+            self.forget(resource);
         }
-        left
+        residuals
     }
 
     /// Runs `made` to its end even if the caller does not wait for it.
@@ -327,14 +281,14 @@ impl Scope {
     /// Writes down that something is about to be made.
     fn plan(&self, kind: Kind, name: &str, doing: &str) -> Result<(), Error> {
         self.note(kind, name, None, doing)?;
-        self.made(|made| made.planned.insert((kind, name.to_owned())));
+        self.inventory(|inventory| inventory.planned.insert((kind, name.to_owned())));
         Ok(())
     }
 
     /// The daemon has said whether it made what was planned: where it refused, there is nothing.
     fn answered<T>(&self, kind: Kind, name: &str, answer: Result<T, Error>) -> Result<T, Error> {
         if answer.is_ok() || matches!(answer, Err(Error::Refused { .. })) {
-            self.made(|made| made.planned.remove(&(kind, name.to_owned())));
+            self.inventory(|inventory| inventory.planned.remove(&(kind, name.to_owned())));
         }
         if matches!(answer, Err(Error::Refused { .. })) {
             self.0.ledger.forget(kind, name);
@@ -344,17 +298,17 @@ impl Scope {
 
     /// Writes down what was made.
     fn remember(&self, kind: Kind, id: &str, name: &str, doing: &str) -> Result<(), Error> {
-        let thing = Thing { kind, id: id.to_owned(), name: name.to_owned() };
-        self.made(|made| made.things.insert(thing));
+        let resource = Resource { kind, id: id.to_owned(), name: name.to_owned() };
+        self.inventory(|inventory| inventory.resources.insert(resource));
         self.note(kind, name, Some(id.to_owned()), doing)
     }
 
-    fn forget(&self, thing: &Thing) {
-        self.made(|made| {
-            made.things.remove(thing);
-            made.planned.remove(&(thing.kind, thing.name.clone()));
+    fn forget(&self, resource: &Resource) {
+        self.inventory(|inventory| {
+            inventory.resources.remove(resource);
+            inventory.planned.remove(&(resource.kind, resource.name.clone()));
         });
-        self.0.ledger.forget(thing.kind, &thing.name);
+        self.0.ledger.forget(resource.kind, &resource.name);
     }
 
     fn note(&self, kind: Kind, name: &str, id: Option<String>, doing: &str) -> Result<(), Error> {
@@ -366,8 +320,8 @@ impl Scope {
         Object { daemon: self.docker().daemon().address.clone(), kind, name: name.to_owned(), id }
     }
 
-    fn made<T>(&self, act: impl FnOnce(&mut Made) -> T) -> T {
-        act(&mut self.0.made.lock().unwrap_or_else(PoisonError::into_inner))
+    fn inventory<T>(&self, act: impl FnOnce(&mut Inventory) -> T) -> T {
+        act(&mut self.0.inventory.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A name that says what it is, and that nothing else has.
@@ -380,51 +334,9 @@ impl Scope {
     }
 }
 
-impl Volume {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// As the scope knows it.
-    pub fn thing(&self) -> Thing {
-        Thing { kind: Kind::Volume, id: self.name.clone(), name: self.name.clone() }
-    }
-}
-
-impl Network {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// As the scope knows it.
-    pub fn thing(&self) -> Thing {
-        Thing { kind: Kind::Network, id: self.id.clone(), name: self.name.clone() }
-    }
-}
-
-impl Owner {
-    pub(crate) fn labels(&self) -> HashMap<String, String> {
-        let pairs = [(RUN_ID, &self.run_id), (JOB_ID, &self.job_id), (REPO, &self.repo)];
-        pairs.into_iter().map(|(name, value)| (name.to_owned(), value.clone())).collect()
-    }
-}
-
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Scope").field("owner", &self.0.owner).field("things", &self.things()).finish()
-    }
-}
-
-impl fmt::Display for Thing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            Kind::Container => "container",
-            Kind::Network => "network",
-            Kind::Volume => "volume",
-        };
-        write!(f, "{kind} {}", self.name)
+        f.debug_struct("Scope").field("owner", &self.0.owner).field("resources", &self.resources()).finish()
     }
 }
 
@@ -434,14 +346,4 @@ fn is_renumbered(folder: &str) -> bool {
     let numbers =
         |part: &str| part.split_once('.').is_some_and(|(uid, gid)| is_number(uid) && is_number(gid));
     folder.split('/').any(numbers)
-}
-
-/// Names that the daemon makes up for volumes.
-pub(crate) fn is_anonymous(volume: &str) -> bool {
-    volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// A number that nobody else has: the seed of a hash map, which the system's random numbers make.
-pub(crate) fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }

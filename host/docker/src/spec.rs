@@ -1,4 +1,4 @@
-//! What a container is to be: only what a job may ask for.
+//! What a container, and a process in it, is to be: only what a job may ask for.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use bollard::models::{
 };
 
 use crate::image::check_reference;
-use crate::scope::LABELS;
+use crate::owner::LABELS;
 use crate::{Error, Network, Volume};
 
 /// Processes and threads that a container may have at once: more than builds need, and less than keeps a machine from
@@ -57,6 +57,19 @@ pub struct ContainerSpec {
     pub platform: Option<String>,
     /// Whether its own output is kept.
     pub output: KeepOutput,
+}
+
+/// A process to be started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ExecSpec {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Added to the container's environment. It is kept nowhere, so secrets may be in it.
+    pub env: Vec<(String, String)>,
+    /// Absolute; else that of the container.
+    pub working_dir: Option<String>,
+    /// `user`, `uid`, `user:group` or `uid:gid`; else that of the container.
+    pub user: Option<String>,
 }
 
 /// What is mounted into a container.

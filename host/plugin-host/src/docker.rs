@@ -79,7 +79,7 @@ impl DockerConfig {
     pub async fn sweep(&self) -> Result<(Vec<String>, Vec<String>), String> {
         let docker = self.connect().await.map_err(|error| error.to_string())?;
         let swept = sweep(&docker, &self.runs).await;
-        let left = swept.left.into_iter().map(|left| format!("{}: {}", left.thing, left.why));
+        let left = swept.residuals.into_iter().map(|left| format!("{}: {}", left.resource, left.why));
         Ok((swept.removed.iter().map(ToString::to_string).collect(), left.collect()))
     }
 }
@@ -127,8 +127,8 @@ impl RunDocker {
             let docker = config.connect().await.map_err(|error| told(&error))?;
             let (swept, runs) = (docker.clone(), config.runs.clone());
             let sweep = tokio::spawn(async move {
-                for left in sweep(&swept, &runs).await.left {
-                    tracing::warn!(thing = %left.thing, error = %left.why, "a dead run's thing stays");
+                for left in sweep(&swept, &runs).await.residuals {
+                    tracing::warn!(resource = %left.resource, error = %left.why, "a dead run's resource stays");
                 }
             });
             *self.sweep.lock().unwrap_or_else(PoisonError::into_inner) = Some(sweep);
@@ -232,7 +232,7 @@ impl JobDocker {
         self.services.settle().await;
         let left = scope.remove_all().await;
         self.services.end().await;
-        said.extend(left.iter().map(|left| format!("{} could not be removed: {}", left.thing, left.why)));
+        said.extend(left.iter().map(|left| format!("{} could not be removed: {}", left.resource, left.why)));
         said
     }
 }

@@ -62,7 +62,7 @@ async fn an_image_is_built_from_a_folder_with_arguments_and_a_target() {
                 said,
                 format!("hello world & co\n{run}.dockerignore\na\ndocker\nlink\n/etc/hostname\n")
             );
-            scope.remove(&container.thing()).await.unwrap();
+            scope.remove(&container.resource()).await.unwrap();
             // What is made of an image has its labels: by them, nothing could be told apart.
             assert_eq!(crate::support::labelled(&scope.owner().run_id), [""; 0]);
             for tag in &tags {

@@ -153,7 +153,7 @@ async fn a_container_is_stopped_killed_and_removed_however_often() {
         willing.stop(Duration::from_secs(60)).await.unwrap();
         assert_eq!(willing.wait().await.unwrap().code, 143);
         for _ in 0..2 {
-            scope.remove(&willing.thing()).await.unwrap();
+            scope.remove(&willing.resource()).await.unwrap();
         }
         let error = willing.wait().await.unwrap_err();
         assert!(matches!(&error, Error::Gone { how: Gone::Removed, .. }), "{error}");
@@ -183,8 +183,12 @@ async fn volumes_that_an_image_asks_for_go_too_even_if_somebody_else_removes_the
         container.start().await.unwrap();
         let mounts = stdout(&container, "grep ' /data ' /proc/mounts").await;
         assert!(!mounts.is_empty());
-        let volume =
-            scope.things().into_iter().find(|thing| thing.kind == loom_docker::Kind::Volume).unwrap().id;
+        let volume = scope
+            .resources()
+            .into_iter()
+            .find(|resource| resource.kind == loom_docker::Kind::Volume)
+            .unwrap()
+            .id;
         let there =
             |volume: &str| testimage::request(SOCKET, "GET", &format!("/volumes/{volume}"), b"").unwrap().0;
         assert_eq!(there(&volume), 200);

@@ -11,18 +11,18 @@ async fn a_dead_run_is_swept_and_a_living_one_is_left_alone() {
         let ledgers = Ledgers::new();
         let dead = ledgers.scope(scope.docker());
         let living = ledgers.scope(scope.docker());
-        let mut things = vec![running(&dead).await.thing()];
+        let mut resources = vec![running(&dead).await.resource()];
         let network = dead.create_network("net", Outside::Reachable).await.unwrap();
         let survivor = running(&living).await;
-        things.extend([network.thing(), dead.create_volume("vol").await.unwrap().thing()]);
+        resources.extend([network.resource(), dead.create_volume("vol").await.unwrap().resource()]);
         // The run ends without a word; what it made stays.
         let run = dead.owner().clone();
         ledgers.dies(dead);
         let mut swept = sweep(scope.docker(), &ledgers.runs).await;
         swept.removed.sort();
-        things.sort();
-        assert_eq!(swept.removed, things);
-        assert!(swept.left.is_empty());
+        resources.sort();
+        assert_eq!(swept.removed, resources);
+        assert!(swept.residuals.is_empty());
         assert_eq!(labelled(&run.run_id), [""; 0]);
         assert_eq!(survivor.state().await.unwrap().status, Status::Running);
         // Its ledger is gone with it: there is nothing to do again.
@@ -60,8 +60,8 @@ async fn what_only_looks_like_a_dead_runs_stays() {
         api("POST", "/volumes/create", &format!(r#"{{"Name":"{foreign}",{labels}}}"#));
         api("POST", "/networks/create", &format!(r#"{{"Name":"{foreign}",{labels}}}"#));
         let swept = sweep(scope.docker(), &ledgers.runs).await;
-        assert_eq!(swept.removed, [volume.thing()]);
-        assert!(swept.left.is_empty());
+        assert_eq!(swept.removed, [volume.resource()]);
+        assert!(swept.residuals.is_empty());
         for path in [
             format!("/containers/{}/json", real.name()),
             format!("/containers/{foreign}/json"),

@@ -134,7 +134,7 @@ async fn cut_in_the_middle<T: std::fmt::Debug>(
     let run_id = scope.owner().run_id.clone();
     ledgers.dies(scope);
     let swept = sweep(&proxy.reopen().await, &ledgers.runs).await;
-    assert!(!swept.removed.is_empty() && swept.left.is_empty(), "{swept:?}");
+    assert!(!swept.removed.is_empty() && swept.residuals.is_empty(), "{swept:?}");
     assert_eq!(crate::support::labelled(&run_id), [""; 0]);
 }
 
@@ -284,7 +284,7 @@ async fn a_daemon_that_is_killed_and_comes_back_gives_no_wrong_exit_code() {
     assert!(is_loss(&error) || matches!(error, Error::Gone { .. }), "{error:?}");
     ledgers.dies(scope);
     let swept = sweep(&back, &ledgers.runs).await;
-    assert_eq!((swept.removed.len(), swept.left.len()), (1, 0), "{swept:?}");
+    assert_eq!((swept.removed.len(), swept.residuals.len()), (1, 0), "{swept:?}");
 }
 
 #[tokio::test]

@@ -207,7 +207,7 @@ impl RunDocker {
                 // That it may stay until the end of the job is all that can come of it.
                 let made = [container.as_ref().ok(), through.as_ref().ok().and_then(Option::as_ref)];
                 for made in made.into_iter().flatten() {
-                    let _ = scope.remove(&made.thing()).await;
+                    let _ = scope.remove(&made.resource()).await;
                 }
                 let error = match (container, through) {
                     (Err(error), _) | (_, Err(error)) => error,
@@ -230,7 +230,7 @@ impl RunDocker {
                 None => self.cannot_layer(),
             }
             for made in std::iter::once(&container).chain(&through) {
-                let _ = scope.remove(&made.thing()).await;
+                let _ = scope.remove(&made.resource()).await;
             }
             return Ok(None);
         }

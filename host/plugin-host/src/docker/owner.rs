@@ -113,7 +113,7 @@ pub(super) async fn give_to(
     let exit = other.wait().await.map_err(words)?;
     let said = other.last_output().await.join("\n");
     // What stays goes with the job.
-    let _ = scope.remove(&other.thing()).await;
+    let _ = scope.remove(&other.resource()).await;
     if exit.code == 0 { Ok(()) } else { Err(format!("`chown` ended with exit code {}: {said}", exit.code)) }
 }
 

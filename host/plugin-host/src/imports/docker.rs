@@ -394,7 +394,7 @@ impl HostContainer for Guest {
             let (owner, packed) = sent?;
             Box::pin(filling.send_secrets(&job, owner)).await?;
             // What stays now goes with the job.
-            let _ = scope.remove(&filling.through.thing()).await;
+            let _ = scope.remove(&filling.through.resource()).await;
             Ok(Some((owner, packed)))
         };
         let filled = match unless_cancelled(job.cancel.clone(), Box::pin(filled)).await {
