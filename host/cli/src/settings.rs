@@ -95,11 +95,11 @@ pub(crate) fn secret_bases() -> Vec<PathBuf> {
 
 /// Where the Docker daemon is, as Docker's own programs find it, for a run of the repository at `repo_root`.
 ///
-/// `alone`: no job works elsewhere than in a container; `workspace_rests`: nor in the run's copy itself.
+/// `alone`: no job works elsewhere than in a container; `workspace_is_immutable`: nor in the run's copy itself.
 pub(crate) fn docker(
     repo_root: &Path,
     alone: bool,
-    workspace_rests: bool,
+    workspace_is_immutable: bool,
     runs: Runs,
     ledger: Ledger,
 ) -> DockerConfig {
@@ -114,7 +114,7 @@ pub(crate) fn docker(
         folder: own(),
         helpers_path: std::env::var_os("PATH"),
         repo: repo_root.to_string_lossy().into_owned(),
-        workspace_rests,
+        workspace_is_immutable,
         alone,
         default_platform: std::env::var("DOCKER_DEFAULT_PLATFORM").ok().filter(|it| !it.is_empty()),
         runs,

@@ -118,6 +118,24 @@ pub enum Error {
         /// Why the ledger could not be written.
         why: String,
     },
+    /// The daemon does not see a folder of this machine that is to be mounted as it is.
+    #[error(
+        "the Docker daemon at {address} does not see the workspace `{}`, which is to be mounted as it is", path.display()
+    )]
+    NotVisible {
+        /// The daemon's, as `DOCKER_HOST` would name it.
+        address: String,
+        /// The folder.
+        path: PathBuf,
+    },
+    /// What a container is to have of this machine could not be prepared.
+    #[error("{what} cannot be made for the container: {source}")]
+    NotStaged {
+        /// What.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
     /// Everything of the scope was removed already, and it makes nothing more.
     #[error("cannot {doing}: the job is being cleaned up")]
     Closed {
@@ -199,6 +217,11 @@ impl Error {
             }
             Self::Unreachable { .. } => {
                 return Some("is it running? another address can be set with DOCKER_HOST");
+            }
+            Self::NotVisible { .. } => {
+                return Some(
+                    "use `ephemeral_volume`, for which files are sent, or give the daemon this folder under the same name",
+                );
             }
             Self::Refused { reason, .. } => *reason,
             Self::Build { words, .. } => Reason::of(None, words),

@@ -1,6 +1,8 @@
-//! The Engine API as Loom needs it.
+//! The Engine API as Loom needs it, and what jobs do with it.
 //!
 //! ```text
+//!  RunDocker ──> JobDocker ──> JobContainer         what a run and its jobs have of the daemon
+//!      │             │             │
 //!  Connect ──> Docker ──> Scope ──> Container ──> Exec ──> output, exit code
 //!                │          ├─────> Volume, Network, built images
 //!                │          └─ remove_all: everything that was made through it
@@ -11,14 +13,15 @@
 //! What is made is made through a [`Scope`], which writes it to the run's ledger first, so that it can be
 //! found and removed whatever happened. Labels are for people to look at.
 //!
-//! The crate knows the daemon; it knows no plugins, no jobs and no terminal, and reads no environment. Deliberately
+//! The crate knows the daemon, and of a job what it has in containers. It knows no plugins, no events and no terminal, and
+//! reads no environment. Deliberately
 //! absent, since each of them is a way out of a container: privileged containers, added capabilities, devices, the
 //! host's namespaces, options of volume and network drivers, published ports.
 //!
 //! A word of warning: bollard writes its requests to the crate `log` at level `debug`, environments of execs included.
 //! Nothing in Loom listens there, and nothing may.
 //!
-//! Reading order: `connect`, `scope`, `spec`, `container`, `exec` with `control`; then `image`, `login`, `build`,
+//! Reading order: `run`, `job` with the files below it; `connect`, `scope`, `spec`, `container`, `exec` with `control`; then `image`, `login`, `build`,
 //! `transfer`, `print`, `health`, `oom`, `remove` (with the sweep); at the bottom `context`, `resource`, `owner`, `volume`,
 //! `network`, `output`, `pack`, `unpack`, `entries`, `ignore`, `signal`, `random`, `words` and `error`.
 
@@ -33,6 +36,7 @@ mod exec;
 mod health;
 mod ignore;
 mod image;
+mod job;
 mod login;
 mod network;
 mod oom;
@@ -43,11 +47,13 @@ mod print;
 mod random;
 mod remove;
 mod resource;
+mod run;
 mod scope;
 mod signal;
 mod spec;
 mod transfer;
 mod unpack;
+mod user;
 mod volume;
 mod words;
 
@@ -62,6 +68,10 @@ pub use error::{Attempt, Error, Gone, Reason};
 pub use exec::{Exec, ExecExit};
 pub use health::Expect;
 pub use image::{ImageInfo, PullPolicy};
+pub use job::container::{JobContainer, JobContainerSpec, JobEnv};
+pub use job::files::VolumeFiles;
+pub use job::services::{ServiceEnd, ServiceRecorder, Services};
+pub use job::{ContainerPaths, JobDocker, JobInputs, Notice, Notify, WorkspaceMount};
 pub use login::Logins;
 pub use network::{Network, Outside};
 pub use output::{Chunk, Follow, Output, Stream};
@@ -69,6 +79,7 @@ pub use owner::Owner;
 pub use pack::{Ids, Packed};
 pub use remove::{Residual, Swept, sweep};
 pub use resource::{Kind, Resource};
+pub use run::{DockerConfig, RunDocker};
 pub use scope::Scope;
 pub use signal::Signal;
 pub use spec::{ContainerSpec, ExecSpec, Healthcheck, KeepOutput, Mount, Networking};

@@ -8,7 +8,6 @@ use loom_cache::key::FilesHash;
 use loom_contract::event::Level;
 use loom_contract::id::StepIndex;
 use loom_contract::section::Section;
-use loom_docker::ImageInfo;
 use loom_engine::port::{JobContext, Report};
 use serde_json::{Map, Value};
 use wasmtime::component::ResourceTable;
@@ -16,7 +15,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 use crate::caches::Caches;
 use crate::config::PluginConfig;
-use crate::docker::JobDocker;
+use crate::docker::DockerState;
 use crate::imports::wasi::{self, Printed};
 use crate::limits::{Flood, HANDLES, Memory};
 use crate::meter::Meter;
@@ -46,16 +45,14 @@ pub(crate) struct Guest {
     pub(crate) caches: Option<Arc<Caches>>,
     /// What it had hashed, with the globs.
     pub(crate) hashed: Vec<(String, FilesHash)>,
-    /// The images that it has asked for, by the names that it used.
-    pub(crate) images: BTreeMap<String, ImageInfo>,
     /// The call that runs, counted, and what it is part of.
     pub(crate) call: u64,
-    pub(crate) place: Option<Place>,
+    pub(crate) scope: Option<CallScope>,
 }
 
 /// What a call is part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum CallScope {
     Section(Section),
     Step(StepIndex),
 }
@@ -95,9 +92,8 @@ impl Guest {
             report: Report::default(),
             caches: None,
             hashed: Vec::new(),
-            images: BTreeMap::new(),
             call: 0,
-            place: None,
+            scope: None,
         }
     }
 
@@ -118,21 +114,21 @@ impl Guest {
 
     /// Records a message where the call that runs belongs; nowhere while the guest is being made.
     pub(crate) fn say(&self, level: Level, text: String, data: Option<Map<String, Value>>) {
-        say(self.place, self.job.as_ref(), level, text, data);
+        say(self.scope, self.job.as_ref(), level, text, data);
     }
 }
 
 /// Records a message where a call belongs; nowhere while a guest is being made.
 pub(crate) fn say(
-    place: Option<Place>,
+    scope: Option<CallScope>,
     job: Option<&Arc<JobContext>>,
     level: Level,
     text: String,
     data: Option<Map<String, Value>>,
 ) {
-    match (place, job) {
-        (Some(Place::Section(section)), Some(job)) => job.message(section, level, text, data),
-        (Some(Place::Step(step)), Some(job)) => job.step_message(step, level, text, data),
+    match (scope, job) {
+        (Some(CallScope::Section(section)), Some(job)) => job.message(section, level, text, data),
+        (Some(CallScope::Step(step)), Some(job)) => job.step_message(step, level, text, data),
         _ => tracing::debug!("a plugin said something outside of a call"),
     }
 }
@@ -148,7 +144,7 @@ impl WasiView for Guest {
 pub(crate) struct Kept {
     state: Mutex<BTreeMap<String, Vec<u8>>>,
     /// What it has had the Docker daemon make.
-    pub(crate) docker: JobDocker,
+    pub(crate) docker: DockerState,
 }
 
 impl Kept {

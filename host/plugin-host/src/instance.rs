@@ -10,7 +10,7 @@ use wasmtime::{Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
 use crate::bindings::loom::host::types::Error;
-use crate::guest::{Guest, Place};
+use crate::guest::{CallScope, Guest};
 use crate::limits::{CALL_BYTES, HANDLES, Limit};
 use crate::runtime::{Loaded, label};
 
@@ -75,14 +75,14 @@ impl<E> Instance<E> {
     /// returned.
     pub(crate) async fn call<T>(
         mut self,
-        place: Option<Place>,
+        scope: Option<CallScope>,
         patience: Patience,
         cancel: Cancel,
         call: impl AsyncFnOnce(&mut Store<Guest>, &E) -> wasmtime::Result<T>,
     ) -> Result<(Self, T), ErrorInfo> {
         let guest = self.store.data_mut();
         guest.call += 1;
-        guest.place = place;
+        guest.scope = scope;
         let (meter, plugin) = (Arc::clone(&guest.meter), Arc::clone(&guest.plugin));
         let called = call(&mut self.store, &self.exports);
         let ended = tokio::select! {
@@ -90,7 +90,7 @@ impl<E> Instance<E> {
             why = run_out(patience, cancel) => return Err(timed_out(&label(&plugin.reference), why)),
         };
         let guest = self.store.data_mut();
-        guest.place = None;
+        guest.scope = None;
         match ended {
             Ok(returned) => Ok((self, returned)),
             Err(error) => Err(failure(&error, guest)),
@@ -135,7 +135,7 @@ fn timed_out(plugin: &str, why: &str) -> ErrorInfo {
 }
 
 /// An error that the guest returned.
-pub(crate) fn told(error: Error, plugin: &str) -> ErrorInfo {
+pub(crate) fn into_error_info(error: Error, plugin: &str) -> ErrorInfo {
     // The host's own codes are the host's to give; a guest may only pass on that it was denied something.
     let usable = |code: &str| {
         !code.is_empty()

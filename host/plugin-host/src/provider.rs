@@ -18,10 +18,9 @@ use crate::bindings::provider::ProviderPlugin;
 use crate::bindings::provider::exports::loom::plugin::provider as exports;
 use crate::compiled::Origin;
 use crate::config::PluginConfig;
-use crate::docker::finish_of;
-use crate::guest::{Guest, Kept, Place};
+use crate::guest::{CallScope, Guest, Kept};
 use crate::imports::job::{JobHandle, StepHandle};
-use crate::instance::{Instance, Patience, told};
+use crate::instance::{Instance, Patience, into_error_info};
 use crate::manifest::Manifest;
 use crate::runtime::{Loaded, label};
 
@@ -86,23 +85,22 @@ impl Provider for Plugin {
 #[async_trait]
 impl JobProvider for PluginJob {
     async fn prepare(&mut self) -> Result<(), ErrorInfo> {
-        let place = Place::Section(Section::Provider);
+        let scope = CallScope::Section(Section::Provider);
         let prepared = self
-            .call(place, Patience::Work, async |store, exports, job| exports.call_prepare(store, job).await)
+            .call(scope, Patience::Work, async |store, exports, job| exports.call_prepare(store, job).await)
             .await;
-        let services = &self.kept.docker.services;
         match prepared {
             Ok(()) => {
-                services.are_up();
+                self.kept.docker.services_are_up();
                 Ok(())
             }
-            Err(error) => Err(services.not_prepared(error, |error| finish_of(&self.job, error)).await),
+            Err(error) => Err(self.kept.docker.not_prepared(&self.job, error).await),
         }
     }
 
     async fn run_step(&mut self, step: Step) -> Result<StepEnd, ErrorInfo> {
-        let place = Place::Step(step.index);
-        if let Err(why) = self.kept.docker.give(&self.job.workspace).await {
+        let scope = CallScope::Step(step.index);
+        if let Err(why) = self.kept.docker.give_workspace().await {
             let text = format!(
                 "the workspace could not be given to the user of the container, who may be unable to read or write it \
                  ({why}); with `ephemeral_volume` instead of `bind_mount` it belongs to them"
@@ -110,7 +108,7 @@ impl JobProvider for PluginJob {
             self.job.step_message(step.index, Level::Warn, text, None);
         }
         let exit = self
-            .call(place, Patience::Work, async |store, exports, job| {
+            .call(scope, Patience::Work, async |store, exports, job| {
                 let step = store.data_mut().table.push(StepHandle { step })?;
                 let lent = Resource::new_borrow(step.rep());
                 let ended = exports.call_run_step(&mut *store, job, lent).await;
@@ -125,7 +123,7 @@ impl JobProvider for PluginJob {
         let mut cancel = self.job.cancel.clone();
         tokio::select! {
             // What cannot be done is tried again, and told, when everything is removed.
-            _ = self.kept.docker.give_back(&self.job.workspace) => {}
+            _ = self.kept.docker.give_back() => {}
             () = cancel.reached(Urgency::Ask) => {}
         }
     }
@@ -133,8 +131,8 @@ impl JobProvider for PluginJob {
     async fn cleanup(&mut self, reason: CleanupReason) -> Result<(), ErrorInfo> {
         let cleaned = self.guest_cleanup(reason).await;
         // What the plugin has made is the host's to remove, whatever became of the plugin.
-        let left = tokio::select! {
-            left = self.kept.docker.remove_all(&self.job.workspace) => left,
+        let residuals = tokio::select! {
+            residuals = self.kept.docker.remove_all() => residuals,
             () = given_up(self.job.cancel.clone()) => {
                 vec!["the Docker daemon did not remove everything in time; the next run does".to_owned()]
             }
@@ -145,8 +143,8 @@ impl JobProvider for PluginJob {
                 () = given_up(self.job.cancel.clone()) => {}
             }
         }
-        for left in left {
-            self.job.message(Section::Cleanup, Level::Warn, left, None);
+        for residual in residuals {
+            self.job.message(Section::Cleanup, Level::Warn, residual, None);
         }
         cleaned
     }
@@ -168,8 +166,8 @@ impl PluginJob {
             CleanupReason::Failed => exports::CleanupReason::Failed,
             CleanupReason::Cancelled => exports::CleanupReason::Cancelled,
         };
-        let place = Place::Section(Section::Cleanup);
-        self.call(place, Patience::Cleanup, async |store, exports, job| {
+        let scope = CallScope::Section(Section::Cleanup);
+        self.call(scope, Patience::Cleanup, async |store, exports, job| {
             exports.call_cleanup(store, job, reason).await
         })
         .await
@@ -185,7 +183,7 @@ impl PluginJob {
     /// Calls into the instance, which is lost where the guest does not return.
     async fn call<T>(
         &mut self,
-        place: Place,
+        scope: CallScope,
         patience: Patience,
         call: impl AsyncFnOnce(
             &mut Store<Guest>,
@@ -200,7 +198,7 @@ impl PluginJob {
         };
         let cancel = self.job.cancel.clone();
         let (instance, returned) = instance
-            .call(Some(place), patience, cancel, async |store, exports: &ProviderPlugin| {
+            .call(Some(scope), patience, cancel, async |store, exports: &ProviderPlugin| {
                 let job = store.data_mut().table.push(JobHandle)?;
                 let lent = Resource::new_borrow(job.rep());
                 let returned = call(&mut *store, exports.loom_plugin_provider(), lent).await;
@@ -209,7 +207,7 @@ impl PluginJob {
             })
             .await?;
         self.instance = Some(instance);
-        returned.map_err(|error| told(error, &plugin))
+        returned.map_err(|error| into_error_info(error, &plugin))
     }
 
     fn step_end(&self, exit: Exit) -> Result<StepEnd, ErrorInfo> {

@@ -16,7 +16,7 @@ use crate::bindings::vault::VaultPlugin;
 use crate::bindings::vault::exports::loom::plugin::vault_admin as admin;
 use crate::config::PluginConfig;
 use crate::guest::Guest;
-use crate::instance::{Instance, Patience, told};
+use crate::instance::{Instance, Patience, into_error_info};
 use crate::manifest::Manifest;
 use crate::runtime::{Loaded, label};
 
@@ -203,7 +203,7 @@ impl Resolver {
                 call(store, exports.loom_plugin_vault_admin()).await
             })
             .await?;
-        returned.map_err(|error| told(error, &plugin))
+        returned.map_err(|error| into_error_info(error, &plugin))
     }
 }
 
@@ -219,9 +219,9 @@ fn not_resolved(error: Error, plugin: &str) -> ErrorInfo {
         | ErrorKind::Conflict
         | ErrorKind::Failed => code::SECRETS_PROVIDER_UNAVAILABLE,
     };
-    let told = told(error, plugin);
-    if told.code.starts_with("SECRETS_") || told.code == code::PLUGIN_DENIED {
-        return told;
+    let info = into_error_info(error, plugin);
+    if info.code.starts_with("SECRETS_") || info.code == code::PLUGIN_DENIED {
+        return info;
     }
-    ErrorInfo { code: code.into(), ..told }
+    ErrorInfo { code: code.into(), ..info }
 }

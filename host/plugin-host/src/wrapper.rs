@@ -15,9 +15,9 @@ use crate::bindings::loom::host::types::Error;
 use crate::bindings::wrapper::WrapperPlugin;
 use crate::bindings::wrapper::exports::loom::plugin::wrapper as exports;
 use crate::caches::Caches;
-use crate::guest::{Guest, Kept, Place};
+use crate::guest::{CallScope, Guest, Kept};
 use crate::imports::job::JobHandle;
-use crate::instance::{Instance, Patience, told};
+use crate::instance::{Instance, Patience, into_error_info};
 use crate::runtime::{Loaded, label};
 
 /// A wrapper that was loaded, for one run.
@@ -107,9 +107,9 @@ impl Wrapped {
             return Err(ErrorInfo::new(code::PLUGIN_TRAPPED, message));
         };
         let cancel = self.job.cancel.clone();
-        let place = Some(Place::Section(section));
+        let scope = Some(CallScope::Section(section));
         let (mut instance, returned) = instance
-            .call(place, Patience::Work, cancel, async |store, exports: &WrapperPlugin| {
+            .call(scope, Patience::Work, cancel, async |store, exports: &WrapperPlugin| {
                 let job = store.data_mut().table.push(JobHandle)?;
                 let lent = Resource::new_borrow(job.rep());
                 let returned = call(&mut *store, exports.loom_plugin_wrapper(), lent).await;
@@ -119,6 +119,6 @@ impl Wrapped {
             .await?;
         let report = std::mem::take(&mut instance.store.data_mut().report);
         self.instance = Some(instance);
-        returned.map(|()| report).map_err(|error| told(error, &plugin))
+        returned.map(|()| report).map_err(|error| into_error_info(error, &plugin))
     }
 }

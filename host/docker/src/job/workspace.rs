@@ -4,43 +4,44 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use loom_docker::{Container, ContainerSpec, Error, ExecSpec, Ids, Mount, Networking, Scope, Status};
-use loom_engine::environment::WORKSPACE_IN_CONTAINER;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+
+use crate::job::JobInputs;
+use crate::{Container, ContainerSpec, Error, ExecSpec, Ids, Mount, Networking, Scope, Status};
 
 /// The copy, for all jobs of a run: those for whose users it is as it is share it; one whose user it has to be given to has
 /// it alone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Copy(Arc<RwLock<()>>);
+pub(crate) struct SharedWorkspace(Arc<RwLock<()>>);
 
-/// A job's share of it.
+/// A job's hold on it.
 #[derive(Debug)]
-pub(crate) struct Share {
+pub(crate) struct WorkspaceLease {
     /// To whom it is given, and whether it was.
     to: Option<(Ids, AtomicBool)>,
-    _hold: Hold,
+    _guard: Guard,
 }
 
 #[derive(Debug)]
-enum Hold {
+enum Guard {
     Shared(#[expect(dead_code, reason = "held")] OwnedRwLockReadGuard<()>),
     Alone(#[expect(dead_code, reason = "held")] OwnedRwLockWriteGuard<()>),
 }
 
-impl Copy {
+impl SharedWorkspace {
     /// Waits until a job may have it whose processes are root's, or the user's own.
-    pub(crate) async fn share(&self) -> Share {
-        Share { to: None, _hold: Hold::Shared(Arc::clone(&self.0).read_owned().await) }
+    pub(crate) async fn share(&self) -> WorkspaceLease {
+        WorkspaceLease { to: None, _guard: Guard::Shared(Arc::clone(&self.0).read_owned().await) }
     }
 
     /// Waits until a job may have it whose processes are those of `user`.
-    pub(crate) async fn give_to(&self, user: Ids) -> Share {
-        let hold = Hold::Alone(Arc::clone(&self.0).write_owned().await);
-        Share { to: Some((user, AtomicBool::new(false))), _hold: hold }
+    pub(crate) async fn give_to(&self, user: Ids) -> WorkspaceLease {
+        let guard = Guard::Alone(Arc::clone(&self.0).write_owned().await);
+        WorkspaceLease { to: Some((user, AtomicBool::new(false))), _guard: guard }
     }
 }
 
-impl Share {
+impl WorkspaceLease {
     /// To whom it is still to be given.
     pub(super) fn to_be_given(&self) -> Option<Ids> {
         let (ids, is_given) = self.to.as_ref()?;
@@ -50,26 +51,26 @@ impl Share {
 
 /// A workspace that is mounted as it is.
 #[derive(Debug)]
-pub(crate) struct Bound {
+pub(crate) struct BoundWorkspace {
     pub(crate) container: Container,
     pub(crate) image: String,
-    pub(crate) share: Share,
+    pub(crate) lease: WorkspaceLease,
 }
 
 /// Sees to it that everything in the workspace belongs to the user again.
 ///
 /// # Errors
 /// Why it does not, in words.
-pub(super) async fn give_back(scope: &Scope, bound: &Bound, workspace: &Path) -> Result<(), String> {
+pub(super) async fn give_back(scope: &Scope, bound: &BoundWorkspace, job: &JobInputs) -> Result<(), String> {
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    let path = workspace.to_owned();
+    let path = job.workspace.clone();
     let foreign = tokio::task::spawn_blocking(move || has_foreign(&path, uid)).await;
     if !foreign.unwrap_or(true) {
         return Ok(());
     }
     // Without the rights of root, the user is root in there.
     let owner = if scope.docker().daemon().rootless { Ids::default() } else { Ids { uid, gid } };
-    give_to(scope, bound, workspace, owner).await
+    give_to(scope, bound, job, owner).await
 }
 
 /// Gives everything in the workspace to `owner`, as the daemon knows users.
@@ -78,12 +79,12 @@ pub(super) async fn give_back(scope: &Scope, bound: &Bound, workspace: &Path) ->
 /// Why it cannot, in words.
 pub(super) async fn give_to(
     scope: &Scope,
-    bound: &Bound,
-    workspace: &Path,
+    bound: &BoundWorkspace,
+    job: &JobInputs,
     Ids { uid, gid }: Ids,
 ) -> Result<(), String> {
     let words = |error: Error| error.to_string();
-    let args = ["-R", "-h", &format!("{uid}:{gid}"), WORKSPACE_IN_CONTAINER].map(str::to_owned);
+    let args = ["-R", "-h", &format!("{uid}:{gid}"), job.at.workspace].map(str::to_owned);
     let program = "chown".to_owned();
     if bound.container.state().await.is_ok_and(|state| state.status == Status::Running) {
         let command = std::iter::once(program.clone()).chain(args.clone()).collect();
@@ -101,8 +102,8 @@ pub(super) async fn give_to(
         command: Some(args.into()),
         user: Some("0:0".to_owned()),
         mounts: vec![Mount::Bind {
-            source: workspace.to_owned(),
-            at: WORKSPACE_IN_CONTAINER.to_owned(),
+            source: job.workspace.clone(),
+            at: job.at.workspace.to_owned(),
             read_only: false,
         }],
         networking: Networking::None,
