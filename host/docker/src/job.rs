@@ -11,86 +11,17 @@
 pub(crate) mod container;
 mod create;
 pub(crate) mod files;
+mod give_back;
+pub(crate) mod inputs;
 pub(crate) mod services;
-pub(crate) mod visibility;
-pub(crate) mod workspace;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crate::job::give_back::BoundWorkspace;
+use crate::job::inputs::JobInputs;
 use crate::job::services::Services;
-use crate::job::workspace::BoundWorkspace;
-use crate::{Build, Daemon, Error, ImageInfo, Network, Outside, Owner, Packed, PullPolicy, RunDocker, Scope};
-
-/// Where a job's containers find what is the job's.
-#[derive(Debug, Clone, Copy)]
-pub struct ContainerPaths {
-    /// The folder of the workspace.
-    pub workspace: &'static str,
-    /// The folder with the files of secrets.
-    pub secrets: &'static str,
-    /// The file into which the job writes what is to be masked.
-    pub mask: &'static str,
-}
-
-/// What a job is, and has on this machine.
-#[derive(Debug, Clone)]
-pub struct JobInputs {
-    /// The run.
-    pub run_id: String,
-    /// The job.
-    pub job_id: String,
-    /// The run's copy of the repository.
-    pub workspace: PathBuf,
-    /// Folders outside of it whose git objects it needs.
-    pub borrowed_objects: Vec<PathBuf>,
-    /// A folder for what is on its way, which is made when it is needed, and removed by whoever runs the job.
-    pub staging: PathBuf,
-    /// The folder with the files of its secrets, for this user alone.
-    pub secrets: Option<PathBuf>,
-    /// The file into which it writes what is to be masked, in a folder of the job's own in one of the run's own.
-    pub mask: Option<PathBuf>,
-    /// Where its containers find these.
-    pub at: ContainerPaths,
-}
-
-/// How the workspace comes into a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WorkspaceMount {
-    /// As a copy in a volume of its own, or a layer over the run's copy that keeps what is written.
-    EphemeralVolume,
-    /// The run's copy of the repository itself.
-    BindMount,
-}
-
-/// What a job is told of its containers, for its record.
-#[derive(Debug)]
-pub enum Notice {
-    /// The workspace was sent into a volume.
-    WorkspaceSent(Packed),
-    /// The workspace is a layer over the run's copy of the repository.
-    WorkspaceLayered,
-    /// The workspace is the run's copy of the repository itself.
-    WorkspaceBound,
-    /// The daemon does not see this folder of git's objects, which were sent.
-    ObjectsSent(PathBuf),
-    /// The daemon does not see the file into which the job would write what is to be masked.
-    MaskUnavailable,
-    /// The workspace, mounted as it is, belongs to this user while the job has it.
-    WorkspaceGiven {
-        /// The user's number.
-        uid: u32,
-    },
-    /// The workspace, mounted as it is for jobs on the host too, cannot be given to this user.
-    WorkspaceNotGiven {
-        /// The user's number.
-        uid: u32,
-    },
-}
-
-/// Takes notices.
-pub type Notify<'a> = dyn Fn(Notice) + Send + Sync + 'a;
+use crate::{Build, Daemon, Error, ImageInfo, Network, Outside, Owner, PullPolicy, RunDocker, Scope};
 
 /// A job's side of the daemon. It outlives the job's calls.
 #[derive(Debug)]
@@ -185,7 +116,7 @@ impl JobDocker {
     pub async fn give_workspace(&self) -> Result<(), String> {
         let Some(bound) = self.bound.get() else { return Ok(()) };
         match bound.lease.to_be_given() {
-            Some(user) => workspace::give_to(&self.scope, bound, &self.inputs, user).await,
+            Some(user) => give_back::give_to(&self.scope, bound, &self.inputs, user).await,
             None => Ok(()),
         }
     }
@@ -196,7 +127,7 @@ impl JobDocker {
     /// Why it does not, in words.
     pub async fn give_back(&self) -> Result<(), String> {
         match self.bound.get() {
-            Some(bound) => workspace::give_back(&self.scope, bound, &self.inputs).await,
+            Some(bound) => give_back::give_back(&self.scope, bound, &self.inputs).await,
             None => Ok(()),
         }
     }

@@ -14,16 +14,16 @@
 //! found and removed whatever happened. Labels are for people to look at.
 //!
 //! The crate knows the daemon, and of a job what it has in containers. It knows no plugins, no events and no terminal, and
-//! reads no environment. Deliberately
-//! absent, since each of them is a way out of a container: privileged containers, added capabilities, devices, the
-//! host's namespaces, options of volume and network drivers, published ports.
+//! reads no environment. Deliberately absent, since each of them is a way out of a container: privileged containers, added
+//! capabilities, devices, the host's namespaces, options of volume and network drivers, published ports.
 //!
 //! A word of warning: bollard writes its requests to the crate `log` at level `debug`, environments of execs included.
 //! Nothing in Loom listens there, and nothing may.
 //!
-//! Reading order: `run`, `job` with the files below it; `connect`, `scope`, `spec`, `container`, `exec` with `control`; then `image`, `login`, `build`,
-//! `transfer`, `print`, `health`, `oom`, `remove` (with the sweep); at the bottom `context`, `resource`, `owner`, `volume`,
-//! `network`, `output`, `pack`, `unpack`, `entries`, `ignore`, `signal`, `random`, `words` and `error`.
+//! Reading order: `connect`, `scope`, `spec`, `container`, `exec` with `control`; then `image`, `login`, `build`,
+//! `transfer`, `print`, `health`, `oom`, `remove` (with the sweep); above them `run`, and `job` with the files below it. At
+//! the bottom `context`, `resource`, `owner`, `volume`, `network`, `output`, `pack`, `unpack`, `entries`, `ignore`,
+//! `signal`, `user`, `visibility`, `workspace`, `random`, `words` and `error`.
 
 mod build;
 mod connect;
@@ -54,8 +54,10 @@ mod spec;
 mod transfer;
 mod unpack;
 mod user;
+mod visibility;
 mod volume;
 mod words;
+mod workspace;
 
 #[doc(hidden)]
 pub use build::context_of;
@@ -68,10 +70,11 @@ pub use error::{Attempt, Error, Gone, Reason};
 pub use exec::{Exec, ExecExit};
 pub use health::Expect;
 pub use image::{ImageInfo, PullPolicy};
+pub use job::JobDocker;
 pub use job::container::{JobContainer, JobContainerSpec, JobEnv};
 pub use job::files::VolumeFiles;
+pub use job::inputs::{ContainerPaths, JobInputs, Notice, Notify, WorkspaceMount};
 pub use job::services::{ServiceEnd, ServiceRecorder, Services};
-pub use job::{ContainerPaths, JobDocker, JobInputs, Notice, Notify, WorkspaceMount};
 pub use login::Logins;
 pub use network::{Network, Outside};
 pub use output::{Chunk, Follow, Output, Stream};

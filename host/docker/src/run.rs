@@ -10,8 +10,8 @@ use loom_ownership::{Ledger, Runs};
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 
-use crate::job::visibility::Visibility;
-use crate::job::workspace::SharedWorkspace;
+use crate::visibility::Visibility;
+use crate::workspace::SharedWorkspace;
 use crate::{Connect, Docker, Error, Logins, sweep};
 
 /// How long the removal of what dead runs have left may hold up the end of a job.

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::job::JobDocker;
 use crate::job::files::VolumeFiles;
-use crate::job::{JobDocker, JobInputs, Notice, Notify, WorkspaceMount};
+use crate::job::inputs::{JobInputs, Notice, Notify, WorkspaceMount};
 use crate::user::{ids, is_root};
 use crate::{Container, ContainerSpec, Error, Exec, ExecSpec, Gone, Ids, Packed, Status};
 

@@ -11,11 +11,13 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::job::JobDocker;
 use crate::job::container::{JobContainer, JobContainerSpec, JobEnv, Upload};
-use crate::job::workspace::{BoundWorkspace, WorkspaceLease};
-use crate::job::{JobDocker, Notice, Notify, WorkspaceMount};
+use crate::job::give_back::BoundWorkspace;
+use crate::job::inputs::{Notice, Notify, WorkspaceMount};
 use crate::random::random;
 use crate::user::{ids, is_root};
+use crate::workspace::WorkspaceLease;
 use crate::{Container, ContainerSpec, Error, Ids, ImageInfo, KeepOutput, Mount, Networking};
 
 /// Reads from its input, which is kept nowhere, a script that sets those secrets that are variables, and becomes what would
