@@ -22,15 +22,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
     ("loom-docker-testimage", &[]),
     (
         "loom-plugin-host",
-        &[
-            "loom-cache",
-            "loom-contract",
-            "loom-docker",
-            "loom-engine",
-            "loom-ownership",
-            "loom-tree",
-            "loom-workspace",
-        ],
+        &["loom-cache", "loom-contract", "loom-docker", "loom-engine", "loom-tree", "loom-workspace"],
     ),
     (
         "loom-cli",

@@ -1,58 +1,16 @@
 //! What can go wrong with jobs in containers: a daemon that is lost, that has no room, and signals in each phase. Each
 //! time the job says what happened, the run is closed, and the daemon has nothing of it afterwards.
 
-use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use loom_contract::status::Status;
-use loom_docker_testimage::{self as testimage, Daemon, Image, SOCKET};
+use loom_docker_testimage::{self as testimage, DaemonOptions, Image, SOCKET};
 use loom_tests::{RunOutput, Running, TestEnv, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
 
-use crate::docker::{
-    busybox, clean, container_of, image, in_image, left_at, of_steps, passed, server, wait_for_step,
-};
-
-/// A daemon of the test's own, in a folder that goes after it.
-struct Second {
-    daemon: Daemon,
-    image: String,
-    _folder: TempDir,
-}
-
-impl Second {
-    fn start(disk_mib: Option<u32>) -> Option<Self> {
-        busybox()?;
-        // A short path: a socket's has at most 107 bytes.
-        let folder = tempfile::Builder::new().prefix("loom").tempdir().unwrap();
-        let daemon = match Daemon::start(folder.path(), disk_mib) {
-            Ok(daemon) => daemon,
-            Err(why) => {
-                assert!(std::env::var_os("LOOM_TESTS_NEED_DOCKER").is_none(), "{why}");
-                eprintln!("skipped: {why}");
-                return None;
-            }
-        };
-        let socket = daemon.socket();
-        let wanted = Image { name: "busybox", ..Image::default() };
-        let image = testimage::image_at(socket.to_str().unwrap(), wanted).unwrap();
-        Some(Self { daemon, image, _folder: folder })
-    }
-
-    fn address(&self) -> String {
-        format!("unix://{}", self.daemon.socket().display())
-    }
-
-    fn run(&self, env: &TestEnv) -> RunOutput {
-        env.loom(&["run", "--local"]).env("DOCKER_HOST", &self.address()).run()
-    }
-
-    fn left(&self, run_id: &str) -> Vec<String> {
-        left_at(self.daemon.socket().to_str().unwrap(), run_id)
-    }
-}
+use crate::docker::{busybox, clean, container_of, image, in_image, of_steps, passed, wait_for_step};
+use crate::docker_apart::Second;
+use crate::docker_services::server;
 
 fn end(env: &TestEnv, child: Running) -> RunOutput {
     RunOutput::of(env, &child.output())
@@ -60,7 +18,7 @@ fn end(env: &TestEnv, child: Running) -> RunOutput {
 
 #[test]
 fn a_daemon_that_is_killed_fails_the_job_and_the_next_run_removes_what_is_left() {
-    let Some(mut second) = Second::start(None) else { return };
+    let Some(mut second) = Second::start(DaemonOptions::default()) else { return };
     let env = of_steps(&second.image, "", &["echo begun; [ -e go ] || sleep 1000"]);
     let child = env.loom(&["run", "--local"]).env("DOCKER_HOST", &second.address()).spawn();
     wait_for_step(&env, "begun");
@@ -82,7 +40,9 @@ fn a_daemon_that_is_killed_fails_the_job_and_the_next_run_removes_what_is_left()
 
 #[test]
 fn a_full_disk_of_the_daemon_is_what_the_job_says() {
-    let Some(second) = Second::start(Some(48)) else { return };
+    let Some(second) = Second::start(DaemonOptions { disk_mib: Some(48), ..DaemonOptions::default() }) else {
+        return;
+    };
     let fills = of_steps(&second.image, "", &["dd if=/dev/zero of=big bs=1M count=100"]);
     let run = second.run(&fills);
     assert_eq!(run.exit_code, 1, "{}", run.stderr);
@@ -244,98 +204,4 @@ fn an_image_whose_shell_breaks_off_is_told() {
     let error = run.run.job("job").error.unwrap();
     assert!(["CONTAINER_NOT_STARTED", "CONTAINER_GONE"].contains(&&*error.code), "{error:?}");
     assert!(error.message.contains("with exit code"), "{error:?}");
-}
-
-/// Runs `mount` where the daemon is, as where it runs in a container or in a virtual machine.
-fn mount_at(second: &Second, args: &[&str], at: &Path) {
-    let daemon = second.daemon.pid().unwrap().to_string();
-    let mut mount = Command::new("nsenter");
-    mount.args(["--target", &daemon, "--mount", "mount"]).args(args).arg(at);
-    assert!(loom_tests::status(&mut mount).unwrap().success());
-}
-
-fn said_by_provider(run: &RunOutput) -> Vec<String> {
-    let said = run.run.events("jobs/job/system/provider/events.jsonl");
-    said.into_iter().filter_map(|event| event.message).collect()
-}
-
-#[test]
-fn a_daemon_that_does_not_see_the_workspace_is_sent_its_files() {
-    let Some(second) = Second::start(None) else { return };
-    let env = of_steps(&second.image, "", &["cat file; echo more > other; ls -A | sort"]);
-    env.write("file", "of the repository\n");
-    mount_at(&second, &["-t", "tmpfs", "none"], &env.home());
-    for _ in 0..2 {
-        let run = second.run(&env);
-        assert_eq!(run.exit_code, 0, "{}", run.stderr);
-        assert_eq!(run.run.output("job", "01"), ["of the repository", ".loom", "file", "other"]);
-        let said = said_by_provider(&run);
-        assert!(
-            said.iter().any(|text| text.starts_with("workspace mount `ephemeral_volume`: sent as 2 files, "))
-        );
-        assert_eq!(second.left(&run.run.run_id()), [""; 0]);
-    }
-}
-
-/// Prints whether git's objects are where the workspace's own git looks for them.
-const HAS_COMMIT: &str = "h=$(cat .git/HEAD); d=$(cat .git/objects/info/alternates); b=${h#??}; \
-                          test -s \"$d/${h%$b}/$b\" && echo has its commit";
-
-#[test]
-fn a_daemon_that_sees_nothing_of_this_machine_is_sent_all_that_a_job_needs() {
-    let Some(second) = Second::start(None) else { return };
-    let env = in_image(
-        &second.image,
-        &format!(
-            "job:
-  stage: ci
-  secrets: {{FILE: {{ref: env://SOURCE}}}}
-  script:
-    - '{HAS_COMMIT}; cat file'
-    - 'cat $FILE; echo; stat -c \"%a %u\" $FILE; echo \"mask=$LOOM_MASK\"'\n"
-        ),
-    );
-    env.write("file", "of the repository\n");
-    env.commit_all();
-    env.plant_variable("SOURCE", "the value of it");
-    mount_at(&second, &["-t", "tmpfs", "none"], env.repo().parent().unwrap());
-    let run = second.run(&env);
-    assert_eq!(run.exit_code, 0, "{}", run.stderr);
-    assert_eq!(run.run.output("job", "01"), ["has its commit", "of the repository"]);
-    assert_eq!(run.run.output("job", "02"), ["[REDACTED:SECRET_FILE]", "600 0", "mask="]);
-    let said = said_by_provider(&run);
-    for words in ["git's objects were sent", "there is no LOOM_MASK in the container"] {
-        assert!(said.iter().any(|text| text.contains(words)), "{said:?}");
-    }
-    assert_eq!(second.left(&run.run.run_id()), [""; 0]);
-
-    // What cannot be had by sending is refused by name.
-    let bind = ["run", "--local", "--docker-workspace-mount", "bind_mount"];
-    let run = env.loom(&bind).env("DOCKER_HOST", &second.address()).run();
-    assert_eq!(run.exit_code, 1, "{}", run.stderr);
-    let error = run.run.job("job").error.unwrap();
-    assert_eq!(error.code, "DOCKER_DOES_NOT_SEE", "{error:?}");
-    assert!(error.message.contains("does not see the workspace `"), "{error:?}");
-    assert!(error.hint.unwrap().contains("ephemeral_volume"));
-    assert_eq!(second.left(&run.run.run_id()), [""; 0]);
-}
-
-#[test]
-fn what_stands_under_the_same_name_where_the_daemon_is_is_not_taken_for_the_repository() {
-    let Some(second) = Second::start(None) else { return };
-    let env = of_steps(&second.image, "", &[&format!("{HAS_COMMIT}; cat file"), "ls -A"]);
-    env.write("file", "of the repository\n");
-    env.commit_all();
-    let other = of_steps(&second.image, "", &["true"]);
-    other.write("file", "of another one\n");
-    other.commit_all();
-    mount_at(&second, &["--bind", other.repo().to_str().unwrap()], &env.repo());
-    let run = second.run(&env);
-    assert_eq!(run.exit_code, 0, "{}", run.stderr);
-    assert_eq!(run.run.output("job", "01"), ["has its commit", "of the repository"]);
-    let said = said_by_provider(&run);
-    assert!(said.iter().any(|text| text.contains("git's objects were sent")), "{said:?}");
-    // The rest is seen, and needs no sending.
-    assert!(said.iter().any(|text| text.contains("a layer over")), "{said:?}");
-    assert_eq!(second.left(&run.run.run_id()), [""; 0]);
 }

@@ -271,8 +271,9 @@ impl Loom<'_> {
         self.by(command)
     }
 
-    /// The same by `command`: in the same place, with the same environment.
-    fn by(mut self, mut command: Command) -> Self {
+    /// Has it run by `command`, which ends in Loom: in the same place, with the same environment.
+    #[must_use]
+    pub fn by(mut self, mut command: Command) -> Self {
         command.env_clear().envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.current_dir(self.env.repo());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -332,13 +333,21 @@ pub struct RunOutput {
 impl RunOutput {
     /// What `output`, of a `loom run`, left behind. The receipt is the one that it names.
     pub fn of(env: &TestEnv, output: &Output) -> Self {
+        Self::of_place(env, &env.repo(), output)
+    }
+
+    /// The same of a `loom` to which the repository was at `repo`.
+    pub fn of_place(env: &TestEnv, repo: &Path, output: &Output) -> Self {
         let stderr = String::from_utf8(output.stderr.clone()).expect("stderr is UTF-8");
         let exit_code = output.status.code().or(output.status.signal().map(|signal| 128 + signal)).unwrap();
         let receipt = stderr.lines().find_map(|line| line.strip_prefix("receipt: "));
-        let receipt = PathBuf::from(receipt.unwrap_or_else(|| panic!("no receipt in: {stderr}")));
+        let receipt = Path::new(receipt.unwrap_or_else(|| panic!("no receipt in: {stderr}")));
+        let receipt = receipt.strip_prefix(repo).map_or(receipt.to_owned(), |path| env.repo().join(path));
         let run = Run::open(&receipt);
         run.keeps_the_laws(exit_code);
-        assert!(receipt.starts_with(env.repo()), "{} is not in the repository", receipt.display());
+        let below = run.dir.strip_prefix(env.repo());
+        let below = below.unwrap_or_else(|_| panic!("{} is not in the repository", receipt.display()));
+        assert_eq!(run.receipt.logs_dir.to_string(), repo.join(below).to_string_lossy());
         env.keeps_secrets(&run.run_id(), output);
         Self {
             exit_code,

@@ -15,9 +15,11 @@ use tar::{EntryType, Header};
 
 mod daemon;
 mod postgres;
+mod tls;
 
-pub use daemon::Daemon;
+pub use daemon::{Daemon, DaemonOptions};
 pub use postgres::postgres;
+pub use tls::Authority;
 
 /// Where Debian's `busybox-static` puts it.
 const BUSYBOX: &str = "/bin/busybox";

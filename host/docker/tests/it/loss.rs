@@ -237,7 +237,7 @@ impl Second {
     async fn start() -> Option<(Self, Docker)> {
         docker().await?;
         let folder = tempfile::Builder::new().prefix("loom").tempdir().unwrap();
-        match testimage::Daemon::start(folder.path(), None) {
+        match testimage::Daemon::start(folder.path(), testimage::DaemonOptions::default()) {
             Ok(daemon) => {
                 let docker = connect(&daemon.socket()).await.unwrap();
                 Some((Self { daemon, _folder: folder }, docker))

@@ -3,12 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use fs_err as fs;
 use loom_docker::{Connect, Docker, Error};
-use loom_docker_testimage::SOCKET;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-};
+use loom_docker_testimage::{Authority, SOCKET};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
@@ -19,75 +15,36 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use crate::support::{docker, run, running, sh};
 
-/// Who signs the certificates of one daemon and its users.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = named("an authority", &[]);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    fn sign(
-        &self,
-        mut params: CertificateParams,
-        usage: ExtendedKeyUsagePurpose,
-    ) -> (rcgen::Certificate, KeyPair) {
-        params.extended_key_usages.push(usage);
-        let key = KeyPair::generate().unwrap();
-        (params.signed_by(&key, &self.0).unwrap(), key)
-    }
-
-    /// What `docker context` calls the TLS files of a user.
-    fn write_user(&self, trusted: &Self, folder: &Path) {
-        let (certificate, key) = self.sign(named("a user", &[]), ExtendedKeyUsagePurpose::ClientAuth);
-        fs::write(folder.join("ca.pem"), trusted.0.as_ref().pem()).unwrap();
-        fs::write(folder.join("cert.pem"), certificate.pem()).unwrap();
-        fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
-    }
-
-    /// A way to the daemon that only users of this authority can take. Returns its address.
-    async fn serve(&self) -> String {
-        let address = "127.0.0.1";
-        let (certificate, key) =
-            self.sign(named("a daemon", &[address]), ExtendedKeyUsagePurpose::ServerAuth);
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.as_ref().der().clone()).unwrap();
-        let provider = Arc::new(default_provider());
-        let users = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-            .build()
-            .unwrap();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_client_cert_verifier(users)
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind((address, 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
-                tokio::spawn(async move {
-                    // Who has no certificate gets no further.
-                    let Ok(mut from) = acceptor.accept(stream).await else { return };
-                    let mut to = UnixStream::connect(SOCKET).await.unwrap();
-                    drop(copy_bidirectional(&mut from, &mut to).await);
-                });
-            }
-        });
-        format!("tcp://{address}:{port}")
-    }
-}
-
-fn named(name: &str, addresses: &[&str]) -> CertificateParams {
-    let addresses: Vec<String> = addresses.iter().map(|&address| address.to_owned()).collect();
-    let mut params = CertificateParams::new(addresses).unwrap();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params
+/// A way to the daemon that only users of this authority can take. Returns its address.
+async fn serve(authority: &Authority) -> String {
+    let (certificate, key) = authority.sign_daemon().unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.certificate().der().clone()).unwrap();
+    let provider = Arc::new(default_provider());
+    let users =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(users)
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                // Who has no certificate gets no further.
+                let Ok(mut from) = acceptor.accept(stream).await else { return };
+                let mut to = UnixStream::connect(SOCKET).await.unwrap();
+                drop(copy_bidirectional(&mut from, &mut to).await);
+            });
+        }
+    });
+    format!("tcp://127.0.0.1:{port}")
 }
 
 async fn connect(host: &str, certificates: Option<&Path>) -> Result<Docker, Error> {
@@ -99,10 +56,10 @@ async fn a_daemon_is_reached_over_tls_by_who_has_a_certificate_and_knows_its_own
     if docker().await.is_none() {
         return;
     }
-    let (authority, stranger) = (Authority::new(), Authority::new());
-    let host = authority.serve().await;
+    let (authority, stranger) = (Authority::new().unwrap(), Authority::new().unwrap());
+    let host = serve(&authority).await;
     let user = tempfile::tempdir().unwrap();
-    authority.write_user(&authority, user.path());
+    authority.write_user(&authority, user.path()).unwrap();
     let docker = connect(&host, Some(user.path())).await.unwrap();
     assert_eq!(docker.daemon().address, host);
     let scope = crate::support::scope(&docker);
@@ -113,10 +70,10 @@ async fn a_daemon_is_reached_over_tls_by_who_has_a_certificate_and_knows_its_own
     assert!(scope.remove_all().await.is_empty());
 
     // A daemon that is not the expected one; a user whom the daemon does not know; no TLS at all.
-    authority.write_user(&stranger, user.path());
+    authority.write_user(&stranger, user.path()).unwrap();
     let error = connect(&host, Some(user.path())).await.unwrap_err().to_string();
     assert!(error.contains(&host) && error.contains("certificate"), "{error}");
-    stranger.write_user(&authority, user.path());
+    stranger.write_user(&authority, user.path()).unwrap();
     assert!(connect(&host, Some(user.path())).await.is_err());
     assert!(connect(&host, None).await.is_err());
 }
