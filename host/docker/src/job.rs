@@ -116,7 +116,7 @@ impl JobDocker {
     pub async fn give_workspace(&self) -> Result<(), String> {
         let Some(bound) = self.bound.get() else { return Ok(()) };
         match bound.lease.to_be_given() {
-            Some(user) => give_back::give_to(&self.scope, bound, &self.inputs, user).await,
+            Some(user) => give_back::give_to(&self.scope, bound, &self.inputs.workspace, user).await,
             None => Ok(()),
         }
     }
@@ -127,7 +127,7 @@ impl JobDocker {
     /// Why it does not, in words.
     pub async fn give_back(&self) -> Result<(), String> {
         match self.bound.get() {
-            Some(bound) => give_back::give_back(&self.scope, bound, &self.inputs).await,
+            Some(bound) => give_back::give_back(&self.scope, bound, &self.inputs.workspace).await,
             None => Ok(()),
         }
     }

@@ -73,7 +73,7 @@ pub use image::{ImageInfo, PullPolicy};
 pub use job::JobDocker;
 pub use job::container::{JobContainer, JobContainerSpec, JobEnv};
 pub use job::files::VolumeFiles;
-pub use job::inputs::{ContainerPaths, JobInputs, Notice, Notify, WorkspaceMount};
+pub use job::inputs::{JobInputs, MASK, Notice, Notify, SECRETS, WORKSPACE, WorkspaceMount};
 pub use job::services::{ServiceEnd, ServiceRecorder, Services};
 pub use login::Logins;
 pub use network::{Network, Outside};

@@ -8,9 +8,6 @@ use loom_workflow::{PREDEFINED, Plan, PlanJob, Template};
 
 use crate::run::RunContext;
 
-/// Where a job's workspace is in its container. From the specification of the Docker provider.
-pub const WORKSPACE_IN_CONTAINER: &str = "/workspace";
-
 /// What Loom and the workflow say of a job's environment, before it is known where the job runs.
 #[derive(Debug, Default)]
 pub(crate) struct Definition {
@@ -19,11 +16,12 @@ pub(crate) struct Definition {
 }
 
 /// The workflow's variables with all references filled in.
-#[derive(Debug, Default)]
-pub(crate) struct Filled {
-    pub(crate) variables: Vec<(String, String)>,
+#[derive(Debug, Clone, Default)]
+pub struct ResolvedVariables {
+    /// The variables, in order of name.
+    pub variables: Vec<(String, String)>,
     /// Names that are referred to and defined nowhere; each gave the empty text.
-    pub(crate) unset: Vec<String>,
+    pub unset: Vec<String>,
 }
 
 /// The environment of `loom` is for jobs on the host alone; these must not show through from an outer run.
@@ -38,7 +36,7 @@ impl Definition {
     }
 
     /// Fills in the variables: from what Loom predefines, then from what `outer` knows.
-    pub(crate) fn fill(&self, outer: impl Fn(&str) -> Option<String>) -> Filled {
+    pub(crate) fn fill(&self, outer: impl Fn(&str) -> Option<String>) -> ResolvedVariables {
         let mut unset = Vec::new();
         let mut lookup = |name: &str| {
             let known = self.predefined.iter().find(|(key, _)| *key == name).map(|(_, value)| value.clone());
@@ -50,7 +48,7 @@ impl Definition {
         };
         let render = |(key, value): &(String, Template)| (key.clone(), value.render(&mut lookup));
         let variables = self.variables.iter().map(render).collect();
-        Filled { variables, unset }
+        ResolvedVariables { variables, unset }
     }
 
     /// What Loom predefines; what could be and is not known of this run is empty.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::cancel::{self, Canceller};
 use crate::clock::Clock;
 use crate::emit::{self, Envelope};
-use crate::environment::{Definition, Filled};
+use crate::environment::{Definition, ResolvedVariables};
 use crate::output::{OutputSink, Route};
 use crate::port::{JobContext, Step};
 use crate::process::{JobProcesses, LeftBehind};
@@ -55,7 +55,7 @@ impl FakeJob {
             image: None,
             keywords: serde_json::Value::Null,
             definition: Definition::default(),
-            filled: OnceLock::from(Filled { variables, unset: Vec::new() }),
+            resolved: OnceLock::from(ResolvedVariables { variables, unset: Vec::new() }),
             env,
             staging: workspace.join(".staging"),
             workspace,

@@ -4,7 +4,7 @@ mod artifacts;
 mod caches;
 mod secrets;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ use tokio::time::Instant;
 
 use crate::cancel::{Cancel, Canceller, Urgency};
 use crate::emit::Emitter;
-use crate::environment::{self, Definition, Filled, WORKSPACE_IN_CONTAINER};
+use crate::environment::{self, Definition, ResolvedVariables};
 use crate::mask::{self, LastLine};
 use crate::output::{OutputSink, Route};
 use crate::phase::PhaseGuard;
-use crate::port::{CleanupReason, JobContext, JobProvider, Provider, Step, StepEnd, Wrapper};
+use crate::port::{CleanupReason, JobContext, JobProvider, PreparedJob, Provider, Step, StepEnd, Wrapper};
 use crate::process::JobProcesses;
 use crate::run::RunContext;
 
@@ -133,19 +133,19 @@ impl Job {
     async fn attempt(&self) -> (Outcome, JobFinish) {
         let started_at = self.emitter.clock().now();
         let id = self.plan.id.clone();
-        let in_container = Path::new(WORKSPACE_IN_CONTAINER);
-        let place = if self.plan.image.is_some() { in_container } else { &self.workspace };
-        let definition = Definition::new(&self.run, &self.stage, &self.plan, place);
-        let filled = OnceLock::new();
+        let elsewhere = self.provider.workspace();
+        let workspace = elsewhere.unwrap_or(&self.workspace);
+        let definition = Definition::new(&self.run, &self.stage, &self.plan, workspace);
+        let resolved = OnceLock::new();
         let on_host = |name: &str| {
             let known = self.run.env.iter().find(|(key, _)| key == name);
             known.map(|(_, value)| value.to_string_lossy().into_owned())
         };
-        if self.plan.image.is_none() {
-            // Nobody else can have filled it.
-            let _ = filled.set(definition.fill(on_host));
+        if elsewhere.is_none() {
+            // Nobody else can have set it.
+            let _ = resolved.set(definition.fill(on_host));
         }
-        let variables = filled.get().map_or(&[][..], |filled: &Filled| &filled.variables);
+        let variables = resolved.get().map_or(&[][..], |it: &ResolvedVariables| &it.variables);
         let env = environment::on_host(&self.run, definition.with(variables));
         let (canceller, cancel) = self.cancel.part();
         let attempt = Attempt {
@@ -161,7 +161,7 @@ impl Job {
                 keywords: self.keywords(),
                 debug_trace: environment::is_traced(&env),
                 definition,
-                filled,
+                resolved,
                 env,
                 workspace: self.workspace.clone(),
                 borrowed_objects: self.run.borrowed_objects.clone(),
@@ -262,9 +262,17 @@ impl Attempt<'_> {
             }
             match self.job.provider.open(Arc::clone(&self.context)).await {
                 Ok(mut provider) => {
-                    let result = match provider.prepare().await {
-                        Ok(()) => self.place_artifacts().await,
-                        failed => failed,
+                    let prepared = provider.prepare().await;
+                    if let Some(digest) = provider.image_digest() {
+                        // An attempt prepares once.
+                        let _ = self.context.image_digest.set(digest);
+                    }
+                    let result = match prepared {
+                        Ok(prepared) => {
+                            self.enter(prepared);
+                            self.place_artifacts().await
+                        }
+                        Err(error) => Err(error),
                     };
                     (Some(provider), result)
                 }
@@ -283,6 +291,17 @@ impl Attempt<'_> {
         (provider, result)
     }
 
+    /// From now on the job works where its provider has made it ready.
+    fn enter(&self, PreparedJob { variables, files }: PreparedJob) {
+        // An attempt prepares once; what was resolved on the host stays.
+        if let Some(variables) = variables {
+            let _ = self.context.resolved.set(variables);
+        }
+        if let Some(files) = files {
+            let _ = self.context.files.set(files);
+        }
+    }
+
     /// Which provider was chosen, why, and what it is given.
     fn say_provider(&self) {
         let (name, plugin) = (&self.job.plan.provider, self.job.provider.plugin());
@@ -299,7 +318,7 @@ impl Attempt<'_> {
         let data = json!({ "provider": name, "reason": reason, "workspace": workspace, "plugin": plugin });
         let say = |level, message, data| self.context.message(Section::Provider, level, message, data);
         say(Level::Info, message, object(data));
-        for name in self.context.filled.get().map_or(&[][..], |filled| &filled.unset) {
+        for name in self.context.resolved.get().map_or(&[][..], |resolved| &resolved.unset) {
             let message = format!("variable `{name}` is referred to but not set; it is taken as empty");
             say(Level::Warn, message, object(json!({ "variable": name })));
         }

@@ -23,8 +23,6 @@ use crate::secrets::{self, SecretsDir};
 
 /// The variable that names the file to which a job writes values that are to be masked.
 pub const VARIABLE: &str = "LOOM_MASK";
-/// Where a container finds that file.
-pub const FILE_IN_CONTAINER: &str = "/run/loom/mask";
 /// Bytes of the file that are read.
 pub const LONGEST: usize = 1 << 20;
 /// Values of one job that are masked.

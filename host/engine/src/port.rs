@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::cancel::Cancel;
 use crate::emit::Emitter;
-use crate::environment::{Definition, Filled};
+use crate::environment::{Definition, ResolvedVariables};
 use crate::mask::{self, MaskFile};
 use crate::output::{OutputSink, Route};
 use crate::phase::PhaseGuard;
@@ -31,6 +31,12 @@ use crate::secrets::Given;
 pub trait Provider: Send + Sync {
     /// Who it is.
     fn plugin(&self) -> PluginRef;
+
+    /// Where its jobs find their workspace, if that is not where it is on the host. The variables of such jobs are resolved
+    /// by [`JobProvider::prepare`], which knows what they can refer to there.
+    fn workspace(&self) -> Option<&Path> {
+        None
+    }
 
     /// Takes a job. Nothing of the job happens before [`JobProvider::prepare`].
     ///
@@ -47,7 +53,13 @@ pub trait JobProvider: Send {
     ///
     /// # Errors
     /// It cannot; no step is run.
-    async fn prepare(&mut self) -> Result<(), ErrorInfo>;
+    async fn prepare(&mut self) -> Result<PreparedJob, ErrorInfo>;
+
+    /// The digest of the image that the job runs in, or was to run in; one that no registry knows has its id for it. Asked
+    /// after [`Self::prepare`], also where that failed.
+    fn image_digest(&self) -> Option<String> {
+        None
+    }
 
     /// Runs one step.
     ///
@@ -63,6 +75,15 @@ pub trait JobProvider: Send {
     /// # Errors
     /// Something could not be given back.
     async fn cleanup(&mut self, reason: CleanupReason) -> Result<(), ErrorInfo>;
+}
+
+/// What a provider has made ready for a job's steps.
+#[derive(Debug, Default)]
+pub struct PreparedJob {
+    /// The workflow's variables, where they could not be resolved on the host. See [`JobContext::resolve_variables`].
+    pub variables: Option<ResolvedVariables>,
+    /// The job's files, where they are not in the workspace on the host.
+    pub files: Option<Arc<dyn JobFiles>>,
 }
 
 /// Works around providers, for jobs that use its keyword.
@@ -271,8 +292,8 @@ pub struct JobContext {
     /// What the workflow says under the keywords that are its provider's, as Graph IR has it: an object.
     pub keywords: Value,
     pub(crate) definition: Definition,
-    /// Where it runs in an image, only from when that is known.
-    pub(crate) filled: OnceLock<Filled>,
+    /// Where its provider resolves them, only from when it has.
+    pub(crate) resolved: OnceLock<ResolvedVariables>,
     /// The environment of its processes on the host, without secrets.
     pub env: Vec<(OsString, OsString)>,
     /// The workspace on the host.
@@ -312,37 +333,37 @@ impl JobContext {
         env
     }
 
-    /// The workflow's variables for it, with all references filled in; in order of name.
+    /// The workflow's variables for it, with all references filled in; in order of name. None before its provider has
+    /// resolved them.
     pub fn variables(&self) -> &[(String, String)] {
-        self.filled.get().map_or(&[], |filled| &filled.variables)
+        self.resolved.get().map_or(&[], |resolved| &resolved.variables)
     }
 
-    /// It runs in an image whose environment is `env`: references in variables are filled in from there, once. Returns
-    /// those that are set nowhere.
-    pub fn enter_image(&self, env: &[(String, String)]) -> &[String] {
+    /// The workflow's variables for it where it runs in an image whose environment is `env`: references that Loom does not
+    /// predefine are filled in from there.
+    pub fn resolve_variables(&self, env: &[(String, String)]) -> ResolvedVariables {
         let outer = |name: &str| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-        &self.filled.get_or_init(|| self.definition.fill(outer)).unset
+        self.definition.fill(outer)
     }
 
-    /// It runs in an image of this digest; one that no registry knows has its id for it. Only the first one counts.
-    pub fn set_image_digest(&self, digest: &str) {
-        // An image is looked for once.
-        let _ = self.image_digest.set(digest.to_owned());
-    }
-
-    /// What its processes in a container get over the environment of the image, secrets included.
+    /// What its processes in a container get over the environment of the image: what Loom predefines, `variables` and
+    /// secrets, whose files the container has in the folder `secrets`.
     ///
     /// # Errors
     /// The value of a secret is no UTF-8, so that the container cannot be given it.
-    pub fn environment_in_container(&self) -> Result<Vec<(String, String)>, ErrorInfo> {
-        let mut env = self.definition.with(self.variables());
-        self.given.lock().unwrap_or_else(PoisonError::into_inner).add_in_container(&mut env)?;
+    pub fn environment_in_container(
+        &self,
+        variables: &[(String, String)],
+        secrets: &str,
+    ) -> Result<Vec<(String, String)>, ErrorInfo> {
+        let mut env = self.definition.with(variables);
+        self.given.lock().unwrap_or_else(PoisonError::into_inner).add_in_container(&mut env, secrets)?;
         Ok(env.into_iter().collect())
     }
 
     /// As above, without secrets: what may be kept in the configuration of a container.
-    pub fn variables_in_container(&self) -> Vec<(String, String)> {
-        self.definition.with(self.variables()).into_iter().collect()
+    pub fn variables_in_container(&self, variables: &[(String, String)]) -> Vec<(String, String)> {
+        self.definition.with(variables).into_iter().collect()
     }
 
     /// What Loom predefines for it; a name that has no value in this run is empty.
@@ -350,10 +371,9 @@ impl JobContext {
         self.definition.predefined()
     }
 
-    /// `text` with its references filled in: from its variables, what Loom predefines, and `env`. What is set nowhere is
-    /// empty.
-    pub fn fill(&self, text: &str, env: &[(String, String)]) -> String {
-        let own = self.definition.with(self.variables());
+    /// `text` with its references filled in: from `variables`, what Loom predefines, and `env`. What is set nowhere is empty.
+    pub fn fill(&self, text: &str, variables: &[(String, String)], env: &[(String, String)]) -> String {
+        let own = self.definition.with(variables);
         let mut lookup = |name: &str| {
             let outer = || env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
             Some(own.get(name).cloned().or_else(outer).unwrap_or_default())
@@ -382,12 +402,6 @@ impl JobContext {
     /// Its permissions cannot be changed.
     pub fn share_mask_file(&self) -> std::io::Result<()> {
         self.mask.get().map_or(Ok(()), |mask| mask.share())
-    }
-
-    /// Its files are with `files` from now on. Only the first one counts.
-    pub fn set_files(&self, files: Arc<dyn JobFiles>) {
-        // A second time, the job works where it did.
-        let _ = self.files.set(files);
     }
 
     /// Where its files are; none where they are in the workspace on the host.

@@ -60,9 +60,6 @@ pub(crate) struct Given {
     run_dir: Option<SecretsDir>,
 }
 
-/// Where a container finds the files of secrets. From the specification.
-pub const SECRETS_IN_CONTAINER: &str = "/run/loom/secrets";
-
 impl std::fmt::Debug for Given {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Given").field("folder", &self.folder).finish_non_exhaustive()
@@ -124,11 +121,15 @@ impl Given {
         env.extend(self.files.iter().map(|name| (name.into(), folder.join(name).into())));
     }
 
-    /// Adds the variables to `env` as a container gets them, over those of the same name.
+    /// Adds the variables to `env` as a container gets them that has the files in `folder`, over those of the same name.
     ///
     /// # Errors
     /// A value is no UTF-8, as everything in a container's variables must be.
-    pub(crate) fn add_in_container(&self, env: &mut BTreeMap<String, String>) -> Result<(), ErrorInfo> {
+    pub(crate) fn add_in_container(
+        &self,
+        env: &mut BTreeMap<String, String>,
+        folder: &str,
+    ) -> Result<(), ErrorInfo> {
         for (name, value) in &self.variables {
             let name = name.to_string_lossy().into_owned();
             let Ok(value) = str::from_utf8(value) else {
@@ -141,7 +142,7 @@ impl Given {
             };
             env.insert(name, value.to_owned());
         }
-        let file = |name: &String| (name.clone(), format!("{SECRETS_IN_CONTAINER}/{name}"));
+        let file = |name: &String| (name.clone(), format!("{folder}/{name}"));
         env.extend(self.files.iter().map(file));
         Ok(())
     }

@@ -20,7 +20,7 @@ use loom_contract::status::{SkipReason, Status};
 use loom_engine::cancel::{self, Urgency};
 use loom_engine::clock::Clock;
 use loom_engine::port::{
-    CleanupReason, JobContext, JobProvider, JobWrapper, Provider, Report, Step, StepEnd, Wrapper,
+    CleanupReason, JobContext, JobProvider, JobWrapper, PreparedJob, Provider, Report, Step, StepEnd, Wrapper,
 };
 use loom_engine::process::Spawn;
 use loom_engine::redact::Redactor;
@@ -81,7 +81,7 @@ impl Provider for Shell {
 impl JobProvider for ShellJob {
     async fn hand_over_files(&mut self) {}
 
-    async fn prepare(&mut self) -> Result<(), ErrorInfo> {
+    async fn prepare(&mut self) -> Result<PreparedJob, ErrorInfo> {
         if self.fault == Fault::Learns {
             // The roster is on its way since before the job began.
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -93,7 +93,7 @@ impl JobProvider for ShellJob {
         if self.fault == Fault::Tells {
             self.job.message(Section::Provider, Level::Info, format!("a {VALUE} b"), Some(everywhere()));
         }
-        if self.fault == Fault::Prepare { Err(broken("prepare")) } else { Ok(()) }
+        if self.fault == Fault::Prepare { Err(broken("prepare")) } else { Ok(PreparedJob::default()) }
     }
 
     async fn run_step(&mut self, step: Step) -> Result<StepEnd, ErrorInfo> {

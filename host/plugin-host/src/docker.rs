@@ -11,12 +11,10 @@ mod services;
 use std::sync::{Arc, OnceLock};
 
 use loom_contract::error::ErrorInfo;
-use loom_docker::{ContainerPaths, JobDocker, JobInputs};
 pub use loom_docker::{DockerConfig, RunDocker};
-use loom_engine::environment::WORKSPACE_IN_CONTAINER;
-use loom_engine::mask::FILE_IN_CONTAINER;
-use loom_engine::port::JobContext;
-use loom_engine::secrets::SECRETS_IN_CONTAINER;
+use loom_docker::{JobDocker, JobInputs};
+use loom_engine::environment::ResolvedVariables;
+use loom_engine::port::{JobContext, JobFiles, PreparedJob};
 
 pub(crate) use error::{section_end, to_plugin_error};
 pub(crate) use files::WorkspaceFiles;
@@ -30,6 +28,10 @@ use crate::imports::types::error as plugin_error;
 #[derive(Debug, Default)]
 pub(crate) struct DockerState {
     docker: OnceLock<Arc<JobDocker>>,
+    /// Resolved once the job's image is there.
+    variables: OnceLock<ResolvedVariables>,
+    image_digest: OnceLock<String>,
+    files: OnceLock<Arc<dyn JobFiles>>,
     /// The record of what runs beside its steps.
     pub(crate) services: ServiceSection,
 }
@@ -53,6 +55,36 @@ impl DockerState {
         let unconnected =
             || plugin_error(ErrorKind::Invalid, "DOCKER_UNCONNECTED", "`connect` was not called");
         self.docker.get().cloned().ok_or_else(unconnected)
+    }
+
+    /// The job's own image is there, with the environment `env` and this digest. Only the first one counts. Returns the names
+    /// that variables refer to and that are set nowhere.
+    pub(crate) fn enter_image(&self, job: &JobContext, env: &[(String, String)], digest: &str) -> &[String] {
+        // An image is looked for once.
+        let _ = self.image_digest.set(digest.to_owned());
+        &self.variables.get_or_init(|| job.resolve_variables(env)).unset
+    }
+
+    /// Where it runs in a volume, its files are there from now on. Only the first ones count.
+    pub(crate) fn set_files(&self, files: WorkspaceFiles) {
+        // A second time, the job works where it did.
+        let _ = self.files.set(Arc::new(files));
+    }
+
+    /// The workflow's variables, once the job's image is there.
+    pub(crate) fn variables(&self) -> Option<&[(String, String)]> {
+        self.variables.get().map(|resolved| &*resolved.variables)
+    }
+
+    /// See [`JobProvider::image_digest`](loom_engine::port::JobProvider::image_digest).
+    pub(crate) fn image_digest(&self) -> Option<String> {
+        self.image_digest.get().cloned()
+    }
+
+    /// What was made ready for the job's steps. Its services are up, as far as they were to be.
+    pub(crate) fn prepared(&self) -> PreparedJob {
+        self.services_are_up();
+        PreparedJob { variables: self.variables.get().cloned(), files: self.files.get().cloned() }
     }
 
     /// As [`JobDocker::give_workspace`].
@@ -105,10 +137,5 @@ fn inputs(job: &JobContext) -> JobInputs {
         staging: job.staging.clone(),
         secrets: job.secret_files(),
         mask: job.mask_file(),
-        at: ContainerPaths {
-            workspace: WORKSPACE_IN_CONTAINER,
-            secrets: SECRETS_IN_CONTAINER,
-            mask: FILE_IN_CONTAINER,
-        },
     }
 }

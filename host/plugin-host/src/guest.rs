@@ -102,6 +102,11 @@ impl Guest {
         self.job.as_ref().ok_or_else(|| wasmtime::format_err!("the plugin has no job"))
     }
 
+    /// The workflow's variables for `job`, its own, as far as they are resolved.
+    pub(crate) fn job_variables<'j>(&'j self, job: &'j JobContext) -> &'j [(String, String)] {
+        self.kept.docker.variables().unwrap_or_else(|| job.variables())
+    }
+
     /// The end of what it printed, as far as it may be shown.
     pub(crate) fn last_words(&self) -> String {
         self.printed.text()

@@ -1,5 +1,6 @@
 //! The engine's port, filled with a plugin.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use loom_contract::event::{Level, PluginRef};
 use loom_contract::exit;
 use loom_contract::section::Section;
 use loom_engine::cancel::{Cancel, Urgency};
-use loom_engine::port::{CleanupReason, JobContext, JobProvider, Provider, Step, StepEnd};
+use loom_engine::port::{CleanupReason, JobContext, JobProvider, PreparedJob, Provider, Step, StepEnd};
 use wasmtime::Store;
 use wasmtime::component::Resource;
 
@@ -74,6 +75,11 @@ impl Provider for Plugin {
         self.loaded.reference.clone()
     }
 
+    fn workspace(&self) -> Option<&Path> {
+        let is_docker = !self.loaded.manifest.capabilities.docker.is_empty();
+        is_docker.then_some(Path::new(loom_docker::WORKSPACE))
+    }
+
     async fn open(&self, job: Arc<JobContext>) -> Result<Box<dyn JobProvider>, ErrorInfo> {
         let (plugin, config) = (Arc::clone(&self.loaded), Arc::clone(&self.config));
         let mut opened = PluginJob { plugin, config, job, kept: Arc::default(), instance: None };
@@ -84,18 +90,19 @@ impl Provider for Plugin {
 
 #[async_trait]
 impl JobProvider for PluginJob {
-    async fn prepare(&mut self) -> Result<(), ErrorInfo> {
+    async fn prepare(&mut self) -> Result<PreparedJob, ErrorInfo> {
         let scope = CallScope::Section(Section::Provider);
         let prepared = self
             .call(scope, Patience::Work, async |store, exports, job| exports.call_prepare(store, job).await)
             .await;
         match prepared {
-            Ok(()) => {
-                self.kept.docker.services_are_up();
-                Ok(())
-            }
+            Ok(()) => Ok(self.kept.docker.prepared()),
             Err(error) => Err(self.kept.docker.not_prepared(&self.job, error).await),
         }
+    }
+
+    fn image_digest(&self) -> Option<String> {
+        self.kept.docker.image_digest()
     }
 
     async fn run_step(&mut self, step: Step) -> Result<StepEnd, ErrorInfo> {

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::job::JobDocker;
 use crate::job::files::VolumeFiles;
-use crate::job::inputs::{JobInputs, Notice, Notify, WorkspaceMount};
+use crate::job::inputs::{JobInputs, Notice, Notify, SECRETS, WORKSPACE, WorkspaceMount};
 use crate::user::{ids, is_root};
 use crate::{Container, ContainerSpec, Error, Exec, ExecSpec, Gone, Ids, Packed, Status};
 
@@ -132,8 +132,7 @@ impl JobDocker {
             }
             (None, _) => return Ok(None),
         };
-        let (container, folder) = (container.clone(), self.inputs.at.workspace);
-        Ok(Some(VolumeFiles { container, owner, folder }))
+        Ok(Some(VolumeFiles { container: container.clone(), owner }))
     }
 
     /// Starts a command in `container`, with the job's environment `inherited`, secrets included, where it has that; the
@@ -154,8 +153,7 @@ impl JobDocker {
                 && !is_sent
                 && !env.iter().any(|(name, _)| name == "GIT_CONFIG_COUNT")
             {
-                let trust =
-                    [("COUNT", "1"), ("KEY_0", "safe.directory"), ("VALUE_0", self.inputs.at.workspace)];
+                let trust = [("COUNT", "1"), ("KEY_0", "safe.directory"), ("VALUE_0", WORKSPACE)];
                 env.extend(trust.map(|(name, value)| (format!("GIT_CONFIG_{name}"), value.to_owned())));
             }
             env.retain(|(name, _)| !spec.env.iter().any(|(own, _)| own == name));
@@ -220,17 +218,17 @@ impl Upload {
             return Ok((owner, Packed::default()));
         }
         if owner != Ids::default() {
-            through.own(job.at.workspace, owner, 0o755).await?;
+            through.own(WORKSPACE, owner, 0o755).await?;
         }
-        let packed = through.upload(&job.workspace, job.at.workspace, owner).await?;
+        let packed = through.upload(&job.workspace, WORKSPACE, owner).await?;
         Ok((owner, packed))
     }
 
     /// Sends the files of secrets, for `owner` alone, once the container runs, in whose memory they are.
     async fn send_secrets(&self, job: &JobInputs, owner: Ids) -> Result<(), Error> {
         if let Some(folder) = job.secrets.as_ref().filter(|_| self.secrets) {
-            self.through.upload(folder, job.at.secrets, owner).await?;
-            self.through.own(job.at.secrets, owner, 0o700).await?;
+            self.through.upload(folder, SECRETS, owner).await?;
+            self.through.own(SECRETS, owner, 0o700).await?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use crate::job::JobDocker;
 use crate::job::container::{JobContainer, JobContainerSpec, JobEnv, Upload};
 use crate::job::give_back::BoundWorkspace;
-use crate::job::inputs::{Notice, Notify, WorkspaceMount};
+use crate::job::inputs::{MASK, Notice, Notify, SECRETS, WORKSPACE, WorkspaceMount};
 use crate::random::random;
 use crate::user::{ids, is_root};
 use crate::workspace::WorkspaceLease;
@@ -73,7 +73,7 @@ impl JobDocker {
         let user = spec.user.clone().or_else(of_image).unwrap_or_default();
         let input = inherited.and_then(|env| inherit(&mut spec, env, image.as_ref()));
         if workspace.is_some() {
-            spec.working_dir = Some(self.inputs.at.workspace.to_owned());
+            spec.working_dir = Some(WORKSPACE.to_owned());
         }
         let contents = Contents { workspace, secrets, is_root: is_root(&user) };
         // On the heap, as other long ones: the stack of who calls may be small.
@@ -140,7 +140,7 @@ impl JobDocker {
                 }
                 bound.push(BindMount {
                     source: self.link()?,
-                    at: job.at.workspace.to_owned(),
+                    at: WORKSPACE.to_owned(),
                     read_only: false,
                     known_as: job.workspace.clone(),
                 });
@@ -155,7 +155,7 @@ impl JobDocker {
                     Some(volume) => volume,
                     None => scope.create_volume("workspace").await?,
                 };
-                let mount = Mount::Volume { volume, at: job.at.workspace.to_owned(), read_only: false };
+                let mount = Mount::Volume { volume, at: WORKSPACE.to_owned(), read_only: false };
                 spec.mounts.push(mount.clone());
                 sends_workspace = !is_layer;
                 filled.extend(sends_workspace.then_some(mount));
@@ -180,7 +180,7 @@ impl JobDocker {
         let mut sends_secrets = false;
         if let Some(folder) = job.secrets.clone().filter(|_| contents.secrets) {
             let known_as = folder.parent().unwrap_or(&folder).to_owned();
-            let at = job.at.secrets.to_owned();
+            let at = SECRETS.to_owned();
             // Files for this user alone are those of the container's user where both are the same to the daemon.
             let is_mine = rustix::process::getuid().is_root() || self.daemon().rootless;
             if contents.is_root && is_mine && seen.of(&known_as) != Some(false) {
@@ -198,7 +198,7 @@ impl JobDocker {
             let known_as = source.ancestors().nth(2).unwrap_or(&source).to_owned();
             has_mask = seen.of(&known_as) != Some(false);
             if has_mask {
-                bound.push(BindMount { source, at: job.at.mask.to_owned(), read_only: false, known_as });
+                bound.push(BindMount { source, at: MASK.to_owned(), read_only: false, known_as });
             }
         }
         for BindMount { source, at, read_only, .. } in &bound {
@@ -272,7 +272,7 @@ impl JobDocker {
         bound: &[BindMount],
         is_layer: bool,
     ) -> Option<Option<PathBuf>> {
-        if is_layer && let Err(error) = container.look_at(self.inputs.at.workspace).await {
+        if is_layer && let Err(error) = container.look_at(WORKSPACE).await {
             tracing::debug!(%error, "workspaces are sent to the daemon");
             return Some(None);
         }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use loom_tree::Prints;
 
+use crate::job::inputs::WORKSPACE;
 use crate::{Container, Error, ExecSpec, Ids, Unpacked};
 
 /// Paths that one command is given.
@@ -14,8 +15,6 @@ const MOST_PATHS: usize = 500;
 pub struct VolumeFiles {
     pub(crate) container: Container,
     pub(crate) owner: Ids,
-    /// Where the container has the volume.
-    pub(crate) folder: &'static str,
 }
 
 impl VolumeFiles {
@@ -26,8 +25,8 @@ impl VolumeFiles {
     /// As [`Container::download`].
     pub async fn fetch(&self, path: &Path, into: &Path) -> Result<Unpacked, Error> {
         let (from, to) = match path.parent() {
-            Some(parent) => (format!("{}/{}", self.folder, path.to_string_lossy()), into.join(parent)),
-            None => (format!("{}/.", self.folder), into.to_owned()),
+            Some(parent) => (format!("{WORKSPACE}/{}", path.to_string_lossy()), into.join(parent)),
+            None => (format!("{WORKSPACE}/."), into.to_owned()),
         };
         match self.container.download(&from, &to).await {
             Err(error) if error.is_not_found() => Ok(Unpacked::default()),
@@ -42,12 +41,12 @@ impl VolumeFiles {
     pub async fn put(&self, from: &Path, removed: &[PathBuf]) -> Result<(), Error> {
         for removed in removed.chunks(MOST_PATHS) {
             let script = "cd \"$0\" && rm -f -- \"$@\"";
-            let mut command: Vec<String> = ["sh", "-c", script, self.folder].map(str::to_owned).into();
+            let mut command: Vec<String> = ["sh", "-c", script, WORKSPACE].map(str::to_owned).into();
             command.extend(removed.iter().map(|path| path.to_string_lossy().into_owned()));
             let spec = ExecSpec { command, user: Some("0:0".to_owned()), ..ExecSpec::default() };
             self.container.exec(&spec).await?.exit().await?;
         }
-        self.container.upload(from, self.folder, self.owner).await.map(drop)
+        self.container.upload(from, WORKSPACE, self.owner).await.map(drop)
     }
 
     /// What all of them come to.
@@ -55,6 +54,6 @@ impl VolumeFiles {
     /// # Errors
     /// As [`Container::prints`].
     pub async fn prints(&self) -> Result<Prints, Error> {
-        self.container.prints(self.folder).await
+        self.container.prints(WORKSPACE).await
     }
 }

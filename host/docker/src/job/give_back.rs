@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::job::inputs::JobInputs;
+use crate::job::inputs::WORKSPACE;
 use crate::workspace::WorkspaceLease;
 use crate::{Container, ContainerSpec, Error, ExecSpec, Ids, Mount, Networking, Scope, Status};
 
@@ -18,16 +18,16 @@ pub(crate) struct BoundWorkspace {
 ///
 /// # Errors
 /// Why it does not, in words.
-pub(super) async fn give_back(scope: &Scope, bound: &BoundWorkspace, job: &JobInputs) -> Result<(), String> {
+pub(super) async fn give_back(scope: &Scope, bound: &BoundWorkspace, workspace: &Path) -> Result<(), String> {
     let (uid, gid) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
-    let path = job.workspace.clone();
+    let path = workspace.to_owned();
     let foreign = tokio::task::spawn_blocking(move || has_foreign(&path, uid)).await;
     if !foreign.unwrap_or(true) {
         return Ok(());
     }
     // Without the rights of root, the user is root in there.
     let owner = if scope.docker().daemon().rootless { Ids::default() } else { Ids { uid, gid } };
-    give_to(scope, bound, job, owner).await
+    give_to(scope, bound, workspace, owner).await
 }
 
 /// Gives everything in the workspace to `owner`, as the daemon knows users.
@@ -37,11 +37,11 @@ pub(super) async fn give_back(scope: &Scope, bound: &BoundWorkspace, job: &JobIn
 pub(super) async fn give_to(
     scope: &Scope,
     bound: &BoundWorkspace,
-    job: &JobInputs,
+    workspace: &Path,
     Ids { uid, gid }: Ids,
 ) -> Result<(), String> {
     let words = |error: Error| error.to_string();
-    let args = ["-R", "-h", &format!("{uid}:{gid}"), job.at.workspace].map(str::to_owned);
+    let args = ["-R", "-h", &format!("{uid}:{gid}"), WORKSPACE].map(str::to_owned);
     let program = "chown".to_owned();
     if bound.container.state().await.is_ok_and(|state| state.status == Status::Running) {
         let command = std::iter::once(program.clone()).chain(args.clone()).collect();
@@ -59,8 +59,8 @@ pub(super) async fn give_to(
         command: Some(args.into()),
         user: Some("0:0".to_owned()),
         mounts: vec![Mount::Bind {
-            source: job.workspace.clone(),
-            at: job.at.workspace.to_owned(),
+            source: workspace.to_owned(),
+            at: WORKSPACE.to_owned(),
             read_only: false,
         }],
         networking: Networking::None,

@@ -4,16 +4,12 @@ use std::path::PathBuf;
 
 use crate::Packed;
 
-/// Where a job's containers find what is the job's.
-#[derive(Debug, Clone, Copy)]
-pub struct ContainerPaths {
-    /// The folder of the workspace.
-    pub workspace: &'static str,
-    /// The folder with the files of secrets.
-    pub secrets: &'static str,
-    /// The file into which the job writes what is to be masked.
-    pub mask: &'static str,
-}
+/// Where a container finds the job's workspace. From the specification of the Docker provider.
+pub const WORKSPACE: &str = "/workspace";
+/// Where a container finds the files of the job's secrets. From the specification.
+pub const SECRETS: &str = "/run/loom/secrets";
+/// Where a container finds the file into which the job writes what is to be masked.
+pub const MASK: &str = "/run/loom/mask";
 
 /// What a job is, and has on this machine.
 #[derive(Debug, Clone)]
@@ -32,8 +28,6 @@ pub struct JobInputs {
     pub secrets: Option<PathBuf>,
     /// The file into which it writes what is to be masked, in a folder of the job's own in one of the run's own.
     pub mask: Option<PathBuf>,
-    /// Where its containers find these.
-    pub at: ContainerPaths,
 }
 
 /// How the workspace comes into a container.

@@ -232,12 +232,11 @@ impl Guest {
     fn enter_image(&self, job: &Arc<JobContext>, name: &str, image: ImageInfo, pulled: bool) -> Image {
         let (id, digest) = (image.id, image.digests.into_iter().next());
         if job.image.as_deref() == Some(name) {
-            for unset in job.enter_image(&image.env) {
+            for unset in self.kept.docker.enter_image(job, &image.env, digest.as_ref().unwrap_or(&id)) {
                 let message = format!("variable `{unset}` is referred to but not set; it is taken as empty");
                 let data = Map::from_iter([("variable".to_owned(), unset.as_str().into())]);
                 self.say(Level::Warn, message, Some(data));
             }
-            job.set_image_digest(digest.as_ref().unwrap_or(&id));
         }
         Image { id, digest, pulled }
     }

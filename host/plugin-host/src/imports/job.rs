@@ -55,7 +55,8 @@ impl HostJob for Guest {
     }
 
     fn variables(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<Vec<(String, String)>> {
-        Ok(self.job()?.variables().to_vec())
+        let job = self.job()?;
+        Ok(self.job_variables(job).to_vec())
     }
 
     fn predefined(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<Vec<(String, String)>> {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loom_contract::event::Level;
-use loom_docker::{Chunk, Error as DockerError, Exec, ExecExit, ExecSpec, Stream};
+use loom_docker::{Chunk, Error as DockerError, Exec, ExecExit, ExecSpec, MASK, SECRETS, Stream};
 use loom_engine::cancel::{Cancel, GRACE, Urgency};
-use loom_engine::mask::{FILE_IN_CONTAINER, VARIABLE};
+use loom_engine::mask::VARIABLE;
 use loom_engine::output::OutputSink;
 use loom_engine::port::JobContext;
 use serde_json::Map;
@@ -93,7 +93,11 @@ impl Guest {
         let Request { spec, inherits, stdout, stderr } = request;
         let (stdout, stderr) = (stdout.transpose()?, stderr.transpose()?);
         let container = &handle.container;
-        let env = if inherits { Some(environment(job, container.has_mask())?) } else { None };
+        let env = if inherits {
+            Some(environment(job, self.job_variables(job), container.has_mask())?)
+        } else {
+            None
+        };
         let docker = self.kept.docker.get()?;
         if container.is_service() {
             docker.services().awaits(container.container());
@@ -130,13 +134,17 @@ impl Guest {
 }
 
 /// The job's environment for a command in a container, secrets included.
-fn environment(job: &JobContext, has_mask: bool) -> Result<Vec<(String, String)>, Error> {
-    let mut env = job.environment_in_container().map_err(|cause| Error {
+fn environment(
+    job: &JobContext,
+    variables: &[(String, String)],
+    has_mask: bool,
+) -> Result<Vec<(String, String)>, Error> {
+    let mut env = job.environment_in_container(variables, SECRETS).map_err(|cause| Error {
         hint: cause.hint,
         ..error(ErrorKind::Invalid, &cause.code, cause.message)
     })?;
     if has_mask {
-        env.push((VARIABLE.to_owned(), FILE_IN_CONTAINER.to_owned()));
+        env.push((VARIABLE.to_owned(), MASK.to_owned()));
     }
     Ok(env)
 }

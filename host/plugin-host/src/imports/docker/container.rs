@@ -158,7 +158,7 @@ impl HostContainer for Guest {
         }
         Ok(started.map(|files| {
             if let Some(files) = files {
-                job.set_files(Arc::new(WorkspaceFiles(files)));
+                self.kept.docker.set_files(WorkspaceFiles(files));
             }
         }))
     }
@@ -216,10 +216,11 @@ impl Guest {
         }
         let image_env = docker.image(&spec.spec.image).map(|image| image.env).unwrap_or_default();
         for (_, value) in &mut spec.spec.env {
-            *value = job.fill(value, &image_env);
+            *value = job.fill(value, self.job_variables(job), &image_env);
         }
         if inherits {
-            let (variables, secret_script) = (job.variables_in_container(), job.secret_variables());
+            let (variables, secret_script) =
+                (job.variables_in_container(self.job_variables(job)), job.secret_variables());
             spec.inherited = Some(JobEnv { variables, secret_script });
         }
         let notify = self.notifier(job);
