@@ -6,11 +6,12 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Output};
 
 use loom_docker_testimage::{self as testimage, Daemon, DaemonOptions, Image, SOCKET};
-use loom_tests::{Loom, RunOutput, TestEnv};
+use loom_tests::{Loom, RunOutput, TestEnv, wait_for};
 use tempfile::TempDir;
 
 use crate::LOOM;
-use crate::docker::{busybox, clean, in_image, left_at, of_steps};
+use crate::docker::{busybox, clean, in_image, left_at, of_steps, wait_for_step};
+use crate::docker_services::server;
 
 /// A daemon of the test's own, in a folder that goes after it.
 pub(crate) struct Second {
@@ -94,9 +95,9 @@ fn a_daemon_that_does_not_see_the_workspace_is_sent_its_files() {
 const HAS_COMMIT: &str = "h=$(cat .git/HEAD); d=$(cat .git/objects/info/alternates); b=${h#??}; \
                           test -s \"$d/${h%$b}/$b\" && echo has its commit";
 
-/// A repository with a commit and a secret, and one job of two steps in `image` that needs all that can be sent, and makes
-/// an artifact.
-fn needs_everything(image: &str) -> TestEnv {
+/// A repository with a commit and secrets, and the job `job` of two steps in `image` that needs all that can be sent, and
+/// makes an artifact; and what `more` says.
+fn needs_everything(image: &str, more: &str) -> TestEnv {
     let env = in_image(
         image,
         &format!(
@@ -106,14 +107,32 @@ fn needs_everything(image: &str) -> TestEnv {
   artifacts: {{name: made, paths: [made]}}
   script:
     - '{HAS_COMMIT}; cat file; mkdir made; echo here > made/file'
-    - 'cat $FILE; echo; stat -c \"%a %u\" $FILE; echo \"$WORD\"'\n"
+    - 'cat $FILE; echo; stat -c \"%a %u\" $FILE; echo \"$WORD\"'\n{more}"
         ),
     );
     env.write("file", "of the repository\n");
+    env.write("ctx/Dockerfile", "ARG FROM\nFROM $FROM\nRUN echo built > /stamp\n");
     env.commit_all();
     env.plant_variable("SOURCE", "the value of it");
     env.plant_variable("OTHER", "the other value");
     env
+}
+
+/// The job `beside` of a user of its own, in an image that is built, with a service and a cache.
+fn beside(env_image: &str, server: &str) -> String {
+    format!(
+        "beside:
+  stage: ci
+  image: {{name: loom-test/apart, build: {{context: ctx, dockerfile: ctx/Dockerfile, args: {{FROM: '{env_image}'}}}}, user: '1000'}}
+  services: [{{name: '{server}', alias: db, ready: {{port: 80}}, variables: {{ANSWER: here}}}}]
+  cache: {{key: k, paths: [kept]}}
+  script: ['cat /stamp; mkdir -p kept; echo x >> kept/file; wc -l < kept/file', 'nc db 80 < /dev/null']\n"
+    )
+}
+
+fn ran_beside(run: &RunOutput, times: &str) {
+    assert_eq!(run.run.output("beside", "01"), ["built", times]);
+    assert_eq!(run.run.output("beside", "02"), ["here"]);
 }
 
 /// The job of such a repository had everything, and what it made came back.
@@ -194,7 +213,7 @@ fn what_stands_under_the_same_name_where_the_daemon_is_is_not_taken_for_the_repo
 /// As the sandboxes of editors and agents do it: most of the machine is as it is, some of it is Loom's alone.
 #[test]
 fn loom_behind_mounts_of_its_own_sends_what_the_daemon_does_not_see() {
-    let Some(image) = busybox() else { return };
+    let (Some(image), Some(server)) = (busybox(), server("server", &[])) else { return };
     let sandbox = ["--bind", "/", "/", "--dev-bind", "/dev", "/dev"];
     let can = loom_tests::output(Command::new("bwrap").args(sandbox).arg("true"));
     if !can.as_ref().is_ok_and(|output| output.status.success()) {
@@ -202,7 +221,7 @@ fn loom_behind_mounts_of_its_own_sends_what_the_daemon_does_not_see() {
         eprintln!("skipped, since `bwrap` does not run: {can:?}");
         return;
     }
-    let env = needs_everything(&image);
+    let env = needs_everything(&image, &beside(&image, &server));
     let inside = Path::new("/mnt/repo");
     let loom = env.loom(&["run", "--local"]);
     let mut bwrap = Command::new("bwrap");
@@ -219,6 +238,7 @@ fn loom_behind_mounts_of_its_own_sends_what_the_daemon_does_not_see() {
     let run = clean(RunOutput::of_place(&env, inside, &output));
     had_everything(&run);
     was_sent(&run);
+    ran_beside(&run, "1");
 }
 
 /// A container that is removed with this value.
@@ -232,65 +252,104 @@ impl Drop for Removed {
     }
 }
 
-/// Runs `loom` with `args` in a container that has the daemon's socket, this machine's programs, and the repository under
-/// another name than the machine.
-fn run_in_container(image: &str, env: &TestEnv, args: &str) -> RunOutput {
-    let inside = Path::new("/elsewhere/repo");
-    let dir = env.repo().parent().unwrap().to_owned();
-    let mut variables: Vec<String> = vec![
-        "PATH=/usr/bin:/bin".to_owned(),
-        "HOME=/elsewhere/home".to_owned(),
-        "XDG_RUNTIME_DIR=/elsewhere/memory".to_owned(),
-        // It is root in there, whoever runs the tests.
-        "GIT_CONFIG_COUNT=1".to_owned(),
-        "GIT_CONFIG_KEY_0=safe.directory".to_owned(),
-        "GIT_CONFIG_VALUE_0=*".to_owned(),
-    ];
-    let given = env.loom(&[]);
-    let given = given.command.get_envs().filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?)));
-    let own = ["SOURCE", "OTHER"];
-    variables
-        .extend(given.filter(|(name, _)| own.contains(name)).map(|(name, value)| format!("{name}={value}")));
-    let mut binds = vec![
-        format!("{}:/elsewhere", dir.display()),
-        format!("{}:/opt/loom:ro", std::fs::canonicalize(LOOM).unwrap().display()),
-        format!("{SOCKET}:{SOCKET}"),
-    ];
-    let libraries = ["/usr", "/lib", "/lib64"].into_iter().filter(|path| Path::new(path).exists());
-    binds.extend(libraries.map(|path| format!("{path}:{path}:ro")));
-    let script = format!("/opt/loom {args} > ../stdout 2> ../stderr");
-    let body = serde_json::json!({
-        "Image": image, "Cmd": ["sh", "-c", script], "Env": variables, "WorkingDir": inside,
-        "HostConfig": { "Binds": binds, "NetworkMode": "none", "Init": true },
-    });
-    let ask = |method: &str, path: &str, body: &[u8]| {
-        let (status, answer) = testimage::request(SOCKET, method, path, body).unwrap();
-        assert!((200..300).contains(&status), "{path}: {status} {answer}");
-        serde_json::from_str(&answer).unwrap_or(serde_json::Value::Null)
-    };
-    let made = ask("POST", "/containers/create", body.to_string().as_bytes());
-    let container = Removed(made["Id"].as_str().unwrap().to_owned());
-    ask("POST", &format!("/containers/{}/start", container.0), b"");
-    let ended = ask("POST", &format!("/containers/{}/wait", container.0), b"");
-    let code = i32::try_from(ended["StatusCode"].as_i64().unwrap()).unwrap();
-    let [stdout, stderr] = ["stdout", "stderr"].map(|name| std::fs::read(dir.join(name)).unwrap());
-    let output = Output { status: ExitStatus::from_raw(code << 8), stdout, stderr };
-    RunOutput::of_place(env, inside, &output)
+/// A `loom` in a container that has the daemon's socket, this machine's programs, and the repository under another name
+/// than the machine.
+struct InContainer<'a> {
+    env: &'a TestEnv,
+    container: Removed,
+}
+
+/// Where the repository is in there.
+const ELSEWHERE: &str = "/elsewhere/repo";
+
+fn ask(method: &str, path: &str, body: &[u8]) -> serde_json::Value {
+    let (status, answer) = testimage::request(SOCKET, method, path, body).unwrap();
+    assert!((200..300).contains(&status), "{path}: {status} {answer}");
+    serde_json::from_str(&answer).unwrap_or(serde_json::Value::Null)
+}
+
+impl<'a> InContainer<'a> {
+    fn start(image: &str, env: &'a TestEnv, args: &str) -> Self {
+        let dir = env.repo().parent().unwrap().to_owned();
+        let mut variables: Vec<String> = vec![
+            "PATH=/usr/bin:/bin".to_owned(),
+            "HOME=/elsewhere/home".to_owned(),
+            "XDG_RUNTIME_DIR=/elsewhere/memory".to_owned(),
+            // It is root in there, whoever runs the tests.
+            "GIT_CONFIG_COUNT=1".to_owned(),
+            "GIT_CONFIG_KEY_0=safe.directory".to_owned(),
+            "GIT_CONFIG_VALUE_0=*".to_owned(),
+        ];
+        let given = env.loom(&[]);
+        let given =
+            given.command.get_envs().filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?)));
+        let own = ["SOURCE", "OTHER"];
+        variables.extend(
+            given.filter(|(name, _)| own.contains(name)).map(|(name, value)| format!("{name}={value}")),
+        );
+        let mut binds = vec![
+            format!("{}:/elsewhere", dir.display()),
+            format!("{}:/opt/loom:ro", std::fs::canonicalize(LOOM).unwrap().display()),
+            format!("{SOCKET}:{SOCKET}"),
+        ];
+        let libraries = ["/usr", "/lib", "/lib64"].into_iter().filter(|path| Path::new(path).exists());
+        binds.extend(libraries.map(|path| format!("{path}:{path}:ro")));
+        let script = format!("/opt/loom {args} > ../stdout 2> ../stderr");
+        let body = serde_json::json!({
+            "Image": image, "Cmd": ["sh", "-c", script], "Env": variables, "WorkingDir": ELSEWHERE,
+            "HostConfig": { "Binds": binds, "NetworkMode": "none", "Init": true },
+        });
+        let made = ask("POST", "/containers/create", body.to_string().as_bytes());
+        let container = Removed(made["Id"].as_str().unwrap().to_owned());
+        ask("POST", &format!("/containers/{}/start", container.0), b"");
+        Self { env, container }
+    }
+
+    /// Waits for its end.
+    fn run(self) -> RunOutput {
+        let mut state = serde_json::Value::Null;
+        wait_for("the end of the container", || {
+            state = ask("GET", &format!("/containers/{}/json", self.container.0), b"")["State"].clone();
+            state["Running"] == false
+        });
+        let code = i32::try_from(state["ExitCode"].as_i64().unwrap()).unwrap();
+        let dir = self.env.repo().parent().unwrap().to_owned();
+        let [stdout, stderr] = ["stdout", "stderr"].map(|name| std::fs::read(dir.join(name)).unwrap());
+        let output = Output { status: ExitStatus::from_raw(code << 8), stdout, stderr };
+        RunOutput::of_place(self.env, Path::new(ELSEWHERE), &output)
+    }
 }
 
 #[test]
 fn loom_in_a_container_with_the_daemons_socket_runs_jobs_beside_it() {
-    let Some(image) = busybox() else { return };
-    let env = needs_everything(&image);
-    for _ in 0..2 {
-        let run = clean(run_in_container(&image, &env, "run --local"));
+    let (Some(image), Some(server)) = (busybox(), server("server", &[])) else { return };
+    let env = needs_everything(&image, &beside(&image, &server));
+    for times in ["1", "2"] {
+        let run = clean(InContainer::start(&image, &env, "run --local").run());
         had_everything(&run);
         was_sent(&run);
+        ran_beside(&run, times);
     }
     // What cannot be had by sending is refused by name.
-    let run = clean(run_in_container(&image, &env, "run --local --docker-workspace-mount bind_mount"));
+    let bind = "run --local --job job --docker-workspace-mount bind_mount";
+    let run = clean(InContainer::start(&image, &env, bind).run());
     assert_eq!(run.exit_code, 1, "{}", run.stderr);
     assert_eq!(run.run.job("job").error.unwrap().code, "DOCKER_DOES_NOT_SEE");
+}
+
+#[test]
+fn what_loom_in_a_container_leaves_that_is_removed_goes_with_the_next_run() {
+    let Some(image) = busybox() else { return };
+    let env = of_steps(&image, "", &["echo begun; [ -e go ] || sleep 1000"]);
+    let loom = InContainer::start(&image, &env, "run --local");
+    let run = wait_for_step(&env, "begun");
+    drop(loom);
+    let run_id = run.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(!left_at(SOCKET, &run_id).is_empty());
+    env.write("go", "");
+    let next = clean(InContainer::start(&image, &env, "run --local").run());
+    assert_eq!(next.exit_code, 0, "{}", next.stderr);
+    assert_eq!(left_at(SOCKET, &run_id), [""; 0]);
 }
 
 #[test]
@@ -298,7 +357,7 @@ fn a_daemon_on_another_network_with_other_files_is_sent_all_that_a_job_needs() {
     let Some(second) = Second::start(DaemonOptions { port: Some(2375), ..DaemonOptions::default() }) else {
         return;
     };
-    let env = needs_everything(&second.image);
+    let env = needs_everything(&second.image, "");
     mount_at(&second, &["-t", "tmpfs", "none"], env.repo().parent().unwrap());
     let run = second.beside(&env, &[]).env("DOCKER_HOST", "tcp://127.0.0.1:2375").run();
     had_everything(&run);
