@@ -218,3 +218,30 @@ fn host(key: &str) -> &str {
         host => host,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// Where nothing else happens, the clock of the test goes on by itself.
+    #[tokio::test(start_paused = true)]
+    async fn a_helper_that_hangs_is_ended_at_its_limit_and_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config.json");
+        fs_err::write(&config, r#"{"credsStore":"hangs"}"#).unwrap();
+        let program = folder.path().join("docker-credential-hangs");
+        // The whole path: there is no other program on its `PATH`.
+        fs_err::write(&program, "#!/bin/sh\nexec /bin/sleep 1000\n").unwrap();
+        fs_err::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let logins = Logins::of_file(&config, folder.path());
+        let begun = tokio::time::Instant::now();
+        let error = logins.of_registry("registry.invalid").await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot get the login for `registry.invalid` from `docker-credential-hangs`: it did not answer within 60 s"
+        );
+        assert_eq!(begun.elapsed().as_secs(), HELPER_TIMEOUT.as_secs());
+    }
+}
