@@ -126,7 +126,7 @@ fn beside(env_image: &str, server: &str) -> String {
   image: {{name: loom-test/apart, build: {{context: ctx, dockerfile: ctx/Dockerfile, args: {{FROM: '{env_image}'}}}}, user: '1000'}}
   services: [{{name: '{server}', alias: db, ready: {{port: 80}}, variables: {{ANSWER: here}}}}]
   cache: {{key: k, paths: [kept]}}
-  script: ['cat /stamp; mkdir -p kept; echo x >> kept/file; wc -l < kept/file', 'nc db 80 < /dev/null']\n"
+  script: ['cat /stamp; mkdir -p kept; echo x >> kept/file; wc -l < kept/file', 'until answer=$(nc db 80 < /dev/null) && [ -n \"$answer\" ]; do sleep 0.1; done; echo \"$answer\"']\n"
     )
 }
 
@@ -272,7 +272,7 @@ impl<'a> InContainer<'a> {
     fn start(image: &str, env: &'a TestEnv, args: &str) -> Self {
         let dir = env.repo().parent().unwrap().to_owned();
         let mut variables: Vec<String> = vec![
-            "PATH=/usr/bin:/bin".to_owned(),
+            "PATH=/usr/local/bin:/usr/bin:/bin".to_owned(),
             "HOME=/elsewhere/home".to_owned(),
             "XDG_RUNTIME_DIR=/elsewhere/memory".to_owned(),
             // It is root in there, whoever runs the tests.

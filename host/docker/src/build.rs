@@ -37,7 +37,7 @@ pub struct Build {
     pub tags: Vec<String>,
     /// `os/arch` or `os/arch/variant`.
     pub platform: Option<String>,
-    /// By which builder.
+    /// The builder that builds it.
     pub builder: Builder,
 }
 
@@ -240,13 +240,13 @@ struct Log {
     line: String,
     /// The last that was begun, or the one that failed.
     step: Option<String>,
-    /// BuildKit's steps that were told, and the lines of each that are not whole yet.
-    told: HashSet<String>,
+    /// BuildKit's steps that were reported, and the lines of each that are not whole yet.
+    reported: HashSet<String>,
     lines: HashMap<String, Vec<u8>>,
 }
 
 impl Log {
-    /// Of the classic builder.
+    /// Reports output of the classic builder.
     fn say(&mut self, text: &str, on_line: &mut impl FnMut(&str)) {
         self.line.push_str(text);
         // What is told of the pull of a base image has no end of line.
@@ -265,12 +265,12 @@ impl Log {
         }
     }
 
-    /// Of BuildKit, whose steps go on side by side.
+    /// Reports progress of BuildKit, whose steps go on side by side.
     fn watch(&mut self, status: StatusResponse, on_line: &mut impl FnMut(&str)) {
         for vertex in status.vertexes {
             let is_own = vertex.name.starts_with("[internal]") || vertex.name == UNPACKING;
             let begun = vertex.started.is_some() && !is_own;
-            if begun && self.told.insert(vertex.digest.clone()) {
+            if begun && self.reported.insert(vertex.digest.clone()) {
                 on_line(&format!("{}{}", if vertex.cached { "CACHED " } else { "" }, vertex.name));
             }
             if !vertex.error.is_empty() {

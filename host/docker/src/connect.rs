@@ -32,14 +32,14 @@ pub struct Docker {
     /// For what takes its time.
     slow: Client,
     daemon: Arc<Daemon>,
-    /// It did not answer when it was asked last whether it is there.
+    /// The daemon did not answer the last ping.
     silent: Arc<AtomicBool>,
 }
 
 /// What is known of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Daemon {
-    /// As `DOCKER_HOST` would name it.
+    /// Address, as `DOCKER_HOST` would name it.
     pub address: String,
     /// Version of the engine, such as `28.2.2`.
     pub engine_version: String,
@@ -49,9 +49,9 @@ pub struct Daemon {
     pub os: String,
     /// Processor of the containers, as an image's platform names it, such as `amd64`.
     pub arch: String,
-    /// It runs without root's rights, as the same user: `root` in a container is this user outside.
+    /// The daemon runs without root's rights, as the same user: `root` in a container is this user outside.
     pub rootless: bool,
-    /// It is Podman's.
+    /// The daemon is Podman.
     pub podman: bool,
 }
 

@@ -37,22 +37,22 @@ pub struct Container {
 pub struct ContainerState {
     /// Whether it runs.
     pub status: Status,
-    /// Of its first process; 0 as long as it runs.
+    /// Exit code of the first process; 0 as long as it runs.
     pub exit_code: i64,
-    /// It ended since its memory was used up.
+    /// The container ended since its memory was used up.
     pub oom_killed: bool,
-    /// As its health check says; nothing where it has none.
+    /// What the health check says; `None` where there is none.
     pub health: Option<Health>,
 }
 
 /// Whether a container runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// It was not started yet.
+    /// Not started yet.
     Created,
-    /// It runs.
+    /// Started, and not ended.
     Running,
-    /// It ran.
+    /// Ended after it ran.
     Ended,
 }
 
@@ -63,16 +63,16 @@ pub enum Health {
     Starting,
     /// All is well.
     Healthy,
-    /// It has failed too often.
+    /// The check has failed too often.
     Unhealthy,
 }
 
 /// How a container ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
-    /// Of its first process; 128 + n where signal n ended it.
+    /// Exit code of the first process; 128 + n where signal n ended it.
     pub code: i64,
-    /// Since its memory was used up.
+    /// The container ended since its memory was used up.
     pub oom_killed: bool,
 }
 
@@ -91,7 +91,7 @@ impl Container {
         &self.name
     }
 
-    /// It as a resource of its scope.
+    /// The container as a resource of its scope.
     pub fn resource(&self) -> Resource {
         Resource { kind: Kind::Container, id: self.id.to_string(), name: self.name.to_string() }
     }

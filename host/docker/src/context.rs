@@ -37,7 +37,7 @@ pub struct Connect<'a> {
 /// Where a daemon may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
-    /// As `DOCKER_HOST` would name it.
+    /// Address, as `DOCKER_HOST` would name it.
     pub(crate) address: String,
     /// The folder with `ca.pem`, `cert.pem` and `key.pem`, where TLS is spoken.
     pub(crate) certificates: Option<PathBuf>,

@@ -15,9 +15,9 @@ const FIELDS: u64 = 1 << 20;
 /// Reads a tar entry by entry.
 pub(crate) struct Entries<R> {
     from: R,
-    /// Of the content of the entry that was read last.
+    /// Bytes of the content of the last entry that are not read yet.
     left: u64,
-    /// After it, up to the next block.
+    /// Bytes after that, up to the next block.
     padding: u64,
 }
 

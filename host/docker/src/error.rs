@@ -61,15 +61,15 @@ pub enum Error {
     /// A container is not there any more, or has ended, while it was still needed.
     #[error("the container {container} {}", gone(how))]
     Gone {
-        /// Its name.
+        /// Name of the container.
         container: String,
-        /// What became of it.
+        /// What became of the container.
         how: Gone,
     },
     /// A service did not become healthy.
     #[error("the container {container} {why}{}", with_log(log))]
     NotHealthy {
-        /// Its name.
+        /// Name of the container.
         container: String,
         /// The end of a sentence.
         why: String,
@@ -87,7 +87,7 @@ pub enum Error {
     /// What came out of a container would have been written where it must not be.
     #[error("refused to unpack `{path}`: it {why}")]
     Unsafe {
-        /// As it stands in the archive.
+        /// Path as it stands in the archive.
         path: String,
         /// The end of a sentence.
         why: &'static str,
@@ -147,7 +147,7 @@ pub enum Error {
 /// One address that was tried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attempt {
-    /// As `DOCKER_HOST` would name it.
+    /// Address, as `DOCKER_HOST` would name it.
     pub address: String,
     /// Why there is no daemon: a fragment.
     pub why: String,
@@ -179,20 +179,20 @@ pub enum Reason {
 /// What became of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gone {
-    /// It was removed.
+    /// Removed.
     Removed,
-    /// It is there, but does not run.
+    /// There, but not running.
     Ended {
-        /// With which it ended.
+        /// Exit code of its first process.
         exit_code: i64,
     },
-    /// As above, since it used up the memory that it may have.
+    /// Killed, since it used up the memory that it may have.
     OutOfMemory,
 }
 
 /// Why an address of a kind that is not known is not tried.
 pub(crate) const NO_SCHEME: &str = "the address must begin with `unix://` or `tcp://`";
-/// With what the address of a context begins.
+/// Beginning of what stands for the address of a context.
 pub(crate) const CONTEXT: &str = "the context `";
 
 impl Error {

@@ -19,7 +19,7 @@ use crate::{Chunk, Container, Error, ExecSpec, Stream};
 
 /// Output that is there when the process has ended is waited for no longer than this.
 const DRAIN: Duration = Duration::from_millis(200);
-/// And is no more than this: what fits into pipes and sockets on the way. What a process that stays behind writes after
+/// Bytes of such output at most: what fits into pipes and sockets on the way. What a process that stays behind writes after
 /// it would have no end.
 const DRAIN_BYTES: usize = 4 << 20;
 /// The daemon sends up to 32 KiB at once.
@@ -32,7 +32,7 @@ const LOOK_CLOSED: Duration = Duration::from_millis(2);
 
 /// The daemon learns that a process was killed before it learns that its container was; so much before at most.
 const SETTLE: Duration = Duration::from_secs(1);
-/// With which the daemon's words begin when a program cannot be started.
+/// Beginnings of the daemon's words when a program cannot be started.
 const REFUSED: [&[u8]; 2] = [b"OCI runtime exec failed", b"unable to find "];
 /// The exit code where the kernel refuses to run a file.
 const FORMAT_ERROR: i64 = 1;
@@ -161,7 +161,7 @@ impl Container {
 }
 
 impl Exec {
-    /// By which the process can be ended while its output is taken.
+    /// Handle with which the process can be ended while its output is taken.
     pub fn control(&self) -> ExecControl {
         self.control.clone()
     }

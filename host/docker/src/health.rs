@@ -17,9 +17,9 @@ const ASK_LAST: Duration = Duration::from_millis(500);
 /// What a service is to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
-    /// As its health check wants it; where it has none, anything.
+    /// Whatever its health check wants; anything where it has none.
     Health,
-    /// As its health check wants it; where it has none, it is to run.
+    /// Whatever its health check wants; running where it has none.
     Running,
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::{Docker, Error, Logins, Reason};
 
 /// Lines about how far a pull is come no more often than this.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// What is known of an image that the daemon has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -197,7 +197,7 @@ fn with_tag(reference: &str) -> String {
 #[derive(Default)]
 struct Progress {
     layers: BTreeMap<String, Layer>,
-    told: Option<Instant>,
+    reported: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -225,10 +225,10 @@ impl Progress {
             ("Download complete" | "Pull complete", _) => layer.current = layer.total,
             _ => {}
         }
-        if self.told.is_some_and(|told| now < told + TELL_EVERY) {
+        if self.reported.is_some_and(|last| now < last + REPORT_EVERY) {
             return None;
         }
-        self.told = Some(now);
+        self.reported = Some(now);
         let done = self.layers.values().filter(|layer| layer.done).count();
         let sum = |of: fn(&Layer) -> i64| megabytes(self.layers.values().map(of).sum());
         let (current, total) = (sum(|layer| layer.current), sum(|layer| layer.total));

@@ -12,9 +12,9 @@ pub struct Network {
 /// Whether what is in a network reaches what is outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outside {
-    /// It does.
+    /// Outside is reachable.
     Reachable,
-    /// It does not: the containers reach only one another.
+    /// The containers reach only one another.
     Closed,
 }
 
@@ -24,7 +24,7 @@ impl Network {
         &self.name
     }
 
-    /// It as a resource of its scope.
+    /// The network as a resource of its scope.
     pub fn resource(&self) -> Resource {
         Resource { kind: Kind::Network, id: self.id.clone(), name: self.name.clone() }
     }

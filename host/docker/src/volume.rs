@@ -14,7 +14,7 @@ impl Volume {
         &self.name
     }
 
-    /// It as a resource of its scope.
+    /// The volume as a resource of its scope.
     pub fn resource(&self) -> Resource {
         Resource { kind: Kind::Volume, id: self.name.clone(), name: self.name.clone() }
     }
