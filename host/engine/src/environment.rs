@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use loom_workflow::{PREDEFINED, Plan, PlanJob, Template};
+use serde_json::{Map, Value};
 
 use crate::run::RunContext;
 
@@ -28,6 +29,16 @@ pub struct ResolvedVariables {
 const OF_IMAGES: [&str; 2] = ["LOOM_JOB_IMAGE", "CI_JOB_IMAGE"];
 /// Variables that turn tracing on.
 const TRACES: [&str; 2] = ["LOOM_DEBUG_TRACE", "CI_DEBUG_TRACE"];
+
+impl ResolvedVariables {
+    /// A warning for each name that is set nowhere: its text and its data.
+    pub fn warnings(&self) -> impl Iterator<Item = (String, Map<String, Value>)> {
+        self.unset.iter().map(|name| {
+            let message = format!("variable `{name}` is referred to but not set; it is taken as empty");
+            (message, Map::from_iter([("variable".to_owned(), name.as_str().into())]))
+        })
+    }
+}
 
 impl Definition {
     /// That of `job`, whose workspace it finds at `workspace`.

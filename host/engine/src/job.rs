@@ -318,9 +318,8 @@ impl Attempt<'_> {
         let data = json!({ "provider": name, "reason": reason, "workspace": workspace, "plugin": plugin });
         let say = |level, message, data| self.context.message(Section::Provider, level, message, data);
         say(Level::Info, message, object(data));
-        for name in self.context.resolved.get().map_or(&[][..], |resolved| &resolved.unset) {
-            let message = format!("variable `{name}` is referred to but not set; it is taken as empty");
-            say(Level::Warn, message, object(json!({ "variable": name })));
+        for (message, data) in self.context.resolved.get().iter().flat_map(|resolved| resolved.warnings()) {
+            say(Level::Warn, message, Some(data));
         }
     }
 

@@ -57,12 +57,17 @@ impl DockerState {
         self.docker.get().cloned().ok_or_else(unconnected)
     }
 
-    /// The job's own image is there, with the environment `env` and this digest. Only the first one counts. Returns the names
-    /// that variables refer to and that are set nowhere.
-    pub(crate) fn enter_image(&self, job: &JobContext, env: &[(String, String)], digest: &str) -> &[String] {
+    /// The job's own image is there, with the environment `env` and this digest. Only the first one counts. Returns the
+    /// job's variables there.
+    pub(crate) fn enter_image(
+        &self,
+        job: &JobContext,
+        env: &[(String, String)],
+        digest: &str,
+    ) -> &ResolvedVariables {
         // An image is looked for once.
         let _ = self.image_digest.set(digest.to_owned());
-        &self.variables.get_or_init(|| job.resolve_variables(env)).unset
+        self.variables.get_or_init(|| job.resolve_variables(env))
     }
 
     /// Where it runs in a volume, its files are there from now on. Only the first ones count.

@@ -11,7 +11,6 @@ use loom_contract::status::Status;
 use loom_docker::{Build, Error as DockerError, ImageInfo, JobDocker, Network};
 use loom_engine::cancel::{Cancel, Urgency};
 use loom_engine::port::{JobContext, OpenSection};
-use serde_json::Map;
 use wasmtime::component::Resource;
 
 use crate::bindings::loom::docker::engine::{Daemon, Host, HostImageBuild, HostNetwork, Image, PullPolicy};
@@ -232,9 +231,8 @@ impl Guest {
     fn enter_image(&self, job: &Arc<JobContext>, name: &str, image: ImageInfo, pulled: bool) -> Image {
         let (id, digest) = (image.id, image.digests.into_iter().next());
         if job.image.as_deref() == Some(name) {
-            for unset in self.kept.docker.enter_image(job, &image.env, digest.as_ref().unwrap_or(&id)) {
-                let message = format!("variable `{unset}` is referred to but not set; it is taken as empty");
-                let data = Map::from_iter([("variable".to_owned(), unset.as_str().into())]);
+            let digest = digest.as_ref().unwrap_or(&id);
+            for (message, data) in self.kept.docker.enter_image(job, &image.env, digest).warnings() {
                 self.say(Level::Warn, message, Some(data));
             }
         }
