@@ -156,9 +156,7 @@ impl JobDocker {
                 let trust = [("COUNT", "1"), ("KEY_0", "safe.directory"), ("VALUE_0", WORKSPACE)];
                 env.extend(trust.map(|(name, value)| (format!("GIT_CONFIG_{name}"), value.to_owned())));
             }
-            env.retain(|(name, _)| !spec.env.iter().any(|(own, _)| own == name));
-            env.append(&mut spec.env);
-            spec.env = env;
+            put_below(env, &mut spec.env);
         }
         container.container.exec(&spec).await
     }
@@ -232,6 +230,13 @@ impl Upload {
         }
         Ok(())
     }
+}
+
+/// Adds the variables `below` to `own`, before them; those of the same name in `own` stay.
+pub(super) fn put_below(mut below: Vec<(String, String)>, own: &mut Vec<(String, String)>) {
+    below.retain(|(name, _)| !own.iter().any(|(other, _)| other == name));
+    below.append(own);
+    *own = below;
 }
 
 fn not_started(program: &str, exit_code: i64) -> Error {

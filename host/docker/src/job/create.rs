@@ -12,7 +12,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::job::JobDocker;
-use crate::job::container::{JobContainer, JobContainerSpec, JobEnv, Upload};
+use crate::job::container::{JobContainer, JobContainerSpec, JobEnv, Upload, put_below};
 use crate::job::give_back::BoundWorkspace;
 use crate::job::inputs::{MASK, Notice, Notify, SECRETS, WORKSPACE, WorkspaceMount};
 use crate::random::random;
@@ -318,10 +318,8 @@ fn inherit(
     env: JobEnv,
     image: Option<&ImageInfo>,
 ) -> Option<Arc<Zeroizing<Vec<u8>>>> {
-    let JobEnv { mut variables, secret_script } = env;
-    variables.retain(|(name, _)| !spec.env.iter().any(|(own, _)| own == name));
-    variables.append(&mut spec.env);
-    spec.env = variables;
+    let JobEnv { variables, secret_script } = env;
+    put_below(variables, &mut spec.env);
     let mut script = secret_script?;
     let own = |given: &Option<Vec<String>>, of_image: fn(&ImageInfo) -> &Vec<String>| {
         given.clone().or_else(|| Some(of_image(image?).clone())).unwrap_or_default()

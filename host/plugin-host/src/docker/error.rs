@@ -38,16 +38,18 @@ pub(crate) fn to_plugin_error(error: &Error) -> PluginError {
 
 /// The same for the engine.
 pub(super) fn error_info(error: &Error) -> ErrorInfo {
-    into_error_info(to_plugin_error(error))
-}
-
-fn into_error_info(PluginError { code, message, hint, .. }: PluginError) -> ErrorInfo {
-    ErrorInfo { code: code.into(), message, hint }
+    for_engine(to_plugin_error(error))
 }
 
 /// How a section ends in which `error` came up.
 pub(crate) fn section_end(job: &JobContext, error: &PluginError) -> Finish {
-    finish_of(job, into_error_info(error.clone()))
+    finish_of(job, for_engine(error.clone()))
+}
+
+/// The same error. The host has made it: unlike what a guest returns
+/// ([`into_error_info`](crate::instance::into_error_info)), it needs no checks.
+fn for_engine(PluginError { code, message, hint, .. }: PluginError) -> ErrorInfo {
+    ErrorInfo { code: code.into(), message, hint }
 }
 
 pub(crate) fn finish_of(job: &JobContext, error: ErrorInfo) -> Finish {
