@@ -139,8 +139,7 @@ fn variables_are_those_of_image_and_workflow_and_none_of_the_host() {
         run.run.output("job", "02"),
         [format!("{image} {image} /workspace /workspace job docker true")]
     );
-    let said = run.run.events("jobs/job/system/provider/events.jsonl");
-    let said: Vec<String> = said.into_iter().filter_map(|event| event.message).collect();
+    let said = said_by_provider(&run, "job");
     assert!(said.iter().any(|text| text.contains("`HIDDEN` is referred to but not set")), "{said:?}");
     assert!(said.iter().any(|text| text.starts_with(&format!("image `{image}` was there: "))), "{said:?}");
     assert!(said.iter().any(|text| text.starts_with("container loom-job-job-")), "{said:?}");
@@ -197,7 +196,7 @@ fn a_volume_is_the_jobs_own_and_who_runs_it_may_write() {
 }
 
 /// What the provider of the job `job` said.
-fn said_by_provider(run: &RunOutput, job: &str) -> Vec<String> {
+pub(crate) fn said_by_provider(run: &RunOutput, job: &str) -> Vec<String> {
     let said = run.run.events(&format!("jobs/{job}/system/provider/events.jsonl"));
     said.into_iter().filter_map(|event| event.message).collect()
 }

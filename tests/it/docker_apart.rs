@@ -10,7 +10,7 @@ use loom_tests::{Loom, RunOutput, TestEnv, wait_for};
 use tempfile::TempDir;
 
 use crate::LOOM;
-use crate::docker::{busybox, clean, in_image, left_at, of_steps, wait_for_step};
+use crate::docker::{busybox, clean, in_image, left_at, of_steps, said_by_provider, wait_for_step};
 use crate::docker_services::server;
 
 /// A daemon of the test's own, in a folder that goes after it.
@@ -50,9 +50,10 @@ impl Second {
     pub(crate) fn left(&self, run_id: &str) -> Vec<String> {
         left_at(self.daemon.socket().to_str().unwrap(), run_id)
     }
-    /// `loom run` with `args` in the daemon's own network.
-    pub(crate) fn beside<'a>(&self, env: &'a TestEnv, args: &[&str]) -> Loom<'a> {
-        let loom = env.loom(&[&["run", "--local"], args].concat());
+
+    /// `loom run` in the daemon's own network.
+    pub(crate) fn beside<'a>(&self, env: &'a TestEnv) -> Loom<'a> {
+        let loom = env.loom(&["run", "--local"]);
         let mut nsenter = Command::new("nsenter");
         nsenter.arg(format!("--net=/proc/{}/ns/net", self.daemon.pid().unwrap()));
         nsenter.arg(loom.command.get_program()).args(loom.command.get_args());
@@ -68,11 +69,6 @@ fn mount_at(second: &Second, args: &[&str], at: &Path) {
     assert!(loom_tests::status(&mut mount).unwrap().success());
 }
 
-fn said_by_provider(run: &RunOutput) -> Vec<String> {
-    let said = run.run.events("jobs/job/system/provider/events.jsonl");
-    said.into_iter().filter_map(|event| event.message).collect()
-}
-
 #[test]
 fn a_daemon_that_does_not_see_the_workspace_is_sent_its_files() {
     let Some(second) = Second::start(DaemonOptions::default()) else { return };
@@ -83,7 +79,7 @@ fn a_daemon_that_does_not_see_the_workspace_is_sent_its_files() {
         let run = second.run(&env);
         assert_eq!(run.exit_code, 0, "{}", run.stderr);
         assert_eq!(run.run.output("job", "01"), ["of the repository", ".loom", "file", "other"]);
-        let said = said_by_provider(&run);
+        let said = said_by_provider(&run, "job");
         assert!(
             said.iter().any(|text| text.starts_with("workspace mount `ephemeral_volume`: sent as 2 files, "))
         );
@@ -145,7 +141,7 @@ fn had_everything(run: &RunOutput) {
 }
 
 fn was_sent(run: &RunOutput) {
-    let said = said_by_provider(run);
+    let said = said_by_provider(run, "job");
     for words in ["workspace mount `ephemeral_volume`: sent as ", "git's objects were sent"] {
         assert!(said.iter().any(|text| text.contains(words)), "{said:?}");
     }
@@ -173,7 +169,7 @@ fn a_daemon_that_sees_nothing_of_this_machine_is_sent_all_that_a_job_needs() {
     assert_eq!(run.exit_code, 0, "{}", run.stderr);
     assert_eq!(run.run.output("job", "01"), ["has its commit", "of the repository"]);
     assert_eq!(run.run.output("job", "02"), ["[REDACTED:SECRET_FILE]", "600 0", "mask="]);
-    let said = said_by_provider(&run);
+    let said = said_by_provider(&run, "job");
     for words in ["git's objects were sent", "there is no LOOM_MASK in the container"] {
         assert!(said.iter().any(|text| text.contains(words)), "{said:?}");
     }
@@ -203,7 +199,7 @@ fn what_stands_under_the_same_name_where_the_daemon_is_is_not_taken_for_the_repo
     let run = second.run(&env);
     assert_eq!(run.exit_code, 0, "{}", run.stderr);
     assert_eq!(run.run.output("job", "01"), ["has its commit", "of the repository"]);
-    let said = said_by_provider(&run);
+    let said = said_by_provider(&run, "job");
     assert!(said.iter().any(|text| text.contains("git's objects were sent")), "{said:?}");
     // The rest is seen, and needs no sending.
     assert!(said.iter().any(|text| text.contains("a layer over")), "{said:?}");
@@ -359,7 +355,7 @@ fn a_daemon_on_another_network_with_other_files_is_sent_all_that_a_job_needs() {
     };
     let env = needs_everything(&second.image, "");
     mount_at(&second, &["-t", "tmpfs", "none"], env.repo().parent().unwrap());
-    let run = second.beside(&env, &[]).env("DOCKER_HOST", "tcp://127.0.0.1:2375").run();
+    let run = second.beside(&env).env("DOCKER_HOST", "tcp://127.0.0.1:2375").run();
     had_everything(&run);
     was_sent(&run);
     assert_eq!(second.left(&run.run.run_id()), [""; 0]);

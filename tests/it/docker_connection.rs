@@ -97,16 +97,18 @@ fn certificates_are_those_of_the_environment_or_of_the_context() {
         return;
     };
     let host = "tcp://127.0.0.1:2376";
+    let run = |env: &TestEnv, variables: &[(&str, &str)]| {
+        let loom = second.beside(env);
+        variables.iter().fold(loom, |loom, (name, value)| loom.env(name, value)).run()
+    };
     let passes = |env: &TestEnv, variables: &[(&str, &str)]| {
-        let loom = second.beside(env, &[]);
-        let run = variables.iter().fold(loom, |loom, (name, value)| loom.env(name, value)).run();
+        let run = run(env, variables);
         assert_eq!(run.exit_code, 0, "{variables:?}: {}", run.stderr);
         assert_eq!(run.run.output("job", "01"), ["over TLS"]);
         assert_eq!(second.left(&run.run.run_id()), [""; 0]);
     };
     let fails = |env: &TestEnv, variables: &[(&str, &str)], words: &str| {
-        let loom = second.beside(env, &[]);
-        let run = variables.iter().fold(loom, |loom, (name, value)| loom.env(name, value)).run();
+        let run = run(env, variables);
         assert_eq!(run.exit_code, 1, "{variables:?}: {}", run.stderr);
         let error = run.run.job("job").error.unwrap();
         let start = format!("Cannot connect to the Docker daemon at {host}: ");
