@@ -8,13 +8,15 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use crate::top;
 
 /// Who may depend on whom, among the workspace's own crates. Adding an arrow is a decision: change this table with it.
-const ARROWS: [(&str, &[&str]); 25] = [
+const ARROWS: [(&str, &[&str]); 26] = [
     ("loom-contract", &["loom-contract-derive"]),
     ("loom-contract-derive", &[]),
     ("loom-workflow", &["loom-contract"]),
     ("loom-workspace", &["loom-contract", "loom-tree"]),
     ("loom-record", &["loom-contract", "loom-tree"]),
     ("loom-engine", &["loom-contract", "loom-ownership", "loom-tree", "loom-workflow"]),
+    // No code: the features of dependencies that all packages share.
+    ("loom-features", &[]),
     ("loom-tree", &[]),
     ("loom-ownership", &["loom-contract", "loom-tree"]),
     ("loom-cache", &["loom-tree"]),
@@ -30,6 +32,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
             "loom-cache",
             "loom-contract",
             "loom-engine",
+            "loom-features",
             "loom-ownership",
             "loom-plugin-bundle",
             "loom-plugin-host",
@@ -74,6 +77,31 @@ fn the_arrows_are_those_of_the_table() {
     }
     let table = ARROWS.map(|(name, to)| (name, to.iter().copied().collect())).into_iter().collect();
     assert_eq!(found, table);
+}
+
+/// What `cargo tree` says of the crates that are built, each as name, version and features.
+fn built(arguments: &[&str]) -> BTreeSet<String> {
+    let output = std::process::Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", "--prefix", "none", "--format", "{p} {f}"])
+        .args(arguments)
+        .current_dir(top())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect()
+}
+
+#[test]
+fn the_binary_alone_is_built_of_the_crates_that_all_are_built_of() {
+    let alone = built(&["--package", "loom-cli", "--edges", "normal,build"]);
+    let all = built(&["--workspace", "--edges", "normal,build,dev"]);
+    let twice: Vec<_> = alone.difference(&all).collect();
+    assert!(
+        twice.is_empty(),
+        "these are built twice, with and without what a test's dependency asks for: name the missing features in \
+         host/features/Cargo.toml\n{twice:#?}",
+    );
 }
 
 /// The licences under which we take others' work. Each alternative (`OR`) of a crate's expression counts.

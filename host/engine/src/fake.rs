@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::emit::{self, Envelope};
 use crate::environment::{Definition, ResolvedVariables};
 use crate::output::{OutputSink, Route};
-use crate::port::{JobContext, Step};
+use crate::port::{JobContext, SecretValue, Step};
 use crate::process::{JobProcesses, LeftBehind};
 use crate::redact::Redactor;
 
@@ -100,4 +100,9 @@ impl FakeJob {
             .map(|envelope| Redacted::new(envelope.event, &self.context.redactor).into_inner().body)
             .collect()
     }
+}
+
+/// The bytes of a secret, for a test to compare.
+pub fn reveal(value: &SecretValue) -> &[u8] {
+    value.bytes()
 }

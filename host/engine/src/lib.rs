@@ -16,7 +16,6 @@ pub mod cancel;
 pub mod clock;
 mod emit;
 pub mod environment;
-#[cfg(feature = "fake")]
 pub mod fake;
 pub mod guard;
 mod job;

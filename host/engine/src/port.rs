@@ -148,12 +148,6 @@ pub trait SecretResolver: Send + Sync {
 pub struct SecretValue(Zeroizing<Vec<u8>>);
 
 impl SecretValue {
-    /// The value, for tests of resolvers.
-    #[cfg(feature = "fake")]
-    pub fn expose(&self) -> &[u8] {
-        &self.0
-    }
-
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.0
     }

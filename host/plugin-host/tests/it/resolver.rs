@@ -25,7 +25,7 @@ fn never() -> Cancel {
 async fn ask(resolver: &Resolver, reference: &str) -> Result<Vec<u8>, ErrorInfo> {
     let answers = resolver.resolve(&[format!("test://{reference}")], never()).await?;
     let answer = answers.into_iter().next().unwrap();
-    answer.map(|value| value.expose().to_vec())
+    answer.map(|value| loom_engine::fake::reveal(&value).to_vec())
 }
 
 async fn text(resolver: &Resolver, reference: &str) -> String {

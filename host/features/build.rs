@@ -1,0 +1,3 @@
+//! Here so that cargo counts the build dependencies.
+
+fn main() {}
