@@ -23,7 +23,7 @@ use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use schemars::{Schema, SchemaGenerator};
 
-pub(crate) use file::{VariableName, WorkspaceMount};
+pub(crate) use file::{Memory, VariableName, WorkspaceMount};
 pub(crate) use show::show;
 pub(crate) use starter::STARTER;
 
@@ -110,6 +110,12 @@ pub(crate) struct Effective {
     pub(crate) records_max_days: Setting<u64>,
     /// Bytes of output of each step that are recorded; 0 for any number.
     pub(crate) output_max_bytes: Setting<u64>,
+    /// Memory that a job may use.
+    pub(crate) memory: Setting<Memory>,
+    /// Processes and threads that it may have; 0 for any number.
+    pub(crate) pids: Setting<u64>,
+    /// Whether each job on this machine has a control group.
+    pub(crate) control_groups: Setting<bool>,
     /// KeePass databases by alias.
     pub(crate) vaults: BTreeMap<String, Vault>,
     /// KeePass databases that only the environment knows, by the KEY of their alias.
@@ -318,6 +324,9 @@ struct Values {
     records_max_bytes: Option<Setting<u64>>,
     records_max_days: Option<Setting<u64>>,
     output_max_bytes: Option<Setting<u64>>,
+    memory: Option<Setting<Memory>>,
+    pids: Option<Setting<u64>>,
+    control_groups: Option<Setting<bool>>,
     /// By alias, or (from the environment) by KEY.
     vaults: BTreeMap<String, Vault>,
     op_token_env: Option<Setting<VariableName>>,
@@ -346,6 +355,7 @@ impl Values {
                 });
             }
         }
+        let limits = runtime.limits.unwrap_or_default();
         let providers = file.providers.unwrap_or_default();
         let aliases = providers.keepass.unwrap_or_default().aliases.unwrap_or_default();
         let vaults = aliases.into_iter().map(|(alias, vault)| {
@@ -368,6 +378,9 @@ impl Values {
             records_max_bytes: from(&source, runtime.records_max_bytes),
             records_max_days: from(&source, runtime.records_max_days),
             output_max_bytes: from(&source, runtime.output_max_bytes),
+            memory: from(&source, limits.memory),
+            pids: from(&source, limits.pids),
+            control_groups: from(&source, runtime.control_groups),
             vaults: vaults.collect(),
             op_token_env: from(&source, providers.op.unwrap_or_default().service_account_token_env),
         })
@@ -399,6 +412,9 @@ impl Values {
             records_max_bytes: self.records_max_bytes.or(lower.records_max_bytes),
             records_max_days: self.records_max_days.or(lower.records_max_days),
             output_max_bytes: self.output_max_bytes.or(lower.output_max_bytes),
+            memory: self.memory.or(lower.memory),
+            pids: self.pids.or(lower.pids),
+            control_groups: self.control_groups.or(lower.control_groups),
             vaults,
             op_token_env: self.op_token_env.or(lower.op_token_env),
         }
@@ -423,6 +439,9 @@ impl Values {
             records_max_bytes: or_built_in(self.records_max_bytes, RECORDS_MAX_BYTES),
             records_max_days: or_built_in(self.records_max_days, RECORDS_MAX_DAYS),
             output_max_bytes: or_built_in(self.output_max_bytes, OUTPUT_MAX_BYTES),
+            memory: or_built_in(self.memory, Memory::ANY),
+            pids: or_built_in(self.pids, 0),
+            control_groups: or_built_in(self.control_groups, false),
             vaults: self.vaults,
             vaults_by_key,
             op_token_env: or_built_in(self.op_token_env, VariableName::OP_TOKEN),

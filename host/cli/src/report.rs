@@ -187,10 +187,10 @@ impl Report {
             Verbosity::Default { .. } => message.level >= Level::Warn,
             Verbosity::Verbose { .. } => message.level >= Level::Info,
         };
-        let Some(job_id) = phase.job_id().filter(|_| shown) else {
+        if !shown {
             return;
-        };
-        let prefix = format!("{job_id} |");
+        }
+        let prefix = phase.job_id().map(|job_id| format!("{job_id} |"));
         let mut text = Text::default();
         match message.level {
             Level::Error => text.styled(Style::Warning, "error: "),
@@ -199,8 +199,10 @@ impl Report {
         }
         for (at, words) in message.message.lines().enumerate() {
             text.push(if at > 0 { "\n" } else { "" });
-            text.styled(Style::Job, &prefix);
-            text.push(" ");
+            if let Some(prefix) = &prefix {
+                text.styled(Style::Job, prefix);
+                text.push(" ");
+            }
             text.output(words.as_bytes());
         }
         self.say(text);

@@ -58,6 +58,10 @@ pub mod code {
     pub const STEP_EXIT_NONZERO: &str = "STEP_EXIT_NONZERO";
     /// A step's process was ended by a signal.
     pub const STEP_SIGNALLED: &str = "STEP_SIGNALLED";
+    /// A step failed, and a process of its job was killed since memory was used up.
+    pub const STEP_OUT_OF_MEMORY: &str = "STEP_OUT_OF_MEMORY";
+    /// A step failed, and its job was refused a process since it had as many as it may.
+    pub const STEP_OUT_OF_PROCESSES: &str = "STEP_OUT_OF_PROCESSES";
     /// A step took longer than it may.
     pub const STEP_TIMEOUT: &str = "STEP_TIMEOUT";
     /// A job took longer than it may.

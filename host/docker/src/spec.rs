@@ -45,6 +45,8 @@ pub struct ContainerSpec {
     pub healthcheck: Option<Healthcheck>,
     /// Bytes of memory that all its processes may use together, without swap.
     pub memory_bytes: Option<u64>,
+    /// Processes and threads that it may have at once; without, more than builds need.
+    pub pids: Option<u64>,
     /// Processors that they may use, in thousandths: 1500 is one and a half.
     pub millicpus: Option<u64>,
     /// A small process with number 1 that passes signals on and reaps orphans.
@@ -184,7 +186,7 @@ impl ContainerSpec {
             memory_swap: self.memory_bytes.map(bytes),
             nano_cpus: self.millicpus.map(|millis| bytes(millis.saturating_mul(1_000_000))),
             init: Some(self.init),
-            pids_limit: Some(MOST_PROCESSES),
+            pids_limit: Some(self.pids.map_or(MOST_PROCESSES, bytes)),
             // No program of the image gets more rights than who starts it.
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
             ..HostConfig::default()

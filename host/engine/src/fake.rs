@@ -15,7 +15,7 @@ use crate::emit::{self, Envelope};
 use crate::environment::{Definition, ResolvedVariables};
 use crate::output::{OutputSink, Route};
 use crate::port::{JobContext, SecretValue, Step};
-use crate::process::{JobProcesses, LeftBehind};
+use crate::process::{JobLimits, JobProcesses, LeftBehind};
 use crate::redact::Redactor;
 
 /// A job of its own, and what it has caused.
@@ -46,7 +46,7 @@ impl FakeJob {
         let (emitter, events) = emit::channel(Clock::start(), Redactor::default());
         let (canceller, cancel) = cancel::channel();
         let context = JobContext {
-            processes: JobProcesses::new(&run_id, id.as_str(), ""),
+            processes: JobProcesses::new(&run_id, id.as_str(), "", None),
             name: id.to_string(),
             ids: RunIds::from_stamp(7),
             head_sha: None,
@@ -68,6 +68,8 @@ impl FakeJob {
             emitter: emitter.clone(),
             given: Mutex::default(),
             mask: OnceLock::new(),
+            limits: JobLimits::default(),
+            used_up: Mutex::default(),
         };
         Self { context: Arc::new(context), canceller, route: Route::new(emitter, None), events }
     }
@@ -91,7 +93,7 @@ impl FakeJob {
 
     /// Ends what the job left running and says what that was, as the engine does after cleanup. Blocks the thread.
     pub fn sweep(&self) -> Vec<LeftBehind> {
-        self.context.processes.sweep(true)
+        self.context.processes.sweep(true).named
     }
 
     /// What was caused since this was asked last, as a run would hand it on.

@@ -2,8 +2,8 @@
 //!
 //! It is started once per run, in a session of its own and with an empty environment, since jobs may look into it, and
 //! reads from a pipe that only Loom holds open. When Loom ends a run it says so; when the
-//! pipe closes without that word, Loom was killed, and the guard kills every process of the run and removes the files of
-//! its secrets, as the run's ledger proves them.
+//! pipe closes without that word, Loom was killed, and the guard kills every process of the run, with its control groups,
+//! and removes the files of its secrets, as the run's ledger proves them.
 
 use std::ffi::OsStr;
 use std::io::{PipeWriter, Read, Write as _};
@@ -66,6 +66,7 @@ pub fn watch(ledger: &Path, secrets_dir: &Path, mut pipe: impl Read) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Ok(Some(mut run)) = Runs::entry_at(ledger) {
+            process::end_groups_of(&run);
             process::kill_marked(run.mark().as_slice(), PATIENCE);
             // Where it stays, the next run tries again.
             let _ = run.remove_folder(secrets_dir);

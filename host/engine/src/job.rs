@@ -26,7 +26,7 @@ use crate::mask::{self, LastLine};
 use crate::output::{OutputSink, Route};
 use crate::phase::PhaseGuard;
 use crate::port::{CleanupReason, JobContext, JobProvider, PreparedJob, Provider, Step, StepEnd, Wrapper};
-use crate::process::JobProcesses;
+use crate::process::{self, ControlGroup, JobProcesses, Swept, UsedUp};
 use crate::run::RunContext;
 
 /// How long the files of a job may take to be looked at.
@@ -130,6 +130,18 @@ impl Job {
         json!({ "image": image, "image_build": image_build, "image_options": image_options, "services": services })
     }
 
+    /// The control group of an attempt at it, where the run has any and it works on this machine.
+    fn control_group(&self) -> Option<ControlGroup> {
+        let groups = self.run.groups.as_ref().filter(|_| self.plan.image.is_none())?;
+        let made = groups.of_job();
+        if let Err(error) = &made {
+            let message = format!("job `{}` has no control group, and so no limits: {error}", self.plan.id);
+            let phase = Phase::Run(PhaseCode::PipelineExecute);
+            self.emitter.message(phase, Level::Warn, message, None);
+        }
+        made.ok()
+    }
+
     async fn attempt(&self) -> (Outcome, JobFinish) {
         let started_at = self.emitter.clock().now();
         let id = self.plan.id.clone();
@@ -169,7 +181,14 @@ impl Job {
                 files: OnceLock::new(),
                 image_digest: OnceLock::new(),
                 cancel,
-                processes: JobProcesses::new(self.run.ids.run_id.as_str(), id.as_str(), &self.run.mark),
+                processes: JobProcesses::new(
+                    self.run.ids.run_id.as_str(),
+                    id.as_str(),
+                    &self.run.mark,
+                    self.control_group(),
+                ),
+                limits: self.run.limits,
+                used_up: Mutex::default(),
                 redactor: self.emitter.redactor().clone(),
                 emitter: self.emitter.clone(),
                 given: Mutex::default(),
@@ -365,7 +384,17 @@ impl Attempt<'_> {
             let (result, late) = self.within(self.job.plan.timeout.step_ms, run).await;
             route.look_at_masks(LastLine::IsWhole);
             route.close();
-            outcome = self.judge(&result, late);
+            let mut used_up = self.context.processes.used_up();
+            for used in &used_up {
+                self.context.step_message(
+                    index,
+                    Level::Warn,
+                    used.words(self.context.limits),
+                    data_of(*used),
+                );
+            }
+            used_up.extend(self.context.used_up.lock().unwrap_or_else(PoisonError::into_inner).take());
+            outcome = self.judge(&result, late, used_up.first().copied());
             guard.finish(Finish {
                 exit_code: outcome.exit_code,
                 signal: result.ok().and_then(|end| end.signal),
@@ -407,7 +436,12 @@ impl Attempt<'_> {
         }
     }
 
-    fn judge(&self, result: &Result<StepEnd, ErrorInfo>, late: Option<ErrorInfo>) -> Outcome {
+    fn judge(
+        &self,
+        result: &Result<StepEnd, ErrorInfo>,
+        late: Option<ErrorInfo>,
+        used_up: Option<UsedUp>,
+    ) -> Outcome {
         let exit_code = result.as_ref().ok().map(|end| end.exit_code);
         if self.job.cancel.is_cancelled() {
             return Outcome::cancelled(exit_code);
@@ -424,6 +458,10 @@ impl Attempt<'_> {
                 ErrorInfo::new(code::STEP_EXIT_NONZERO, format!("the step's exit code was {exit_code}"))
             }
             Err(error) => return Outcome::failed(RetryWhen::ProviderFailure, error.clone()),
+        };
+        let error = match used_up {
+            Some(used) => process::explained(error, used, self.context.limits),
+            None => error,
         };
         Outcome { exit_code, ..Outcome::failed(RetryWhen::ScriptFailure, error) }
     }
@@ -452,12 +490,26 @@ impl Attempt<'_> {
         };
         let ledger = Arc::clone(&self.context);
         let grace = self.job.cancel.urgency() < Urgency::Kill;
-        let sweep = tokio::task::spawn_blocking(move || ledger.processes.sweep(grace));
-        for process in sweep.await.unwrap_or_default() {
+        let sweep = tokio::task::spawn_blocking(move || {
+            let swept = ledger.processes.sweep(grace);
+            (swept, ledger.processes.used_up(), ledger.processes.end_group())
+        });
+        let (swept, used_up, group) = sweep.await.unwrap_or((Swept::default(), Vec::new(), Ok(())));
+        let say = |message, data| self.context.message(Section::Cleanup, Level::Warn, message, data);
+        for process in swept.named {
             let message =
                 format!("ended process {} that the job left behind: {}", process.pid, process.command);
-            let data = object(json!({ "pid": process.pid, "command": process.command }));
-            self.context.message(Section::Cleanup, Level::Warn, message, data);
+            say(message, object(json!({ "pid": process.pid, "command": process.command })));
+        }
+        if swept.more > 0 {
+            let message = format!("ended {} more processes that the job left behind", swept.more);
+            say(message, object(json!({ "processes": swept.more })));
+        }
+        for used in used_up {
+            say(used.words(self.context.limits), data_of(used));
+        }
+        if let Err(error) = group {
+            say(format!("a control group of the job stays: {error}"), None);
         }
         route.look_at_masks(LastLine::IsWhole);
         route.close();
@@ -487,6 +539,11 @@ impl Attempt<'_> {
     fn section(&self, section: Section) -> Phase {
         Phase::Section(self.context.id.clone(), section)
     }
+}
+
+/// What programs read of it.
+fn data_of(used: UsedUp) -> Option<Map<String, Value>> {
+    object(json!({ "code": used.code() }))
 }
 
 fn object(value: Value) -> Option<Map<String, Value>> {

@@ -22,7 +22,7 @@ use crate::environment::{Definition, ResolvedVariables};
 use crate::mask::{self, MaskFile};
 use crate::output::{OutputSink, Route};
 use crate::phase::PhaseGuard;
-use crate::process::JobProcesses;
+use crate::process::{JobLimits, JobProcesses, UsedUp};
 use crate::redact::Redactor;
 use crate::secrets::Given;
 
@@ -306,6 +306,10 @@ pub struct JobContext {
     pub cancel: Cancel,
     /// The ledger of its processes.
     pub processes: JobProcesses,
+    /// What it may use.
+    pub limits: JobLimits,
+    /// What its provider has seen it use up in the step that runs.
+    pub(crate) used_up: Mutex<Option<UsedUp>>,
     /// What must not be seen.
     pub redactor: Redactor,
     pub(crate) emitter: Emitter,
@@ -396,6 +400,11 @@ impl JobContext {
     /// Its permissions cannot be changed.
     pub fn share_mask_file(&self) -> std::io::Result<()> {
         self.mask.get().map_or(Ok(()), |mask| mask.share())
+    }
+
+    /// Its processes have used up `used` in the step that runs: where the step fails, its error says so.
+    pub fn has_used_up(&self, used: UsedUp) {
+        *self.used_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(used);
     }
 
     /// Where its files are; none where they are in the workspace on the host.

@@ -22,11 +22,15 @@ use tokio::sync::watch;
 
 use crate::cancel::{Cancel, GRACE, Urgency};
 use crate::output::{Lines, OutputSink};
+use crate::process::control_group::ENTER;
 use crate::process::start::Image;
 
+mod control_group;
 mod start;
 mod table;
 
+pub use control_group::{Asked, Bytes, JobLimits, UsedUp, end_groups_of, is_control_group};
+pub(crate) use control_group::{ControlGroup, RunGroups, explained};
 pub use table::kill_marked;
 
 /// How long the output of a process is still read after its end, where another process holds it open.
@@ -35,6 +39,8 @@ const DRAIN: Duration = Duration::from_millis(200);
 const READ: usize = 64 * 1024;
 /// What is left of a job is asked to end, and killed after this long.
 const SWEEP_GRACE: Duration = Duration::from_millis(500);
+/// So many of what was left are named; of more it is said how many.
+const MOST_NAMED: usize = 20;
 
 /// The variable by which a process is known, whatever else its environment holds: its run, its job, and the random word of
 /// the run, with slashes between them.
@@ -167,11 +173,22 @@ pub struct LeftBehind {
     pub command: String,
 }
 
+/// What a job left behind, and what came of it.
+#[derive(Debug, Default)]
+pub(crate) struct Swept {
+    /// The first ones that were ended.
+    pub(crate) named: Vec<LeftBehind>,
+    /// How many more there were.
+    pub(crate) more: usize,
+}
+
 /// The ledger of the processes of one job.
 #[derive(Debug)]
 pub struct JobProcesses {
     /// The value of [`MARK`].
     mark: String,
+    /// Where they are from the start.
+    group: Option<ControlGroup>,
     /// Each by the process that leads it.
     sessions: Mutex<HashSet<Pid>>,
     readers: Mutex<Vec<std::thread::JoinHandle<()>>>,
@@ -183,11 +200,12 @@ static ATTENDED: LazyLock<Mutex<HashSet<Pid>>> = LazyLock::new(Mutex::default);
 static LEDGERS: LazyLock<Mutex<usize>> = LazyLock::new(Mutex::default);
 
 impl JobProcesses {
-    /// The ledger of the job `job_id` of the run `run_id`, whose random word is `word`.
-    pub(crate) fn new(run_id: &str, job_id: &str, word: &str) -> Self {
+    /// The ledger of the job `job_id` of the run `run_id`, whose random word is `word`, and whose processes are in `group`.
+    pub(crate) fn new(run_id: &str, job_id: &str, word: &str, group: Option<ControlGroup>) -> Self {
         *LEDGERS.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         Self {
             mark: format!("{run_id}/{job_id}/{word}"),
+            group,
             sessions: Mutex::default(),
             readers: Mutex::default(),
         }
@@ -205,7 +223,7 @@ impl JobProcesses {
         let env = spawn.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
         // Of two that have one name, the last one counts.
         let env: BTreeMap<_, _> = env.chain([(OsStr::new(MARK), OsStr::new(&self.mark))]).collect();
-        let image = Image::new(&program, args, env).map_err(error)?;
+        let image = Image::new(&program, args, env).and_then(|image| self.in_group(image)).map_err(error)?;
         let (stdout, heard_out) = stream(spawn.stdout.clone()).map_err(error)?;
         let (stderr, heard_err) = stream(spawn.stderr.clone()).map_err(error)?;
         let streams = [null().map_err(error)?, stdout, stderr];
@@ -236,10 +254,34 @@ impl JobProcesses {
         Ok(process)
     }
 
+    /// `image` as it is started in the job's control group.
+    fn in_group(&self, image: Image) -> io::Result<Image> {
+        let Some(group) = &self.group else { return Ok(image) };
+        const NAME: &str = "loom";
+        let entrances: Vec<PathBuf> = group.entrances().collect();
+        let words = entrances.iter().map(|entrance| entrance.as_os_str());
+        let words: Vec<&OsStr> =
+            [OsStr::new(NAME)].into_iter().chain(words).chain([OsStr::new(NAME)]).collect();
+        image.by_shell(ENTER, &words)
+    }
+
+    /// What the job has used up since this was asked last, as far as its control group knows.
+    pub(crate) fn used_up(&self) -> Vec<UsedUp> {
+        self.group.as_ref().map(ControlGroup::used_up).unwrap_or_default()
+    }
+
+    /// Removes the job's control group with whatever is still in it. Blocks the thread: not at all where nothing is.
+    ///
+    /// # Errors
+    /// Something in it does not end.
+    pub(crate) fn end_group(&self) -> io::Result<()> {
+        self.group.as_ref().map_or(Ok(()), ControlGroup::end)
+    }
+
     /// Ends whatever the job's processes left behind, also what has left their sessions, and says what that was. With
     /// `grace` they are asked first, and killed half a second later. Blocks the thread: not at all where nothing was left.
-    pub(crate) fn sweep(&self, grace: bool) -> Vec<LeftBehind> {
-        let mut left: Vec<LeftBehind> = Vec::new();
+    pub(crate) fn sweep(&self, grace: bool) -> Swept {
+        let mut left = Swept::default();
         let mut asked: HashSet<Pid> = HashSet::new();
         let deadline = Instant::now() + if grace { SWEEP_GRACE } else { Duration::ZERO };
         loop {
@@ -248,11 +290,16 @@ impl JobProcesses {
                 break;
             }
             let patience_is_over = Instant::now() >= deadline;
+            if patience_is_over && let Some(group) = &self.group {
+                group.kill();
+            }
             for process in &remains {
                 if asked.insert(process.pid) {
                     // One that is ending by itself has no command line any more, and needs no word.
-                    if let Some(command) = process.command_line() {
-                        left.push(LeftBehind {
+                    if left.named.len() == MOST_NAMED {
+                        left.more += 1;
+                    } else if let Some(command) = process.command_line() {
+                        left.named.push(LeftBehind {
                             pid: process.pid.as_raw_nonzero().get().unsigned_abs(),
                             command,
                         });
@@ -307,6 +354,9 @@ impl JobProcesses {
     }
 
     fn owns(&self, entry: &table::Entry) -> bool {
+        if self.group.as_ref().is_some_and(|group| group.holds(entry.pid)) {
+            return true;
+        }
         let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         if entry.session.is_some_and(|session| sessions.contains(&session)) {
             return true;
@@ -326,8 +376,8 @@ impl Drop for JobProcesses {
 }
 
 /// Ends every child of this process that nobody attends to: to be called once no job runs any more.
-pub(crate) fn sweep_rest() -> Vec<LeftBehind> {
-    JobProcesses::new("", "", "").sweep(false)
+pub(crate) fn sweep_rest() -> Swept {
+    JobProcesses::new("", "", "", None).sweep(false)
 }
 
 /// Makes this process the parent of all that its descendants leave behind. To be called once, before any job runs.
@@ -558,7 +608,7 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "the test starts what the engine does not know")]
     fn a_process_of_the_program_itself_is_no_jobs() {
         let _alone = SWEEP.write();
-        let job = JobProcesses::new("run", "job", "word");
+        let job = JobProcesses::new("run", "job", "word", None);
         let mut lives = Command::new("sleep").arg("1000").env_clear().spawn().unwrap();
         let mut ended = Command::new("false").env_clear().spawn().unwrap();
         // Until it is a zombie.
@@ -568,7 +618,7 @@ mod tests {
         let lived = lives.try_wait().unwrap().is_none();
         lives.kill().unwrap();
         lives.wait().unwrap();
-        assert_eq!(swept, []);
+        assert_eq!(swept.named, []);
         assert!(lived, "it was killed");
         assert_eq!(ended.wait().unwrap().code(), Some(1));
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use loom_contract::error::{ErrorInfo, code};
-use loom_contract::event::{Event, EventBody, Finish, JobFinish, Phase, PlannedJob, TakenArtifacts};
+use loom_contract::event::{Event, EventBody, Finish, JobFinish, Level, Phase, PlannedJob, TakenArtifacts};
 use loom_contract::exit;
 use loom_contract::id::{JobId, RunIds};
 use loom_contract::phase::PhaseCode;
@@ -25,7 +25,7 @@ use crate::job::Job;
 use crate::output::limit::OutputLimit;
 use crate::phase::PhaseGuard;
 use crate::port::{Provider, SecretResolver, Seen, Wrapper};
-use crate::process;
+use crate::process::{self, JobLimits, RunGroups};
 use crate::redact::Redactor;
 use crate::schedule::{Decision, JobShape, Schedule, Verdict};
 use crate::secrets::SecretsDir;
@@ -53,6 +53,8 @@ pub struct Settings {
     pub caches_off: bool,
     /// Where to note what the files of jobs have become that work in a copy of their own; none where nobody compares.
     pub seen: Option<Seen>,
+    /// What the processes of a job may use together, and whether they are in a control group.
+    pub control: process::Asked,
     /// Bytes of output of each step and section that may be recorded; of more, the beginning and the end. 0 for any number.
     pub output_max_bytes: u64,
     /// Where files of jobs are put that are on their way to or from where a job works; the folder need not exist.
@@ -117,6 +119,9 @@ pub(crate) struct RunContext {
     pub(crate) caches_off: bool,
     pub(crate) seen: Option<Seen>,
     pub(crate) borrowed_objects: Vec<PathBuf>,
+    pub(crate) limits: JobLimits,
+    /// Those of jobs on this machine, where they are asked for and can be had.
+    pub(crate) groups: Option<RunGroups>,
     pub(crate) staging_dir: PathBuf,
     pub(crate) artifacts_dir: Box<dyn Fn(&JobId) -> PathBuf + Send + Sync>,
     /// What jobs have left so far.
@@ -251,6 +256,14 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
     ) -> bool {
         let mut env = settings.env;
         environment::remove_sources(&mut env, &prepared.plan);
+        let is_selected = |at: usize| prepared.selected.get(at).copied().unwrap_or(true);
+        let mut jobs = prepared.plan.jobs.iter().enumerate();
+        // The others are in containers, of which the daemon takes care.
+        let on_host = jobs.any(|(at, job)| job.image.is_none() && is_selected(at));
+        let (groups, said) = if on_host { RunGroups::open(&settings.control) } else { (None, Vec::new()) };
+        for message in said {
+            emitter.message(Phase::Run(PhaseCode::PipelineExecute), Level::Warn, message, None);
+        }
         let run = Arc::new(RunContext {
             ids: settings.ids,
             workflow_path: prepared.workflow_path,
@@ -265,6 +278,8 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
             caches_off: settings.caches_off,
             seen: settings.seen,
             borrowed_objects: prepared.borrowed_objects,
+            limits: settings.control.limits,
+            groups,
             staging_dir: settings.staging_dir,
             artifacts_dir: settings.artifacts_dir,
             artifacts: Mutex::default(),
@@ -277,7 +292,7 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
         let shape = |(at, job): (usize, &PlanJob)| JobShape {
             stage: job.stage,
             needs: job.needs.clone(),
-            selected: prepared.selected.get(at).copied().unwrap_or(true),
+            selected: is_selected(at),
         };
         let shapes = plan.jobs.iter().enumerate().map(shape).collect();
         let mut schedule = Schedule::new(shapes);
@@ -357,6 +372,9 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
             }
         }
         process::sweep_rest();
+        if let Some(groups) = &run.groups {
+            groups.remove();
+        }
         if let Err(error) = run.secrets_dir.remove() {
             tracing::warn!(%error, "a folder for secrets stays");
         }

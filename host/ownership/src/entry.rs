@@ -60,6 +60,11 @@ impl Entry {
         self.state.folders.iter().map(|folder| folder.path.clone()).collect()
     }
 
+    /// Whether what stands at `path` is the folder that the run has made there.
+    pub fn has_made(&self, path: &Path) -> bool {
+        self.state.folder(path).is_some_and(remove::stands)
+    }
+
     /// What it has left with the daemons.
     pub fn objects(&self) -> &[Object] {
         &self.state.objects

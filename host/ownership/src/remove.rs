@@ -32,6 +32,12 @@ pub(crate) fn folder(folder: &OwnedFolder) -> Result<(), Error> {
     }
 }
 
+/// Whether `folder` is where it was made.
+pub(crate) fn stands(folder: &OwnedFolder) -> bool {
+    let found = parent_of(&folder.path).ok().and_then(|(parent, name)| stamp_of(&parent, &name));
+    found.is_some() && found == folder.stamp
+}
+
 fn remove_tree(path: &Path) -> Result<(), Error> {
     loom_tree::remove(path).map_err(|error| match error {
         loom_tree::Error::Remove { path, source } => Error::Io { doing: "remove", path, source },

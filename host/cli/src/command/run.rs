@@ -23,6 +23,7 @@ use loom_engine::cancel::{self, Cancel, Canceller, Urgency};
 use loom_engine::clock::Clock;
 use loom_engine::guard::Guard;
 use loom_engine::port::Seen;
+use loom_engine::process::{Asked, JobLimits};
 use loom_engine::redact::Redactor;
 use loom_engine::{Settings, limits, process, secrets};
 use loom_ownership::Ledger;
@@ -35,7 +36,7 @@ use crate::command::run::bootstrap::{Known, Start, bootstrap, load_plan};
 use crate::command::run::selection::Wanted;
 use crate::command::run::traces::Folders;
 use crate::command::source::Source;
-use crate::config::Flags;
+use crate::config::{Effective, Flags};
 use crate::plugins::Environment;
 use crate::report::{Report, Verbosity};
 use crate::terminal::{self, Terminal};
@@ -219,6 +220,7 @@ fn execute(
     let place = ready.and_then(|folders| Place::make(folders, &run_id, &source.repo_root));
     let ledger = place.as_ref().ok().map(|place| &place.ledger);
     let secrets_dir = traces::secrets_dir(&run_id, ledger);
+    let control = control(&config, ledger);
     let mark = ledger.map(|ledger| ledger.mark().word.clone()).unwrap_or_default();
     // A run without its guard would be a run that a SIGKILL can leave behind: better none at all.
     let start_guard = |place: &Place| {
@@ -251,6 +253,7 @@ fn execute(
             mark,
             caches_off: mode == Mode::Compared(Given::None),
             seen: (mode != Mode::Usual).then(|| Arc::clone(&seen)),
+            control,
             output_max_bytes: config.output_max_bytes.value,
             staging_dir: staging,
             artifacts_dir: Box::new(move |job| logs.join(layout::job(job).artifacts())),
@@ -345,6 +348,18 @@ fn execute(
     }
     runtime.shutdown_background();
     Ok(Done { exit_code: end.exit_code, compared })
+}
+
+/// What the configuration says of limits and control groups.
+fn control(config: &Effective, ledger: Option<&Ledger>) -> Asked {
+    Asked {
+        limits: JobLimits {
+            memory: config.memory.value.limit(),
+            pids: Some(config.pids.value).filter(|most| *most > 0),
+        },
+        groups: config.control_groups.value,
+        ledger: ledger.cloned(),
+    }
 }
 
 fn internal(what: &str, error: &std::io::Error) -> ErrorInfo {

@@ -37,6 +37,11 @@ pub(crate) fn show(effective: &Effective) -> String {
     }
     let output = &effective.output_max_bytes;
     page.value(1, "outputMaxBytes", output.value, &output.source);
+    page.open(1, "limits");
+    page.value(2, "memory", effective.memory.value, &effective.memory.source);
+    page.value(2, "pids", effective.pids.value, &effective.pids.source);
+    let groups = &effective.control_groups;
+    page.value(1, "controlGroups", groups.value, &groups.source);
     page.open(1, "docker");
     let mount = &effective.workspace_mount;
     page.value(2, "workspaceMount", mount.value.name(), &mount.source);

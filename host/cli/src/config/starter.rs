@@ -34,6 +34,16 @@ pub(crate) const STARTER: &str = "\
   # The bytes of output of each step that are recorded. Of more, the beginning and the end are; 0 for all of it.
 #  outputMaxBytes: 268435456
 
+#  limits:
+    # What the processes of a job may use together, also in a container: memory, in bytes or with KiB, MiB, GiB or TiB,
+    # and processes and threads; 0 for no limit. A warning says what cannot be limited on this machine.
+#    memory: 2GiB
+#    pids: 512
+
+  # Whether each job on this machine has a control group, so that nothing that it starts can outlive it; with limits it
+  # has one anyway.
+#  controlGroups: false
+
 #  docker:
     # How a container sees the workspace: ephemeral_volume (a volume, filled from it) or bind_mount (the folder itself).
     # The environment: LOOM_DOCKER_WORKSPACE_MOUNT. The flag: --docker-workspace-mount.

@@ -58,10 +58,15 @@ impl Image {
         })
     }
 
-    /// The same, started by a shell that runs `script` first, whose `$0` is `with`.
-    fn by_shell(&self, script: &str, with: &OsStr) -> io::Result<Self> {
-        let head = [OsStr::new(SHELL), OsStr::new("-c"), OsStr::new(script), with].map(text_of).into_iter();
-        let mut args = head.collect::<io::Result<Vec<_>>>()?;
+    /// The same, started by a shell that runs `script` first, whose `$0`, `$1` and so on are `with` and then the program and
+    /// its arguments.
+    ///
+    /// # Errors
+    /// Something holds a NUL byte.
+    pub(super) fn by_shell(&self, script: &str, with: &[&OsStr]) -> io::Result<Self> {
+        let head = [OsStr::new(SHELL), OsStr::new("-c"), OsStr::new(script)];
+        let mut args: Vec<_> =
+            head.iter().chain(with).map(|word| text_of(word)).collect::<io::Result<_>>()?;
         // The program by the name that it was called by: the shell finds the same one, and it sees the same name.
         args.extend(self.args.iter().cloned());
         Ok(Self { program: text_of(OsStr::new(SHELL))?, args, env: self.env.clone() })
@@ -82,7 +87,7 @@ fn text_of(text: &OsStr) -> io::Result<CString> {
 /// The program or the folder cannot be used.
 pub(super) fn start_in(folder: &Path, image: &Image, streams: &[OwnedFd; 3]) -> io::Result<Pid> {
     let limited = match limits::files_of_children() {
-        Some(limit) => Some(image.by_shell(LIMIT_FILES, OsStr::new(&limit.to_string()))?),
+        Some(limit) => Some(image.by_shell(LIMIT_FILES, &[OsStr::new(&limit.to_string())])?),
         None => None,
     };
     let image = limited.as_ref().unwrap_or(image);
@@ -93,7 +98,7 @@ pub(super) fn start_in(folder: &Path, image: &Image, streams: &[OwnedFd; 3]) -> 
     }
     // Containers may forbid it.
     rustix::fs::access(folder, rustix::fs::Access::EXEC_OK)?;
-    start(&image.by_shell(CHANGE_FOLDER, folder.as_os_str())?, streams)
+    start(&image.by_shell(CHANGE_FOLDER, &[folder.as_os_str()])?, streams)
 }
 
 /// Starts `image` with these standard streams, in the folder of the calling thread and with the limits of this process.
@@ -171,7 +176,7 @@ mod tests {
     fn where_no_thread_may_have_its_own_folder_a_shell_goes_there() {
         let folder = odd_folder();
         let text = printed(SHOWS, |image, streams| {
-            start(&image.by_shell(CHANGE_FOLDER, folder.as_os_str())?, streams)
+            start(&image.by_shell(CHANGE_FOLDER, &[folder.as_os_str()])?, streams)
         });
         is_as_asked(&text, &folder);
     }

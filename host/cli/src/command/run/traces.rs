@@ -146,6 +146,7 @@ pub(in crate::command) fn clean_after_the_dead(repo_root: &Path, runs: &Runs) {
         if was_to_go.is_empty() {
             continue;
         }
+        process::end_groups_of(&run);
         for folder in was_to_go {
             if let Err(error) = run.remove_folder(&folder) {
                 tracing::warn!(%error, "a folder of a run stays");
@@ -153,6 +154,7 @@ pub(in crate::command) fn clean_after_the_dead(repo_root: &Path, runs: &Runs) {
         }
         close(run);
     }
+    dead.iter().for_each(process::end_groups_of);
     let marks: Vec<_> = dead.iter().filter_map(Entry::mark).collect();
     process::kill_marked(&marks, DEAD_RUN_KILL_TIMEOUT);
     for mut run in dead {
@@ -174,7 +176,8 @@ pub(in crate::command) fn left_by_mistake(ended: &Entry) -> Vec<PathBuf> {
     let secrets = secrets_folder(ended.run_id());
     let is_staging = |folder: &Path| folder.parent().is_some_and(|above| above.ends_with(STAGING));
     let mut folders = ended.folders();
-    folders.retain(|folder| folder.ends_with(&secrets) || is_staging(folder));
+    let is_group = |folder: &Path| process::is_control_group(folder);
+    folders.retain(|folder| folder.ends_with(&secrets) || is_staging(folder) || is_group(folder));
     folders
 }
 

@@ -9,6 +9,7 @@ use loom_engine::cancel::{Cancel, GRACE, Urgency};
 use loom_engine::mask::VARIABLE;
 use loom_engine::output::OutputSink;
 use loom_engine::port::JobContext;
+use loom_engine::process::UsedUp;
 use serde_json::Map;
 use tokio::sync::mpsc;
 use wasmtime::component::Resource;
@@ -117,6 +118,7 @@ impl Guest {
         if exit.oom_killed {
             let text = "the memory that the container may use was used up, and a process was killed for it";
             self.say(Level::Warn, text.to_owned(), None);
+            job.has_used_up(UsedUp::Memory);
         }
         if exit.output_open {
             let text = "the step has ended, but something that it started still holds its output open; it is not heard any more";

@@ -210,6 +210,8 @@ impl Guest {
     ) -> Result<ContainerHandle, Error> {
         let Spec { mut spec, inherits, service } = spec;
         let docker = self.docker_for(DockerRight::Run, "run containers")?;
+        spec.spec.memory_bytes = job.limits.memory;
+        spec.spec.pids = job.limits.pids;
         if spec.workspace.is_some() {
             // What came before it has come up.
             self.kept.docker.services_are_up();
