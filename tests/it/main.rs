@@ -21,6 +21,7 @@ mod cancel;
 mod clean;
 mod cli;
 mod config;
+mod control_groups;
 mod docker;
 mod docker_apart;
 mod docker_connection;

@@ -103,6 +103,48 @@ fn numbers_and_folders_come_from_the_place_highest_up() {
     assert_eq!(shown(effective.workspace_dir.as_ref().unwrap()), format!("\"/home/me/c/workspaces\" {USER}"));
 }
 
+#[test]
+fn limits_are_numbers_or_sizes_and_come_from_the_place_highest_up() {
+    let effective = of_files(
+        "runtime: {limits: {memory: 2GiB, pids: 512}, controlGroups: true}",
+        "runtime: {limits: {memory: 0}, controlGroups: false}",
+    );
+    assert_eq!(shown(&effective.memory), format!("Memory(0) {REPO}"));
+    assert_eq!(effective.memory.value.limit(), None);
+    assert_eq!(shown(&effective.pids), format!("512 {USER}"));
+    assert_eq!(shown(&effective.control_groups), format!("false {REPO}"));
+    for (text, bytes, again) in [
+        ("2GiB", 2 << 30, "2GiB"),
+        ("2048 MiB", 2 << 30, "2GiB"),
+        ("6144KiB", 6 << 20, "6MiB"),
+        ("1TiB", 1 << 40, "1TiB"),
+        ("100000001", 100_000_001, "100000001"),
+    ] {
+        let memory = of_files("", &format!("runtime: {{limits: {{memory: {text}}}}}")).memory.value;
+        assert_eq!((memory.limit(), memory.to_string().as_str()), (Some(bytes), again));
+    }
+    for wrong in [
+        "2GB",
+        "2 gib",
+        "1.5GiB",
+        "GiB",
+        "-1",
+        "6143KiB",
+        "1",
+        "+2GiB",
+        "99999999999TiB",
+        "lots",
+        "'7000000'",
+    ] {
+        let error = refused(&format!("runtime:\n  limits:\n    memory: {wrong}\n"));
+        assert!(error.message.contains(":3:5:") && error.message.contains("bytes of memory"), "{error:?}");
+    }
+    for wrong in ["1", "'true'", "yes"] {
+        let error = refused(&format!("runtime:\n  controlGroups: {wrong}\n"));
+        assert!(error.message.contains("is not `true` or `false`"), "{error:?}");
+    }
+}
+
 /// It would say where Loom makes and removes what is its user's.
 #[test]
 fn a_repository_names_no_folder_of_its_user() {
