@@ -260,13 +260,81 @@ fn a_step_in_a_group_is_as_one_without() {
         let env = env_of_steps(&steps);
         env.write(CONFIG, config);
         let run = without_groups(env.run(&[]));
-        let seen: Vec<_> = ["01", "02"].into_iter().map(|step| run.run.output("job", step)).collect();
+        let seen = ["01", "02"].map(|step| {
+            let mut lines = run.run.output("job", step);
+            // There are two streams.
+            lines.sort();
+            lines
+        });
         // The repository has another name.
         let name = env.repo().parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
         let seen = format!("{seen:#?}").replace(&name, "NAME");
         (seen, run.run.job("job").error.map(|error| error.to_string()), run.exit_code)
     };
     assert_eq!(run("runtime: {controlGroups: true}\n"), run(""));
+}
+
+/// Groups in every hierarchy that are an ordinary user's, as a system gives them to one who logs in.
+struct Delegated(Vec<PathBuf>);
+
+impl Delegated {
+    fn to(user: u32) -> Self {
+        let name = format!("loom-tests-{}-{user}", std::process::id());
+        let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        let group_in = |(version, top, controllers): (u8, PathBuf, String)| {
+            let is_here = |line: &&str| match version {
+                2 => line.starts_with("0::"),
+                _ => ["memory", "pids"]
+                    .iter()
+                    .any(|it| controllers.contains(it) && line.contains(&format!(":{it}:"))),
+            };
+            let own = own.lines().find(is_here)?.splitn(3, ':').nth(2)?;
+            let folder = top.join(own.trim_start_matches('/')).join(&name);
+            std::fs::create_dir(&folder).unwrap();
+            for path in [folder.clone(), folder.join("cgroup.procs")] {
+                std::os::unix::fs::chown(path, Some(user), Some(user)).unwrap();
+            }
+            Some(folder)
+        };
+        Self(hierarchies().into_iter().filter_map(group_in).collect())
+    }
+}
+
+impl Drop for Delegated {
+    fn drop(&mut self) {
+        // Where a group of a run is left in one, the test has failed.
+        self.0.iter().for_each(|folder| drop(std::fs::remove_dir(folder)));
+    }
+}
+
+#[test]
+fn an_ordinary_user_makes_groups_in_those_that_are_theirs() {
+    const USER: u32 = 65_432;
+    if !can_limit() || !can_end() {
+        return;
+    }
+    let groups = Delegated::to(USER);
+    let env = env("version: v1
+stages: [ci]
+default: {target: linux}
+hog: {stage: ci, script: ['head -c 1000000000 /dev/zero | tail']}
+hides: {stage: ci, script: ['env -i /usr/bin/setsid /bin/sleep 1014 >/dev/null 2>&1 &', 'sleep 0.1; cat /proc/self/cgroup; id -u']}
+");
+    env.write(CONFIG, "runtime: {limits: {memory: 64MiB, pids: 40}}\n");
+    let enter: String =
+        groups.0.iter().map(|it| format!("echo 0 >'{}/cgroup.procs'; ", it.display())).collect();
+    let as_user = format!("setpriv --reuid {USER} --regid {USER} --clear-groups");
+    let loom =
+        env.loom(&["run", "--local"]).for_user(USER).after(&format!("{enter}exec {as_user} \"$0\" \"$@\""));
+    let run = without_groups(RunOutput::of(&env, &loom.output()));
+    assert_eq!(run.run.job("hog").error.unwrap().code, code::STEP_OUT_OF_MEMORY, "{}", run.stderr);
+    assert_eq!(run.run.statuses()["hides"], "success", "{}", run.stderr);
+    assert!(warned(&run, "hides").contains("/bin/sleep 1014"), "{}", run.stderr);
+    let seen = run.run.output("hides", "02");
+    assert_eq!(seen.last().unwrap(), &USER.to_string());
+    let inside = seen.iter().filter(|line| line.contains(&run.run.run_id()));
+    assert_eq!(inside.count(), groups.0.len(), "{seen:?}");
+    assert!(!run.stderr.contains("cannot be"), "{}", run.stderr);
 }
 
 #[test]

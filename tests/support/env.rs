@@ -259,15 +259,23 @@ impl Loom<'_> {
         if !rustix::process::geteuid().is_root() {
             return self;
         }
+        let mut this = self.for_user(SOMEBODY);
+        this.command.uid(SOMEBODY).gid(SOMEBODY);
+        this
+    }
+
+    /// What it needs belongs to `user` from now on; root is still to become that user.
+    #[must_use]
+    pub fn for_user(self, user: u32) -> Self {
         // Where it was built may be somebody else's.
         let program = self.env.home().join("loom");
         if !program.exists() {
             fs::copy(&self.env.loom, &program).unwrap();
         }
-        give(self.env.dir.path(), SOMEBODY);
+        give(self.env.dir.path(), user);
         let own = |word: &OsStr| if word == self.env.loom { program.clone().into() } else { word.to_owned() };
         let mut command = Command::new(own(self.command.get_program()));
-        command.args(self.command.get_args().map(own)).uid(SOMEBODY).gid(SOMEBODY);
+        command.args(self.command.get_args().map(own));
         self.by(command)
     }
 

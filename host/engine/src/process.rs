@@ -223,7 +223,10 @@ impl JobProcesses {
         let env = spawn.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
         // Of two that have one name, the last one counts.
         let env: BTreeMap<_, _> = env.chain([(OsStr::new(MARK), OsStr::new(&self.mark))]).collect();
-        let image = Image::new(&program, args, env).and_then(|image| self.in_group(image)).map_err(error)?;
+        let mut image = Image::new(&program, args, env).map_err(error)?;
+        if let Some(group) = &self.group {
+            image = entering(group, &image).map_err(error)?;
+        }
         let (stdout, heard_out) = stream(spawn.stdout.clone()).map_err(error)?;
         let (stderr, heard_err) = stream(spawn.stderr.clone()).map_err(error)?;
         let streams = [null().map_err(error)?, stdout, stderr];
@@ -252,17 +255,6 @@ impl JobProcesses {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(process.pid);
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
         Ok(process)
-    }
-
-    /// `image` as it is started in the job's control group.
-    fn in_group(&self, image: Image) -> io::Result<Image> {
-        let Some(group) = &self.group else { return Ok(image) };
-        const NAME: &str = "loom";
-        let entrances: Vec<PathBuf> = group.entrances().collect();
-        let words = entrances.iter().map(|entrance| entrance.as_os_str());
-        let words: Vec<&OsStr> =
-            [OsStr::new(NAME)].into_iter().chain(words).chain([OsStr::new(NAME)]).collect();
-        image.by_shell(ENTER, &words)
     }
 
     /// What the job has used up since this was asked last, as far as its control group knows.
@@ -395,6 +387,29 @@ pub fn ignored_signals() -> Vec<i32> {
     let set = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or_default();
     (1..=64).filter(|signal| set & (1 << (signal - 1)) != 0).collect()
+}
+
+/// `image` as it is started in `group`.
+fn entering(group: &ControlGroup, image: &Image) -> io::Result<Image> {
+    // By which the shell says what it cannot do; no path is like it.
+    let name = OsStr::new("loom");
+    let entrances: Vec<PathBuf> = group.entrances().collect();
+    let words = entrances.iter().map(|entrance| entrance.as_os_str());
+    let words: Vec<&OsStr> = std::iter::once(name).chain(words).chain([name]).collect();
+    image.by_shell(ENTER, &words)
+}
+
+/// Whether a process that does nothing ends well in `group`.
+fn runs_in(group: &ControlGroup) -> io::Result<bool> {
+    let nothing = Image::new(Path::new("/bin/sh"), ["sh", "-c", ":"].map(OsStr::new), [])?;
+    let image = entering(group, &nothing)?;
+    let mut attended = attended();
+    let pid = start::start(&image, &[null()?, null()?, null()?])?;
+    attended.insert(pid);
+    drop(attended);
+    let (attendant, _process) = Attendant::of(pid);
+    attendant.wait_for_end();
+    Ok(attendant.reap() == Exit::Code(0))
 }
 
 /// A process that belongs to Loom itself, not to a job.

@@ -168,6 +168,11 @@ impl RunGroups {
                 }
             }
         }
+        if let Err(why) = groups.try_out() {
+            groups.remove();
+            groups.roots.clear();
+            said.push(format!("control groups cannot be used: {why}"));
+        }
         let missing = groups.missing(&wanted);
         if !missing.is_empty() {
             let names: Vec<&str> = missing.iter().map(|controller| controller.name()).collect();
@@ -186,6 +191,18 @@ impl RunGroups {
             );
         }
         ((!groups.roots.is_empty()).then_some(groups), said)
+    }
+
+    /// Has a process enter a group, since more can be against that than is seen from here. Where no process was moved for a
+    /// while, this one waits for the kernel in place of the first step.
+    fn try_out(&self) -> Result<(), String> {
+        if self.roots.is_empty() {
+            return Ok(());
+        }
+        let group = self.of_job().map_err(|error| error.to_string())?;
+        let tried = super::runs_in(&group).map_err(|error| error.to_string());
+        let ended = group.end().map_err(|error| error.to_string());
+        if tried? { ended } else { Err("no process may be moved into one".to_owned()) }
     }
 
     fn missing(&self, wanted: &[Controller]) -> Vec<Controller> {

@@ -217,6 +217,40 @@ mod tests {
         assert_eq!(own("cgroup2\n - \n1 - cgroup2\n", "0\n0:\n0::\n"), []);
     }
 
+    /// A folder that looks like a group of version 2 to who reads and writes its files.
+    fn group(folder: &Path, controllers: &str, takes_changes: bool) {
+        fs::create_dir_all(folder).unwrap();
+        fs::write(folder.join("cgroup.procs"), "").unwrap();
+        let control = folder.join("cgroup.subtree_control");
+        if takes_changes {
+            fs::write(control, controllers).unwrap();
+        } else {
+            // As the kernel refuses to change it, since the group has processes.
+            fs::create_dir_all(control).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_place_is_above_a_group_with_processes_where_something_is_to_be_limited() {
+        let above = std::env::temp_dir().join(format!("loom-hierarchy-{}", std::process::id()));
+        let own = above.join("terminal.scope");
+        group(&above, "cpu memory", true);
+        group(&own, "", false);
+        let own = Own { version: Version::Two, controllers: vec![], top: above.clone(), group: own };
+        let place = |wanted: &[Controller]| own.place(wanted).map(|place| (place.folder, place.controllers));
+        assert_eq!(place(&[]), Some((own.group.clone(), vec![])));
+        assert_eq!(place(&[Controller::Memory]), Some((above.clone(), vec![Controller::Memory])));
+        assert_eq!(place(&Controller::ALL), Some((above.clone(), Controller::ALL.to_vec())));
+        // What cannot be had there, either: then at least its processes can be ended.
+        fs::remove_file(above.join("cgroup.subtree_control")).unwrap();
+        fs::create_dir(above.join("cgroup.subtree_control")).unwrap();
+        assert_eq!(place(&Controller::ALL), Some((own.group.clone(), vec![])));
+        // Nobody may be moved there.
+        fs::remove_file(own.group.join("cgroup.procs")).unwrap();
+        assert_eq!(place(&[]), None);
+        fs::remove_dir_all(above).unwrap();
+    }
+
     #[test]
     fn in_a_hybrid_form_each_controller_is_where_it_is_mounted() {
         const MOUNTS: &str = "32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
