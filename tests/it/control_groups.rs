@@ -93,7 +93,7 @@ fn who_uses_up_memory_is_named_and_who_stands_beside_lives() {
     let env = env("version: v1
 stages: [ci]
 default: {target: linux}
-hog: {stage: ci, script: [sleep 0.2, 'head -c 1000000000 /dev/zero | tail']}
+hog: {stage: ci, retry: {max: 1}, script: [sleep 0.2, 'head -c 1000000000 /dev/zero | tail']}
 survives: {stage: ci, script: ['head -c 1000000000 /dev/zero | tail || echo went on']}
 small: {stage: ci, script: ['sleep 1; head -c 1000000 /dev/zero | tail | wc -c']}
 ");
@@ -104,6 +104,13 @@ small: {stage: ci, script: ['sleep 1; head -c 1000000 /dev/zero | tail | wc -c']
     assert_eq!(
         [&statuses["hog"], &statuses["survives"], &statuses["small"]],
         ["failed", "success", "success"]
+    );
+    // Each attempt has a group of its own.
+    assert_eq!(
+        run.stderr.matches("STEP_OUT_OF_MEMORY: the step's exit code was 137").count(),
+        3,
+        "{}",
+        run.stderr
     );
     let error = run.run.job("hog").error.unwrap();
     assert_eq!(error.code, code::STEP_OUT_OF_MEMORY);
@@ -213,6 +220,22 @@ fn a_daemon_that_hides_outlives_no_loom_that_is_killed() {
         let ledgers = std::fs::read_dir(env.home().join(".cache/loom/runs")).unwrap();
         assert_eq!(ledgers.count(), 0);
     }
+}
+
+#[test]
+fn a_job_in_a_group_is_asked_to_end_before_it_is_ended() {
+    if !can_end() {
+        return;
+    }
+    let env =
+        env_of_steps(&["trap 'echo tidied; exit 0' TERM; echo >$HOME/started; while :; do sleep 0.1; done"]);
+    env.write(CONFIG, "runtime: {controlGroups: true}\n");
+    let child = env.loom(&["run", "--local"]).spawn();
+    wait_for("the step", || env.home().join("started").exists());
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let run = without_groups(RunOutput::of(&env, &child.output()));
+    assert_eq!(run.exit_code, 130, "{}", run.stderr);
+    assert!(run.run.output("job", "01").contains(&"tidied".to_owned()));
 }
 
 #[test]
