@@ -79,7 +79,7 @@ fn warned(run: &RunOutput, job: &str) -> String {
 
 /// The run, of which no group is left.
 fn without_groups(run: RunOutput) -> RunOutput {
-    assert_eq!(groups_of(&run.run.run_id()), [PathBuf::new(); 0]);
+    assert_eq!(groups_of(&run.run.run_id()), Vec::<PathBuf>::new());
     run
 }
 
@@ -158,6 +158,35 @@ const HIDES: &str = "(env -i /usr/bin/setsid /bin/sh -c \"trap '' TERM; echo \\$
                      /bin/sleep 0.05; done\" >/dev/null 2>&1 &)";
 
 #[test]
+fn a_bomb_a_daemon_and_a_hog_in_one_job_are_named_and_ended_and_the_neighbours_live() {
+    if !can_limit() || !can_end() {
+        return;
+    }
+    let all = format!(
+        "{HIDES}; until [ -s $HOME/beats ]; do sleep 0.1; done; head -c 2000000000 /dev/zero | tail || true; \
+                       bomb() {{ bomb & bomb & exec sleep 1000; }}; bomb & sleep 1; exit 3"
+    );
+    let beside = "for i in $(seq 20); do sleep 0.1 & done; head -c 1000000 /dev/zero | tail | wc -c; wait";
+    let workflow = serde_json::json!({
+        "version": "v1", "stages": ["ci"], "default": {"target": "linux"},
+        "all": {"stage": "ci", "script": [all]},
+        "beside": {"stage": "ci", "script": [beside, beside, "sleep 1", beside]},
+    });
+    let env = env(&workflow.to_string());
+    env.write(CONFIG, "runtime: {limits: {memory: 64MiB, pids: 40}}\n");
+    let run = without_groups(env.run(&["--jobs", "2"]));
+    let statuses = run.run.statuses();
+    assert_eq!([&statuses["all"], &statuses["beside"]], ["failed", "success"], "{}", run.stderr);
+    let error = run.run.job("all").error.unwrap();
+    assert!(error.code == code::STEP_OUT_OF_MEMORY && error.message.contains("exit code was 3"), "{error}");
+    assert!(run.stderr.contains("warning: all | the job had the 40 processes and threads"), "{}", run.stderr);
+    let left = warned(&run, "all");
+    assert!(left.contains("sleep 1000") && left.contains("more processes"), "{left}");
+    let daemon = std::fs::read_to_string(env.home().join("pid")).unwrap();
+    assert!(!Path::new("/proc").join(daemon.trim()).exists(), "{left}");
+}
+
+#[test]
 fn a_daemon_that_hides_ends_with_its_job_while_another_job_goes_on() {
     if !can_end() {
         return;
@@ -215,7 +244,7 @@ fn a_daemon_that_hides_outlives_no_loom_that_is_killed() {
         assert_eq!(env.run(&[]).exit_code, 0);
         // Whoever it belongs to by now may not have heard of its end yet.
         wait_for("the daemon to be gone", || !daemon.exists());
-        assert_eq!(groups_of(&run_id), [PathBuf::new(); 0]);
+        assert_eq!(groups_of(&run_id), Vec::<PathBuf>::new());
         // Nothing is left in the ledger, either.
         let ledgers = std::fs::read_dir(env.home().join(".cache/loom/runs")).unwrap();
         assert_eq!(ledgers.count(), 0);

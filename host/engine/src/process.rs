@@ -29,7 +29,7 @@ mod control_group;
 mod start;
 mod table;
 
-pub use control_group::{Asked, Bytes, JobLimits, UsedUp, end_groups_of, is_control_group};
+pub use control_group::{Asked, Bytes, JobLimits, UsedUp, end_groups_of};
 pub(crate) use control_group::{ControlGroup, RunGroups, explained};
 pub use table::kill_marked;
 

@@ -117,7 +117,7 @@ impl Memory {
 /// As the file has it.
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match Bytes::UNITS.iter().find(|(_, unit)| self.0 >= *unit && self.0 % unit == 0) {
+        match Bytes::UNITS.iter().find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit)) {
             Some((name, unit)) => write!(f, "{}{name}", self.0 / unit),
             None => write!(f, "{}", self.0),
         }

@@ -349,7 +349,7 @@ fn the_starter_sets_nothing_and_each_of_its_settings_is_right() {
     let uncovered = uncovered();
     let effective = of_files(&uncovered, "");
     let sources = show(&effective).matches(USER).count();
-    assert_eq!(sources, 14, "{}", show(&effective));
+    assert_eq!(sources, 17, "{}", show(&effective));
     let mut keys = Vec::new();
     keys_of(json_schema().as_value(), &mut keys);
     for key in keys {
@@ -397,12 +397,13 @@ fn values(effective: &Effective) -> String {
         .map(|vault| (path(&vault.path), vault.password_env.as_ref().map(|name| name.value.clone())))
         .collect();
     format!(
-        "{:?} {:?} {:?} {:?} {:?} {:?} {vaults:?}",
+        "{:?} {:?} {:?} {:?} {:?} {:?} {:?} {vaults:?}",
         effective.jobs.value,
         path(&effective.cache_dir),
         path(&effective.workspace_dir),
         effective.keep_runs.value,
         effective.workspace_mount.value,
         effective.op_token_env.value,
+        (effective.memory.value, effective.pids.value, effective.control_groups.value),
     )
 }

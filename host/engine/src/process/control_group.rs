@@ -120,7 +120,7 @@ impl Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = Self::UNITS.iter().find(|(_, unit)| self.0 >= *unit && self.0 % unit == 0);
+        let whole = Self::UNITS.iter().find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit));
         match whole {
             Some((name, unit)) => write!(f, "{} {name}", self.0 / unit),
             None => write!(f, "{} bytes", self.0),
@@ -345,11 +345,6 @@ pub fn end_groups_of(run: &Entry) {
             tracing::warn!(%error, "a control group of a dead run stays");
         }
     }
-}
-
-/// Whether there is a control group at `path`.
-pub fn is_control_group(path: &Path) -> bool {
-    hierarchy::is_group(path)
 }
 
 /// Kills all that is in the group at `folder`, whose path ends in `name`, and removes it.

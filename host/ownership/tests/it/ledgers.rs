@@ -81,6 +81,8 @@ fn a_run_lives_as_long_as_its_ledger_and_what_it_left_is_known_afterwards() {
     assert_eq!((run.run_id(), run.repo_root(), run.ended()), (&run_id(1), Path::new("/repo"), false));
     assert_eq!(run.mark(), Some(&mark));
     assert_eq!(run.objects(), [object("vol", Some("id"))]);
+    assert!(run.has_made(&ground.at("ws")));
+    assert!(!run.has_made(ground.root.path()));
     run.remove_folder(&ground.at("ws")).unwrap();
     assert!(!ground.at("ws").exists());
     run.forget(ObjectKind::Volume, "vol");
@@ -140,6 +142,7 @@ fn only_the_very_folder_is_removed() {
         plant(&path);
         let before = listing(ground.root.path());
         let mut run = ground.runs.not_alive().pop().unwrap();
+        assert!(!run.has_made(&path), "{what}");
         run.remove_folder(&path).unwrap();
         run.close().unwrap();
         assert_eq!(listing(ground.root.path()), before, "{what}");

@@ -176,7 +176,10 @@ pub(in crate::command) fn left_by_mistake(ended: &Entry) -> Vec<PathBuf> {
     let secrets = secrets_folder(ended.run_id());
     let is_staging = |folder: &Path| folder.parent().is_some_and(|above| above.ends_with(STAGING));
     let mut folders = ended.folders();
-    let is_group = |folder: &Path| process::is_control_group(folder);
+    // As its ledger: the copy of the repository has no dot.
+    let group = format!("{}.", ended.run_id());
+    let is_group =
+        |folder: &Path| folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&group));
     folders.retain(|folder| folder.ends_with(&secrets) || is_staging(folder) || is_group(folder));
     folders
 }

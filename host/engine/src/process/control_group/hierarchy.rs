@@ -107,7 +107,7 @@ fn own_of(mounts: &str, groups: &str) -> Vec<Own> {
         // Of a mount that shows another part of the hierarchy nothing can be used.
         let Some(below) = group.and_then(|group| Path::new(group).strip_prefix(&root).ok()) else { continue };
         let own = Own { version, controllers, group: top.join(below), top };
-        if !found.iter().any(|known| known.group == own.group) {
+        if own.group.is_absolute() && !found.iter().any(|known| known.group == own.group) {
             found.push(own);
         }
     }
