@@ -16,6 +16,7 @@
 mod diagnostic;
 mod document;
 mod loader;
+mod owners;
 mod plan;
 mod predefined;
 mod resolve;

@@ -12,6 +12,7 @@ use loom_contract::id::JobId;
 use crate::diagnostic::{Pointer, Problems, quoted};
 use crate::document::{Document, Job, Text, Variables};
 use crate::loader::Loader;
+use crate::owners::Owners;
 use crate::source::{Sources, Span, Spanned};
 use crate::workflow;
 use crate::workflow::{Known, Workflow};
@@ -241,40 +242,6 @@ impl Layers {
             };
             problems.error(stage.span, self.owners.pointer(stage.span, "stage"), hint);
         }
-    }
-}
-
-/// Who wrote what: the definitions by where they stand.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Owners {
-    definitions: Vec<(Span, Text)>,
-}
-
-impl Owners {
-    /// The name of the job, template or `default` in which `span` stands.
-    pub(crate) fn of(&self, span: Span) -> Option<&Text> {
-        let after = self
-            .definitions
-            .partition_point(|(owner, _)| (owner.file, owner.start) <= (span.file, span.start));
-        let (owner, name) = self.definitions.get(after.checked_sub(1)?)?;
-        (owner.file == span.file && span.start <= owner.end).then_some(name)
-    }
-
-    /// The pointer to `rest` in the definition that holds `span`: an inherited value is wrong where it was written.
-    pub(crate) fn pointer(&self, span: Span, rest: &str) -> String {
-        let root = Pointer::Root;
-        match self.of(span) {
-            Some(name) => root.key(name).key(rest).to_string(),
-            None => root.key(rest).to_string(),
-        }
-    }
-
-    fn add(&mut self, job: &Job) {
-        self.definitions.push((job.span, job.name.value.clone()));
-    }
-
-    fn sort(&mut self) {
-        self.definitions.sort_by_key(|(span, _)| (span.file, span.start));
     }
 }
 

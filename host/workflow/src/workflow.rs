@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::document;
 use crate::document::{Text, Variables};
-use crate::resolve::Owners;
+use crate::owners::Owners;
 use crate::source::Spanned;
 
 /// A whole workflow. Only `resolve` makes one.

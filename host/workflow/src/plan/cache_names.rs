@@ -3,7 +3,7 @@
 use crate::diagnostic::{Problems, quoted};
 use crate::document::{CacheEntry, CacheKey, Text};
 use crate::predefined::PREDEFINED;
-use crate::resolve::Owners;
+use crate::owners::Owners;
 use crate::source::Span;
 use crate::template::Template;
 use crate::workflow::Job;

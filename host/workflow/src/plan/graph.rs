@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::diagnostic::{Pointer, Problems, chain, quoted};
 use crate::document::Need;
-use crate::resolve::Owners;
+use crate::owners::Owners;
 use crate::workflow::{Job, Known, Workflow};
 
 /// How many needs a plan may have. Matrices that need each other multiply them.

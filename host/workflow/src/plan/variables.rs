@@ -7,7 +7,7 @@ use loom_contract::graph_ir::Variable;
 use super::{Template, route};
 use crate::diagnostic::{Pointer, Problems, chain};
 use crate::document::{LONGEST, Variables, is_too_long};
-use crate::resolve::Owners;
+use crate::owners::Owners;
 use crate::source::Span;
 use crate::workflow::Job;
 

@@ -1,8 +1,8 @@
 //! What a job must have once everything is inherited.
 
-use super::Owners;
 use crate::diagnostic::{Pointer, Problems};
 use crate::document::{Image, Job, Reader};
+use crate::owners::Owners;
 use crate::source::Span;
 
 /// Reports what is missing in `job`, and what does not go together.
