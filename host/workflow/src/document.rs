@@ -1,16 +1,18 @@
 //! What was typed: the keywords of one file, with their places, before anything is inherited.
 //!
 //! Every keyword has a file of its own. Reading never stops at an error: what is wrong is reported and left out, and
-//! [`Given`] remembers that it stood there, so that nobody asks for it again.
+//! [`Field`] remembers that it stood there, so that nobody asks for it again.
 
 mod artifacts;
 mod cache;
 mod extends;
+mod field;
 mod image;
 mod include;
 mod invariant;
 mod job;
-mod merge;
+mod keys;
+mod keyword;
 mod needs;
 mod parallel;
 mod paths;
@@ -30,10 +32,12 @@ use loom_contract::graph_ir::When;
 pub(crate) use self::artifacts::Artifacts;
 pub(crate) use self::cache::{Cache, Entry as CacheEntry, Key as CacheKey};
 pub(crate) use self::extends::Parent;
+pub(crate) use self::field::Field;
 pub(crate) use self::image::{Image, ImageSpec};
 pub(crate) use self::include::Include;
 pub(crate) use self::invariant::Invariant;
-pub(crate) use self::job::{Given, Job};
+pub(crate) use self::keyword::Job;
+pub use self::keyword::Keyword;
 pub(crate) use self::needs::Need;
 pub(crate) use self::parallel::Parallel;
 pub(crate) use self::retry::Retry;
@@ -45,6 +49,7 @@ pub(crate) use self::timeout::Timeout;
 pub(crate) use self::value::{Reader, Text};
 pub(crate) use self::variables::{LONGEST, Variable, Variables, is_too_long};
 
+use self::keys::{Keys, keys, written};
 use crate::diagnostic::{Pointer, quoted};
 use crate::source::{Span, Spanned};
 use crate::yaml::{Entry, Kind, Node};
@@ -53,17 +58,34 @@ use crate::yaml::{Entry, Kind, Node};
 const WHEN: [(&str, When); 3] =
     [("on_success", When::OnSuccess), ("on_failure", When::OnFailure), ("always", When::Always)];
 
-/// The keys of a root file that are no jobs.
-const ROOT_KEYS: [&str; 6] = ["version", "stages", "include", "workflow", "variables", "default"];
-/// Those that an included file may hold as well.
-const INCLUDED_KEYS: [&str; 3] = ["include", "variables", "default"];
+keys! {
+    /// The keys of a workflow file that are no jobs.
+    pub(crate) enum RootKey {
+        Version = "version",
+        Stages = "stages",
+        Include = "include",
+        Workflow = "workflow",
+        Variables = "variables",
+        Default = "default",
+    }
+}
+
+impl RootKey {
+    /// Whether an included file may hold it as well.
+    fn is_in_included(self) -> bool {
+        match self {
+            Self::Include | Self::Variables | Self::Default => true,
+            Self::Version | Self::Stages | Self::Workflow => false,
+        }
+    }
+}
 
 /// One file.
 #[derive(Debug)]
 pub(crate) struct Document {
     /// Where the file begins, for what is missing in it.
     pub(crate) start: Span,
-    pub(crate) stages: Option<Vec<Spanned<Text>>>,
+    pub(crate) stages: Field<Vec<Spanned<Text>>>,
     pub(crate) include: Vec<Include>,
     pub(crate) variables: Variables,
     /// What a copy of the variables costs at most.
@@ -92,7 +114,7 @@ impl Document {
         let start = entries.first().map_or(root.span, |entry| entry.key_span);
         let mut document = Self {
             start,
-            stages: None,
+            stages: Field::Absent,
             include: Vec::new(),
             variables: Variables::default(),
             variables_weight: 0,
@@ -100,38 +122,33 @@ impl Document {
             jobs: Vec::new(),
         };
         let mut has_version = false;
-        let mut has_stages = false;
         for entry in entries {
             let place = at.key(&entry.key);
             let value = &entry.value;
-            if role == Role::Included
-                && ROOT_KEYS.contains(&entry.key.as_str())
-                && !INCLUDED_KEYS.contains(&entry.key.as_str())
-            {
+            let key = RootKey::of(&entry.key);
+            if role == Role::Included && key.is_some_and(|key| !key.is_in_included()) {
                 let hint = format!(
-                    "move {} to the workflow file; an included file holds jobs, templates, variables, default and include",
+                    "move {} to the workflow file; an included file holds jobs, templates, variables, default \
+                     and include",
                     quoted(&entry.key)
                 );
                 reader.error(entry.key_span, &place, hint);
                 continue;
             }
-            match entry.key.as_str() {
-                "version" => {
+            match key {
+                Some(RootKey::Version) => {
                     has_version = true;
                     read_version(value, &place, reader);
                 }
-                "stages" => {
-                    has_stages = true;
-                    document.stages = stages::read(value, &place, reader);
-                }
-                "include" => document.include = include::read(value, &place, reader),
-                "workflow" => workflow_rules::read(value, &place, reader),
-                "variables" => {
-                    document.variables = variables::read(value, &place, reader);
+                Some(RootKey::Stages) => document.stages = stages::read(value, &place, reader).into(),
+                Some(RootKey::Include) => document.include = include::read(value, &place, reader),
+                Some(RootKey::Workflow) => workflow_rules::read(value, &place, reader),
+                Some(RootKey::Variables) => {
+                    document.variables = variables::read(value, &place, reader).unwrap_or_default();
                     document.variables_weight = entry.weight();
                 }
-                "default" => document.default = Job::read_default(entry, &place, reader),
-                _ => document.jobs.extend(read_job(entry, &place, reader)),
+                Some(RootKey::Default) => document.default = Job::read_default(entry, &place, reader),
+                None => document.jobs.extend(read_job(entry, &place, reader)),
             }
         }
         if role == Role::Root {
@@ -142,7 +159,7 @@ impl Document {
                     "add `version: v1`, so that later versions read the file as you mean it",
                 );
             }
-            if !has_stages {
+            if document.stages.is_absent() {
                 let hint =
                     "add required key stages: a list of stage names in order, as in `stages: [build, test]`";
                 reader.error(start, &at.key("stages"), hint);
@@ -163,7 +180,7 @@ fn read_job(entry: &Entry, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<
     let runs = |key: &str| matches!(key, "stage" | "script" | "extends");
     let is_job = entry.key.starts_with('.')
         || matches!(&entry.value.kind, Kind::Map(entries) if entries.iter().any(|entry| runs(&entry.key)));
-    if !is_job && let Some(meant) = reader.similar(&entry.key, ROOT_KEYS) {
+    if !is_job && let Some(meant) = reader.similar(&entry.key, written(RootKey::KEYS)) {
         let hint = format!("rename unknown key {}; did you mean `{meant}`?", quoted(&entry.key));
         reader.error(entry.key_span, at, hint);
         return None;

@@ -26,6 +26,7 @@ mod workflow;
 mod yaml;
 
 pub use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
+pub use crate::document::Keyword;
 pub use crate::loader::{LoadError, Loader, NoFiles};
 pub use crate::plan::{Origin, Plan, PlanJob, Step};
 pub use crate::predefined::PREDEFINED;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use loom_contract::id::JobId;
 
 use crate::diagnostic::{Pointer, Problems, quoted};
-use crate::document::{Document, Job, Text, Variables};
+use crate::document::{Document, Field, Job, Text, Variables};
 use crate::loader::Loader;
 use crate::owners::Owners;
 use crate::source::{Sources, Span, Spanned};
@@ -45,7 +45,7 @@ pub(crate) fn resolve(
 
     let mut base = Job::empty(Spanned::new("default".into(), Span::default()));
     base.weight = layers.variables_weight;
-    base.variables = layers.variables;
+    base.variables = Field::Given(layers.variables);
     if let Some(default) = &layers.default {
         base.merge(default);
     }
@@ -107,7 +107,7 @@ impl Jobs {
         let from = self.list.len();
         let name = job.name.value.clone();
         let definition = Arc::new(job);
-        let Some(parallel) = &definition.parallel else {
+        let Some(parallel) = definition.parallel.as_ref() else {
             let matrix = BTreeMap::new();
             self.list.push(workflow::Job {
                 id: name.clone(),
@@ -195,7 +195,7 @@ impl Layers {
         for file in files {
             // The root file comes last.
             layers.start = file.start;
-            if let Some(stages) = file.stages {
+            if let Field::Given(stages) = file.stages {
                 layers.stages = stages;
                 layers.has_stages = true;
             }
@@ -231,7 +231,7 @@ impl Layers {
         }
         let known: HashSet<&str> = self.stages.iter().map(|stage| &*stage.value).collect();
         for job in &self.jobs {
-            let Some(stage) = &job.stage else { continue };
+            let Some(stage) = job.stage.as_ref() else { continue };
             if known.contains(&*stage.value) {
                 continue;
             }

@@ -45,7 +45,7 @@ pub(crate) struct Job {
 impl Job {
     /// Its variables as typed. Those of the matrix are nearest.
     pub(crate) fn variables(&self) -> Variables {
-        let mut variables = self.definition.variables.clone();
+        let mut variables = self.definition.variables.as_ref().cloned().unwrap_or_default();
         let span = self.definition.parallel.as_ref().map(|parallel| parallel.span).unwrap_or_default();
         for (name, value) in &self.matrix {
             let value = Spanned::new(value.clone(), span);

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use loom_contract::graph_ir::{CachePolicy, When};
 
-use super::merge::replace;
+use super::field::Field;
+use super::keys::{Keys, keys, written};
 use super::paths;
 use super::value::{Reader, Text};
 use crate::diagnostic::{Pointer, quoted};
@@ -12,10 +13,28 @@ use crate::source::{Span, Spanned};
 use crate::template::{BadReference, Template};
 use crate::yaml::{Kind, Meaning, Node};
 
-pub(super) const KEYS: [&str; 7] = ["name", "disabled", "paths", "key", "fallback_keys", "policy", "when"];
+keys! {
+    /// The keys of one cache.
+    pub(super) enum EntryKey {
+        Name = "name",
+        Disabled = "disabled",
+        Paths = "paths",
+        Key = "key",
+        FallbackKeys = "fallback_keys",
+        Policy = "policy",
+        When = "when",
+    }
+}
 const UNKNOWN: &str =
     "remove unknown cache key; allowed keys are name, disabled, paths, key, fallback_keys, policy, when";
-pub(super) const KEY_KEYS: [&str; 3] = ["prefix", "files", "template"];
+keys! {
+    /// The keys of the long form of `key`.
+    pub(super) enum KeySpecKey {
+        Prefix = "prefix",
+        Files = "files",
+        Template = "template",
+    }
+}
 pub(super) const POLICIES: [(&str, CachePolicy); 3] =
     [("pull-push", CachePolicy::PullPush), ("pull", CachePolicy::Pull), ("push", CachePolicy::Push)];
 
@@ -33,14 +52,13 @@ pub(crate) enum Cache {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Entry {
     pub(crate) span: Span,
-    pub(crate) name: Option<Spanned<Text>>,
-    pub(crate) disabled: Option<Spanned<bool>>,
-    pub(crate) paths: Option<Spanned<Vec<Text>>>,
-    pub(crate) key: Option<Key>,
-    pub(crate) fallback_keys: Option<Spanned<Vec<Text>>>,
-    pub(crate) policy: Option<Spanned<CachePolicy>>,
-    pub(crate) when: Option<Spanned<When>>,
-    given: Vec<&'static str>,
+    pub(crate) name: Field<Spanned<Text>>,
+    pub(crate) disabled: Field<Spanned<bool>>,
+    pub(crate) paths: Field<Spanned<Vec<Text>>>,
+    pub(crate) key: Field<Key>,
+    pub(crate) fallback_keys: Field<Spanned<Vec<Text>>>,
+    pub(crate) policy: Field<Spanned<CachePolicy>>,
+    pub(crate) when: Field<Spanned<When>>,
 }
 
 /// How a cache's key is made.
@@ -54,9 +72,9 @@ pub(crate) enum Key {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct KeySpec {
     pub(crate) span: Span,
-    pub(crate) prefix: Option<Spanned<Text>>,
-    pub(crate) files: Option<Spanned<Vec<Text>>>,
-    pub(crate) template: Option<Spanned<Text>>,
+    pub(crate) prefix: Field<Spanned<Text>>,
+    pub(crate) files: Field<Spanned<Vec<Text>>>,
+    pub(crate) template: Field<Spanned<Text>>,
 }
 
 impl Cache {
@@ -105,17 +123,13 @@ impl Cache {
 impl Entry {
     fn merge(&mut self, nearer: &Self) {
         self.span = nearer.span;
-        self.given.extend(&nearer.given);
-        replace(&mut self.name, &nearer.name);
-        replace(&mut self.disabled, &nearer.disabled);
-        replace(&mut self.paths, &nearer.paths);
-        match (&mut self.key, &nearer.key) {
-            (Some(Key::Spec(below)), Some(Key::Spec(nearer))) => below.merge(nearer),
-            (below, nearer) => replace(below, nearer),
-        }
-        replace(&mut self.fallback_keys, &nearer.fallback_keys);
-        replace(&mut self.policy, &nearer.policy);
-        replace(&mut self.when, &nearer.when);
+        self.name.replace(&nearer.name);
+        self.disabled.replace(&nearer.disabled);
+        self.paths.replace(&nearer.paths);
+        self.key.merge(&nearer.key, Key::merge);
+        self.fallback_keys.replace(&nearer.fallback_keys);
+        self.policy.replace(&nearer.policy);
+        self.when.replace(&nearer.when);
     }
 
     pub(crate) fn is_disabled(&self) -> bool {
@@ -123,13 +137,13 @@ impl Entry {
     }
 
     fn check(&self, at: &Pointer<'_>, reader: &mut Reader<'_>) {
-        if !self.given.contains(&"paths") && !self.is_disabled() {
+        if self.paths.is_absent() && !self.is_disabled() {
             let hint = "add required key paths: a non-empty list of paths to keep";
             reader.error(self.span, &at.key("paths"), hint);
         }
-        if let Some(Key::Spec(key)) = &self.key
-            && key.template.is_some()
-            && (key.prefix.is_some() || key.files.is_some())
+        if let Some(Key::Spec(key)) = self.key.as_ref()
+            && key.template.as_ref().is_some()
+            && (key.prefix.as_ref().is_some() || key.files.as_ref().is_some())
         {
             reader.error(key.span, &at.key("key"), "give key either a template, or a prefix and files");
         }
@@ -137,6 +151,14 @@ impl Entry {
 }
 
 impl Key {
+    /// Puts `nearer` over this one. Only two long forms are merged.
+    fn merge(&mut self, nearer: &Self) {
+        match (self, nearer) {
+            (Self::Spec(below), Self::Spec(nearer)) => below.merge(nearer),
+            (below, nearer) => below.clone_from(nearer),
+        }
+    }
+
     /// Where it was given.
     pub(crate) fn span(&self) -> Span {
         match self {
@@ -149,9 +171,9 @@ impl Key {
 impl KeySpec {
     fn merge(&mut self, nearer: &Self) {
         self.span = nearer.span;
-        replace(&mut self.prefix, &nearer.prefix);
-        replace(&mut self.files, &nearer.files);
-        replace(&mut self.template, &nearer.template);
+        self.prefix.replace(&nearer.prefix);
+        self.files.replace(&nearer.files);
+        self.template.replace(&nearer.template);
     }
 }
 
@@ -176,14 +198,14 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
             continue;
         };
         match &entry.name {
-            Some(name) if names.insert(name.value.clone()) => entries.push(entry),
-            Some(name) => {
+            Field::Given(name) if names.insert(name.value.clone()) => entries.push(entry),
+            Field::Given(name) => {
                 let hint =
                     format!("rename the second cache {}: each needs a name of its own", quoted(&name.value));
                 reader.error(name.span, &place.key("name"), hint);
             }
-            None if entry.given.contains(&"name") => {}
-            None => reader.error(
+            Field::Refused => {}
+            Field::Absent => reader.error(
                 item.span,
                 &place.key("name"),
                 "add required key name: caches in a list need one",
@@ -198,24 +220,34 @@ fn read_entry(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<
     for entry in reader.map(node, at, "set each cache to a mapping with name, paths and key")? {
         let place = &at.key(&entry.key);
         let value = &entry.value;
-        cache.given.extend(KEYS.iter().find(|key| **key == entry.key));
-        match entry.key.as_str() {
-            "name" => cache.name = reader.filled_text(value, place, "set name to a text"),
-            "disabled" => cache.disabled = reader.flag(value, place, "set disabled to true or false"),
-            "paths" => cache.paths = paths::read(value, place, "paths", false, reader),
-            "key" => cache.key = read_key(value, place, reader),
-            "fallback_keys" => {
+        match EntryKey::of(&entry.key) {
+            Some(EntryKey::Name) => {
+                cache.name = reader.filled_text(value, place, "set name to a text").into();
+            }
+            Some(EntryKey::Disabled) => {
+                cache.disabled = reader.flag(value, place, "set disabled to true or false").into();
+            }
+            Some(EntryKey::Paths) => {
+                cache.paths = paths::read(value, place, "paths", false, reader).into();
+            }
+            Some(EntryKey::Key) => cache.key = read_key(value, place, reader).into(),
+            Some(EntryKey::FallbackKeys) => {
                 let keys = reader.texts(value, place, "set fallback_keys to a list of texts");
-                cache.fallback_keys = keys.filter(|keys| {
+                let keys = keys.filter(|keys| {
                     keys.value
                         .iter()
                         .zip(0..)
                         .all(|(key, at)| check_template(key, keys.span, &place.index(at), reader))
                 });
+                cache.fallback_keys = keys.into();
             }
-            "policy" => cache.policy = reader.choice(value, place, "policy", &POLICIES),
-            "when" => cache.when = reader.choice(value, place, "when", &super::WHEN),
-            _ => reader.unknown_key_with(entry, place, UNKNOWN, &KEYS),
+            Some(EntryKey::Policy) => {
+                cache.policy = reader.choice(value, place, "policy", &POLICIES).into();
+            }
+            Some(EntryKey::When) => {
+                cache.when = reader.choice(value, place, "when", &super::WHEN).into();
+            }
+            None => reader.unknown_key_with(entry, place, UNKNOWN, &written(EntryKey::KEYS)),
         }
     }
     Some(cache)
@@ -231,14 +263,19 @@ fn read_key(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Ke
     for entry in reader.map(node, at, hint)? {
         let place = &at.key(&entry.key);
         let value = &entry.value;
-        match entry.key.as_str() {
-            "prefix" => key.prefix = reader.filled_text(value, place, "set prefix to a text"),
-            "files" => key.files = paths::read(value, place, "files", false, reader),
-            "template" => {
-                let template = reader.filled_text(value, place, "set template to a text");
-                key.template = template.filter(|text| check_template(&text.value, text.span, place, reader));
+        match KeySpecKey::of(&entry.key) {
+            Some(KeySpecKey::Prefix) => {
+                key.prefix = reader.filled_text(value, place, "set prefix to a text").into();
             }
-            _ => reader.unknown_key(entry, place, "key", &KEY_KEYS),
+            Some(KeySpecKey::Files) => {
+                key.files = paths::read(value, place, "files", false, reader).into();
+            }
+            Some(KeySpecKey::Template) => {
+                let template = reader.filled_text(value, place, "set template to a text");
+                let template = template.filter(|text| check_template(&text.value, text.span, place, reader));
+                key.template = template.into();
+            }
+            None => reader.unknown_key(entry, place, "key", &written(KeySpecKey::KEYS)),
         }
     }
     Some(Key::Spec(key))

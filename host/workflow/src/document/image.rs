@@ -4,15 +4,34 @@ use std::collections::BTreeMap;
 
 use loom_contract::graph_ir::PullPolicy;
 
-use super::merge::replace;
+use super::field::Field;
+use super::keys::{Keys, keys, written};
 use super::paths;
 use super::value::{Reader, Text};
 use crate::diagnostic::Pointer;
 use crate::source::{Span, Spanned};
 use crate::yaml::{Kind, Meaning, Node};
 
-pub(super) const KEYS: [&str; 6] = ["name", "build", "entrypoint", "pull_policy", "user", "platform"];
-pub(super) const BUILD_KEYS: [&str; 4] = ["context", "dockerfile", "args", "target"];
+keys! {
+    /// The keys of the long form of `image`.
+    pub(super) enum ImageKey {
+        Name = "name",
+        Build = "build",
+        Entrypoint = "entrypoint",
+        PullPolicy = "pull_policy",
+        User = "user",
+        Platform = "platform",
+    }
+}
+keys! {
+    /// The keys of `build`.
+    pub(super) enum BuildKey {
+        Context = "context",
+        Dockerfile = "dockerfile",
+        Args = "args",
+        Target = "target",
+    }
+}
 pub(super) const PULL_POLICIES: [(&str, PullPolicy); 3] = [
     ("if-not-present", PullPolicy::IfNotPresent),
     ("always", PullPolicy::Always),
@@ -34,24 +53,22 @@ pub(crate) enum Image {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ImageSpec {
     pub(crate) span: Span,
-    pub(crate) name: Option<Spanned<Text>>,
-    pub(crate) build: Option<Build>,
-    pub(crate) entrypoint: Option<Spanned<Vec<Text>>>,
-    pub(crate) pull_policy: Option<Spanned<PullPolicy>>,
-    pub(crate) user: Option<Spanned<Text>>,
-    pub(crate) platform: Option<Spanned<Text>>,
-    given: Vec<&'static str>,
+    pub(crate) name: Field<Spanned<Text>>,
+    pub(crate) build: Field<Build>,
+    pub(crate) entrypoint: Field<Spanned<Vec<Text>>>,
+    pub(crate) pull_policy: Field<Spanned<PullPolicy>>,
+    pub(crate) user: Field<Spanned<Text>>,
+    pub(crate) platform: Field<Spanned<Text>>,
 }
 
 /// How the image is built.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Build {
     pub(crate) span: Span,
-    pub(crate) context: Option<Spanned<Text>>,
-    pub(crate) dockerfile: Option<Spanned<Text>>,
+    pub(crate) context: Field<Spanned<Text>>,
+    pub(crate) dockerfile: Field<Spanned<Text>>,
     pub(crate) args: BTreeMap<Text, Spanned<Text>>,
-    pub(crate) target: Option<Spanned<Text>>,
-    given: Vec<&'static str>,
+    pub(crate) target: Field<Spanned<Text>>,
 }
 
 impl Image {
@@ -70,49 +87,45 @@ impl ImageSpec {
         let root = Pointer::Root;
         let at = root.key(owner);
         let at = at.key("image");
-        let mut require = |given: &[&str], key: &str, span: Span, at: &Pointer<'_>, what: &str| {
-            if !given.contains(&key) {
+        let mut require = |is_absent: bool, key: &str, span: Span, at: &Pointer<'_>, what: &str| {
+            if is_absent {
                 reader.error(span, &at.key(key), format!("add required key {key}: {what}"));
             }
         };
         require(
-            &self.given,
+            self.name.is_absent(),
             "name",
             self.span,
             &at,
             "the image's name, which is also the tag of what is built",
         );
-        if let Some(build) = &self.build {
+        if let Some(build) = self.build.as_ref() {
             let at = at.key("build");
-            require(&build.given, "context", build.span, &at, "a folder, relative to the repository's root");
-            require(&build.given, "dockerfile", build.span, &at, "a file, relative to the repository's root");
+            let what = "a folder, relative to the repository's root";
+            require(build.context.is_absent(), "context", build.span, &at, what);
+            let what = "a file, relative to the repository's root";
+            require(build.dockerfile.is_absent(), "dockerfile", build.span, &at, what);
         }
     }
 
     fn merge(&mut self, nearer: &Self) {
         self.span = nearer.span;
-        self.given.extend(&nearer.given);
-        replace(&mut self.name, &nearer.name);
-        match (&mut self.build, &nearer.build) {
-            (Some(below), Some(nearer)) => below.merge(nearer),
-            (below, Some(nearer)) => *below = Some(nearer.clone()),
-            (_, None) => {}
-        }
-        replace(&mut self.entrypoint, &nearer.entrypoint);
-        replace(&mut self.pull_policy, &nearer.pull_policy);
-        replace(&mut self.user, &nearer.user);
-        replace(&mut self.platform, &nearer.platform);
+        self.name.replace(&nearer.name);
+        self.build.merge(&nearer.build, Build::merge);
+        self.entrypoint.replace(&nearer.entrypoint);
+        self.pull_policy.replace(&nearer.pull_policy);
+        self.user.replace(&nearer.user);
+        self.platform.replace(&nearer.platform);
     }
 }
 
 impl Build {
     fn merge(&mut self, nearer: &Self) {
         self.span = nearer.span;
-        self.given.extend(&nearer.given);
-        replace(&mut self.context, &nearer.context);
-        replace(&mut self.dockerfile, &nearer.dockerfile);
+        self.context.replace(&nearer.context);
+        self.dockerfile.replace(&nearer.dockerfile);
         self.args.extend(nearer.args.iter().map(|(name, value)| (name.clone(), value.clone())));
-        replace(&mut self.target, &nearer.target);
+        self.target.replace(&nearer.target);
     }
 }
 
@@ -150,26 +163,27 @@ fn read_spec(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<I
     for entry in reader.map(node, at, NAME)? {
         let place = &at.key(&entry.key);
         let value = &entry.value;
-        spec.given.extend(KEYS.iter().find(|key| **key == entry.key));
-        match entry.key.as_str() {
-            "name" => {
-                spec.name =
-                    read_name(value, place, "set name to an image's name, as in `alpine:3.20`", reader)
+        match ImageKey::of(&entry.key) {
+            Some(ImageKey::Name) => {
+                let hint = "set name to an image's name, as in `alpine:3.20`";
+                spec.name = read_name(value, place, hint, reader).into();
             }
-            "build" => spec.build = read_build(value, place, reader),
-            "entrypoint" => spec.entrypoint = reader.texts(value, place, "set entrypoint to a list of words"),
-            "pull_policy" => {
-                spec.pull_policy = reader.choice(value, place, "pull_policy", &PULL_POLICIES);
+            Some(ImageKey::Build) => spec.build = read_build(value, place, reader).into(),
+            Some(ImageKey::Entrypoint) => {
+                spec.entrypoint = reader.texts(value, place, "set entrypoint to a list of words").into();
             }
-            "user" => {
+            Some(ImageKey::PullPolicy) => {
+                spec.pull_policy = reader.choice(value, place, "pull_policy", &PULL_POLICIES).into();
+            }
+            Some(ImageKey::User) => {
                 let hint = "set user to a user's name or number, quoted, as in \"1000:1000\"";
-                spec.user = reader.filled_text(value, place, hint);
+                spec.user = reader.filled_text(value, place, hint).into();
             }
-            "platform" => {
+            Some(ImageKey::Platform) => {
                 let hint = "set platform to a system and architecture, as in linux/amd64";
-                spec.platform = reader.filled_text(value, place, hint);
+                spec.platform = reader.filled_text(value, place, hint).into();
             }
-            _ => reader.unknown_key(entry, place, "image", &KEYS),
+            None => reader.unknown_key(entry, place, "image", &written(ImageKey::KEYS)),
         }
     }
     Some(spec)
@@ -181,11 +195,14 @@ fn read_build(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<
     for entry in reader.map(node, at, hint)? {
         let place = &at.key(&entry.key);
         let value = &entry.value;
-        build.given.extend(BUILD_KEYS.iter().find(|key| **key == entry.key));
-        match entry.key.as_str() {
-            "context" => build.context = paths::read_one(value, place, "context", reader),
-            "dockerfile" => build.dockerfile = paths::read_one(value, place, "dockerfile", reader),
-            "args" => {
+        match BuildKey::of(&entry.key) {
+            Some(BuildKey::Context) => {
+                build.context = paths::read_one(value, place, "context", reader).into();
+            }
+            Some(BuildKey::Dockerfile) => {
+                build.dockerfile = paths::read_one(value, place, "dockerfile", reader).into();
+            }
+            Some(BuildKey::Args) => {
                 let hint = "set args to a mapping of names to texts";
                 for entry in reader.map(value, place, hint).unwrap_or_default() {
                     let place = place.key(&entry.key);
@@ -196,10 +213,11 @@ fn read_build(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<
                     }
                 }
             }
-            "target" => {
-                build.target = reader.filled_text(value, place, "set target to the name of a build stage")
+            Some(BuildKey::Target) => {
+                let hint = "set target to the name of a build stage";
+                build.target = reader.filled_text(value, place, hint).into();
             }
-            _ => reader.unknown_key(entry, place, "build", &BUILD_KEYS),
+            None => reader.unknown_key(entry, place, "build", &written(BuildKey::KEYS)),
         }
     }
     Some(build)

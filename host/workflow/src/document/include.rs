@@ -1,11 +1,18 @@
 //! `include`: other files of the repository.
 
+use super::field::Field;
+use super::keys::{Keys, keys, written};
 use super::value::{Reader, Text};
 use crate::diagnostic::Pointer;
 use crate::source::Spanned;
 use crate::yaml::Node;
 
-pub(super) const KEYS: [&str; 1] = ["local"];
+keys! {
+    /// The keys of one include.
+    pub(super) enum IncludeKey {
+        Local = "local",
+    }
+}
 const LOCAL: &str = "set include.local to .loom/templates/<name>.yml or .yaml";
 
 /// A file to read.
@@ -27,28 +34,29 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Ve
         let Some(entries) = reader.map(item, &place, "set each include to {local: <path>}") else {
             continue;
         };
-        let mut has_local = false;
+        let mut local = Field::Absent;
         for entry in entries {
             let place = place.key(&entry.key);
-            if entry.key != "local" {
-                reader.unknown_key(entry, &place, "include", &KEYS);
-                continue;
-            }
-            has_local = true;
-            let Some(local) = reader.text_or(&entry.value, &place, LOCAL) else {
-                continue;
-            };
-            if is_template_path(&local.value) {
-                paths.push(Include { local, index });
-            } else {
-                reader.error(local.span, &place, LOCAL);
+            match IncludeKey::of(&entry.key) {
+                Some(IncludeKey::Local) => local = read_local(&entry.value, &place, reader).into(),
+                None => reader.unknown_key(entry, &place, "include", &written(IncludeKey::KEYS)),
             }
         }
-        if !has_local {
+        if local.is_absent() {
             reader.error(item.span, &place.key("local"), LOCAL);
         }
+        paths.extend(local.into_value().map(|local| Include { local, index }));
     }
     paths
+}
+
+fn read_local(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Spanned<Text>> {
+    let local = reader.text_or(node, at, LOCAL)?;
+    if !is_template_path(&local.value) {
+        reader.error(local.span, at, LOCAL);
+        return None;
+    }
+    Some(local)
 }
 
 /// Whether `path` stays in the templates' folder by its own words.

@@ -2,12 +2,21 @@
 
 use std::collections::HashSet;
 
+use super::field::Field;
+use super::keys::{Keys, keys, written};
 use super::value::{Reader, Text};
 use crate::diagnostic::{Pointer, quoted};
 use crate::source::Spanned;
 use crate::yaml::{Kind, Node};
 
-pub(super) const KEYS: [&str; 3] = ["job", "optional", "artifacts"];
+keys! {
+    /// The keys of one need.
+    pub(super) enum NeedKey {
+        Job = "job",
+        Optional = "optional",
+        Artifacts = "artifacts",
+    }
+}
 
 /// One entry of `needs`.
 #[derive(Debug, Clone)]
@@ -44,31 +53,30 @@ fn read_need(node: &Node, index: usize, at: &Pointer<'_>, reader: &mut Reader<'_
         let job = reader.filled_text(node, at, hint)?;
         return Some(Need { job, index, optional: false, artifacts: false });
     }
-    let mut job = None;
-    let mut has_job = false;
+    let mut job = Field::Absent;
     let mut optional = false;
     let mut artifacts = false;
     for entry in reader.map(node, at, hint)? {
         let place = at.key(&entry.key);
         let value = &entry.value;
-        match entry.key.as_str() {
-            "job" => {
-                has_job = true;
-                job = reader.filled_text(value, &place, "set job to the name of the job to wait for");
+        match NeedKey::of(&entry.key) {
+            Some(NeedKey::Job) => {
+                let hint = "set job to the name of the job to wait for";
+                job = reader.filled_text(value, &place, hint).into();
             }
-            "optional" => {
+            Some(NeedKey::Optional) => {
                 let flag = reader.flag(value, &place, "set optional to true or false");
                 optional = flag.is_some_and(|flag| flag.value);
             }
-            "artifacts" => {
+            Some(NeedKey::Artifacts) => {
                 let flag = reader.flag(value, &place, "set artifacts to true or false");
                 artifacts = flag.is_some_and(|flag| flag.value);
             }
-            _ => reader.unknown_key(entry, &place, "a need", &KEYS),
+            None => reader.unknown_key(entry, &place, "a need", &written(NeedKey::KEYS)),
         }
     }
-    if !has_job {
+    if job.is_absent() {
         reader.error(node.span, &at.key("job"), "add required key job: the name of the job to wait for");
     }
-    Some(Need { job: job?, index, optional, artifacts })
+    Some(Need { job: job.into_value()?, index, optional, artifacts })
 }

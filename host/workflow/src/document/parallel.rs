@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::field::Field;
+use super::keys::{Keys, keys, written};
 use super::value::{Reader, Text};
 use super::variables::{bad_reference, check_name};
 use crate::diagnostic::{Pointer, quoted};
@@ -9,7 +11,12 @@ use crate::source::{Span, Spanned};
 use crate::template::{BadReference, Template};
 use crate::yaml::{Kind, Node};
 
-pub(super) const KEYS: [&str; 1] = ["matrix"];
+keys! {
+    /// The keys of `parallel`.
+    pub(super) enum ParallelKey {
+        Matrix = "matrix",
+    }
+}
 const VALUES: &str = "set each variable of the matrix to a text or to a non-empty list of texts";
 /// The most jobs that one matrix makes.
 pub(super) const MOST_JOBS: usize = 256;
@@ -50,25 +57,22 @@ impl Parallel {
 
 pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Parallel> {
     let hint = "set parallel to {matrix: [{NAME: [<value>, ...]}]}";
-    let mut matrix = None;
-    let mut has_matrix = false;
+    let mut matrix = Field::Absent;
     for entry in reader.map(node, at, hint)? {
         let place = at.key(&entry.key);
-        if entry.key == "matrix" {
-            has_matrix = true;
-            matrix = read_matrix(&entry.value, &place, reader);
-        } else {
-            reader.unknown_key(entry, &place, "parallel", &KEYS);
+        match ParallelKey::of(&entry.key) {
+            Some(ParallelKey::Matrix) => matrix = read_matrix(&entry.value, &place, reader).into(),
+            None => reader.unknown_key(entry, &place, "parallel", &written(ParallelKey::KEYS)),
         }
     }
-    if !has_matrix {
+    if matrix.is_absent() {
         reader.error(
             node.span,
             &at.key("matrix"),
             "add required key matrix: a list of {NAME: [<value>, ...]} entries",
         );
     }
-    Some(Parallel { span: node.span, matrix: matrix?, weight: node.weight() })
+    Some(Parallel { span: node.span, matrix: matrix.into_value()?, weight: node.weight() })
 }
 
 fn read_matrix(

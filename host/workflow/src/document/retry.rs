@@ -2,13 +2,20 @@
 
 use loom_contract::graph_ir::RetryWhen;
 
-use super::merge::replace;
+use super::field::Field;
+use super::keys::{Keys, keys, written};
 use super::value::Reader;
 use crate::diagnostic::Pointer;
 use crate::source::{Span, Spanned};
 use crate::yaml::{Kind, Meaning, Node};
 
-pub(super) const KEYS: [&str; 2] = ["max", "when"];
+keys! {
+    /// The keys of `retry`.
+    pub(super) enum RetryKey {
+        Max = "max",
+        When = "when",
+    }
+}
 /// The most runs after the first.
 pub(super) const MOST: u32 = 10;
 pub(super) const WHEN: [(&str, RetryWhen); 4] = [
@@ -22,22 +29,20 @@ pub(super) const WHEN: [(&str, RetryWhen); 4] = [
 #[derive(Debug, Clone)]
 pub(crate) struct Retry {
     pub(crate) span: Span,
-    pub(crate) max: Option<Spanned<u32>>,
-    pub(crate) when: Option<Spanned<Vec<RetryWhen>>>,
-    has_max: bool,
+    pub(crate) max: Field<Spanned<u32>>,
+    pub(crate) when: Field<Spanned<Vec<RetryWhen>>>,
 }
 
 impl Retry {
     pub(super) fn merge(&mut self, nearer: &Self) {
         self.span = nearer.span;
-        self.has_max |= nearer.has_max;
-        replace(&mut self.max, &nearer.max);
-        replace(&mut self.when, &nearer.when);
+        self.max.replace(&nearer.max);
+        self.when.replace(&nearer.when);
     }
 
     /// Reports what is missing once everything is inherited.
     pub(crate) fn check(&self, owner: &str, reader: &mut Reader<'_>) {
-        if !self.has_max {
+        if self.max.is_absent() {
             let root = Pointer::Root;
             let at = root.key(owner);
             let at = at.key("retry");
@@ -51,16 +56,13 @@ impl Retry {
 }
 
 pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Retry> {
-    let mut retry = Retry { span: node.span, max: None, when: None, has_max: false };
+    let mut retry = Retry { span: node.span, max: Field::Absent, when: Field::Absent };
     for entry in reader.map(node, at, "set retry to a mapping, as in {max: 2}")? {
         let place = &at.key(&entry.key);
-        match entry.key.as_str() {
-            "max" => {
-                retry.has_max = true;
-                retry.max = read_max(&entry.value, place, reader);
-            }
-            "when" => retry.when = read_when(&entry.value, place, reader),
-            _ => reader.unknown_key(entry, place, "retry", &KEYS),
+        match RetryKey::of(&entry.key) {
+            Some(RetryKey::Max) => retry.max = read_max(&entry.value, place, reader).into(),
+            Some(RetryKey::When) => retry.when = read_when(&entry.value, place, reader).into(),
+            None => reader.unknown_key(entry, place, "retry", &written(RetryKey::KEYS)),
         }
     }
     Some(retry)

@@ -3,11 +3,20 @@
 
 use serde_json::{Map, Value, json};
 
+use super::artifacts::ArtifactsKey;
+use super::cache::{EntryKey, KeySpecKey};
+use super::image::{BuildKey, ImageKey};
+use super::include::IncludeKey;
+use super::keys::{Keys, written};
+use super::needs::NeedKey;
+use super::parallel::ParallelKey;
+use super::retry::RetryKey;
+use super::secrets::SecretKey;
+use super::services::{ReadyKey, ServiceKey};
+use super::timeout::TimeoutKey;
 use super::value::name_pattern;
-use super::{
-    ROOT_KEYS, WHEN, artifacts, cache, image, include, job, needs, parallel, retry, secrets, services,
-    stages, timeout, variables, workflow_rules,
-};
+use super::workflow_rules::{RuleKey, WorkflowKey};
+use super::{Keyword, RootKey, WHEN, cache, image, job, parallel, retry, stages, variables};
 
 /// Anything but a blank text.
 const FILLED: &str = r"\S";
@@ -29,9 +38,9 @@ const ALIAS: &str = "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$";
 
 /// The schema of a whole workflow file.
 pub(crate) fn schema() -> Value {
-    let mut root = object(&ROOT_KEYS, &["stages"], root_key);
+    let mut root = object(RootKey::KEYS, &[RootKey::Stages], root_key);
     let jobs = json!({
-        (format!("^(?!(?:{})$){}$", ROOT_KEYS.join("|"), name_pattern(job::MOST_NAME))): {
+        (format!("^(?!(?:{})$){}$", written(RootKey::KEYS).join("|"), name_pattern(job::MOST_NAME))): {
             "description": "A job: it runs in its stage, once what it needs has ended well.",
             "$ref": "#/$defs/job"
         },
@@ -40,9 +49,9 @@ pub(crate) fn schema() -> Value {
             "$ref": "#/$defs/job"
         }
     });
-    let keywords = job::KEYWORDS.iter().map(|keyword| ((*keyword).to_owned(), keyword_schema(keyword)));
+    let keywords = Keyword::ALL.iter().map(|keyword| (keyword.name().to_owned(), keyword_schema(*keyword)));
     let mut definitions: Map<String, Value> = keywords.collect();
-    definitions.insert("job".to_owned(), object(&job::KEYWORDS, &[], keyword_reference));
+    definitions.insert("job".to_owned(), object(Keyword::ALL, &[], keyword_reference));
     if let Value::Object(root) = &mut root {
         root.insert("patternProperties".to_owned(), jobs);
         root.insert("$defs".to_owned(), definitions.into());
@@ -52,272 +61,268 @@ pub(crate) fn schema() -> Value {
     root
 }
 
-fn root_key(key: &str) -> Value {
+fn root_key(key: RootKey) -> Value {
     match key {
-        "version" => described(
+        RootKey::Version => described(
             "The version of the workflow language. Leaving it out gives a warning.",
             json!({ "const": "v1" }),
         ),
-        "stages" => described(
+        RootKey::Stages => described(
             "The stages in the order in which they run. A job begins when all jobs of the stages before its own have ended.",
             list(json!({ "type": "string", "pattern": format!("^{}$", name_pattern(stages::MOST_NAME)) }), 1),
         ),
-        "include" => described(
+        RootKey::Include => described(
             "Other files of the repository, whose jobs, templates, variables and defaults this file builds on. What stands here is nearer than what they say.",
-            json!({ "type": "array", "items": object(&include::KEYS, &include::KEYS, include_key) }),
+            json!({ "type": "array", "items": object(IncludeKey::KEYS, IncludeKey::KEYS, include_key) }),
         ),
-        "workflow" => described(
+        RootKey::Workflow => described(
             "When the workflow applies. Only the shape is checked: conditions are not evaluated yet.",
-            object(&workflow_rules::KEYS, &workflow_rules::KEYS, |_| {
-                let rule = object(&workflow_rules::RULE_KEYS, &workflow_rules::RULE_KEYS, |_| {
+            object(WorkflowKey::KEYS, WorkflowKey::KEYS, |WorkflowKey::Rules| {
+                let rule = object(RuleKey::KEYS, RuleKey::KEYS, |RuleKey::If| {
                     described("A condition.", text(FILLED))
                 });
                 described("The conditions.", json!({ "type": "array", "items": rule }))
             }),
         ),
-        "variables" => {
+        RootKey::Variables => {
             described("Variables of every job, under what `default`, templates and jobs set.", variables())
         }
-        "default" => described(
+        RootKey::Default => described(
             "What every job starts from. Templates and the job itself are nearer.",
-            object(&job::DEFAULT_KEYWORDS, &[], keyword_reference),
+            object(Keyword::IN_DEFAULT, &[], keyword_reference),
         ),
-        _ => Value::Null,
     }
 }
 
-fn include_key(key: &str) -> Value {
+fn include_key(key: IncludeKey) -> Value {
     match key {
-        "local" => {
+        IncludeKey::Local => {
             described("The file's path from the repository's root, in `.loom/templates/`.", text(TEMPLATE))
         }
-        _ => Value::Null,
     }
 }
 
-fn keyword_reference(keyword: &str) -> Value {
-    json!({ "$ref": format!("#/$defs/{keyword}") })
+fn keyword_reference(keyword: Keyword) -> Value {
+    json!({ "$ref": format!("#/$defs/{}", keyword.name()) })
 }
 
-fn keyword_schema(keyword: &str) -> Value {
+fn keyword_schema(keyword: Keyword) -> Value {
     match keyword {
-        "stage" => described("The stage in which the job runs: one of `stages`.", text(FILLED)),
-        "target" => described("The operating system that the job is for.", json!({ "enum": ["linux"] })),
-        "script" => described(
+        Keyword::Stage => described("The stage in which the job runs: one of `stages`.", text(FILLED)),
+        Keyword::Target => {
+            described("The operating system that the job is for.", json!({ "enum": ["linux"] }))
+        }
+        Keyword::Script => described(
             "The job's steps, one shell command each. A step of several lines ends at the first line that fails.",
             json!({ "type": "array", "minItems": 1, "items": text(FILLED) }),
         ),
-        "extends" => described(
+        Keyword::Extends => described(
             "Templates or jobs whose keywords the job takes over. Of several, a later one is nearer.",
             json!({ "anyOf": [text(FILLED), { "type": "array", "items": text(FILLED) }] }),
         ),
-        "needs" => described("The jobs that must have ended well before this one starts.", needs()),
-        "variables" => described(
+        Keyword::Needs => described("The jobs that must have ended well before this one starts.", needs()),
+        Keyword::Variables => described(
             "The job's variables. A value may refer to others as `$NAME` or `${NAME}`; `$$` is a dollar sign. Numbers and booleans must be quoted.",
             variables(),
         ),
-        "image" => described(
+        Keyword::Image => described(
             "The container image in which the job runs. Nothing, or an empty text, undoes an inherited image: the job runs on the host.",
             json!({ "anyOf": [
                 { "type": ["string", "null"], "pattern": r"^[^\s$]*$" },
-                object(&image::KEYS, &[], image_key),
+                object(ImageKey::KEYS, &[], image_key),
             ] }),
         ),
-        "services" => described(
+        Keyword::Services => described(
             "Containers that run beside the job's own.",
             json!({ "type": "array", "items": { "anyOf": [
                 text(IMAGE),
-                object(&services::KEYS, &["name"], service_key),
+                object(ServiceKey::KEYS, &[ServiceKey::Name], service_key),
             ] } }),
         ),
-        "secrets" => described(
+        Keyword::Secrets => described(
             "Secrets by name. Only where they are found stands here, never their value.",
-            named(object(&secrets::KEYS, &[], secret_key)),
+            named(object(SecretKey::KEYS, &[], secret_key)),
         ),
-        "cache" => described(
+        Keyword::Cache => described(
             "What is kept from run to run: one cache, or several with a name each. `[]` or nothing turns inherited caches off.",
             json!({ "anyOf": [
                 { "type": "null" },
-                object(&cache::KEYS, &[], cache_key),
-                { "type": "array", "items": object(&cache::KEYS, &["name"], cache_key) },
+                object(EntryKey::KEYS, &[], cache_key),
+                { "type": "array", "items": object(EntryKey::KEYS, &[EntryKey::Name], cache_key) },
             ] }),
         ),
-        "artifacts" => described(
+        Keyword::Artifacts => described(
             "The files that are kept with the run once the job has ended.",
-            object(&artifacts::KEYS, &[], artifacts_key),
+            object(ArtifactsKey::KEYS, &[], artifacts_key),
         ),
-        "runner_pool" => described(
+        Keyword::RunnerPool => described(
             "The pool of machines that the job is meant for. A local run takes no notice.",
             text(FILLED),
         ),
-        "invariant" => described(
+        Keyword::Invariant => described(
             "Any mapping of your own. Loom carries it along and gives it no meaning.",
             json!({ "type": "object" }),
         ),
-        "timeout" => described("How long the job, and each of its steps, may take.", timeout()),
-        "retry" => described("How often a failed job is run again.", object(&retry::KEYS, &[], retry_key)),
-        "allow_failure" => described(
+        Keyword::Timeout => described("How long the job, and each of its steps, may take.", timeout()),
+        Keyword::Retry => {
+            described("How often a failed job is run again.", object(RetryKey::KEYS, &[], retry_key))
+        }
+        Keyword::AllowFailure => described(
             "The job's failure neither blocks other jobs nor fails the run.",
             json!({ "type": "boolean" }),
         ),
-        "parallel" => described(
+        Keyword::Parallel => described(
             "Several jobs from one definition.",
-            object(&parallel::KEYS, &parallel::KEYS, |_| matrix()),
+            object(ParallelKey::KEYS, ParallelKey::KEYS, |ParallelKey::Matrix| matrix()),
         ),
-        "provider" => described(
+        Keyword::Provider => described(
             "What runs the job: `host`, `docker`, or one that a plugin brings. Without it the image decides.",
             text(&format!("^{}$", name_pattern(job::MOST_NAME))),
         ),
-        _ => Value::Null,
     }
 }
 
 fn needs() -> Value {
-    let need = object(&needs::KEYS, &["job"], |key| match key {
-        "job" => described("The name of the job to wait for.", text(FILLED)),
-        "optional" => described("The job may be absent from the workflow.", flag(false)),
-        "artifacts" => described("The job's artifacts are put back before the steps run.", flag(false)),
-        _ => Value::Null,
+    let need = object(NeedKey::KEYS, &[NeedKey::Job], |key| match key {
+        NeedKey::Job => described("The name of the job to wait for.", text(FILLED)),
+        NeedKey::Optional => described("The job may be absent from the workflow.", flag(false)),
+        NeedKey::Artifacts => {
+            described("The job's artifacts are put back before the steps run.", flag(false))
+        }
     });
     list(json!({ "anyOf": [text(FILLED), need] }), 0)
 }
 
-fn image_key(key: &str) -> Value {
+fn image_key(key: ImageKey) -> Value {
     match key {
-        "name" => described("The image's name, which is also the tag of what is built.", text(IMAGE)),
-        "build" => described(
+        ImageKey::Name => described("The image's name, which is also the tag of what is built.", text(IMAGE)),
+        ImageKey::Build => described(
             "How the image is built before the job runs.",
-            object(&image::BUILD_KEYS, &[], |key| match key {
-                "context" => {
+            object(BuildKey::KEYS, &[], |key| match key {
+                BuildKey::Context => {
                     described("The folder that is sent to the build, from the repository's root.", text(PATH))
                 }
-                "dockerfile" => {
+                BuildKey::Dockerfile => {
                     described("The file that says how to build, from the repository's root.", text(PATH))
                 }
-                "args" => described(
+                BuildKey::Args => described(
                     "The build's arguments by name.",
                     json!({ "type": "object", "additionalProperties": { "type": "string" } }),
                 ),
-                "target" => described("The stage of the build to stop at.", text(FILLED)),
-                _ => Value::Null,
+                BuildKey::Target => described("The stage of the build to stop at.", text(FILLED)),
             }),
         ),
-        "entrypoint" => {
+        ImageKey::Entrypoint => {
             described("The words that start the container, in place of the image's own.", words())
         }
-        "pull_policy" => described("When the image is pulled.", one_of(&image::PULL_POLICIES)),
-        "user" => described("The user inside the container: a name or number, quoted.", text(FILLED)),
-        "platform" => described("The system and architecture, as in `linux/amd64`.", text(FILLED)),
-        _ => Value::Null,
+        ImageKey::PullPolicy => described("When the image is pulled.", one_of(&image::PULL_POLICIES)),
+        ImageKey::User => described("The user inside the container: a name or number, quoted.", text(FILLED)),
+        ImageKey::Platform => described("The system and architecture, as in `linux/amd64`.", text(FILLED)),
     }
 }
 
-fn service_key(key: &str) -> Value {
+fn service_key(key: ServiceKey) -> Value {
     match key {
-        "name" => described("The service's image.", text(IMAGE)),
-        "alias" => described("The host name under which steps reach the service.", text(ALIAS)),
-        "variables" => described("The service's variables, which may refer to the job's.", variables()),
-        "entrypoint" => {
+        ServiceKey::Name => described("The service's image.", text(IMAGE)),
+        ServiceKey::Alias => described("The host name under which steps reach the service.", text(ALIAS)),
+        ServiceKey::Variables => {
+            described("The service's variables, which may refer to the job's.", variables())
+        }
+        ServiceKey::Entrypoint => {
             described("The words that start the container, in place of the image's own.", words())
         }
-        "command" => described("The words that the entrypoint is given.", words()),
-        "ready" => {
-            let mut ready = object(&services::READY_KEYS, &[], |key| match key {
-                "command" => {
+        ServiceKey::Command => described("The words that the entrypoint is given.", words()),
+        ServiceKey::Ready => {
+            let mut ready = object(ReadyKey::KEYS, &[], |key| match key {
+                ReadyKey::Command => {
                     described("A command inside the service that succeeds once it can be used.", text(FILLED))
                 }
-                "port" => described(
+                ReadyKey::Port => described(
                     "A port that answers once the service can be used.",
                     json!({ "type": "integer", "minimum": 1, "maximum": 65535 }),
                 ),
-                "timeout" => described("How long to wait for it.", text(DURATION)),
-                _ => Value::Null,
+                ReadyKey::Timeout => described("How long to wait for it.", text(DURATION)),
             });
             ready["oneOf"] = json!([{ "required": ["command"] }, { "required": ["port"] }]);
             described("How to tell that the service can be used: by a command or by a port.", ready)
         }
-        _ => Value::Null,
     }
 }
 
-fn secret_key(key: &str) -> Value {
+fn secret_key(key: SecretKey) -> Value {
     match key {
-        "ref" => described("Where the value is found, as in `env://TOKEN`.", text(REFERENCE)),
-        "file" => described(
+        SecretKey::Reference => described("Where the value is found, as in `env://TOKEN`.", text(REFERENCE)),
+        SecretKey::File => described(
             "The variable holds the path of a file with the value; otherwise the value itself.",
             flag(true),
         ),
-        "required" => described("The job fails where there is no value.", flag(true)),
-        _ => Value::Null,
+        SecretKey::Required => described("The job fails where there is no value.", flag(true)),
     }
 }
 
-fn cache_key(key: &str) -> Value {
+fn cache_key(key: EntryKey) -> Value {
     match key {
-        "name" => {
+        EntryKey::Name => {
             described("The cache's name, by which an inherited one of the same name is merged.", text(FILLED))
         }
-        "disabled" => described("The cache is not used.", flag(false)),
-        "paths" => described("What is kept, from the repository's root.", paths(1)),
-        "key" => described(
+        EntryKey::Disabled => described("The cache is not used.", flag(false)),
+        EntryKey::Paths => described("What is kept, from the repository's root.", paths(1)),
+        EntryKey::Key => described(
             "What tells one state of the cache from another.",
             json!({ "anyOf": [
                 { "type": "string", "allOf": [{ "pattern": FILLED }, { "pattern": REFERENCES }] },
-                object(&cache::KEY_KEYS, &[], |key| match key {
-                    "prefix" => described("The beginning of the key.", text(FILLED)),
-                    "files" => described("The files whose content makes the rest of the key.", paths(1)),
-                    "template" => described(
+                object(KeySpecKey::KEYS, &[], |key| match key {
+                    KeySpecKey::Prefix => described("The beginning of the key.", text(FILLED)),
+                    KeySpecKey::Files => described("The files whose content makes the rest of the key.", paths(1)),
+                    KeySpecKey::Template => described(
                         "The whole key as a text with references; it goes with neither prefix nor files.",
                         json!({ "type": "string", "allOf": [{ "pattern": FILLED }, { "pattern": REFERENCES }] }),
                     ),
-                    _ => Value::Null,
                 }),
             ] }),
         ),
-        "fallback_keys" => described(
+        EntryKey::FallbackKeys => described(
             "Keys that are tried in order where the key itself finds nothing.",
             json!({ "type": "array", "items": text(REFERENCES) }),
         ),
-        "policy" => described("Whether the cache is restored, saved, or both.", one_of(&cache::POLICIES)),
-        "when" => described("After which end of the job the cache is saved.", one_of(&WHEN)),
-        _ => Value::Null,
+        EntryKey::Policy => {
+            described("Whether the cache is restored, saved, or both.", one_of(&cache::POLICIES))
+        }
+        EntryKey::When => described("After which end of the job the cache is saved.", one_of(&WHEN)),
     }
 }
 
-fn artifacts_key(key: &str) -> Value {
+fn artifacts_key(key: ArtifactsKey) -> Value {
     match key {
-        "paths" => described("What is kept, from the repository's root.", paths(1)),
-        "exclude" => described("What is left out of it.", paths(0)),
-        "name" => described("What the artifacts are called.", text(FILLED)),
-        "when" => described("After which end of the job they are kept.", one_of(&WHEN)),
-        _ => Value::Null,
+        ArtifactsKey::Paths => described("What is kept, from the repository's root.", paths(1)),
+        ArtifactsKey::Exclude => described("What is left out of it.", paths(0)),
+        ArtifactsKey::Name => described("What the artifacts are called.", text(FILLED)),
+        ArtifactsKey::When => described("After which end of the job they are kept.", one_of(&WHEN)),
     }
 }
 
 fn timeout() -> Value {
-    let mut both = object(&timeout::KEYS, &[], |key| match key {
-        "job" => described("How long the whole job may take.", text(DURATION)),
-        "step" => described("How long each step may take.", text(DURATION)),
-        _ => Value::Null,
+    let mut both = object(TimeoutKey::KEYS, &[], |key| match key {
+        TimeoutKey::Job => described("How long the whole job may take.", text(DURATION)),
+        TimeoutKey::Step => described("How long each step may take.", text(DURATION)),
     });
     both["minProperties"] = 1.into();
     json!({ "anyOf": [text(DURATION), both] })
 }
 
-fn retry_key(key: &str) -> Value {
+fn retry_key(key: RetryKey) -> Value {
     match key {
-        "max" => described(
+        RetryKey::Max => described(
             "How many runs may follow the first.",
             json!({ "type": "integer", "minimum": 0, "maximum": retry::MOST }),
         ),
-        "when" => {
+        RetryKey::When => {
             let one = one_of(&retry::WHEN);
             described(
                 "Which failures are worth another run.",
                 json!({ "anyOf": [one, { "type": "array", "minItems": 1, "items": one }] }),
             )
         }
-        _ => Value::Null,
     }
 }
 
@@ -346,13 +351,13 @@ fn named(value: Value) -> Value {
     })
 }
 
-/// A mapping of `keys` and no others. `property` gives each its schema; for a key that it does not know, null, with which
-/// no schema is valid.
-fn object(keys: &[&str], required: &[&str], property: impl Fn(&str) -> Value) -> Value {
-    let properties: Map<String, Value> = keys.iter().map(|key| ((*key).to_owned(), property(key))).collect();
+/// A mapping of `keys` and no others. `property` gives each its schema.
+fn object<K: Keys>(keys: &[K], required: &[K], property: impl Fn(K) -> Value) -> Value {
+    let properties: Map<String, Value> =
+        keys.iter().map(|key| (key.as_written().to_owned(), property(*key))).collect();
     let mut object = json!({ "type": "object", "properties": properties, "additionalProperties": false });
     if !required.is_empty() {
-        object["required"] = required.into();
+        object["required"] = written(required).into();
     }
     object
 }

@@ -2,14 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use super::merge::replace;
+use super::field::Field;
+use super::keys::{Keys, keys, written};
 use super::value::{Reader, Text};
 use super::variables::check_name;
 use crate::diagnostic::Pointer;
 use crate::source::{Span, Spanned};
 use crate::yaml::Node;
 
-pub(super) const KEYS: [&str; 3] = ["ref", "file", "required"];
+keys! {
+    /// The keys of one secret.
+    pub(super) enum SecretKey {
+        Reference = "ref",
+        File = "file",
+        Required = "required",
+    }
+}
 
 /// Secrets by name.
 pub(crate) type Secrets = BTreeMap<Text, Secret>;
@@ -19,27 +27,24 @@ pub(crate) type Secrets = BTreeMap<Text, Secret>;
 pub(crate) struct Secret {
     /// Where its name stands.
     pub(crate) span: Span,
-    pub(crate) reference: Option<Spanned<Text>>,
-    pub(crate) file: Option<Spanned<bool>>,
-    pub(crate) required: Option<Spanned<bool>>,
-    /// A reference was typed, though it may have been refused.
-    pub(crate) has_reference: bool,
+    pub(crate) reference: Field<Spanned<Text>>,
+    pub(crate) file: Field<Spanned<bool>>,
+    pub(crate) required: Field<Spanned<bool>>,
 }
 
 impl Secret {
-    pub(super) fn merge(&mut self, nearer: &Self) {
+    fn merge(&mut self, nearer: &Self) {
         self.span = nearer.span;
-        self.has_reference |= nearer.has_reference;
-        replace(&mut self.reference, &nearer.reference);
-        replace(&mut self.file, &nearer.file);
-        replace(&mut self.required, &nearer.required);
+        self.reference.replace(&nearer.reference);
+        self.file.replace(&nearer.file);
+        self.required.replace(&nearer.required);
     }
 }
 
-pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Secrets {
+pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Secrets> {
     let mut secrets = Secrets::new();
     let hint = "set secrets to a mapping of names to {ref: <scheme>://<place>}";
-    for entry in reader.map(node, at, hint).unwrap_or_default() {
+    for entry in reader.map(node, at, hint)? {
         let place = at.key(&entry.key);
         check_name("secret", &entry.key, entry.key_span, &place, reader);
         let hint = "set each secret to {ref: <scheme>://<place>}";
@@ -48,27 +53,39 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Se
         };
         let mut secret = Secret {
             span: entry.key_span,
-            reference: None,
-            file: None,
-            required: None,
-            has_reference: false,
+            reference: Field::Absent,
+            file: Field::Absent,
+            required: Field::Absent,
         };
         for entry in entries {
             let place = place.key(&entry.key);
             let value = &entry.value;
-            match entry.key.as_str() {
-                "ref" => {
-                    secret.has_reference = true;
-                    secret.reference = read_reference(value, &place, reader);
+            match SecretKey::of(&entry.key) {
+                Some(SecretKey::Reference) => secret.reference = read_reference(value, &place, reader).into(),
+                Some(SecretKey::File) => {
+                    secret.file = reader.flag(value, &place, "set file to true or false").into();
                 }
-                "file" => secret.file = reader.flag(value, &place, "set file to true or false"),
-                "required" => secret.required = reader.flag(value, &place, "set required to true or false"),
-                _ => reader.unknown_key(entry, &place, "a secret", &KEYS),
+                Some(SecretKey::Required) => {
+                    secret.required = reader.flag(value, &place, "set required to true or false").into();
+                }
+                None => reader.unknown_key(entry, &place, "a secret", &written(SecretKey::KEYS)),
             }
         }
         secrets.insert(entry.key.as_str().into(), secret);
     }
-    secrets
+    Some(secrets)
+}
+
+/// Puts `nearer` over `below`: secrets of one name are merged.
+pub(super) fn merge(below: &mut Secrets, nearer: &Secrets) {
+    for (name, nearer) in nearer {
+        match below.get_mut(name) {
+            Some(below) => below.merge(nearer),
+            None => {
+                below.insert(name.clone(), nearer.clone());
+            }
+        }
+    }
 }
 
 /// A reference of the right shape. It is never repeated in a message: somebody may have typed the secret itself.

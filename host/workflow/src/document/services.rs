@@ -1,6 +1,8 @@
 //! `services`: containers that run beside a job's own.
 
+use super::field::Field;
 use super::image;
+use super::keys::{Keys, keys, written};
 use super::timeout::read_duration;
 use super::value::{Reader, Text};
 use super::variables::{Variables, read as read_variables};
@@ -8,8 +10,25 @@ use crate::diagnostic::{Pointer, quoted};
 use crate::source::{Span, Spanned};
 use crate::yaml::{Kind, Meaning, Node};
 
-pub(super) const KEYS: [&str; 6] = ["name", "alias", "variables", "entrypoint", "command", "ready"];
-pub(super) const READY_KEYS: [&str; 3] = ["command", "port", "timeout"];
+keys! {
+    /// The keys of one service.
+    pub(super) enum ServiceKey {
+        Name = "name",
+        Alias = "alias",
+        Variables = "variables",
+        Entrypoint = "entrypoint",
+        Command = "command",
+        Ready = "ready",
+    }
+}
+keys! {
+    /// The keys of `ready`.
+    pub(super) enum ReadyKey {
+        Command = "command",
+        Port = "port",
+        Timeout = "timeout",
+    }
+}
 const NAME: &str = "set each service to an image's name or to {name: <image>}";
 
 /// One service.
@@ -71,8 +90,7 @@ fn read_service(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Optio
         let variables = Variables::new();
         return Some(Service { name, alias: None, variables, entrypoint: None, command: None, ready: None });
     }
-    let mut name = None;
-    let mut has_name = false;
+    let mut name = Field::Absent;
     let mut alias = None;
     let mut variables = Variables::new();
     let mut entrypoint = None;
@@ -81,29 +99,30 @@ fn read_service(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Optio
     for entry in reader.map(node, at, NAME)? {
         let place = &at.key(&entry.key);
         let value = &entry.value;
-        match entry.key.as_str() {
-            "name" => {
-                has_name = true;
-                name = image::read_name(
-                    value,
-                    place,
-                    "set name to an image's name, as in `postgres:16`",
-                    reader,
-                );
+        match ServiceKey::of(&entry.key) {
+            Some(ServiceKey::Name) => {
+                let hint = "set name to an image's name, as in `postgres:16`";
+                name = image::read_name(value, place, hint, reader).into();
             }
-            "alias" => alias = read_alias(value, place, reader),
-            "variables" => variables = read_variables(value, place, reader),
-            "entrypoint" => entrypoint = reader.texts(value, place, "set entrypoint to a list of words"),
-            "command" => command = reader.texts(value, place, "set command to a list of words"),
-            "ready" => ready = read_ready(value, place, reader),
-            _ => reader.unknown_key(entry, place, "a service", &KEYS),
+            Some(ServiceKey::Alias) => alias = read_alias(value, place, reader),
+            Some(ServiceKey::Variables) => {
+                variables = read_variables(value, place, reader).unwrap_or_default();
+            }
+            Some(ServiceKey::Entrypoint) => {
+                entrypoint = reader.texts(value, place, "set entrypoint to a list of words");
+            }
+            Some(ServiceKey::Command) => {
+                command = reader.texts(value, place, "set command to a list of words");
+            }
+            Some(ServiceKey::Ready) => ready = read_ready(value, place, reader),
+            None => reader.unknown_key(entry, place, "a service", &written(ServiceKey::KEYS)),
         }
     }
-    if !has_name {
+    if name.is_absent() {
         reader.error(node.span, &at.key("name"), "add required key name: the service's image");
     }
     Some(Service {
-        name: name?.value,
+        name: name.into_value()?.value,
         alias,
         variables,
         entrypoint: entrypoint.map(|words| words.value),
@@ -133,20 +152,20 @@ fn read_ready(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<
     for entry in reader.map(node, at, hint)? {
         let place = &at.key(&entry.key);
         let value = &entry.value;
-        match entry.key.as_str() {
-            "command" => {
+        match ReadyKey::of(&entry.key) {
+            Some(ReadyKey::Command) => {
                 ways += 1;
                 let hint = "set command to a command that succeeds once the service can be used";
                 ready.command = reader.filled_text(value, place, hint).map(|text| text.value);
             }
-            "port" => {
+            Some(ReadyKey::Port) => {
                 ways += 1;
                 ready.port = read_port(value, place, reader);
             }
-            "timeout" => {
-                ready.timeout_ms = read_duration(value, place, "timeout", reader).map(|time| time.value)
+            Some(ReadyKey::Timeout) => {
+                ready.timeout_ms = read_duration(value, place, "timeout", reader).map(|time| time.value);
             }
-            _ => reader.unknown_key(entry, place, "ready", &READY_KEYS),
+            None => reader.unknown_key(entry, place, "ready", &written(ReadyKey::KEYS)),
         }
     }
     if ways != 1 {

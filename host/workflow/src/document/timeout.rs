@@ -1,12 +1,19 @@
 //! `timeout`: how long a job, and each of its steps, may take.
 
-use super::merge::replace;
+use super::field::Field;
+use super::keys::{Keys, keys, written};
 use super::value::Reader;
 use crate::diagnostic::{Pointer, quoted};
 use crate::source::{Span, Spanned};
 use crate::yaml::{Kind, Node};
 
-pub(super) const KEYS: [&str; 2] = ["job", "step"];
+keys! {
+    /// The keys of `timeout`.
+    pub(super) enum TimeoutKey {
+        Job = "job",
+        Step = "step",
+    }
+}
 /// The longest time, in milliseconds: thirty days.
 const MOST_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 
@@ -15,9 +22,9 @@ const MOST_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 pub(crate) struct Timeout {
     pub(crate) span: Span,
     /// Milliseconds.
-    pub(crate) job: Option<Spanned<u64>>,
+    pub(crate) job: Field<Spanned<u64>>,
     /// Milliseconds.
-    pub(crate) step: Option<Spanned<u64>>,
+    pub(crate) step: Field<Spanned<u64>>,
     is_mapping: bool,
 }
 
@@ -29,15 +36,15 @@ impl Timeout {
             return;
         }
         self.span = nearer.span;
-        replace(&mut self.job, &nearer.job);
-        replace(&mut self.step, &nearer.step);
+        self.job.replace(&nearer.job);
+        self.step.replace(&nearer.step);
     }
 }
 
 pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Timeout> {
-    let mut timeout = Timeout { span: node.span, job: None, step: None, is_mapping: false };
+    let mut timeout = Timeout { span: node.span, job: Field::Absent, step: Field::Absent, is_mapping: false };
     let Kind::Map(entries) = &node.kind else {
-        timeout.job = Some(read_duration(node, at, "timeout", reader)?);
+        timeout.job = Field::Given(read_duration(node, at, "timeout", reader)?);
         return Some(timeout);
     };
     timeout.is_mapping = true;
@@ -47,10 +54,12 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
     }
     for entry in entries {
         let place = at.key(&entry.key);
-        match entry.key.as_str() {
-            "job" => timeout.job = read_duration(&entry.value, &place, "job", reader),
-            "step" => timeout.step = read_duration(&entry.value, &place, "step", reader),
-            _ => reader.unknown_key(entry, &place, "timeout", &KEYS),
+        match TimeoutKey::of(&entry.key) {
+            Some(TimeoutKey::Job) => timeout.job = read_duration(&entry.value, &place, "job", reader).into(),
+            Some(TimeoutKey::Step) => {
+                timeout.step = read_duration(&entry.value, &place, "step", reader).into()
+            }
+            None => reader.unknown_key(entry, &place, "timeout", &written(TimeoutKey::KEYS)),
         }
     }
     Some(timeout)

@@ -29,13 +29,10 @@ pub(crate) struct Variable {
     pub(crate) value: Spanned<Text>,
 }
 
-pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Variables {
+pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Variables> {
     let mut variables = Variables::new();
     let hint = "set variables to a mapping of names to texts, as in `variables: {NAME: \"text\"}`";
-    let Some(entries) = reader.map(node, at, hint) else {
-        return variables;
-    };
-    for entry in entries {
+    for entry in reader.map(node, at, hint)? {
         let place = at.key(&entry.key);
         check_name("variable", &entry.key, entry.key_span, &place, reader);
         let hint = format!("set variable {} to a text", quoted(&entry.key));
@@ -53,7 +50,12 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Va
         }
         variables.insert(entry.key.as_str().into(), Variable { value });
     }
-    variables
+    Some(variables)
+}
+
+/// Puts `nearer` over `below`: a nearer variable replaces one of the same name.
+pub(super) fn merge(below: &mut Variables, nearer: &Variables) {
+    below.extend(nearer.iter().map(|(name, variable)| (name.clone(), variable.clone())));
 }
 
 /// What to do about a `${` that begins no reference.

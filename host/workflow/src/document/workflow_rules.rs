@@ -1,11 +1,22 @@
 //! `workflow.rules`: only their shape is looked at; conditions are not evaluated yet, which a warning says.
 
+use super::keys::{Keys, keys, written};
 use super::value::Reader;
 use crate::diagnostic::Pointer;
 use crate::yaml::Node;
 
-pub(super) const KEYS: [&str; 1] = ["rules"];
-pub(super) const RULE_KEYS: [&str; 1] = ["if"];
+keys! {
+    /// The keys of `workflow`.
+    pub(super) enum WorkflowKey {
+        Rules = "rules",
+    }
+}
+keys! {
+    /// The keys of one rule.
+    pub(super) enum RuleKey {
+        If = "if",
+    }
+}
 const RULES: &str = "set workflow.rules to a sequence of {if: ...} entries";
 const NOT_EVALUATED: &str = "remove workflow.rules: they have no effect yet, and every job runs";
 const IF: &str = "set workflow.rules[].if to a non-empty string condition";
@@ -17,16 +28,19 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) {
     let mut has_rules = false;
     for entry in entries {
         let place = at.key(&entry.key);
-        if entry.key == "rules" {
-            has_rules = true;
-            let errors = reader.errors();
-            read_rules(&entry.value, &place, reader);
-            if reader.errors() == errors {
-                reader.warning(entry.key_span, &place, NOT_EVALUATED);
+        match WorkflowKey::of(&entry.key) {
+            Some(WorkflowKey::Rules) => {
+                has_rules = true;
+                let errors = reader.errors();
+                read_rules(&entry.value, &place, reader);
+                if reader.errors() == errors {
+                    reader.warning(entry.key_span, &place, NOT_EVALUATED);
+                }
             }
-        } else {
-            let hint = "remove unknown key; workflow only allows key rules";
-            reader.unknown_key_with(entry, &place, hint, &KEYS);
+            None => {
+                let hint = "remove unknown key; workflow only allows key rules";
+                reader.unknown_key_with(entry, &place, hint, &written(WorkflowKey::KEYS));
+            }
         }
     }
     if !has_rules {
@@ -46,15 +60,18 @@ fn read_rules(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) {
         let mut has_if = false;
         for entry in entries {
             let place = place.key(&entry.key);
-            if entry.key == "if" {
-                has_if = true;
-                let condition = reader.text_or(&entry.value, &place, IF);
-                if condition.is_some_and(|text| text.value.trim().is_empty()) {
-                    reader.error(entry.value.span, &place, IF);
+            match RuleKey::of(&entry.key) {
+                Some(RuleKey::If) => {
+                    has_if = true;
+                    let condition = reader.text_or(&entry.value, &place, IF);
+                    if condition.is_some_and(|text| text.value.trim().is_empty()) {
+                        reader.error(entry.value.span, &place, IF);
+                    }
                 }
-            } else {
-                let hint = "remove unknown key; workflow rules only allow key if";
-                reader.unknown_key_with(entry, &place, hint, &RULE_KEYS);
+                None => {
+                    let hint = "remove unknown key; workflow rules only allow key if";
+                    reader.unknown_key_with(entry, &place, hint, &written(RuleKey::KEYS));
+                }
             }
         }
         if !has_if {

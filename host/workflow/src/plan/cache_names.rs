@@ -2,8 +2,8 @@
 
 use crate::diagnostic::{Problems, quoted};
 use crate::document::{CacheEntry, CacheKey, Text};
-use crate::predefined::PREDEFINED;
 use crate::owners::Owners;
+use crate::predefined::PREDEFINED;
 use crate::source::Span;
 use crate::template::Template;
 use crate::workflow::Job;
@@ -50,12 +50,12 @@ pub(super) fn check<'v>(
 
 /// The texts of `entry` that are filled in.
 fn texts(entry: &CacheEntry) -> impl Iterator<Item = (Span, &Text)> {
-    let key = match &entry.key {
+    let key = match entry.key.as_ref() {
         Some(CacheKey::Template(template)) => [Some(template), None],
         Some(CacheKey::Spec(spec)) => [spec.prefix.as_ref(), spec.template.as_ref()],
         None => [None, None],
     };
-    let lists = [&entry.paths, &entry.fallback_keys].into_iter().flatten();
+    let lists = [&entry.paths, &entry.fallback_keys].into_iter().filter_map(|list| list.as_ref());
     let listed = lists.flat_map(|list| list.value.iter().map(|text| (list.span, text)));
     key.into_iter().flatten().map(|text| (text.span, &text.value)).chain(listed)
 }

@@ -74,12 +74,12 @@ impl<'a> Keeper<'a> {
             None => self.entry.paths.iter().flat_map(|paths| &paths.value).map(|path| plain(path)).collect(),
         };
         paths.sort_unstable();
-        let parts = match &self.entry.key {
+        let parts = match self.entry.key.as_ref() {
             None => vec![],
             Some(CacheKey::Template(template)) => vec![&*template.value],
             Some(CacheKey::Spec(spec)) => {
                 let files = spec.files.iter().flat_map(|files| &files.value).map(|file| &**file);
-                let prefix = spec.prefix.iter().chain(&spec.template).map(|text| &*text.value);
+                let prefix = spec.prefix.iter().chain(spec.template.iter()).map(|text| &*text.value);
                 prefix.chain(["\0"]).chain(files).collect()
             }
         };

@@ -1,6 +1,7 @@
 //! Where each value of a job came from.
 
 use super::Plan;
+use crate::document;
 use crate::document::{Image, Text};
 use crate::source::Span;
 use crate::workflow::Job;
@@ -58,29 +59,53 @@ impl Plan {
 }
 
 fn spans(job: &Job) -> Vec<(String, Span)> {
-    let job = &*job.definition;
+    // Field by field, so that no keyword is forgotten.
+    let document::Job {
+        name: _,
+        span: _,
+        weight: _,
+        stage,
+        target,
+        script,
+        // What it gives is explained where it stands: in the parents.
+        extends: _,
+        needs,
+        variables,
+        image,
+        services,
+        secrets,
+        cache,
+        artifacts,
+        runner_pool,
+        invariant,
+        timeout,
+        retry,
+        allow_failure,
+        parallel,
+        provider,
+    } = &*job.definition;
     let mut found = Found::default();
-    found.add("stage", job.stage.as_ref().map(|stage| stage.span));
-    found.add("target", job.target.as_ref().map(|target| target.span));
-    found.add("provider", job.provider.as_ref().map(|provider| provider.span));
-    found.image(job.image.as_ref());
-    for (index, step) in job.script.iter().flat_map(|steps| steps.iter()).enumerate() {
+    found.add("stage", stage.as_ref().map(|stage| stage.span));
+    found.add("target", target.as_ref().map(|target| target.span));
+    found.add("provider", provider.as_ref().map(|provider| provider.span));
+    found.image(image.as_ref());
+    for (index, step) in script.iter().flat_map(|steps| steps.iter()).enumerate() {
         found.add(format!("script.{index}"), Some(step.span));
     }
-    for need in job.needs.iter().flat_map(|needs| needs.iter()) {
+    for need in needs.iter().flat_map(|needs| needs.iter()) {
         found.add(format!("needs.{}", need.job.value), Some(need.job.span));
     }
-    for (name, variable) in &job.variables {
+    for (name, variable) in variables.iter().flatten() {
         found.add(format!("variables.{name}"), Some(variable.value.span));
     }
-    for (name, secret) in &job.secrets {
+    for (name, secret) in secrets.iter().flatten() {
         found.add(format!("secrets.{name}.ref"), secret.reference.as_ref().map(|value| value.span));
         found.add(format!("secrets.{name}.file"), secret.file.as_ref().map(|value| value.span));
         found.add(format!("secrets.{name}.required"), secret.required.as_ref().map(|value| value.span));
     }
-    found.add("services", job.services.as_ref().map(|services| services.span));
-    for entry in job.cache.iter().flat_map(|cache| cache.entries()) {
-        let at = |field: &str| match &entry.name {
+    found.add("services", services.as_ref().map(|services| services.span));
+    for entry in cache.iter().flat_map(|cache| cache.entries()) {
+        let at = |field: &str| match entry.name.as_ref() {
             Some(name) => format!("cache.{}.{field}", name.value),
             None => format!("cache.{field}"),
         };
@@ -91,24 +116,24 @@ fn spans(job: &Job) -> Vec<(String, Span)> {
         found.add(at("policy"), entry.policy.as_ref().map(|value| value.span));
         found.add(at("when"), entry.when.as_ref().map(|value| value.span));
     }
-    if let Some(artifacts) = &job.artifacts {
+    if let Some(artifacts) = artifacts.as_ref() {
         found.add("artifacts.paths", artifacts.paths.as_ref().map(|value| value.span));
         found.add("artifacts.exclude", artifacts.exclude.as_ref().map(|value| value.span));
         found.add("artifacts.name", artifacts.name.as_ref().map(|value| value.span));
         found.add("artifacts.when", artifacts.when.as_ref().map(|value| value.span));
     }
-    found.add("runner_pool", job.runner_pool.as_ref().map(|value| value.span));
-    found.add("invariant", job.invariant.as_ref().map(|value| value.span));
-    if let Some(timeout) = &job.timeout {
+    found.add("runner_pool", runner_pool.as_ref().map(|value| value.span));
+    found.add("invariant", invariant.as_ref().map(|value| value.span));
+    if let Some(timeout) = timeout.as_ref() {
         found.add("timeout.job", timeout.job.as_ref().map(|value| value.span));
         found.add("timeout.step", timeout.step.as_ref().map(|value| value.span));
     }
-    if let Some(retry) = &job.retry {
+    if let Some(retry) = retry.as_ref() {
         found.add("retry.max", retry.max.as_ref().map(|value| value.span));
         found.add("retry.when", retry.when.as_ref().map(|value| value.span));
     }
-    found.add("allow_failure", job.allow_failure.as_ref().map(|value| value.span));
-    found.add("parallel", job.parallel.as_ref().map(|parallel| parallel.span));
+    found.add("allow_failure", allow_failure.as_ref().map(|value| value.span));
+    found.add("parallel", parallel.as_ref().map(|parallel| parallel.span));
     found.spans
 }
 
@@ -129,7 +154,7 @@ impl Found {
             Some(Image::Spec(spec)) => spec,
         };
         self.add("image.name", spec.name.as_ref().map(|name| name.span));
-        if let Some(build) = &spec.build {
+        if let Some(build) = spec.build.as_ref() {
             self.add("image.build.context", build.context.as_ref().map(|value| value.span));
             self.add("image.build.dockerfile", build.dockerfile.as_ref().map(|value| value.span));
             for (name, value) in &build.args {

@@ -10,14 +10,14 @@ use super::graph::Needed;
 use super::variables::Resolved;
 use super::{PlanJob, Step, route};
 use crate::document;
-use crate::document::{Image, ImageSpec, Text};
+use crate::document::{Field, Image, ImageSpec, Text};
 use crate::source::Spanned;
 use crate::workflow::Job;
 
 /// The plan's form of `job`.
 pub(super) fn job(job: &Job, id: JobId, place: usize, variables: Resolved, needs: Vec<Needed>) -> PlanJob {
     let definition = &*job.definition;
-    let spec = match &definition.image {
+    let spec = match definition.image.as_ref() {
         Some(Image::Spec(spec)) => Some(&**spec),
         _ => None,
     };
@@ -31,7 +31,7 @@ pub(super) fn job(job: &Job, id: JobId, place: usize, variables: Resolved, needs
         image_build: spec.and_then(image_build),
         image_options: spec.map(image_options).unwrap_or_default(),
         script: definition.script.iter().flat_map(|steps| steps.iter()).map(step).collect(),
-        secrets: definition.secrets.iter().map(|(name, value)| secret(name, value)).collect(),
+        secrets: definition.secrets.iter().flatten().map(|(name, value)| secret(name, value)).collect(),
         services: definition
             .services
             .iter()
@@ -66,8 +66,8 @@ fn texts(values: &[Text]) -> Vec<String> {
     values.iter().map(|value| value.as_ref().to_owned()).collect()
 }
 
-fn listed(values: &Option<Spanned<Vec<Text>>>) -> Vec<String> {
-    values.as_ref().map(|values| texts(&values.value)).unwrap_or_default()
+fn listed(values: &Field<Spanned<Vec<Text>>>) -> Vec<String> {
+    values.iter().flat_map(|values| texts(&values.value)).collect()
 }
 
 fn step(step: &document::Step) -> Step {

@@ -26,7 +26,7 @@ fn find_in(job: &Job, found: &mut Problems) {
             hint,
         );
     };
-    if let Some(provider) = &definition.provider
+    if let Some(provider) = definition.provider.as_ref()
         && !matches!(&*provider.value, route::HOST | route::DOCKER)
     {
         report(provider.span, "provider");

@@ -9,7 +9,7 @@ pub(super) const DOCKER: &str = "docker";
 
 /// The name of the provider that runs `job`: the one that it asks for, else containers for an image, else the host.
 pub(super) fn provider(job: &Job) -> &str {
-    match &job.provider {
+    match job.provider.as_ref() {
         Some(provider) => &provider.value,
         None if image(job).is_some() => DOCKER,
         None => HOST,

@@ -1,7 +1,7 @@
 //! What a job must have once everything is inherited.
 
 use crate::diagnostic::{Pointer, Problems};
-use crate::document::{Image, Job, Reader};
+use crate::document::{Field, Image, Job, Keyword, Reader};
 use crate::owners::Owners;
 use crate::source::Span;
 
@@ -10,12 +10,13 @@ pub(super) fn check(job: &Job, owners: &Owners, problems: &mut Problems) {
     let root = Pointer::Root;
     let name = root.key(&job.name.value);
     let required = [
-        ("stage", "one of the stages"),
-        ("target", "linux, here, in a template or in default"),
-        ("script", "a non-empty list of commands"),
+        (Keyword::Stage, job.stage.is_absent(), "one of the stages"),
+        (Keyword::Target, job.target.is_absent(), "linux, here, in a template or in default"),
+        (Keyword::Script, job.script.is_absent(), "a non-empty list of commands"),
     ];
-    for (keyword, what) in required {
-        if !job.given.contains(keyword) {
+    for (keyword, is_absent, what) in required {
+        if is_absent {
+            let keyword = keyword.name();
             problems.error(job.name.span, name.key(keyword), format!("add required key {keyword}: {what}"));
         }
     }
@@ -27,18 +28,18 @@ pub(super) fn check(job: &Job, owners: &Owners, problems: &mut Problems) {
 /// What is missing is missing where the value was written, which may be a template.
 fn check_parts(job: &Job, owners: &Owners, reader: &mut Reader<'_>) {
     let owner = |span: Span| owners.of(span).map_or("", |name| name);
-    if let Some(Image::Spec(spec)) = &job.image {
+    if let Some(Image::Spec(spec)) = job.image.as_ref() {
         spec.check(owner(spec.span), reader);
     }
-    if let Some(cache) = &job.cache
+    if let Some(cache) = job.cache.as_ref()
         && let Some(entry) = cache.entries().first()
     {
         cache.check(owner(entry.span), reader);
     }
-    if let Some(artifacts) = &job.artifacts {
+    if let Some(artifacts) = job.artifacts.as_ref() {
         artifacts.check(owner(artifacts.span), reader);
     }
-    if let Some(retry) = &job.retry {
+    if let Some(retry) = job.retry.as_ref() {
         retry.check(owner(retry.span), reader);
     }
 }
@@ -46,15 +47,15 @@ fn check_parts(job: &Job, owners: &Owners, reader: &mut Reader<'_>) {
 fn check_secrets(job: &Job, owners: &Owners, problems: &mut Problems) {
     let in_matrix =
         |name| job.parallel.iter().flat_map(|parallel| &parallel.matrix).any(|row| row.contains_key(name));
-    for (name, secret) in &job.secrets {
+    for (name, secret) in job.secrets.iter().flatten() {
         let root = Pointer::Root;
         let owner = root.key(owners.of(secret.span).map_or("", |name| name));
         let secrets = owner.key("secrets");
         let at = secrets.key(name);
-        if !secret.has_reference {
+        if secret.reference.is_absent() {
             problems.error(secret.span, at.key("ref"), "add required key ref: <scheme>://<place>");
         }
-        if job.variables.contains_key(name) {
+        if job.variables.as_ref().is_some_and(|variables| variables.contains_key(name)) {
             let hint =
                 format!("rename `{name}`, or remove it from variables or from secrets: it stands in both");
             problems.error(secret.span, at, hint);
@@ -68,10 +69,10 @@ fn check_secrets(job: &Job, owners: &Owners, problems: &mut Problems) {
 
 /// Image, services and provider must agree on where the job runs.
 fn check_place(job: &Job, owners: &Owners, problems: &mut Problems) {
-    let has_image = matches!(job.image, Some(Image::Name(_) | Image::Spec(_)));
+    let has_image = matches!(job.image, Field::Given(Image::Name(_) | Image::Spec(_)));
     // An image that was refused is one all the same.
-    let may_have_image = has_image || (job.image.is_none() && job.given.contains("image"));
-    if let Some(services) = &job.services
+    let may_have_image = has_image || matches!(job.image, Field::Refused);
+    if let Some(services) = job.services.as_ref()
         && !services.list.is_empty()
         && !may_have_image
     {
@@ -81,7 +82,7 @@ fn check_place(job: &Job, owners: &Owners, problems: &mut Problems) {
         );
         problems.error(services.span, owners.pointer(services.span, "services"), hint);
     }
-    let Some(provider) = &job.provider else { return };
+    let Some(provider) = job.provider.as_ref() else { return };
     let name = &job.name.value;
     let hint = match &*provider.value {
         "host" if has_image => format!("remove provider or the image of `{name}`: the host runs no images"),

@@ -34,7 +34,7 @@ pub(super) fn read(sources: &mut Sources, loader: &dyn Loader, problems: &mut Pr
     let Files { mut done, complete, .. } = files;
     done.push(root);
     if !complete {
-        done.iter_mut().flat_map(|file| &mut file.jobs).for_each(Job::forgive);
+        done.iter_mut().flat_map(|file| &mut file.jobs).for_each(Job::mark_all_present);
     }
     Some(Read { files: done, complete })
 }
@@ -52,7 +52,7 @@ fn parse(
     let mut document = Document::read(&tree, role, &mut Reader::new(problems))?;
     if refused {
         // What a refused anchor or merge key would have brought must not be asked for.
-        document.jobs.iter_mut().for_each(Job::forgive);
+        document.jobs.iter_mut().for_each(Job::mark_all_present);
     }
     Some(document)
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::Budget;
 use crate::diagnostic::{Pointer, Problems, quoted};
-use crate::document::{Given, Job, Parent};
+use crate::document::{Job, Parent};
 
 /// How many definitions may extend each other in a row.
 const MOST_DEPTH: usize = 64;
@@ -76,18 +76,18 @@ impl Walk<'_> {
         let mut fits = true;
         self.set(place, State::Open);
         self.path.push(place);
-        for parent in job.extends.as_deref().unwrap_or_default() {
+        for parent in job.extends.iter().flatten() {
             match self.parent(place, parent) {
                 Ok(above) => depth = depth.max(above + 1),
                 Err(()) => {
                     // What the parent would have given is not missing.
-                    merged.given.join(Given::ALL);
+                    merged.mark_all_present();
                     continue;
                 }
             }
             let found = self.places.get(&*parent.name.value).and_then(|place| self.states.get(*place));
             let Some(State::Done { job: Some(inherited), .. }) = found else {
-                merged.given.join(Given::ALL);
+                merged.mark_all_present();
                 continue;
             };
             if !self.budget.spend(inherited.weight, job, self.problems) {
