@@ -333,6 +333,28 @@ mod tests {
         }
     }
 
+    /// Each phase in itself is whole; only their order is wrong.
+    #[test]
+    fn phases_and_steps_in_the_wrong_order_show_and_nothing_else() {
+        // The two pairs of edges that change places, by where the first edge of each stands in a good run.
+        for (first, second, length, violation) in [
+            (7, 9, 2, "build: execution.script 01 started too late"),
+            (4, 12, 2, "build: job.provider_prepare started too late"),
+        ] {
+            let mut marks = good();
+            let (left, right) = marks.split_at_mut(second);
+            left[first..first + length].swap_with_slice(&mut right[..length]);
+            let report = judge(&marks);
+            assert!(!report.valid);
+            assert_eq!(report.missing, Vec::<String>::new());
+            assert!(report.order_violations.iter().any(|found| found == violation), "{report:?}");
+            assert!(
+                report.order_violations.iter().all(|found| found.ends_with("started too late")),
+                "{report:?}"
+            );
+        }
+    }
+
     #[test]
     fn any_two_neighbours_that_swap_show() {
         for index in 1..good().len() {

@@ -299,6 +299,17 @@ mod tests {
     }
 
     #[test]
+    fn a_job_that_ends_well_after_a_cancel_opens_nothing() {
+        let mut s = Schedule::new(vec![shape(0, &[]), shape(0, &[0]), shape(1, &[])]);
+        assert_eq!(s.decide(1), [Start(0)]);
+        s.cancel();
+        assert_eq!(s.decide(1), [Skip(1, Cancelled), Skip(2, Cancelled)]);
+        s.finished(0, Passed);
+        assert_eq!(s.decide(1), []);
+        assert!(s.is_done());
+    }
+
+    #[test]
     fn what_is_not_selected_is_skipped_and_holds_up_nothing() {
         let mut s =
             Schedule::new(vec![shape(0, &[]), JobShape { selected: false, ..shape(0, &[]) }, shape(1, &[0])]);
@@ -350,6 +361,13 @@ mod tests {
             })
     }
 
+    /// What ends a run early.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum End {
+        Cancel,
+        Stop,
+    }
+
     proptest! {
         /// Whatever finishes in whatever order: each job starts or is skipped exactly once, nothing starts before its
         /// needs and stages, and who runs does not depend on the order.
@@ -390,6 +408,50 @@ mod tests {
                 }
             }
             prop_assert!(told.iter().all(Option::is_some));
+        }
+
+        /// With a selection, and a cancel or stop at any time: each job is told once, what is not selected never starts,
+        /// and nothing starts after the end.
+        #[test]
+        fn nothing_starts_after_the_end_or_without_being_selected(
+            shapes in any_graph(), selected in prop::collection::vec(any::<bool>(), 30),
+            fails in prop::collection::vec(any::<bool>(), 30), slots in 1usize..4, when in 0usize..10,
+            end in prop::sample::select(vec![End::Cancel, End::Stop]),
+        ) {
+            let mut shapes = shapes;
+            shapes.iter_mut().zip(&selected).for_each(|(shape, selected)| shape.selected = *selected);
+            let mut s = Schedule::new(shapes.clone());
+            let mut told = vec![false; shapes.len()];
+            let mut running = std::collections::VecDeque::new();
+            let mut finished = 0;
+            let mut ended = false;
+            while !s.is_done() {
+                if finished >= when && !ended {
+                    match end {
+                        End::Cancel => s.cancel(),
+                        End::Stop => s.stop(),
+                    }
+                    ended = true;
+                }
+                for decision in s.decide(slots) {
+                    let (Start(job) | Skip(job, _)) = decision;
+                    prop_assert!(!std::mem::replace(&mut told[job], true));
+                    if let Start(_) = decision {
+                        prop_assert!(shapes[job].selected && !ended);
+                        running.push_back(job);
+                    }
+                }
+                match running.pop_front() {
+                    Some(job) => s.finished(job, if fails[job] { Blocks } else { Passed }),
+                    None => prop_assert!(s.is_done()),
+                }
+                finished += 1;
+            }
+            for decision in s.decide(slots) {
+                let (Start(job) | Skip(job, _)) = decision;
+                prop_assert!(matches!(decision, Skip(..)) && !std::mem::replace(&mut told[job], true));
+            }
+            prop_assert!(told.iter().all(|told| *told));
         }
     }
 }
