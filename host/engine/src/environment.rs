@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
+use loom_contract::graph_ir::Variable;
 use loom_workflow::{PREDEFINED, Plan, PlanJob, Template};
 use serde_json::{Map, Value};
 
@@ -13,7 +14,7 @@ use crate::run::RunContext;
 #[derive(Debug, Default)]
 pub(crate) struct Definition {
     predefined: Vec<(&'static str, String)>,
-    variables: Vec<(String, Template)>,
+    variables: Vec<Variable>,
 }
 
 /// The workflow's variables with all references filled in.
@@ -57,7 +58,8 @@ impl Definition {
             }
             Some(value.unwrap_or_default())
         };
-        let render = |(key, value): &(String, Template)| (key.clone(), value.render(&mut lookup));
+        let render =
+            |variable: &Variable| (variable.key.clone(), Template::fill(&variable.value, &mut lookup));
         let variables = self.variables.iter().map(render).collect();
         ResolvedVariables { variables, unset }
     }

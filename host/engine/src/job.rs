@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::event::{EventBody, Finish, JobFinish, Level, Phase, PluginRef, Stream};
-use loom_contract::graph_ir::{Cache, RetryWhen};
+use loom_contract::graph_ir::{Cache, Node, RetryWhen};
 use loom_contract::id::{JobId, StepIndex};
 use loom_contract::phase::PhaseCode;
 use loom_contract::section::Section;
@@ -126,7 +126,8 @@ impl Job {
 
     /// What the workflow says under the keywords of providers.
     fn keywords(&self) -> Value {
-        let PlanJob { image, image_build, image_options, services, .. } = &self.plan;
+        let Node { image, image_build, image_options, services, .. } = &self.plan.node;
+        let image_options = image_options.clone().unwrap_or_default();
         json!({ "image": image, "image_build": image_build, "image_options": image_options, "services": services })
     }
 
@@ -195,7 +196,11 @@ impl Job {
                 mask: OnceLock::new(),
             }),
             canceller,
-            deadline: self.plan.timeout.job_ms.map(|ms| Instant::now() + Duration::from_millis(ms)),
+            deadline: self
+                .plan
+                .timeout
+                .and_then(|timeout| timeout.job_ms)
+                .map(|ms| Instant::now() + Duration::from_millis(ms)),
         };
         let outcome = attempt.run().await;
         let staging = &attempt.context.staging;
@@ -366,7 +371,7 @@ impl Attempt<'_> {
     async fn execute(&self, provider: &mut dyn JobProvider, route: &Arc<Route>) -> Outcome {
         let phase = PhaseGuard::start(self.emitter, self.phase(PhaseCode::JobExecution));
         let mut outcome = Outcome::success();
-        for (position, step) in self.job.plan.script.iter().enumerate() {
+        for (position, command) in self.job.plan.script.iter().enumerate() {
             if self.job.cancel.is_cancelled() {
                 outcome = Outcome::cancelled(None);
                 break;
@@ -377,11 +382,12 @@ impl Attempt<'_> {
             route.open(step_phase);
             let run = provider.run_step(Step {
                 index,
-                command: step.command.clone(),
+                command: command.clone(),
                 stdout: OutputSink::new(route, Stream::Stdout),
                 stderr: OutputSink::new(route, Stream::Stderr),
             });
-            let (result, late) = self.within(self.job.plan.timeout.step_ms, run).await;
+            let (result, late) =
+                self.within(self.job.plan.timeout.and_then(|timeout| timeout.step_ms), run).await;
             route.look_at_masks(LastLine::IsWhole);
             route.close();
             let mut used_up = self.context.processes.used_up();
@@ -418,7 +424,7 @@ impl Attempt<'_> {
     async fn within<T>(&self, step_ms: Option<u64>, work: impl Future<Output = T>) -> (T, Option<ErrorInfo>) {
         let step =
             step_ms.map(|ms| (Instant::now() + Duration::from_millis(ms), ms, "step", code::STEP_TIMEOUT));
-        let job_ms = self.job.plan.timeout.job_ms.unwrap_or_default();
+        let job_ms = self.job.plan.timeout.and_then(|timeout| timeout.job_ms).unwrap_or_default();
         let job = self.deadline.map(|at| (at, job_ms, "job", code::JOB_TIMEOUT));
         let Some((deadline, ms, what, code)) = step.into_iter().chain(job).min_by_key(|(at, ..)| *at) else {
             return (work.await, None);

@@ -228,7 +228,7 @@ fn planned(prepared: &Prepared) -> Arc<[PlannedJob]> {
             job_id: job.id.clone(),
             stage: plan.stages[job.stage].clone(),
             provider: job.provider.clone(),
-            commands: job.script.iter().map(|step| step.command.clone()).collect(),
+            commands: job.script.clone(),
             allow_failure: job.allow_failure,
             matrix: job.matrix.clone(),
         })

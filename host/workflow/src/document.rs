@@ -59,18 +59,33 @@ const WHEN: [(&str, When); 3] =
     [("on_success", When::OnSuccess), ("on_failure", When::OnFailure), ("always", When::Always)];
 
 keys! {
-    /// The keys of a workflow file that are no jobs.
-    pub(crate) enum RootKey {
+    /// A key of a workflow file that is no job.
+    #[non_exhaustive]
+    pub enum RootKey {
+        /// `version`
         Version = "version",
+        /// `stages`
         Stages = "stages",
+        /// `include`
         Include = "include",
+        /// `workflow`
         Workflow = "workflow",
+        /// `variables`
         Variables = "variables",
+        /// `default`
         Default = "default",
     }
 }
 
 impl RootKey {
+    /// Every key, in the order in which messages and the schema name them.
+    pub const ALL: &'static [Self] = Self::KEYS;
+
+    /// The key as it is written.
+    pub fn name(self) -> &'static str {
+        self.as_written()
+    }
+
     /// Whether an included file may hold it as well.
     fn is_in_included(self) -> bool {
         match self {

@@ -26,9 +26,9 @@ mod workflow;
 mod yaml;
 
 pub use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
-pub use crate::document::Keyword;
+pub use crate::document::{Keyword, RootKey};
 pub use crate::loader::{LoadError, Loader, NoFiles};
-pub use crate::plan::{Origin, Plan, PlanJob, Step};
+pub use crate::plan::{Origin, Plan, PlanJob};
 pub use crate::predefined::PREDEFINED;
 pub use crate::template::Template;
 

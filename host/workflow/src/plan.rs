@@ -11,10 +11,10 @@ mod route;
 mod step_state;
 mod variables;
 
-use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::Arc;
 
-use loom_contract::graph_ir::{Artifacts, Cache, ImageBuild, ImageOptions, Retry, Secret, Service, Timeout};
+use loom_contract::graph_ir::Node;
 use loom_contract::id::JobId;
 
 pub use self::explain::Origin;
@@ -36,51 +36,18 @@ pub struct Plan {
     sources: Arc<Sources>,
 }
 
-/// A job that will run.
+/// A job that will run: its node of the graph, and what running it needs beside. It reads as the node.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PlanJob {
-    /// Its id.
-    pub id: JobId,
+    /// The job as Graph IR has it. The values of its variables, and of its services', are [`Template`]s: references to
+    /// each other are resolved; what remains is filled in when the job starts.
+    pub node: Node,
     /// Its key in the workflow: the id, but for the jobs of a matrix, which share one.
     pub name: String,
     /// Its place in [`Plan::stages`].
     pub stage: usize,
-    /// The operating system that it wants: `linux`.
-    pub target: String,
-    /// The provider that runs it: `host`, `docker`, or one that a plugin brings.
-    pub provider: String,
-    /// The container image that it runs in; none on the host.
-    pub image: Option<String>,
-    /// How the image is built; none where it is pulled.
-    pub image_build: Option<ImageBuild>,
-    /// How the image is used.
-    pub image_options: ImageOptions,
-    /// Its steps, in order; never empty.
-    pub script: Vec<Step>,
-    /// Its variables, sorted by key. References to each other are resolved; what remains is filled in when the job starts.
-    pub variables: Vec<(String, Template)>,
-    /// Where its secrets are found, sorted by name.
-    pub secrets: Vec<Secret>,
-    /// The containers that run beside it. The values of their variables are templates.
-    pub services: Vec<Service>,
-    /// What is kept from run to run; none where that is off.
-    pub cache: Option<Cache>,
-    /// The files that are kept with the run.
-    pub artifacts: Option<Artifacts>,
-    /// The pool of machines that it is meant for; without effect on a local run.
-    pub runner_pool: Option<String>,
-    /// What the workflow says beside Loom's own keywords; a JSON object, without effect.
-    pub invariant: Option<serde_json::Value>,
-    /// How long it and each of its steps may take.
-    pub timeout: Timeout,
-    /// How often it is run again after a failure.
-    pub retry: Option<Retry>,
-    /// Its failure blocks nothing and does not fail the run.
-    pub allow_failure: bool,
-    /// The values that make it one of the jobs of a matrix; they are among its variables, too.
-    pub matrix: BTreeMap<String, String>,
-    /// What it waits for, as places in [`Plan::jobs`], in the order in which it says so.
+    /// The jobs that it waits for, as places in [`Plan::jobs`], in the order in which it says so.
     pub needs: Vec<usize>,
     /// Those of [`needs`](Self::needs) whose artifacts are restored before its steps.
     pub artifacts_from: Vec<usize>,
@@ -88,12 +55,12 @@ pub struct PlanJob {
     place: usize,
 }
 
-/// One entry of `script`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Step {
-    /// The text for the shell, without the line break at its end.
-    pub command: String,
+impl Deref for PlanJob {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.node
+    }
 }
 
 impl Plan {
@@ -128,7 +95,14 @@ pub(crate) fn plan(workflow: Workflow, sources: &Arc<Sources>, problems: &mut Pr
         let stage = job.stage.unwrap_or_default();
         let stage_name = workflow.stages.get(stage).map_or("", |stage| &**stage);
         let variables = variables.resolve(job, stage_name, &workflow.owners);
-        jobs.push(lower::job(job, id, place, variables, needs));
+        jobs.push(PlanJob {
+            node: lower::node(job, id, stage_name, variables),
+            name: job.definition.name.value.as_ref().to_owned(),
+            stage,
+            artifacts_from: needs.iter().filter(|need| need.artifacts).map(|need| need.rank).collect(),
+            needs: needs.iter().map(|need| need.rank).collect(),
+            place,
+        });
     }
     Plan {
         stages: workflow.stages.iter().map(|stage| stage.as_ref().to_owned()).collect(),

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::time::Instant;
 
-use loom_workflow::{LoadError, Loaded, Loader, NoFiles, load};
+use loom_workflow::{Keyword, LoadError, Loaded, Loader, NoFiles, RootKey, load};
 
 const MIB: usize = 1024 * 1024;
 const HEAD: &str = "version: v1\nstages: [ci]\ndefault: {target: linux}\n";
@@ -376,31 +376,8 @@ fn wrong_types_everywhere() {
         "'${'",
         "2026-01-01",
     ];
-    let keys = [
-        "version",
-        "stages",
-        "include",
-        "workflow",
-        "variables",
-        "default",
-        "stage",
-        "target",
-        "script",
-        "extends",
-        "needs",
-        "image",
-        "services",
-        "secrets",
-        "cache",
-        "artifacts",
-        "runner_pool",
-        "invariant",
-        "timeout",
-        "retry",
-        "allow_failure",
-        "parallel",
-        "provider",
-    ];
+    let roots = RootKey::ALL.iter().map(|key| key.name());
+    let keys: Vec<&str> = roots.chain(Keyword::ALL.iter().map(|keyword| keyword.name())).collect();
     let inner = [
         "local",
         "rules",
@@ -433,7 +410,7 @@ fn wrong_types_everywhere() {
         "step",
     ];
     for value in values {
-        for key in keys {
+        for key in &keys {
             for text in [
                 format!("{key}: {value}\n"),
                 format!("{HEAD}job:\n  stage: ci\n  script: [x]\n  {key}: {value}\n"),

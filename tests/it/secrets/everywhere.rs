@@ -4,6 +4,7 @@
 
 use loom_contract::section::Section;
 use loom_tests::{RunOutput, TestEnv};
+use loom_workflow::Keyword;
 use serde_json::Value;
 
 use super::{job, messages, text, workflow};
@@ -96,15 +97,29 @@ fn a_file_that_is_called_by_a_value_is_in_no_key_of_a_document() {
     assert_eq!(names, [&format!("dep-{MASK}.lock"), "other.lock"]);
 }
 
+/// The keywords that hold nothing but names of the workflow, numbers and words of the language. The test below tries
+/// every other one.
+const WITHOUT_FREE_TEXT: [Keyword; 8] = [
+    Keyword::Stage,
+    Keyword::Target,
+    Keyword::Extends,
+    Keyword::Needs,
+    Keyword::Timeout,
+    Keyword::Retry,
+    Keyword::AllowFailure,
+    Keyword::Provider,
+];
+
 #[test]
 fn literals_of_the_workflow_are_masked_wherever_the_graph_has_them() {
-    let env = env(&format!(
+    let text = format!(
         "version: v1
 stages: [ci, later]
 default: {{target: linux}}
 job:
   stage: ci
   secrets: {{API: {{ref: 'env://TOKEN'}}, PIN: {{ref: 'env://PIN'}}}}
+  variables: {{NOTE: 'n-{VALUE}'}}
   invariant: {{'key {VALUE}': [{VALUE}, {{deep: {VALUE}}}], number: 471108154711, list: [471108154711]}}
   artifacts: {{name: 'art-{VALUE}', paths: [c, '{VALUE}/*'], exclude: ['not-{VALUE}'], when: always}}
   cache:
@@ -132,7 +147,15 @@ never:
       ready: {{command: 'login {VALUE}'}}
   script: ['true']
 "
-    ));
+    );
+    for keyword in Keyword::ALL.iter().filter(|keyword| !WITHOUT_FREE_TEXT.contains(keyword)) {
+        assert!(
+            text.contains(&format!("  {}: ", keyword.name()))
+                || text.contains(&format!("  {}:\n", keyword.name())),
+            "{keyword:?} is not tried"
+        );
+    }
+    let env = env(&text);
     env.plant_variable("TOKEN", VALUE);
     env.plant_variable("PIN", "471108154711");
     let checked = env.loom(&["check"]).command.output().unwrap();
@@ -143,6 +166,7 @@ never:
     let nodes = &graph["nodes"];
     assert_eq!(nodes[0]["invariant"][format!("key {MASK}")][1]["deep"], MASK);
     assert_eq!(nodes[0]["invariant"]["number"], "[REDACTED:SECRET_PIN]");
+    assert_eq!(nodes[0]["variables"][0]["value"], format!("n-{MASK}"));
     assert_eq!(nodes[0]["artifacts"]["name"], format!("art-{MASK}"));
     assert_eq!(nodes[0]["cache"][0]["fallback_keys"][0], format!("f-{MASK}"));
     assert_eq!(nodes[0]["secrets"][0]["ref"], "env://TOKEN", "where it is found is no secret");

@@ -1,36 +1,34 @@
-//! Resolved keywords as the plan and Graph IR hold them, with every default filled in.
+//! Resolved keywords as Graph IR holds them, with every default filled in.
 
 use loom_contract::graph_ir::{
-    Artifacts, Cache, CacheEntry, CacheKey, CacheKeyParts, CachePolicy, ImageBuild, ImageOptions, Ready,
-    Retry, RetryWhen, Secret, Service, Timeout, Variable, When,
+    Artifacts, Cache, CacheEntry, CacheKey, CacheKeyParts, CachePolicy, ImageBuild, ImageOptions, Node,
+    Ready, Retry, RetryWhen, Secret, Service, Timeout, Variable, When,
 };
 use loom_contract::id::JobId;
 
-use super::graph::Needed;
+use super::route;
 use super::variables::Resolved;
-use super::{PlanJob, Step, route};
 use crate::document;
 use crate::document::{Field, Image, ImageSpec, Text};
 use crate::source::Spanned;
 use crate::workflow::Job;
 
-/// The plan's form of `job`.
-pub(super) fn job(job: &Job, id: JobId, place: usize, variables: Resolved, needs: Vec<Needed>) -> PlanJob {
+/// The graph's node of `job`, which runs in `stage`.
+pub(super) fn node(job: &Job, id: JobId, stage: &str, variables: Resolved) -> Node {
     let definition = &*job.definition;
     let spec = match definition.image.as_ref() {
         Some(Image::Spec(spec)) => Some(&**spec),
         _ => None,
     };
-    PlanJob {
+    Node {
         id,
-        name: definition.name.value.as_ref().to_owned(),
-        stage: job.stage.unwrap_or_default(),
+        stage: stage.to_owned(),
         target: definition.target.as_ref().map(text).unwrap_or_default(),
         provider: route::provider(definition).to_owned(),
         image: route::image(definition).map(|name| name.as_ref().to_owned()),
         image_build: spec.and_then(image_build),
-        image_options: spec.map(image_options).unwrap_or_default(),
-        script: definition.script.iter().flat_map(|steps| steps.iter()).map(step).collect(),
+        image_options: spec.map(image_options).filter(|options| *options != ImageOptions::default()),
+        script: definition.script.iter().flat_map(|steps| steps.iter()).map(command).collect(),
         secrets: definition.secrets.iter().flatten().map(|(name, value)| secret(name, value)).collect(),
         services: definition
             .services
@@ -44,7 +42,7 @@ pub(super) fn job(job: &Job, id: JobId, place: usize, variables: Resolved, needs
         artifacts: definition.artifacts.as_ref().map(artifacts),
         runner_pool: definition.runner_pool.as_ref().map(text),
         invariant: definition.invariant.as_ref().map(document::Invariant::to_json),
-        timeout: definition.timeout.as_ref().map(timeout).unwrap_or_default(),
+        timeout: definition.timeout.as_ref().map(timeout).filter(|timeout| *timeout != Timeout::default()),
         retry: definition.retry.as_ref().map(retry),
         allow_failure: definition.allow_failure.as_ref().is_some_and(|flag| flag.value),
         matrix: job
@@ -52,9 +50,6 @@ pub(super) fn job(job: &Job, id: JobId, place: usize, variables: Resolved, needs
             .iter()
             .map(|(name, value)| (name.as_ref().to_owned(), value.as_ref().to_owned()))
             .collect(),
-        artifacts_from: needs.iter().filter(|need| need.artifacts).map(|need| need.rank).collect(),
-        needs: needs.iter().map(|need| need.rank).collect(),
-        place,
     }
 }
 
@@ -70,8 +65,8 @@ fn listed(values: &Field<Spanned<Vec<Text>>>) -> Vec<String> {
     values.iter().flat_map(|values| texts(&values.value)).collect()
 }
 
-fn step(step: &document::Step) -> Step {
-    Step { command: step.command.as_ref().to_owned() }
+fn command(step: &document::Step) -> String {
+    step.command.as_ref().to_owned()
 }
 
 fn image_build(spec: &ImageSpec) -> Option<ImageBuild> {

@@ -17,7 +17,7 @@ const MOST_MIB: usize = 16;
 /// What a job's variables come to.
 pub(super) struct Resolved {
     /// Its own, sorted by name.
-    pub(super) job: Vec<(String, Template)>,
+    pub(super) job: Vec<Variable>,
     /// Those of its services.
     pub(super) services: Vec<Vec<Variable>>,
 }
@@ -71,7 +71,11 @@ impl<'p> Resolver<'p> {
         let services = services()
             .map(|service| self.resolve_service(&service.variables, &typed, &values, &predefined, owners))
             .collect();
-        let job = typed.keys().map(|name| name.as_ref().to_owned()).zip(values).collect();
+        let job = typed
+            .keys()
+            .zip(&values)
+            .map(|(name, value)| Variable { key: name.as_ref().to_owned(), value: value.to_string() })
+            .collect();
         Resolved { job, services }
     }
 

@@ -121,8 +121,8 @@ pub(super) fn table(plan: &Plan, selected: &[bool]) -> String {
             text.push_str(&format!("  after {}", needs.join(", ")));
         }
         text.push('\n');
-        for step in &job.script {
-            let mut lines = step.command.lines();
+        for command in &job.script {
+            let mut lines = command.lines();
             text.push_str(&format!("    $ {}", on_one_line(lines.next().unwrap_or_default())));
             text.push_str(if lines.next().is_some() { " …\n" } else { "\n" });
         }
