@@ -11,7 +11,7 @@ use rustix::fs::{
 use rustix::io::{Errno, read};
 use tar::{EntryType, Header};
 
-use crate::copy::{Tree, random_name, split};
+use crate::copy::{Tree, random_name};
 use crate::gzip::Gzip;
 use crate::{Error, dir};
 
@@ -63,11 +63,11 @@ impl<'a> Packer<'a> {
         let tree = self.tree;
         // Two empty blocks end a tar.
         self.write(&[0; 2 * BLOCK])?;
-        self.to.finish().map(drop).map_err(|error| Error::write_io(tree.path.join(NAME), error))
+        self.to.finish().map(drop).map_err(|error| Error::write(tree.path.join(NAME), error))
     }
 
     fn file(&mut self, path: &'a [u8]) -> Result<(), Error> {
-        let (folder, name) = split(path);
+        let (folder, name) = dir::split(path);
         let cannot = |errno| Error::read(self.tree.path_of(path), errno);
         if self.folder.as_ref().is_none_or(|(last, _)| *last != folder) {
             self.folder = Some((folder, dir::open_beneath(self.tree.root, folder).map_err(cannot)?));
@@ -78,8 +78,7 @@ impl<'a> Packer<'a> {
             let target = readlinkat(folder, name, Vec::new()).map_err(cannot)?.into_bytes();
             return self.header(EntryType::Symlink, path, &target, &stat);
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = openat(folder, name, flags, Mode::empty()).map_err(cannot)?;
+        let file = dir::open_file(folder, name).map_err(cannot)?;
         // The size of what is open, which is what is read.
         let stat = fstat(&file).map_err(cannot)?;
         self.header(EntryType::Regular, path, b"", &stat)?;
@@ -138,7 +137,7 @@ impl<'a> Packer<'a> {
                 Ok(_) => {
                     let source =
                         io::Error::new(io::ErrorKind::UnexpectedEof, "it was cut off while it was packed");
-                    return Err(Error::Read { path: self.tree.path_of(path), source });
+                    return Err(Error::read(self.tree.path_of(path), source));
                 }
                 Err(Errno::INTR) => continue,
                 Err(errno) => return Err(Error::read(self.tree.path_of(path), errno)),
@@ -156,7 +155,7 @@ impl<'a> Packer<'a> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.to.write_all(bytes).map_err(|error| Error::write_io(self.tree.path.join(NAME), error))
+        self.to.write_all(bytes).map_err(|error| Error::write(self.tree.path.join(NAME), error))
     }
 
     fn check_cancel(&self) -> Result<(), Error> {

@@ -1,13 +1,13 @@
 //! Files of a tree, copied out and packed.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::fd::AsFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 use fs_err as fs;
+use parking_lot::Mutex;
 
 use crate::archive;
 use crate::copy::{Copied, Copy, Tree, copy};
@@ -80,7 +80,7 @@ pub fn collect(what: &Collect<'_>) -> Result<Collected, Error> {
         return Err(Error::Cancelled);
     }
     let Search { seen, warnings, .. } = search;
-    let Seen { mut files, others, error } = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let Seen { mut files, others, error } = seen.into_inner();
     if let Some(error) = error {
         return Err(error);
     }
@@ -95,7 +95,7 @@ pub fn collect(what: &Collect<'_>) -> Result<Collected, Error> {
     let mut collected = Collected { unmatched, ..Collected::default() };
     if !files.is_empty() {
         let made = !into.exists();
-        fs::create_dir_all(into).map_err(|error| Error::write_io(into, error))?;
+        fs::create_dir_all(into).map_err(|error| Error::write(into, error))?;
         let target = dir::open_root(into).map_err(|errno| Error::write(into, errno))?;
         let from = Tree { path: tree, root: source.as_fd() };
         let to = Tree { path: into, root: target.as_fd() };
@@ -111,7 +111,7 @@ pub fn collect(what: &Collect<'_>) -> Result<Collected, Error> {
         collected.files = files.into_iter().map(to_path).collect();
         collected.bytes = bytes;
     }
-    collected.warnings = Warnings::take(warnings);
+    collected.warnings = warnings.into_inner().into_list();
     Ok(collected)
 }
 
@@ -140,7 +140,7 @@ impl Visit for Search<'_> {
         let folder = folder.path();
         let mut paths: Vec<Vec<u8>> = entries.iter().map(|entry| dir::join(&folder, entry.name)).collect();
         let mut refused: Vec<Vec<u8>> = paths.extract_if(.., |path| self.refuses(path)).collect();
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         seen.files.append(&mut paths);
         seen.others.append(&mut refused);
     }
@@ -149,12 +149,12 @@ impl Visit for Search<'_> {
         if self.refuses(path) {
             return;
         }
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         match why {
             Closed::Symlink => push(&self.warnings, path, LeftOut::Behind),
-            Closed::Errno(errno) => match LeftOut::of(path, errno) {
+            Closed::Errno(errno) => match LeftOut::of(&dir::to_path(path), errno) {
                 Ok(why) => push(&self.warnings, path, why),
-                Err(error) => seen.error = Some(error),
+                Err(error) => seen.error = Some(error.into()),
             },
         }
         seen.others.push(path.to_owned());
@@ -167,14 +167,14 @@ impl Visit for Search<'_> {
 
 impl Search<'_> {
     fn refuses(&self, path: &[u8]) -> bool {
-        let refused = (self.refuse)(Path::new(OsStr::from_bytes(path)));
+        let refused = (self.refuse)(&dir::to_path(path));
         if refused {
-            self.warnings.lock().unwrap_or_else(PoisonError::into_inner).refuse();
+            self.warnings.lock().refuse();
         }
         refused
     }
 }
 
 fn push(warnings: &Mutex<Warnings>, path: &[u8], why: LeftOut) {
-    warnings.lock().unwrap_or_else(PoisonError::into_inner).push(OsStr::from_bytes(path).into(), why);
+    warnings.lock().push(dir::to_path(path), why);
 }

@@ -5,17 +5,18 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use rayon::prelude::*;
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT, fchmod, fstat, futimens,
-    mkdirat, openat, readlinkat, renameat, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Mode, OFlags, Stat, fstat, mkdirat, openat, readlinkat, renameat, statat, symlinkat,
+    unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
-use crate::data::{self, Failed};
+use crate::dir::split;
 use crate::error::{FirstError, Warnings};
+use crate::file::{self, Failed, Source};
 use crate::{Error, LeftOut, dir, link};
 
 /// Files of one folder that one task copies at most: enough to pay for opening the folder.
@@ -78,18 +79,10 @@ pub(crate) fn copy(
         failure: FirstError::new(what.cancel),
     };
     tasks.into_par_iter().with_max_len(1).for_each(|paths| copying.task(paths));
-    copying.failure.into_result()?;
-    let mut copied = copying.copied.into_inner().unwrap_or_else(PoisonError::into_inner);
+    copying.failure.into_result(Error::Cancelled)?;
+    let mut copied = copying.copied.into_inner();
     copied.files.par_sort_unstable();
     Ok(copied)
-}
-
-/// The folder of a path, and the name there.
-pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|&byte| byte == b'/') {
-        Some(at) => (&path[..at], &path[at + 1..]),
-        None => (b"", path),
-    }
 }
 
 /// A name for what is not to be seen under its own yet.
@@ -105,7 +98,7 @@ struct Copying<'a> {
     /// Whether the two trees can share data, as far as is known.
     share: AtomicBool,
     copied: Mutex<Copied>,
-    failure: FirstError<'a>,
+    failure: FirstError<'a, Error>,
 }
 
 /// What became of a file: how many bytes it has, or why it has been left out.
@@ -128,7 +121,7 @@ impl Copying<'_> {
         if let Err(error) = self.files(paths, &mut done) {
             self.failure.set(error);
         }
-        let mut copied = self.copied.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut copied = self.copied.lock();
         copied.files.append(&mut done.files);
         copied.bytes += done.bytes;
     }
@@ -144,15 +137,15 @@ impl Copying<'_> {
             }
             let file = match &source {
                 Ok(source) => File { copying: self, path, source: source.as_fd() }.copy(&mut target)?,
-                Err(errno) => LeftOut::of(path, *errno)?.into(),
+                Err(errno) => LeftOut::of(&dir::to_path(path), *errno)?.into(),
             };
-            let warnings = || self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+            let warnings = || self.warnings.lock();
             match file {
                 Done::Copied(bytes) => {
                     done.files.push(path.clone());
                     done.bytes += bytes;
                 }
-                Done::LeftOut(why) => warnings().push(OsStr::from_bytes(path).into(), why),
+                Done::LeftOut(why) => warnings().push(dir::to_path(path), why),
                 Done::Refused => warnings().refuse(),
             }
         }
@@ -167,7 +160,9 @@ impl Copying<'_> {
         }
         // Most often only the last one is missing.
         let above = split(folder).0;
-        let begin = |at: &[u8]| Ok((dir::open_beneath(from.root, at).ok(), dir::open_beneath(to.root, at)?));
+        let begin = |at: &[u8]| {
+            Ok::<_, Errno>((dir::open_beneath(from.root, at).ok(), dir::open_beneath(to.root, at)?))
+        };
         let (mut source, mut target, mut at) = match begin(above) {
             Ok((source, target)) => (source, target, above.len()),
             Err(_) => {
@@ -217,38 +212,27 @@ impl File<'_> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => self.copy_data(target),
             FileType::Symlink => self.copy_link(&stat, target),
-            kind => Ok(special(kind).into()),
+            kind => Ok(LeftOut::special(kind).into()),
         }
     }
 
     fn copy_data(&self, target: &mut Option<OwnedFd>) -> Result<Done, Error> {
         let Copying { what, share, .. } = self.copying;
-        // It may have become something else: without NONBLOCK a fifo would wait for a writer.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let opened = openat(self.source, self.name(), flags, Mode::empty());
-        let (from, stat) = match opened.and_then(|from| Ok((fstat(&from)?, from))) {
-            Ok((stat, from)) => (from, stat),
+        // It may have become something else.
+        let (from, stat) = match Source::open(self.source, self.name()) {
+            Ok(Source::File(from, stat)) => (from, stat),
+            Ok(Source::Symlink) => return Ok(LeftOut::Vanished.into()),
+            Ok(Source::Other(kind)) => return Ok(LeftOut::special(kind).into()),
             Err(errno) => return self.unreadable(errno),
         };
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind != FileType::RegularFile {
-            return Ok(special(kind).into());
-        }
         // The owner must be able to read it: whoever copied it could.
         let mode = Mode::from_raw_mode(stat.st_mode & 0o777) | Mode::RUSR;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let create = |folder: BorrowedFd<'_>, name: &[u8]| openat(folder, name, flags, mode);
         self.put(target, create, |_, _, to| {
-            let bytes = data::copy(from.as_fd(), to.as_fd(), &stat, share, what.cancel)?;
-            let finish = || {
-                if Mode::from_raw_mode(fstat(&to)?.st_mode & 0o7777) != mode {
-                    fchmod(&to, mode)?;
-                }
-                // The time last: writing sets it.
-                futimens(&to, &modified(&stat))
-            };
-            finish().map_err(Failed::Write)?;
-            Ok(bytes)
+            let there = fstat(&to).map_err(Failed::Write)?.st_mode & 0o7777;
+            let wrong = (Mode::from_raw_mode(there) != mode).then_some(mode);
+            Ok(file::fill(from.as_fd(), to.as_fd(), &stat, wrong, share, what.cancel)?.bytes)
         })
     }
 
@@ -269,7 +253,8 @@ impl File<'_> {
         }
         let create = |folder: BorrowedFd<'_>, name: &[u8]| symlinkat(&*to, folder, name);
         self.put(target, create, |folder, name, ()| {
-            utimensat(folder, name, &modified(stat), AtFlags::SYMLINK_NOFOLLOW).map_err(Failed::Write)?;
+            utimensat(folder, name, &file::modified(stat), AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(Failed::Write)?;
             Ok(0)
         })
     }
@@ -319,7 +304,7 @@ impl File<'_> {
     }
 
     fn unreadable(&self, errno: Errno) -> Result<Done, Error> {
-        LeftOut::of(self.path, errno).map(Done::LeftOut)
+        Ok(Done::LeftOut(LeftOut::of(&dir::to_path(self.path), errno)?))
     }
 
     fn name(&self) -> &[u8] {
@@ -335,22 +320,4 @@ fn in_the_way(folder: BorrowedFd<'_>, name: &[u8], path: PathBuf) -> Error {
         _ => "a file",
     };
     Error::InTheWay { path, what }
-}
-
-fn special(kind: FileType) -> LeftOut {
-    LeftOut::Special(match kind {
-        FileType::Directory => "folder",
-        FileType::Fifo => "fifo",
-        FileType::Socket => "socket",
-        FileType::CharacterDevice | FileType::BlockDevice => "device",
-        _ => "file of an unknown kind",
-    })
-}
-
-/// What gives another file the same time of modification.
-fn modified(stat: &Stat) -> Timestamps {
-    Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: stat.st_mtime as _, tv_nsec: stat.st_mtime_nsec as _ },
-    }
 }

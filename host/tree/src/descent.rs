@@ -2,9 +2,10 @@
 //! may.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
@@ -89,7 +90,7 @@ impl<'a> Descent<'a> {
     pub fn child(&self, parent: &Arc<Open>, name: &[u8]) -> Child {
         let name: Arc<[u8]> = name.into();
         let id = {
-            let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut ways = self.ways.lock();
             ways.push((parent.id, name.clone()));
             u32::try_from(ways.len() - 1).unwrap_or(u32::MAX)
         };
@@ -133,7 +134,7 @@ impl<'a> Descent<'a> {
 
     /// The path of a folder below the root, by its number; that of the root is empty.
     pub fn path(&self, mut id: u32) -> Vec<u8> {
-        let ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        let ways = self.ways.lock();
         let mut names: Vec<&[u8]> = Vec::new();
         while id != 0 {
             let Some((parent, name)) = ways.get(id as usize) else { break };

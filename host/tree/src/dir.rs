@@ -1,8 +1,10 @@
 //! Folders by descriptor: below an open folder, through no symlink, and as deep as one likes.
 
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RawDir, ResolveFlags, chmod, openat, openat2, statat,
@@ -66,6 +68,32 @@ pub fn open_beneath(root: BorrowedFd<'_>, mut path: &[u8]) -> Result<OwnedFd, Er
         let next = open_hop(from, &path[..cut])?;
         hop = Some(next);
         path = &path[cut + 1..];
+    }
+}
+
+/// Opens the file `name` in `folder` for reading, whatever it is: a fifo waits for no writer, and no terminal becomes that of
+/// this process.
+///
+/// # Errors
+/// It cannot be opened; with `LOOP` because it is a symlink, with `NXIO` or `NODEV` because it is a socket, or a device
+/// that nothing serves.
+pub fn open_file(folder: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    openat(folder, name, flags, Mode::empty())
+}
+
+/// Calls `act` with the open folder above `path`, which is below `root`, and the last name of `path`.
+///
+/// # Errors
+/// As [`open_beneath`], and those of `act`.
+pub fn at<T>(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    act: impl FnOnce(BorrowedFd<'_>, &[u8]) -> Result<T, Errno>,
+) -> Result<T, Errno> {
+    match split(path) {
+        (b"", name) => act(root, name),
+        (above, name) => act(open_beneath(root, above)?.as_fd(), name),
     }
 }
 
@@ -173,6 +201,19 @@ pub fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
     }
     path.extend_from_slice(name);
     path
+}
+
+/// The folder of a relative path, empty for the root, and the name there.
+pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(at) => (&path[..at], &path[at + 1..]),
+        None => (b"", path),
+    }
+}
+
+/// The path that these bytes are.
+pub fn to_path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(OsStr::from_bytes(bytes))
 }
 
 #[cfg(test)]

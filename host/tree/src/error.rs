@@ -1,15 +1,69 @@
 //! What can go wrong, and what is worth telling although nothing did.
 
-use std::ffi::OsStr;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
+use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::pattern::BadPattern;
+
+/// A failure to read or write one file or folder.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It could not be read.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It could not be written or removed.
+    #[error("cannot write `{}`: {source}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file system is full, or the user's quota on it is used up.
+    #[error("no space left: cannot write `{}`: {source}", path.display())]
+    NoSpace {
+        /// What could not be written.
+        path: PathBuf,
+        /// The file system's own words.
+        source: io::Error,
+    },
+}
+
+impl FileError {
+    /// A failure to read `path`.
+    pub fn read(path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        Self::Read { path: path.into(), source: without_path(source.into()) }
+    }
+
+    /// A failure to write or remove `path`: for want of space, or for another reason.
+    pub fn write(path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        let (path, source) = (path.into(), without_path(source.into()));
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace { path, source },
+            _ => Self::Write { path, source },
+        }
+    }
+}
+
+/// The system's own words alone: what `fs_err` adds, the path, is in our errors already.
+fn without_path(error: io::Error) -> io::Error {
+    let code = error.raw_os_error();
+    let inner = error.get_ref().and_then(|inner| inner.source()).and_then(|source| source.downcast_ref());
+    match code.or_else(|| inner.and_then(io::Error::raw_os_error)) {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => error,
+    }
+}
 
 /// Why files could not be taken from a tree or put into one.
 #[derive(Debug, thiserror::Error)]
@@ -41,30 +95,9 @@ pub enum Error {
         /// What is there.
         what: &'static str,
     },
-    /// A file or folder could not be read.
-    #[error("cannot read `{}`: {source}", path.display())]
-    Read {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// A file or folder could not be written.
-    #[error("cannot write `{}`: {source}", path.display())]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The file system is full, or the user's quota on it is used up.
-    #[error("no space left: cannot write `{}`: {source}", path.display())]
-    NoSpace {
-        /// What could not be written.
-        path: PathBuf,
-        /// The file system's own words.
-        source: io::Error,
-    },
+    /// A file or folder could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file or folder could not be removed.
     #[error("cannot remove `{}`: {source}", path.display())]
     Remove {
@@ -82,38 +115,35 @@ impl From<BadPattern> for Error {
 }
 
 impl Error {
-    pub(crate) fn read(path: impl Into<PathBuf>, errno: Errno) -> Self {
-        Self::Read { path: path.into(), source: errno.into() }
+    pub(crate) fn read(path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        FileError::read(path, source).into()
+    }
+
+    pub(crate) fn write(path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        FileError::write(path, source).into()
     }
 
     pub(crate) fn remove(path: impl Into<PathBuf>, errno: Errno) -> Self {
         Self::Remove { path: path.into(), source: errno.into() }
     }
+}
 
-    pub(crate) fn write(path: impl Into<PathBuf>, errno: Errno) -> Self {
-        Self::write_io(path, errno.into())
-    }
+/// Why a tree could not be replicated.
+#[derive(Debug)]
+pub enum ReplicateError {
+    /// The caller asked to stop.
+    Cancelled,
+    /// A file or folder could not be read or written.
+    File(FileError),
+}
 
-    pub(crate) fn write_io(path: impl Into<PathBuf>, source: io::Error) -> Self {
-        let (path, source) = (path.into(), plain(source));
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace { path, source },
-            _ => Self::Write { path, source },
-        }
+impl From<FileError> for ReplicateError {
+    fn from(error: FileError) -> Self {
+        Self::File(error)
     }
 }
 
-/// The system's own words alone: what `fs_err` adds, the path, is in our errors already.
-fn plain(error: io::Error) -> io::Error {
-    let code = error.raw_os_error();
-    let inner = error.get_ref().and_then(|inner| inner.source()).and_then(|source| source.downcast_ref());
-    match code.or_else(|| inner.and_then(io::Error::raw_os_error)) {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => error,
-    }
-}
-
-/// What went otherwise than one would think, while the act itself went well.
+/// Something worth telling, while the act itself went well.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
     /// Something that was to be copied was not.
@@ -136,6 +166,9 @@ pub enum Warning {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LeftOut {
+    /// It changed while it was read, twice.
+    #[error("it changed while it was read")]
+    Changing,
     /// It, or a folder above it, was removed before it was read.
     #[error("it went away before it was read")]
     Vanished,
@@ -162,76 +195,122 @@ pub enum LeftOut {
 }
 
 impl LeftOut {
-    /// What to say of `path`, of the tree, that could not be read; an error where that is no matter of this file alone: a
-    /// disk that fails, or too many open files.
-    pub(crate) fn of(path: &[u8], errno: Errno) -> Result<Self, Error> {
+    /// The reason to leave out `path`, which could not be read; an error where that is no matter of this file alone: a disk
+    /// that fails, or too many open files.
+    ///
+    /// # Errors
+    /// It is no matter of this file alone.
+    pub fn of(path: &Path, errno: Errno) -> Result<Self, FileError> {
         match errno {
             Errno::NOENT | Errno::NOTDIR | Errno::LOOP => Ok(Self::Vanished),
             Errno::ACCESS | Errno::PERM => Ok(Self::Unreadable(io::Error::from(errno).to_string())),
-            _ => Err(Error::read(OsStr::from_bytes(path), errno)),
+            _ => Err(FileError::read(path, errno)),
         }
     }
+
+    /// The reason to leave out what is neither file nor symlink.
+    pub fn special(kind: FileType) -> Self {
+        Self::Special(match kind {
+            FileType::Directory => "folder",
+            FileType::Fifo => "fifo",
+            FileType::Socket => "socket",
+            FileType::CharacterDevice | FileType::BlockDevice => "device",
+            _ => "file of an unknown kind",
+        })
+    }
 }
 
-/// The first error of many threads, which tells the others to stop, as the caller's wish to cancel does.
-pub(crate) struct FirstError<'a> {
+/// The first error of many threads. It tells the others to stop, as the caller's wish to cancel does.
+#[derive(Debug)]
+pub struct FirstError<'a, E> {
     cancel: &'a AtomicBool,
     set: AtomicBool,
-    error: Mutex<Option<Error>>,
+    error: Mutex<Option<E>>,
 }
 
-impl<'a> FirstError<'a> {
-    pub(crate) fn new(cancel: &'a AtomicBool) -> Self {
-        Self { cancel, set: AtomicBool::new(false), error: Mutex::default() }
+impl<'a, E> FirstError<'a, E> {
+    /// No error so far.
+    pub fn new(cancel: &'a AtomicBool) -> Self {
+        Self { cancel, set: AtomicBool::new(false), error: Mutex::new(None) }
     }
 
-    pub(crate) fn is_set(&self) -> bool {
+    /// Whether there is an error, or the caller cancelled.
+    pub fn is_set(&self) -> bool {
         self.set.load(Ordering::Relaxed) || self.cancel.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set(&self, error: Error) {
-        self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    /// Keeps `error`, unless there is one already.
+    pub fn set(&self, error: E) {
+        self.error.lock().get_or_insert(error);
         self.set.store(true, Ordering::Relaxed);
     }
 
-    pub(crate) fn into_result(self) -> Result<(), Error> {
-        match self.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    /// The end of all threads.
+    ///
+    /// # Errors
+    /// The first error; `cancelled` where there is none and the caller cancelled.
+    pub fn into_result(self, cancelled: E) -> Result<(), E> {
+        match self.error.into_inner() {
             Some(error) => Err(error),
-            None if self.cancel.load(Ordering::Relaxed) => Err(Error::Cancelled),
+            None if self.cancel.load(Ordering::Relaxed) => Err(cancelled),
             None => Ok(()),
         }
     }
 }
 
-/// Warnings of one act, the first of them in full.
+/// Warnings of one act: the first of them in full, and the number of the others.
+#[derive(Debug)]
+pub struct WarningList<W> {
+    listed: Vec<W>,
+    more: u64,
+}
+
+impl<W> Default for WarningList<W> {
+    fn default() -> Self {
+        Self { listed: Vec::new(), more: 0 }
+    }
+}
+
+impl<W: ToString> WarningList<W> {
+    /// Enough to see a pattern, few enough to read.
+    const LISTED: usize = 50;
+
+    /// Adds a warning.
+    pub fn push(&mut self, warning: W) {
+        if self.listed.len() < Self::LISTED {
+            self.listed.push(warning);
+        } else {
+            self.more += 1;
+        }
+    }
+
+    /// All warnings in the order of their texts; at the end what `more` says of those that are not listed, if there are any.
+    pub fn into_list(mut self, more: impl FnOnce(u64) -> W) -> Vec<W> {
+        self.listed.sort_by_cached_key(W::to_string);
+        self.listed.extend((self.more > 0).then(|| more(self.more)));
+        self.listed
+    }
+}
+
+/// Warnings of a copy.
 #[derive(Debug, Default)]
 pub(crate) struct Warnings {
-    list: Vec<Warning>,
-    more: u64,
+    list: WarningList<Warning>,
     refused: u64,
 }
 
 impl Warnings {
-    /// So many are listed: enough to see a pattern, few enough to read.
-    const LISTED: usize = 50;
-
     pub(crate) fn push(&mut self, path: PathBuf, why: LeftOut) {
-        if self.list.len() < Self::LISTED {
-            self.list.push(Warning::LeftOut { path, why });
-        } else {
-            self.more += 1;
-        }
+        self.list.push(Warning::LeftOut { path, why });
     }
 
     pub(crate) fn refuse(&mut self) {
         self.refused += 1;
     }
 
-    pub(crate) fn take(warnings: Mutex<Self>) -> Vec<Warning> {
-        let Self { mut list, more, refused } = warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
-        list.sort_by_cached_key(Warning::to_string);
-        list.extend((more > 0).then_some(Warning::More(more)));
-        list.extend((refused > 0).then_some(Warning::Refused(refused)));
+    pub(crate) fn into_list(self) -> Vec<Warning> {
+        let mut list = self.list.into_list(Warning::More);
+        list.extend((self.refused > 0).then_some(Warning::Refused(self.refused)));
         list
     }
 }
@@ -242,7 +321,7 @@ mod tests {
 
     #[test]
     fn only_what_is_the_files_own_matter_leaves_a_file_out() {
-        let of = |errno| LeftOut::of(b"a/b", errno);
+        let of = |errno| LeftOut::of(Path::new("a/b"), errno);
         for errno in [Errno::NOENT, Errno::NOTDIR, Errno::LOOP] {
             assert_eq!(of(errno).unwrap(), LeftOut::Vanished);
         }

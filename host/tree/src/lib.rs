@@ -1,8 +1,9 @@
-//! Files of a tree: found by patterns, copied out, packed, put in; and whole trees, removed.
+//! Files of a tree: found by patterns, copied out, packed, put in; and whole trees, replicated and removed.
 //!
 //! ```text
-//!  collect:  patterns ──> walk ──> names ──> copy ──> the folder ──> archive (tar, gzip)
-//!  place:                          names ──> copy ──> the tree
+//!  collect:    patterns ──> walk ──> names ──> copy ──> the folder ──> archive (tar, gzip)
+//!  place:                            names ──> copy ──> the tree
+//!  replicate:  an outline: folders and names ──> copy ──> a new folder
 //! ```
 //!
 //! A tree is what a job has worked in, so anything may be there, and be changed by somebody meanwhile: names of any bytes,
@@ -11,31 +12,36 @@
 //!
 //! The crate knows paths and patterns; it knows no jobs and no runs, and prints nothing.
 //!
-//! Reading order: `collect`, `place`; then what they are made of: `pattern`, `walk`, `copy`, `data`, `archive`, `gzip`, `print`;
-//! at the bottom `descent`, `dir` and `link`.
+//! Reading order: `collect`, `place`, `replicate`; then what they are made of: `pattern`, `walk`, `copy`, `outline`, `file`,
+//! `archive`, `gzip`, `print`; at the bottom `descent`, `dir`, `link` and `error`, on which the workspace and the cache stand
+//! too.
 
 mod archive;
 mod collect;
 mod copy;
-mod data;
 mod descent;
 pub mod dir;
 mod error;
+mod file;
 mod gzip;
 pub mod link;
+mod outline;
 mod pattern;
 mod place;
 mod print;
 mod remove;
+mod replicate;
 mod size;
 mod walk;
 
 pub use collect::{Collect, Collected, collect};
 pub use descent::{Child, Descent, Open};
-pub use error::{Error, LeftOut, Warning};
+pub use error::{Error, FileError, FirstError, LeftOut, ReplicateError, Warning, WarningList};
+pub use outline::{Outline, OutlineFolder};
 pub use pattern::{BadPattern, Patterns};
 pub use place::{Placed, place};
 pub use print::{MOST_PRINTS, Print, Prints};
 pub use remove::{remove, remove_in};
+pub use replicate::{Replicator, Totals};
 pub use size::{size, taken};
 pub use walk::{Closed, Entry, Folder, Visit, Wanted, walk};

@@ -3,8 +3,9 @@
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+
+use parking_lot::Mutex;
 
 use crate::copy::{Copy, Tree, copy};
 use crate::error::Warnings;
@@ -52,5 +53,9 @@ pub fn place(from: &Path, files: &[PathBuf], tree: &Path, cancel: &AtomicBool) -
     let warnings = Mutex::<Warnings>::default();
     let paths = files.iter().map(|path| path.as_os_str().as_bytes().to_vec()).collect();
     let copied = copy(what, paths, &warnings)?;
-    Ok(Placed { files: copied.files.len() as u64, bytes: copied.bytes, warnings: Warnings::take(warnings) })
+    Ok(Placed {
+        files: copied.files.len() as u64,
+        bytes: copied.bytes,
+        warnings: warnings.into_inner().into_list(),
+    })
 }

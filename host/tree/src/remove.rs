@@ -4,8 +4,8 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, fchmod, fstat, statat, unlinkat};
 use rustix::io::Errno;
@@ -72,12 +72,12 @@ fn remove_folder(folder: BorrowedFd<'_>, name: &[u8], path: &Path) -> Result<(),
     // The levels above were opened for it.
     for level in levels.iter().skip(1).rev() {
         level.par_iter().with_min_len(16).for_each(|folder| {
-            let done =
-                at(removal.root.as_fd(), folder, |above, name| unlinkat(above, name, AtFlags::REMOVEDIR));
+            let root = removal.root.as_fd();
+            let done = dir::at(root, folder, |above, name| unlinkat(above, name, AtFlags::REMOVEDIR));
             removal.note(folder, done);
         });
     }
-    match removal.error.into_inner().ok().flatten() {
+    match removal.error.into_inner() {
         Some(error) => Err(error),
         None => {
             let done = unlinkat(folder, name, AtFlags::REMOVEDIR);
@@ -120,7 +120,7 @@ impl Removal<'_> {
     fn open(&self, folder: &[u8]) -> Result<OwnedFd, Errno> {
         let root = self.root.as_fd();
         let open = match dir::open_beneath(root, folder) {
-            Err(Errno::ACCESS) => at(root, folder, dir::open_up)?,
+            Err(Errno::ACCESS) => dir::at(root, folder, dir::open_up)?,
             opened => opened?,
         };
         let mode = fstat(&open)?.st_mode & 0o7777;
@@ -132,25 +132,9 @@ impl Removal<'_> {
     }
 
     fn note(&self, path: &[u8], done: Result<(), Errno>) {
-        if let Err(errno) = gone(done)
-            && let Ok(mut error) = self.error.lock()
-        {
-            error.get_or_insert_with(|| Error::remove(self.path.join(OsStr::from_bytes(path)), errno));
-        }
-    }
-}
-
-/// Calls `act` with the open folder above `path`, which is below `root`, and the last name of `path`.
-fn at<T>(
-    root: BorrowedFd<'_>,
-    path: &[u8],
-    act: impl FnOnce(BorrowedFd<'_>, &[u8]) -> Result<T, Errno>,
-) -> Result<T, Errno> {
-    match path.iter().rposition(|&byte| byte == b'/') {
-        None => act(root, path),
-        Some(slash) => {
-            let above = dir::open_beneath(root, path.get(..slash).unwrap_or_default())?;
-            act(above.as_fd(), path.get(slash + 1..).unwrap_or_default())
+        if let Err(errno) = gone(done) {
+            let path = || self.path.join(dir::to_path(path));
+            self.error.lock().get_or_insert_with(|| Error::remove(path(), errno));
         }
     }
 }

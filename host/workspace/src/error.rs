@@ -1,7 +1,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use rustix::io::Errno;
+use loom_tree::{FileError, ReplicateError};
 
 /// Why a snapshot could not be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -47,30 +47,18 @@ pub enum Error {
         /// What git wrote to its stderr, or how it ended where it wrote nothing.
         words: String,
     },
-    /// A file or folder of the repository could not be read.
-    #[error("cannot read `{}`: {source}", path.display())]
-    Read {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// A file or folder of the copy could not be written.
-    #[error("cannot write `{}`: {source}", path.display())]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The file system of the copy is full, or the user's quota on it is used up.
-    #[error("no space left for the copy of the repository: cannot write `{}`: {source}", path.display())]
-    NoSpace {
-        /// What could not be written.
-        path: PathBuf,
-        /// The file system's own words.
-        source: io::Error,
-    },
+    /// A file or folder of the repository, or of the copy, could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl From<ReplicateError> for Error {
+    fn from(error: ReplicateError) -> Self {
+        match error {
+            ReplicateError::Cancelled => Self::Cancelled,
+            ReplicateError::File(error) => Self::File(error),
+        }
+    }
 }
 
 impl Error {
@@ -81,41 +69,23 @@ impl Error {
                 "set XDG_CACHE_HOME to a folder outside the repository".to_owned()
             }
             Self::GitMissing { .. } => "install git, or put the folder that holds it on PATH".to_owned(),
-            Self::Read { path, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Self::File(FileError::Read { path, source })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
                 format!("make `{}` readable, or have git ignore it", path.display())
             }
-            Self::NoSpace { .. } => {
+            Self::File(FileError::NoSpace { .. }) => {
                 "free some space, or set XDG_CACHE_HOME to a folder on a larger file system".to_owned()
             }
             _ => return None,
         })
     }
 
-    pub(crate) fn read(path: impl Into<PathBuf>, errno: Errno) -> Self {
-        Self::Read { path: path.into(), source: errno.into() }
+    pub(crate) fn read(path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        FileError::read(path, source).into()
     }
 
-    pub(crate) fn write(path: impl Into<PathBuf>, errno: Errno) -> Self {
-        let path = path.into();
-        match errno {
-            Errno::NOSPC | Errno::DQUOT => Self::NoSpace { path, source: errno.into() },
-            _ => Self::Write { path, source: errno.into() },
-        }
-    }
-
-    /// For what goes through the standard library: its errors do not name a path, as these do.
-    pub(crate) fn write_io(path: impl Into<PathBuf>, error: io::Error) -> Self {
-        let path = path.into();
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                Self::NoSpace { path, source: error }
-            }
-            _ => Self::Write { path, source: error },
-        }
-    }
-
-    /// The same for what is read.
-    pub(crate) fn read_io(path: impl Into<PathBuf>, source: io::Error) -> Self {
-        Self::Read { path: path.into(), source }
+    pub(crate) fn write(path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        FileError::write(path, source).into()
     }
 }

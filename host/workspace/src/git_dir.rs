@@ -4,12 +4,13 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::Error;
-use crate::copy::Copier;
+use loom_tree::Replicator;
+
 use crate::git::{self, Head, WorkTree};
-use crate::tree::{self, Tree};
+use crate::{Error, listing};
 
 /// Makes `top`, a folder without one, a repository that stands where `original` does. Returns the folder whose objects
 /// it borrows.
@@ -17,12 +18,13 @@ pub(crate) fn create(
     top: &Path,
     original: &WorkTree,
     folder: &Path,
-    copier: &Copier<'_>,
+    replicator: &Replicator<'_>,
+    cancel: &AtomicBool,
 ) -> Result<PathBuf, Error> {
     let git_dir = top.join(".git");
     for name in ["objects/info", "objects/pack", "refs", "info"] {
         let path = git_dir.join(name);
-        DirBuilder::new().recursive(true).create(&path).map_err(|error| Error::write_io(path, error))?;
+        DirBuilder::new().recursive(true).create(&path).map_err(|error| Error::write(path, error))?;
     }
     let objects = original.common_dir.join("objects");
     write(git_dir.join("objects/info/alternates"), &alternates_line(&objects))?;
@@ -37,15 +39,15 @@ pub(crate) fn create(
         copy_if_there(&original.common_dir.join(name), &git_dir.join(name))?;
     }
     if original.common_dir.join("reftable").is_dir() {
-        write(git_dir.join("packed-refs"), &git::refs_as_packed(folder, copier.cancel)?)?;
+        write(git_dir.join("packed-refs"), &git::refs_as_packed(folder, cancel)?)?;
     } else {
         // Loose refs first: git packs a ref before it deletes the loose one.
         let refs = original.common_dir.join("refs");
-        let listing = tree::walk(&refs, copier.cancel)?;
-        // A copier of its own: refs do not count as files of the repository.
-        let refs_copier = Copier::new(copier.cancel, copier.dropped);
-        refs_copier.copy(&Tree::of_listing(&listing, true), &refs, &git_dir.join("refs"))?;
-        refs_copier.finish()?;
+        let listing = listing::walk(&refs, cancel)?;
+        // Refs do not count as files of the repository.
+        let aside = replicator.aside();
+        aside.copy(&listing::outline(&listing, true), &refs, &git_dir.join("refs"))?;
+        aside.finish()?;
         copy_if_there(&original.common_dir.join("packed-refs"), &git_dir.join("packed-refs"))?;
     }
     copy_index(&original.git_dir, &git_dir)?;
@@ -61,18 +63,18 @@ fn copy_index(from: &Path, to: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let written = std::fs::metadata(&index).and_then(|meta| meta.modified());
-    let written = written.map_err(|error| Error::read_io(&index, error))?;
+    let written = written.map_err(|error| Error::read(&index, error))?;
     let copied = to.join("index");
     OpenOptions::new()
         .write(true)
         .open(&copied)
         .and_then(|file| file.set_modified(start_of_second(written)))
-        .map_err(|error| Error::write_io(&copied, error))?;
+        .map_err(|error| Error::write(&copied, error))?;
 
     // A split index is a small one on top of a big one.
-    let entries = std::fs::read_dir(from).map_err(|error| Error::read_io(from, error))?;
+    let entries = std::fs::read_dir(from).map_err(|error| Error::read(from, error))?;
     for entry in entries {
-        let entry = entry.map_err(|error| Error::read_io(from, error))?;
+        let entry = entry.map_err(|error| Error::read(from, error))?;
         if entry.file_name().as_bytes().starts_with(b"sharedindex.") {
             copy_if_there(&entry.path(), &to.join(entry.file_name()))?;
         }
@@ -134,9 +136,7 @@ fn config(kept: &[(String, Vec<u8>)]) -> Vec<u8> {
 }
 
 fn write(path: PathBuf, bytes: &[u8]) -> Result<(), Error> {
-    create_file(&path)
-        .and_then(|mut file| file.write_all(bytes))
-        .map_err(|error| Error::write_io(path, error))
+    create_file(&path).and_then(|mut file| file.write_all(bytes)).map_err(|error| Error::write(path, error))
 }
 
 /// Copies a file as it is now; false if there is none.
@@ -144,10 +144,10 @@ fn copy_if_there(from: &Path, to: &Path) -> Result<bool, Error> {
     let mut source = match OpenOptions::new().read(true).open(from) {
         Ok(source) => source,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(Error::read_io(from, error)),
+        Err(error) => return Err(Error::read(from, error)),
     };
     let copied = create_file(to).and_then(|mut target| io::copy(&mut source, &mut target));
-    copied.map_err(|error| Error::write_io(to, error))?;
+    copied.map_err(|error| Error::write(to, error))?;
     Ok(true)
 }
 

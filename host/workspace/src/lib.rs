@@ -6,17 +6,15 @@
 //!   <the work tree as git sees it: tracked and untracked files, not the ignored ones>
 //! ```
 //!
-//! Reading order: `locate` (the root), `snapshot` (the whole act), `git` (what git is asked), `tree` (what is to be
-//! copied), `copy` (how), `git_dir` (the copy's own `.git`).
+//! Reading order: `locate` (the root), `snapshot` (the whole act), `git` (what git is asked), `listing` (what is to be
+//! copied), `git_dir` (the copy's own `.git`). How files are copied is in `loom-tree`: `Replicator`.
 
-mod copy;
-mod dir;
 mod error;
 mod git;
 mod git_dir;
+mod listing;
 mod locate;
 mod snapshot;
-mod tree;
 
 pub use error::Error;
 pub use git::is_git_repository_variable;

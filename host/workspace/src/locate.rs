@@ -1,5 +1,4 @@
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -7,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::UNIX_EPOCH;
 
 use loom_contract::layout::LOOM_DIR;
-use loom_tree::{MOST_PRINTS, Print, Prints};
+use loom_tree::{MOST_PRINTS, Print, Prints, dir};
 
-use crate::{Error, git, tree};
+use crate::{Error, git, listing};
 
 /// The root of the repository that `from` belongs to: the nearest folder at or above it that holds `.loom/`, else the
 /// top level of its git work tree, else none.
@@ -82,11 +81,11 @@ pub fn origin(repo_root: &Path) -> Option<String> {
 pub fn list_files(workspace: &Path, cancel: &AtomicBool) -> Result<Vec<PathBuf>, Error> {
     let listing = match git::files(workspace, cancel)? {
         Some(listing) => listing,
-        None => tree::walk(workspace, cancel)?,
+        None => listing::walk(workspace, cancel)?,
     };
     let paths = listing.split(|&byte| byte == 0).filter(|path| !path.is_empty() && !path.ends_with(b"/"));
     let paths: BTreeSet<&[u8]> = paths.collect();
-    Ok(paths.into_iter().map(|path| PathBuf::from(OsStr::from_bytes(path))).collect())
+    Ok(paths.into_iter().map(|path| dir::to_path(path)).collect())
 }
 
 /// The files below `workspace` that git tracks; of `below` only, paths relative to it, where that is not empty. Relative
@@ -97,7 +96,7 @@ pub fn list_files(workspace: &Path, cancel: &AtomicBool) -> Result<Vec<PathBuf>,
 pub fn list_tracked(workspace: &Path, below: &[PathBuf], cancel: &AtomicBool) -> Result<Vec<PathBuf>, Error> {
     let listing = git::tracked(workspace, below, cancel)?.unwrap_or_default();
     let paths = listing.split(|&byte| byte == 0).filter(|path| !path.is_empty());
-    let paths = paths.map(|path| PathBuf::from(OsStr::from_bytes(path)));
+    let paths = paths.map(|path| dir::to_path(path));
     // A submodule that is not there stands as a file, and is a folder.
     Ok(paths.filter(|path| !workspace.join(path).is_dir() || workspace.join(path).is_symlink()).collect())
 }
@@ -108,15 +107,15 @@ pub fn list_tracked(workspace: &Path, below: &[PathBuf], cancel: &AtomicBool) ->
 /// # Errors
 /// A folder cannot be read.
 pub fn list_everything(workspace: &Path, cancel: &AtomicBool) -> Result<Vec<PathBuf>, Error> {
-    let listing = tree::walk(workspace, cancel)?;
+    let listing = listing::walk(workspace, cancel)?;
     let kept = |path: &&[u8]| !path.is_empty() && !path.ends_with(b"/") && !is_own(path);
     let paths = listing.split(|&byte| byte == 0).filter(kept);
-    Ok(paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect())
+    Ok(paths.map(|path| dir::to_path(path)).collect())
 }
 
 /// Whether the file at the relative `path` is git's own, or of Loom's runtime folder.
 pub fn is_own(path: &[u8]) -> bool {
-    path.starts_with(b".git/") || tree::is_runtime(path)
+    path.starts_with(b".git/") || listing::is_runtime(path)
 }
 
 /// What the files that [`list_everything`] lists come to.
@@ -125,10 +124,9 @@ pub fn is_own(path: &[u8]) -> bool {
 /// As there; a file cannot be read; there are more than [`MOST_PRINTS`].
 pub fn prints(workspace: &Path, cancel: &AtomicBool) -> Result<Prints, Error> {
     let listed = list_everything(workspace, cancel)?;
-    let read = |path: &Path, source| Error::Read { path: path.to_owned(), source };
     if listed.len() > MOST_PRINTS {
         let many = std::io::Error::other(format!("there are more than {MOST_PRINTS} files"));
-        return Err(read(workspace, many));
+        return Err(Error::read(workspace, many));
     }
     let mut prints = Prints::new();
     for path in listed {
@@ -137,7 +135,7 @@ pub fn prints(workspace: &Path, cancel: &AtomicBool) -> Result<Prints, Error> {
         if cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
-        if let Some(print) = print.map_err(|error| read(&file, error))? {
+        if let Some(print) = print.map_err(|error| Error::read(&file, error))? {
             prints.insert(path.into_os_string().into_vec(), print);
         }
     }

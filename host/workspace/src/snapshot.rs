@@ -3,15 +3,14 @@ use std::fs::DirBuilder;
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
+use loom_tree::Replicator;
+use parking_lot::Mutex;
 use rayon::prelude::*;
 
-use crate::copy::Copier;
 use crate::git::{Head, WorkTree};
-use crate::tree::{self, Tree};
-use crate::{Error, git, git_dir};
+use crate::{Error, git, git_dir, listing};
 
 /// The run's own copy of the repository. Dropping it leaves the files.
 #[derive(Debug)]
@@ -70,38 +69,38 @@ pub fn create(
     make_folder: impl FnOnce(&Path) -> std::io::Result<()>,
     cancel: &AtomicBool,
 ) -> Result<Snapshot, Error> {
-    let root = std::fs::canonicalize(repo_root).map_err(|error| Error::read_io(repo_root, error))?;
-    let dest = std::path::absolute(dest).map_err(|error| Error::write_io(dest, error))?;
+    let root = std::fs::canonicalize(repo_root).map_err(|error| Error::read(repo_root, error))?;
+    let dest = std::path::absolute(dest).map_err(|error| Error::write(dest, error))?;
     check_dest(&root, &dest)?;
     let work_tree = WorkTree::of_root(&root, cancel)?;
 
-    let made = Made::create(&dest, make_folder)?;
-    let copier = Copier::new(cancel, made.dropped_modes()?);
+    let guard = SnapshotGuard::create(&dest, make_folder)?;
+    let replicator = Replicator::new(cancel, guard.umask()?);
     let path = match &work_tree {
         Some(work_tree) if !work_tree.prefix.as_os_str().is_empty() => {
-            let path = made.dest.join(&work_tree.prefix);
-            DirBuilder::new().recursive(true).create(&path).map_err(|error| Error::write_io(&path, error))?;
+            let path = guard.dest.join(&work_tree.prefix);
+            DirBuilder::new().recursive(true).create(&path).map_err(|error| Error::write(&path, error))?;
             path.components().collect()
         }
-        _ => made.dest.clone(),
+        _ => guard.dest.clone(),
     };
-    let part = Part { copier: &copier, cancel, notes: Mutex::default() };
+    let part = Part { replicator: &replicator, cancel, notes: Mutex::default() };
     part.copy(&root, &path, work_tree.as_ref())?;
-    let notes = part.notes.into_inner().unwrap_or_default();
-    let sum = copier.finish()?;
+    let notes = part.notes.into_inner();
+    let totals = replicator.finish()?;
     let (head_sha, branch) = match work_tree.map(|work_tree| work_tree.head) {
         None => (None, None),
         Some(Head::Commit { sha, branch }) => (Some(sha), branch),
         Some(Head::Unborn { name }) => (None, name.strip_prefix("refs/heads/").map(str::to_owned)),
     };
     Ok(Snapshot {
-        dir: made.keep(),
+        dir: guard.keep(),
         path,
         head_sha,
         branch,
-        files: sum.files,
-        bytes: sum.bytes,
-        method: if sum.shared * 2 > sum.files { Method::Reflink } else { Method::Copy },
+        files: totals.files,
+        bytes: totals.bytes,
+        method: if totals.shared * 2 > totals.files { Method::Reflink } else { Method::Copy },
         borrowed_objects: notes.borrowed_objects.into_iter().collect(),
         warnings: notes.warnings.into_iter().collect(),
     })
@@ -118,7 +117,7 @@ impl WorkTree {
 
 /// What the copies of a repository and of those nested in it share.
 struct Part<'a> {
-    copier: &'a Copier<'a>,
+    replicator: &'a Replicator<'a>,
     cancel: &'a AtomicBool,
     notes: Mutex<Notes>,
 }
@@ -134,18 +133,19 @@ impl Part<'_> {
     /// Copies the folder `from` to `to`, which exists.
     fn copy(&self, from: &Path, to: &Path, work_tree: Option<&WorkTree>) -> Result<(), Error> {
         let Some(work_tree) = work_tree else {
-            let listing = tree::walk(from, self.cancel)?;
-            self.copier.copy(&Tree::of_listing(&listing, true), from, to)?;
+            let listing = listing::walk(from, self.cancel)?;
+            self.replicator.copy(&listing::outline(&listing, true), from, to)?;
             return self.keep_mode(from, to);
         };
         let levels = work_tree.prefix.components().count();
         let top = to.ancestors().nth(levels).unwrap_or(to);
-        let objects = git_dir::create(top, work_tree, from, self.copier)?;
-        if let Ok(mut notes) = self.notes.lock() {
+        let objects = git_dir::create(top, work_tree, from, self.replicator, self.cancel)?;
+        {
+            let mut notes = self.notes.lock();
             notes.borrowed_objects.insert(objects);
             notes.warnings.extend(work_tree.warnings.iter().cloned());
         }
-        let nested = self.copier.copy(&Tree::of_listing(&work_tree.listing, false), from, to)?;
+        let nested = self.replicator.copy(&listing::outline(&work_tree.listing, false), from, to)?;
         // Not even asked for nothing: the first use starts threads.
         if !nested.is_empty() {
             nested.par_iter().try_for_each(|path| self.copy_nested(&from.join(path), &to.join(path)))?;
@@ -159,8 +159,8 @@ impl Part<'_> {
     /// Copies a submodule, or a repository that lies untracked in another one. A folder that git lists but that is none
     /// of these is a submodule that was never fetched, or stands where a tracked file was.
     fn copy_nested(&self, from: &Path, to: &Path) -> Result<(), Error> {
-        self.copier.check_cancel()?;
-        DirBuilder::new().recursive(true).create(to).map_err(|error| Error::write_io(to, error))?;
+        self.replicator.check_cancel()?;
+        DirBuilder::new().recursive(true).create(to).map_err(|error| Error::write(to, error))?;
         if fs_err::symlink_metadata(from.join(".git")).is_err() {
             return Ok(());
         }
@@ -172,8 +172,8 @@ impl Part<'_> {
     }
 
     fn keep_mode(&self, from: &Path, to: &Path) -> Result<(), Error> {
-        let meta = std::fs::metadata(from).map_err(|error| Error::read_io(from, error))?;
-        self.copier.set_folder_mode(to.to_owned(), meta.mode())
+        let meta = std::fs::metadata(from).map_err(|error| Error::read(from, error))?;
+        Ok(self.replicator.set_folder_mode(to.to_owned(), meta.mode())?)
     }
 }
 
@@ -190,44 +190,44 @@ fn check_dest(root: &Path, dest: &Path) -> Result<(), Error> {
 }
 
 /// The folder of a copy that is not complete yet: dropped, it goes, and with it the folders made above it.
-struct Made {
+struct SnapshotGuard {
     dest: PathBuf,
     /// The topmost folder above `dest` that was made for it, and those between.
     above: Vec<PathBuf>,
     complete: bool,
 }
 
-impl Made {
+impl SnapshotGuard {
     fn create(dest: &Path, make: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<Self, Error> {
         let missing: Vec<&Path> =
             dest.ancestors().skip(1).take_while(|folder| fs_err::symlink_metadata(folder).is_err()).collect();
-        let mut made = Self { dest: dest.to_owned(), above: Vec::new(), complete: false };
+        let mut guard = Self { dest: dest.to_owned(), above: Vec::new(), complete: false };
         for folder in missing.into_iter().rev() {
             // What is in a repository concerns its user alone, wherever the copies are kept.
             match DirBuilder::new().mode(0o700).create(folder) {
-                Ok(()) => made.above.push(folder.to_owned()),
+                Ok(()) => guard.above.push(folder.to_owned()),
                 // Another run of Loom was faster.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(Error::write_io(folder, error)),
+                Err(error) => return Err(Error::write(folder, error)),
             }
         }
         match make(dest) {
-            Ok(()) => Ok(made),
+            Ok(()) => Ok(guard),
             Err(error) => {
                 let error = match error.kind() {
                     ErrorKind::AlreadyExists => Error::Exists { path: dest.to_owned() },
-                    _ => Error::write_io(dest, error),
+                    _ => Error::write(dest, error),
                 };
-                made.remove_above();
-                made.complete = true;
+                guard.remove_above();
+                guard.complete = true;
                 Err(error)
             }
         }
     }
 
     /// The mode bits that new files here do not get, whatever is asked for: it was asked for all.
-    fn dropped_modes(&self) -> Result<u32, Error> {
-        let meta = std::fs::metadata(&self.dest).map_err(|error| Error::read_io(&self.dest, error))?;
+    fn umask(&self) -> Result<u32, Error> {
+        let meta = std::fs::metadata(&self.dest).map_err(|error| Error::read(&self.dest, error))?;
         Ok(0o777 & !meta.mode())
     }
 
@@ -244,7 +244,7 @@ impl Made {
     }
 }
 
-impl Drop for Made {
+impl Drop for SnapshotGuard {
     fn drop(&mut self) {
         if !self.complete {
             // The error that ended the copy says more than this one could.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use fs_err as fs;
-use loom_tree::{Collect, Error, LeftOut, Warning, collect};
+use loom_tree::{Collect, Error, FileError, LeftOut, Warning, collect};
 
 use crate::support::{Fixture, Item, files, is_installed, items, left_out, read, set_mode};
 
@@ -234,10 +234,10 @@ fn a_place_that_cannot_be_written_is_named() {
     let tree = Fixture::with(&["a"]);
     fs::write(tree.beside("jobs"), "").unwrap();
     let error = tree.try_collect(&["a"], &[]).unwrap_err();
-    assert!(matches!(&error, Error::Write { path, .. } if path == tree.out()), "{error}");
+    assert!(matches!(&error, Error::File(FileError::Write { path, .. }) if path == tree.out()), "{error}");
 
     let gone = Fixture::new();
     fs::remove_dir(gone.tree()).unwrap();
     let error = gone.try_collect(&["a"], &[]).unwrap_err();
-    assert!(matches!(&error, Error::Read { path, .. } if path == gone.tree()), "{error}");
+    assert!(matches!(&error, Error::File(FileError::Read { path, .. }) if path == gone.tree()), "{error}");
 }

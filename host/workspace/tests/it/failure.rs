@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use loom_deadlines::{HANGS, SetOnDrop, wait_for, within};
+use loom_tree::FileError;
 use loom_workspace::{Error, create};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 
@@ -93,7 +94,7 @@ fn a_file_that_may_not_be_read_is_named() {
     let secret = repo.root().join("folder/secret");
     fs_err::set_permissions(&secret, std::fs::Permissions::from_mode(0o000)).unwrap();
     let error = repo.try_snapshot_of(repo.root()).unwrap_err();
-    assert!(matches!(&error, Error::Read { path, .. } if *path == secret), "{error}");
+    assert!(matches!(&error, Error::File(FileError::Read { path, .. }) if *path == secret), "{error}");
     assert!(error.hint().unwrap().contains("folder/secret"));
     assert_nothing_left(&repo);
 }
@@ -106,7 +107,7 @@ fn a_folder_of_copies_that_may_not_be_written_is_named() {
     fs_err::write(repo.beside("file"), "").unwrap();
     let error =
         create(repo.root(), &dest, |path| std::fs::create_dir(path), &AtomicBool::new(false)).unwrap_err();
-    assert!(matches!(&error, Error::Write { path, .. } if *path == dest), "{error}");
+    assert!(matches!(&error, Error::File(FileError::Write { path, .. }) if *path == dest), "{error}");
 }
 
 #[test]

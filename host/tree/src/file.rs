@@ -1,17 +1,49 @@
-//! What is in a file: shared where the file system can, else copied, holes as holes.
+//! One file: its content, permissions and times, copied into another. Content is shared where the file system can, else
+//! copied, holes as holes.
 
 use std::cell::RefCell;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{SeekFrom, Stat, copy_file_range, fstat, ftruncate, ioctl_ficlone, seek};
+use rustix::fs::{
+    FileType, Mode, SeekFrom, Stat, Timespec, Timestamps, UTIME_OMIT, copy_file_range, fchmod, fstat,
+    ftruncate, futimens, ioctl_ficlone, seek,
+};
 use rustix::io::{Errno, pread, pwrite};
+
+use crate::dir;
 
 /// Above this size a file is copied inside the kernel, below it with one read and one write, which is faster there.
 const BIG: u64 = 1 << 20;
 /// How much is copied inside the kernel between two looks at the cancel flag.
 const STEP: usize = 8 << 20;
 const BUFFER: usize = 128 << 10;
+
+/// Something that is to be copied, as it is by now.
+pub(crate) enum Source {
+    /// A regular file, opened for reading.
+    File(OwnedFd, Stat),
+    Symlink,
+    /// A folder, or what nobody copies.
+    Other(FileType),
+}
+
+impl Source {
+    /// Opens what is called `name` in `folder`.
+    pub(crate) fn open(folder: BorrowedFd<'_>, name: &[u8]) -> Result<Self, Errno> {
+        let file = match dir::open_file(folder, name) {
+            Ok(file) => file,
+            Err(Errno::LOOP) => return Ok(Self::Symlink),
+            Err(Errno::NXIO | Errno::NODEV) => return Ok(Self::Other(FileType::Unknown)),
+            Err(errno) => return Err(errno),
+        };
+        let stat = fstat(&file)?;
+        Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Self::File(file, stat),
+            kind => Self::Other(kind),
+        })
+    }
+}
 
 /// Why a copy was not made.
 pub(crate) enum Failed {
@@ -20,32 +52,73 @@ pub(crate) enum Failed {
     Cancelled,
 }
 
-/// Makes the empty file `to` hold what `from` does, and no more than it held at `stat`: a file that grows all the time
-/// has an end too. Returns how many bytes that is.
-pub(crate) fn copy(
+/// What a copy holds.
+pub(crate) struct Filled {
+    pub(crate) bytes: u64,
+    /// Whether its data is shared with the original.
+    pub(crate) is_shared: bool,
+}
+
+/// Makes the empty file `to` hold what `from` does, with its time, and with the permissions `mode` where they have to be set.
+/// `share` says whether the two can share data, as far as is known.
+pub(crate) fn fill(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    stat: &Stat,
+    mode: Option<Mode>,
+    share: &AtomicBool,
+    cancel: &AtomicBool,
+) -> Result<Filled, Failed> {
+    let filled = copy(from, to, stat, share, cancel)?;
+    let finish = || {
+        if let Some(mode) = mode {
+            fchmod(to, mode)?;
+        }
+        // The time last: writing sets it. Tools that compare times, git and make among them, then see what they would see
+        // in the original.
+        futimens(to, &modified(stat))
+    };
+    finish().map_err(Failed::Write)?;
+    Ok(filled)
+}
+
+/// What gives another file the same time of modification.
+pub(crate) fn modified(stat: &Stat) -> Timestamps {
+    Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: stat.st_mtime as _, tv_nsec: stat.st_mtime_nsec as _ },
+    }
+}
+
+/// Copies the content, and no more than there was at `stat`: a file that grows all the time has an end too.
+fn copy(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
     stat: &Stat,
     share: &AtomicBool,
     cancel: &AtomicBool,
-) -> Result<u64, Failed> {
+) -> Result<Filled, Failed> {
+    let copied = |bytes| Filled { bytes, is_shared: false };
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     if size == 0 {
-        return Ok(0);
+        return Ok(copied(0));
     }
     if share.load(Ordering::Relaxed) {
         match ioctl_ficlone(to, from) {
             // The whole file, as it is by now.
-            Ok(()) => return Ok(u64::try_from(fstat(to).map_err(Failed::Write)?.st_size).unwrap_or(0)),
+            Ok(()) => {
+                let bytes = u64::try_from(fstat(to).map_err(Failed::Write)?.st_size).unwrap_or(0);
+                return Ok(Filled { bytes, is_shared: true });
+            }
             Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => return Err(Failed::Write(errno)),
             Err(_) => share.store(false, Ordering::Relaxed),
         }
     }
     if size <= BIG {
-        return by_buffer(from, to, 0..size, cancel);
+        return by_buffer(from, to, 0..size, cancel).map(copied);
     }
     if u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) >= size {
-        return in_kernel(from, to, 0..size, cancel);
+        return in_kernel(from, to, 0..size, cancel).map(copied);
     }
     let mut at = 0;
     while at < size {
@@ -54,7 +127,7 @@ pub(crate) fn copy(
         in_kernel(from, to, data, cancel)?;
     }
     ftruncate(to, size).map_err(Failed::Write)?;
-    Ok(size)
+    Ok(copied(size))
 }
 
 type Range = std::ops::Range<u64>;
