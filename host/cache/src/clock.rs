@@ -47,6 +47,17 @@ impl Time {
     }
 }
 
+/// The milliseconds since 1970.
+pub(crate) fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The time so many milliseconds after 1970.
+pub(crate) fn from_millis(millis: u64) -> SystemTime {
+    UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(UNIX_EPOCH)
+}
+
 /// The clock of the file system that a tree is on.
 ///
 /// A file's time of change moves in ticks: milliseconds where the kernel keeps it, a second or two on some file

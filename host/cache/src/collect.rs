@@ -1,26 +1,25 @@
 //! What keeps a store small: entries that were not used for long are evicted, what no entry needs is deleted.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use fs_err as fs;
-use serde::{Deserialize, Serialize};
 
 use crate::digest::Digest;
-use crate::entry::Pointer;
-use crate::layout;
+use crate::evictions::{self, Cause, Eviction};
+use crate::layout::{self, Layout};
+use crate::lease::leased;
+use crate::lock::lock_store;
 use crate::manifest::Needs;
-use crate::sealed::{self, Sync};
-use crate::store::{Store, used};
-use crate::{Error, Warning, index, restore};
+use crate::pointer::{self, Pointer, used};
+use crate::store::Store;
+use crate::{Error, Warning, index, io, sealed};
 
 /// What a killed save left is deleted when it is this old, and what is damaged when it is a week old.
 const GRACE: Duration = Duration::from_secs(60 * 60);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-/// So many evictions are remembered.
-const LOG: usize = 1000;
 
 /// What a collection did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,36 +32,6 @@ pub struct Collected {
     pub freed: u64,
     /// Damage that was met on the way.
     pub warnings: Vec<Warning>,
-}
-
-/// An entry that is no longer there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Eviction {
-    /// The cache's name.
-    pub name: String,
-    /// The entry's key.
-    pub key: String,
-    /// When it was removed.
-    pub when: SystemTime,
-    /// Why.
-    pub cause: Cause,
-}
-
-/// Why an entry was removed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Cause {
-    /// The store was too large, and this was the entry whose last use was longest ago.
-    Limit {
-        /// How large the store may be, in bytes.
-        max_bytes: u64,
-        /// When the entry was last used.
-        used: SystemTime,
-    },
-    /// It was damaged.
-    Damaged {
-        /// What was damaged, and how.
-        why: String,
-    },
 }
 
 impl Store {
@@ -82,37 +51,37 @@ impl Store {
         }
         let mut collected = Collected::default();
         // Before the lock, which setting aside takes itself.
-        self.pointers(&mut collected.warnings)?;
-        let _lock = self.lock()?;
+        pointer::all(layout, &mut collected.warnings)?;
+        let _lock = lock_store(layout)?;
         let now = SystemTime::now();
-        let mut heap = Heap::read(self)?;
-        let before = heap.bytes;
-        heap.sweep(self, now)?;
-        let mut entries = std::mem::take(&mut heap.entries);
+        let mut inventory = Inventory::read(layout)?;
+        let before = inventory.bytes;
+        inventory.sweep(layout, now)?;
+        let mut entries = std::mem::take(&mut inventory.entries);
         entries.sort_unstable_by(|one, other| (one.used, &one.path).cmp(&(other.used, &other.path)));
-        for Entry { path, pointer, used, .. } in entries {
-            if heap.bytes <= max_bytes {
+        for StoredPointer { path, pointer, used, .. } in entries {
+            if inventory.bytes <= max_bytes {
                 break;
             }
             let Pointer { name, key, manifest, .. } = pointer;
-            if heap.leased.contains(&manifest) || keep.contains(&(&*name, &*key)) {
+            if inventory.leased.contains(&manifest) || keep.contains(&(&*name, &*key)) {
                 continue;
             }
-            heap.delete(&path)?;
-            heap.release(self, manifest)?;
+            inventory.delete(&path)?;
+            inventory.release(layout, manifest)?;
             let cause = Cause::Limit { max_bytes, used };
             collected.evicted.push(Eviction { name, key, when: now, cause });
         }
-        heap.sweep_indexes(self)?;
-        if heap.bytes > max_bytes {
+        inventory.sweep_indexes(layout)?;
+        if inventory.bytes > max_bytes {
             for file in files(&layout.damaged())? {
-                heap.delete(&file)?;
+                inventory.delete(&file)?;
             }
         }
         if !collected.evicted.is_empty() {
-            self.log(&collected.evicted);
+            evictions::log(layout, &collected.evicted);
         }
-        (collected.bytes, collected.freed) = (heap.bytes, before.saturating_sub(heap.bytes));
+        (collected.bytes, collected.freed) = (inventory.bytes, before.saturating_sub(inventory.bytes));
         Ok(collected)
     }
 
@@ -123,16 +92,16 @@ impl Store {
     /// Something of it cannot be removed.
     pub fn remove(self) -> Result<Vec<PathBuf>, Error> {
         let layout = self.layout();
-        let lock = self.lock()?;
+        let lock = lock_store(layout)?;
         for folder in layout.folders() {
-            loom_tree::remove(&folder).map_err(|error| Error::write_io(folder, io::Error::other(error)))?;
+            loom_tree::remove(&folder).map_err(|error| Error::write(folder, std::io::Error::other(error)))?;
         }
         let is_torn = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tmp");
         let torn = files(layout.root())?.into_iter().filter(is_torn);
         for path in torn.chain([layout.evictions(), layout.format(), layout.lock()]) {
             match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::write_io(path, error));
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(Error::write(path, error));
                 }
                 _ => {}
             }
@@ -141,47 +110,22 @@ impl Store {
         let left = files(layout.root())?;
         if left.is_empty() {
             let root = layout.root().to_owned();
-            fs::remove_dir(&root).map_err(|error| Error::write_io(root, error))?;
+            fs::remove_dir(&root).map_err(|error| Error::write(root, error))?;
         }
         Ok(left)
     }
-
-    /// The entries that were removed, the last one last: what to look at when a key is not found.
-    ///
-    /// # Errors
-    /// The log is there but cannot be read.
-    pub fn evictions(&self) -> Result<Vec<Eviction>, Error> {
-        let path = self.layout().evictions();
-        match layout::read(&path) {
-            // One that is damaged is as good as none: it only explains.
-            Ok(bytes) => Ok(sealed::decode(&bytes).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(Error::read_io(path, error)),
-        }
-    }
-
-    /// Notes that entries were removed; that they were does not depend on it. The caller holds the lock.
-    pub(crate) fn log(&self, evicted: &[Eviction]) {
-        let logged = self.evictions().and_then(|mut all| {
-            all.extend_from_slice(evicted);
-            let old = all.len().saturating_sub(LOG);
-            sealed::replace(&self.layout().evictions(), &sealed::encode(&all[old..].to_vec()), Sync::No)
-        });
-        if let Err(error) = logged {
-            tracing::debug!("cache: an eviction was not noted: {error}");
-        }
-    }
 }
 
-struct Entry {
+/// A pointer of the store.
+struct StoredPointer {
     path: PathBuf,
     pointer: Pointer,
     used: SystemTime,
 }
 
 /// Everything that takes room, and who needs it.
-struct Heap {
-    entries: Vec<Entry>,
+struct Inventory {
+    entries: Vec<StoredPointer>,
     leased: HashSet<Digest>,
     /// By manifest: how many entries and leases need it, and what it needs.
     manifests: HashMap<Digest, (usize, Needs)>,
@@ -192,13 +136,10 @@ struct Heap {
     bytes: u64,
 }
 
-impl Heap {
-    fn read(store: &Store) -> Result<Self, Error> {
-        let layout = store.layout();
-        let leases = layout.leases();
-        let leased: HashSet<Digest> =
-            restore::leased(&leases).map_err(|error| Error::read_io(leases, error))?.into_iter().collect();
-        let mut heap = Self {
+impl Inventory {
+    fn read(layout: &Layout) -> Result<Self, Error> {
+        let leased: HashSet<Digest> = leased(layout)?.into_iter().collect();
+        let mut inventory = Self {
             entries: Vec::new(),
             leased,
             manifests: HashMap::new(),
@@ -208,13 +149,13 @@ impl Heap {
         };
         for folder in files(&layout.entries())? {
             for path in files(&folder)? {
-                heap.measure(&path);
+                inventory.measure(&path);
                 if layout::digest_of(&path).is_none() {
                     continue;
                 }
-                let read = layout::read(&path).ok().and_then(|bytes| sealed::decode::<Pointer>(&bytes).ok());
+                let read = io::read(&path).ok().and_then(|bytes| sealed::decode::<Pointer>(&bytes).ok());
                 if let (Some(pointer), Ok(used)) = (read, used(&path)) {
-                    heap.entries.push(Entry { path, pointer, used });
+                    inventory.entries.push(StoredPointer { path, pointer, used });
                 }
             }
         }
@@ -222,28 +163,28 @@ impl Heap {
             [layout.manifests(), layout.packs(), layout.objects(), layout.indexes(), layout.damaged()]
         {
             for path in files(&folder)? {
-                heap.measure(&path);
+                inventory.measure(&path);
             }
         }
-        let users: Vec<Digest> = heap
+        let users: Vec<Digest> = inventory
             .entries
             .iter()
             .map(|entry| entry.pointer.manifest)
-            .chain(heap.leased.iter().copied())
+            .chain(inventory.leased.iter().copied())
             .collect();
         for manifest in users {
-            if let Some((users, _)) = heap.manifests.get_mut(&manifest) {
+            if let Some((users, _)) = inventory.manifests.get_mut(&manifest) {
                 *users += 1;
                 continue;
             }
             // One that cannot be read needs nothing: its entry is a miss.
             let needs = Needs::of_file(&layout.manifest(manifest)).ok().flatten().unwrap_or_default();
-            for path in paths(store, &needs) {
-                *heap.contents.entry(path).or_default() += 1;
+            for path in paths(layout, &needs) {
+                *inventory.contents.entry(path).or_default() += 1;
             }
-            heap.manifests.insert(manifest, (1, needs));
+            inventory.manifests.insert(manifest, (1, needs));
         }
-        Ok(heap)
+        Ok(inventory)
     }
 
     fn measure(&mut self, path: &Path) {
@@ -254,8 +195,7 @@ impl Heap {
     }
 
     /// Deletes what nothing needs and what is old.
-    fn sweep(&mut self, store: &Store, now: SystemTime) -> Result<(), Error> {
-        let layout = store.layout();
+    fn sweep(&mut self, layout: &Layout, now: SystemTime) -> Result<(), Error> {
         for path in files(&layout.manifests())? {
             if layout::digest_of(&path).is_none_or(|digest| !self.manifests.contains_key(&digest)) {
                 self.delete(&path)?;
@@ -289,14 +229,14 @@ impl Heap {
         for path in files(&layout.tmp())? {
             let dead = || fs::File::open(&path).is_ok_and(|folder| folder.try_lock().is_ok());
             if is_old(&path, GRACE) && dead() {
-                fs::remove_dir_all(&path).map_err(|error| Error::write_io(path, error))?;
+                fs::remove_dir_all(&path).map_err(|error| Error::write(path, error))?;
             }
         }
         Ok(())
     }
 
     /// An entry does not need its manifest any more.
-    fn release(&mut self, store: &Store, manifest: Digest) -> Result<(), Error> {
+    fn release(&mut self, layout: &Layout, manifest: Digest) -> Result<(), Error> {
         match self.manifests.get_mut(&manifest) {
             Some((users, _)) if *users > 1 => {
                 *users -= 1;
@@ -305,8 +245,8 @@ impl Heap {
             _ => {}
         }
         let Some((_, needs)) = self.manifests.remove(&manifest) else { return Ok(()) };
-        self.delete(&store.layout().manifest(manifest))?;
-        for path in paths(store, &needs) {
+        self.delete(&layout.manifest(manifest))?;
+        for path in paths(layout, &needs) {
             match self.contents.get_mut(&path) {
                 Some(users) if *users > 1 => *users -= 1,
                 _ => {
@@ -319,8 +259,8 @@ impl Heap {
     }
 
     /// Deletes the indexes that speak of a manifest that is gone.
-    fn sweep_indexes(&mut self, store: &Store) -> Result<(), Error> {
-        for path in files(&store.layout().indexes())? {
+    fn sweep_indexes(&mut self, layout: &Layout) -> Result<(), Error> {
+        for path in files(&layout.indexes())? {
             if !index::manifest_of(&path).is_some_and(|digest| self.manifests.contains_key(&digest)) {
                 self.delete(&path)?;
             }
@@ -331,19 +271,19 @@ impl Heap {
     fn delete(&mut self, path: &Path) -> Result<(), Error> {
         match fs::remove_file(path) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::write_io(path, error)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::write(path, error)),
         }
         self.bytes -= self.sizes.remove(path).unwrap_or(0);
         Ok(())
     }
 }
 
-fn paths(store: &Store, needs: &Needs) -> Vec<PathBuf> {
-    let packs = needs.packs.iter().map(|pack| store.layout().pack(pack.id));
-    packs.chain(needs.objects.iter().map(|object| store.layout().object(object.digest))).collect()
+fn paths(layout: &Layout, needs: &Needs) -> Vec<PathBuf> {
+    let packs = needs.packs.iter().map(|pack| layout.pack(pack.id));
+    packs.chain(needs.objects.iter().map(|object| layout.object(object.digest))).collect()
 }
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    layout::files(folder).map_err(|error| Error::read_io(folder, error))
+    io::files(folder).map_err(|error| Error::read(folder, error))
 }

@@ -1,50 +1,17 @@
-//! An entry: what was saved under a key, by whom and when.
+//! An entry of the store, opened.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use loom_tree::dir;
-use serde::{Deserialize, Serialize};
+use loom_tree::dir::{self, to_path};
 
+use crate::damage::{Damage, set_aside};
 use crate::digest::Digest;
-use crate::layout::{from_millis, millis};
+use crate::layout::Layout;
 use crate::manifest::{Content, Manifest};
-use crate::store::Store;
-
-/// Who saved an entry, and what its key was made of. The store keeps it and does not look at it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
-    /// The run.
-    pub run: String,
-    /// The job.
-    pub job: String,
-    /// The files that the key was computed from: path and hash.
-    pub inputs: Vec<(String, String)>,
-    /// How the key was written down before it was filled in.
-    pub recipe: String,
-}
-
-/// What is known of an entry without looking at its files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Info {
-    /// The cache's name.
-    pub name: String,
-    /// The entry's key.
-    pub key: String,
-    /// How many files and symlinks it holds.
-    pub files: u64,
-    /// Their size in bytes, as they were in the tree.
-    pub bytes: u64,
-    /// When it was saved.
-    pub saved: SystemTime,
-    /// When it was last restored, or saved if it never was.
-    pub used: SystemTime,
-    /// The hash of its tree: equal in entries whose trees are equal and share their content in the store.
-    pub tree: String,
-    /// Who saved it.
-    pub origin: Origin,
-}
+use crate::manifest_file::{ManifestFile, read_manifest};
+use crate::pointer::{self, Info};
+use crate::{Error, Warning};
 
 /// One file of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,13 +46,58 @@ pub enum Kind {
 /// An entry of the store, found and whole: everything that it needs was there.
 #[derive(Debug)]
 pub struct Entry {
-    pub(crate) store: Store,
+    pub(crate) layout: Layout,
     pub(crate) info: Info,
     pub(crate) digest: Digest,
     pub(crate) manifest: Arc<Manifest>,
 }
 
 impl Entry {
+    /// Opens the entry whose pointer is at `path`, if there is one. A damaged one is set aside.
+    ///
+    /// # Errors
+    /// The system does not let it be read.
+    pub(crate) fn open(
+        layout: &Layout,
+        path: &Path,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<Option<Self>, Error> {
+        let Some((pointer, bytes)) = pointer::read(layout, path, warnings)? else { return Ok(None) };
+        match read_manifest(layout, pointer.manifest)? {
+            ManifestFile::Whole(manifest) => {
+                let used = pointer::used(path).unwrap_or_else(|_| pointer.saved());
+                Ok(Some(Self {
+                    layout: layout.clone(),
+                    digest: pointer.manifest,
+                    info: pointer.into_info(used),
+                    manifest: Arc::new(manifest),
+                }))
+            }
+            ManifestFile::Damaged(damage) => {
+                let whose = (&*pointer.name, &*pointer.key);
+                warnings.extend(set_aside(layout, path, |now| now == bytes, Some(whose), damage));
+                Ok(None)
+            }
+        }
+    }
+
+    /// The error that content of the entry is damaged: the file of the store, and the end of a sentence about it.
+    pub(crate) fn damaged(&self, what: PathBuf, why: impl Into<String>) -> Error {
+        Error::Damaged { name: self.info.name.clone(), key: self.info.key.clone(), what, why: why.into() }
+    }
+
+    /// Sets the entry aside if that is what the error means.
+    pub(crate) fn judge(&self, error: Error) -> Error {
+        if let Error::Damaged { what, why, .. } = &error {
+            let Self { layout, info, .. } = self;
+            let damage = Damage { what: what.clone(), why: why.clone() };
+            let place = layout.entry(&info.name, &info.key);
+            let still = |bytes: &[u8]| pointer::points_to(bytes, self.digest);
+            set_aside(layout, &place, still, Some((&info.name, &info.key)), damage);
+        }
+        error
+    }
+
     /// What is known of it.
     pub fn info(&self) -> &Info {
         &self.info
@@ -112,60 +124,5 @@ impl Entry {
                 mode: manifest.items[item].meta.mode.into(),
             }))
         })
-    }
-}
-
-pub(crate) fn to_path(bytes: &[u8]) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt;
-    Path::new(std::ffi::OsStr::from_bytes(bytes)).to_owned()
-}
-
-/// The file that makes an entry exist.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Pointer {
-    pub(crate) name: String,
-    pub(crate) key: String,
-    pub(crate) manifest: Digest,
-    /// In milliseconds since 1970.
-    saved: u64,
-    files: u64,
-    bytes: u64,
-    origin: Origin,
-}
-
-impl Pointer {
-    pub(crate) fn new(
-        name: &str,
-        key: &str,
-        manifest: Digest,
-        (files, bytes): (u64, u64),
-        origin: &Origin,
-    ) -> Self {
-        Self {
-            name: name.to_owned(),
-            key: key.to_owned(),
-            manifest,
-            saved: millis(SystemTime::now()),
-            files,
-            bytes,
-            origin: origin.clone(),
-        }
-    }
-
-    pub(crate) fn saved(&self) -> SystemTime {
-        from_millis(self.saved)
-    }
-
-    pub(crate) fn into_info(self, used: SystemTime) -> Info {
-        Info {
-            saved: self.saved(),
-            name: self.name,
-            key: self.key,
-            files: self.files,
-            bytes: self.bytes,
-            used,
-            tree: self.manifest.to_string(),
-            origin: self.origin,
-        }
     }
 }

@@ -2,13 +2,9 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use loom_tree::BadPattern;
-use rustix::io::Errno;
-
-use crate::entry::to_path;
-use crate::shared::Shared;
+use loom_tree::dir::to_path;
+use loom_tree::{BadPattern, FileError, LeftOut};
 
 /// Why the store could not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -95,30 +91,9 @@ pub enum Error {
         /// The store's folder.
         root: PathBuf,
     },
-    /// A file or folder could not be read.
-    #[error("cannot read `{}`: {source}", path.display())]
-    Read {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// A file or folder could not be written or removed.
-    #[error("cannot write `{}`: {source}", path.display())]
-    Write {
-        /// The file or folder.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The file system is full, or the user's quota on it is used up.
-    #[error("no space left: cannot write `{}`: {source}", path.display())]
-    NoSpace {
-        /// What could not be written.
-        path: PathBuf,
-        /// The file system's own words.
-        source: io::Error,
-    },
+    /// A file or folder, of the store or of the tree, could not be read, written or removed.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 impl From<BadPattern> for Error {
@@ -136,29 +111,19 @@ impl Error {
             Self::Newer { .. } => "use the newer Loom, or set `runtime.cacheDir` to another folder",
             Self::StoreWithin { .. } => "set `runtime.cacheDir` to a folder outside the declared paths",
             Self::Damaged { .. } => "the next save makes the entry anew",
-            Self::NoSpace { .. } => "free some space, lower `runtime.cacheMaxBytes`, or run `loom cache gc`",
+            Self::File(FileError::NoSpace { .. }) => {
+                "free some space, lower `runtime.cacheMaxBytes`, or run `loom cache gc`"
+            }
             _ => return None,
         })
     }
 
-    pub(crate) fn read(path: impl Into<PathBuf>, errno: Errno) -> Self {
-        Self::read_io(path, errno.into())
+    pub(crate) fn read(path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        FileError::read(path, source).into()
     }
 
-    pub(crate) fn write(path: impl Into<PathBuf>, errno: Errno) -> Self {
-        Self::write_io(path, errno.into())
-    }
-
-    pub(crate) fn read_io(path: impl Into<PathBuf>, source: io::Error) -> Self {
-        Self::Read { path: path.into(), source: plain(source) }
-    }
-
-    pub(crate) fn write_io(path: impl Into<PathBuf>, source: io::Error) -> Self {
-        let (path, source) = (path.into(), plain(source));
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace { path, source },
-            _ => Self::Write { path, source },
-        }
+    pub(crate) fn write(path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        FileError::write(path, source).into()
     }
 
     pub(crate) fn refused(path: impl Into<PathBuf>, why: impl Into<String>) -> Self {
@@ -166,17 +131,7 @@ impl Error {
     }
 }
 
-/// The system's own words alone: what `fs_err` adds, the path, is in our errors already.
-fn plain(error: io::Error) -> io::Error {
-    let code = error.raw_os_error();
-    let inner = error.get_ref().and_then(|inner| inner.source()).and_then(|source| source.downcast_ref());
-    match code.or_else(|| inner.and_then(io::Error::raw_os_error)) {
-        Some(code) => io::Error::from_raw_os_error(code),
-        None => error,
-    }
-}
-
-/// What went otherwise than one would think, while the act itself went well.
+/// Something worth telling, while the act itself went well.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Warning {
     /// A file under the declared paths is not in the entry.
@@ -252,79 +207,4 @@ fn tracked(count: usize, first: &[PathBuf]) -> String {
         "the cache leaves alone what git tracks under its paths, and keeps the rest: {}{more}",
         names.join(", ")
     )
-}
-
-/// Why a file is not in an entry.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LeftOut {
-    /// It changed while it was read, twice.
-    #[error("it changed while it was read")]
-    Changing,
-    /// It was removed before it was read.
-    #[error("it went away while the cache was saved")]
-    Vanished,
-    /// The system did not let it be read.
-    #[error("it cannot be read: {0}")]
-    Unreadable(String),
-    /// It is neither file nor folder nor symlink.
-    #[error("it is a {0}")]
-    Special(&'static str),
-    /// Declared paths lie behind a symlink, which is not followed.
-    #[error("it is a symlink, and what is behind a symlink is not saved")]
-    Behind,
-}
-
-/// The first error of many threads, which tells the others to stop, as the caller's wish to cancel does.
-pub(crate) struct FirstError<'a> {
-    cancel: &'a AtomicBool,
-    set: AtomicBool,
-    error: Shared<Option<Error>>,
-}
-
-impl<'a> FirstError<'a> {
-    pub(crate) fn new(cancel: &'a AtomicBool) -> Self {
-        Self { cancel, set: AtomicBool::new(false), error: Shared::default() }
-    }
-
-    pub(crate) fn is_set(&self) -> bool {
-        self.set.load(Ordering::Relaxed) || self.cancel.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set(&self, error: Error) {
-        self.error.lock().get_or_insert(error);
-        self.set.store(true, Ordering::Relaxed);
-    }
-
-    pub(crate) fn into_result(self) -> Result<(), Error> {
-        match self.error.into_inner() {
-            Some(error) => Err(error),
-            None if self.cancel.load(Ordering::Relaxed) => Err(Error::Cancelled),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Warnings of one act, the first of them in full.
-#[derive(Debug, Default)]
-pub(crate) struct Warnings {
-    list: Vec<Warning>,
-    more: u64,
-}
-
-impl Warnings {
-    /// So many are listed: enough to see a pattern, few enough to read.
-    const LISTED: usize = 50;
-
-    pub(crate) fn push(&mut self, warning: Warning) {
-        if self.list.len() < Self::LISTED { self.list.push(warning) } else { self.more += 1 }
-    }
-
-    pub(crate) fn into_list(mut self) -> Vec<Warning> {
-        self.list.sort_by_cached_key(Warning::to_string);
-        if self.more > 0 {
-            self.list.push(Warning::More(self.more));
-        }
-        self.list
-    }
 }

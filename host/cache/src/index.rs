@@ -13,10 +13,10 @@ use rustix::fs::Stat;
 
 use crate::clock::Time;
 use crate::digest::Digest;
-use crate::layout::{self, Layout};
+use crate::io::{self, Sync};
+use crate::layout::Layout;
 use crate::manifest::{self, Manifest};
-use crate::sealed::{self, Sync};
-use crate::store::read_manifest;
+use crate::manifest_file::{ManifestFile, read_manifest};
 
 /// So many trees are remembered: every workspace of a run is one, and each is gone soon.
 const MOST: usize = 64;
@@ -55,7 +55,7 @@ impl Index {
         name: &str,
         at_hand: Option<(Digest, &Arc<Manifest>)>,
     ) -> Option<Self> {
-        let bytes = layout::read(&path(layout, tree, name)).ok()?;
+        let bytes = io::read(&path(layout, tree, name)).ok()?;
         let (records, tail) = bytes.split_last_chunk::<TAIL>()?;
         let (root_now, digest) = (Seen::of(root).identity, Digest(*tail.first_chunk()?));
         if root_now.to_le_bytes() != tail[32..40] || Digest::of(records).0[..24] != tail[40..] {
@@ -63,7 +63,10 @@ impl Index {
         }
         let manifest = match at_hand {
             Some((known, manifest)) if known == digest => manifest.clone(),
-            _ => Arc::new(read_manifest(layout, digest).ok()?.ok()?),
+            _ => Arc::new(match read_manifest(layout, digest) {
+                Ok(ManifestFile::Whole(manifest)) => manifest,
+                _ => return None,
+            }),
         };
         let (records, []) = records.as_chunks::<RECORD>() else { return None };
         let seen: Vec<_> = records.iter().map(read).collect();
@@ -93,7 +96,7 @@ const TAIL: usize = 64;
 
 /// The manifest that an index speaks of.
 pub(crate) fn manifest_of(path: &Path) -> Option<Digest> {
-    let bytes = layout::read(path).ok()?;
+    let bytes = io::read(path).ok()?;
     Some(Digest(*bytes.last_chunk::<TAIL>()?.first_chunk()?))
 }
 
@@ -115,7 +118,7 @@ pub(crate) fn store(
     bytes.extend_from_slice(&Seen::of(root).identity.to_le_bytes());
     bytes.extend_from_slice(&check.0[..24]);
     let path = path(layout, tree, name);
-    if let Err(error) = sealed::replace(&path, &bytes, Sync::No) {
+    if let Err(error) = io::replace(&path, &bytes, Sync::No) {
         tracing::debug!("the stat index was not kept: {error}");
     }
     forget(layout);
@@ -123,7 +126,7 @@ pub(crate) fn store(
 
 /// Removes the oldest indexes beyond the number that is kept.
 fn forget(layout: &Layout) {
-    let Ok(files) = layout::files(&layout.indexes()) else { return };
+    let Ok(files) = io::files(&layout.indexes()) else { return };
     if files.len() <= MOST {
         return;
     }

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use loom_tree::{Patterns, dir};
-use rustix::fs::{FileType, Mode, OFlags, fstat, openat, readlinkat};
+use rustix::fs::{FileType, fstat, readlinkat};
 use rustix::io::{Errno, read};
 use sha2::{Digest as _, Sha256};
 
@@ -52,7 +52,7 @@ pub fn hash_files<P: AsRef<Path>>(root: &Path, paths: &[P]) -> Result<FilesHash,
     let mut all = Sha256::new();
     let mut files = Vec::new();
     for path in sorted {
-        let full = root.join(Path::new(std::ffi::OsStr::from_bytes(path)));
+        let full = root.join(dir::to_path(path));
         let mut one = Sha256::new();
         let mut take = |piece: Piece<'_>| match piece {
             Piece::Length(length) => {
@@ -66,10 +66,10 @@ pub fn hash_files<P: AsRef<Path>>(root: &Path, paths: &[P]) -> Result<FilesHash,
             }
         };
         match content(top.as_fd(), path, &mut take) {
-            Ok(true) => files.push((crate::entry::to_path(path), hex(&one.finalize()))),
+            Ok(true) => files.push((dir::to_path(path), hex(&one.finalize()))),
             Ok(false) => {}
             Err(Errno::STALE) => {
-                return Err(Error::read_io(full, std::io::Error::other("it changed while it was read")));
+                return Err(Error::read(full, std::io::Error::other("it changed while it was read")));
             }
             Err(errno) => return Err(Error::read(full, errno)),
         }
@@ -88,10 +88,7 @@ fn content(root: BorrowedFd<'_>, path: &[u8], take: &mut impl FnMut(Piece<'_>)) 
     if path.starts_with(b"/") {
         return Err(Errno::XDEV);
     }
-    let (folder, name) = match path.iter().rposition(|&byte| byte == b'/') {
-        Some(at) => (&path[..at], &path[at + 1..]),
-        None => (&b""[..], path),
-    };
+    let (folder, name) = dir::split(path);
     if name == b".." {
         return Err(Errno::XDEV);
     }
@@ -100,8 +97,7 @@ fn content(root: BorrowedFd<'_>, path: &[u8], take: &mut impl FnMut(Piece<'_>)) 
         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(false),
         Err(errno) => return Err(errno),
     };
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match openat(&folder, name, flags, Mode::empty()) {
+    let file = match dir::open_file(folder.as_fd(), name) {
         Ok(file) => file,
         Err(Errno::LOOP) => {
             let target = readlinkat(&folder, name, Vec::new())?.into_bytes();

@@ -18,14 +18,13 @@
 //!
 //! A name or key becomes a file name by its hash; its text is in the pointer.
 
-use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fs_err::os::unix::fs::OpenOptionsExt as _;
-use rustix::fs::OFlags;
+use loom_tree::Patterns;
 
+use crate::Error;
 use crate::digest::Digest;
 
 /// The number of this layout. A change that an older Loom would misread raises it.
@@ -33,7 +32,10 @@ pub(crate) const FORMAT: u32 = 2;
 
 pub(crate) const QUARANTINE: &str = "quarantine";
 
-/// Where a store keeps what.
+/// The size in bytes from which on a file lies by itself; smaller ones are packed.
+pub(crate) const BIG: u64 = 1 << 20;
+
+/// The paths of a store.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     root: PathBuf,
@@ -123,6 +125,17 @@ impl Layout {
         self.root.join("evictions")
     }
 
+    /// Makes sure that what the patterns name below `tree`, a path without symlinks, is not the store, or a part of it.
+    pub(crate) fn check_outside(&self, tree: &Path, patterns: &Patterns) -> Result<(), Error> {
+        let Ok(below) = self.real_root().strip_prefix(tree) else { return Ok(()) };
+        // Any file of each folder, as `packs/**` names them and not the folder.
+        let files = self.folders().map(|folder| below.join(folder.file_name().unwrap_or_default()).join("0"));
+        if files.iter().any(|file| patterns.cover(file.as_os_str().as_bytes())) {
+            return Err(Error::StoreWithin { root: self.root.clone() });
+        }
+        Ok(())
+    }
+
     /// The folders that hold files by hash, or by chance.
     pub(crate) fn folders(&self) -> [PathBuf; 8] {
         [
@@ -136,54 +149,6 @@ impl Layout {
             self.damaged(),
         ]
     }
-
-    /// Moves a file of the store to where damaged ones are kept.
-    pub(crate) fn set_aside(&self, file: &Path) -> io::Result<()> {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        fs_err::rename(file, self.damaged().join(format!("{}-{name}", millis(SystemTime::now()))))
-    }
-}
-
-/// How files of the store are opened. It may stand in a folder that somebody else has filled: nothing is waited
-/// for.
-pub(crate) fn options() -> fs_err::OpenOptions {
-    let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
-    let mut options = fs_err::OpenOptions::new();
-    options.custom_flags(i32::try_from(flags).unwrap_or_default());
-    options
-}
-
-/// Makes sure that a file of the store is one that ends.
-pub(crate) fn regular(file: &fs_err::File) -> io::Result<()> {
-    match file.metadata()?.is_file() {
-        true => Ok(()),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
-    }
-}
-
-/// Opens a file of the store to read it.
-pub(crate) fn open(path: &Path) -> io::Result<fs_err::File> {
-    let file = options().read(true).open(path)?;
-    regular(&file)?;
-    Ok(file)
-}
-
-/// Reads a small file of the store, or a manifest.
-pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    /// More than the manifest of any tree that can be saved in a day.
-    const MOST: u64 = 1 << 30;
-    let file = open(path)?;
-    if file.metadata()?.len() > MOST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {MOST} bytes")));
-    }
-    let mut bytes = Vec::new();
-    file.take(MOST).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// The same as text.
-pub(crate) fn read_text(path: &Path) -> io::Result<String> {
-    String::from_utf8(read(path)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))
 }
 
 /// A path without symlinks, as far as that can be told.
@@ -191,34 +156,7 @@ pub(crate) fn real(path: &Path) -> PathBuf {
     fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// The names of the files in a folder of the store, none if it is not there.
-pub(crate) fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = match fs_err::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    entries.map(|entry| Ok(entry?.path())).collect()
-}
-
 /// The hash that a file of the store is named after.
 pub(crate) fn digest_of(file: &Path) -> Option<Digest> {
     Digest::from_hex(file.file_name()?.to_str()?)
-}
-
-/// Since 1970.
-pub(crate) fn millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-pub(crate) fn from_millis(millis: u64) -> SystemTime {
-    UNIX_EPOCH.checked_add(Duration::from_millis(millis)).unwrap_or(UNIX_EPOCH)
-}
-
-/// A name that nobody else uses at this moment.
-pub(crate) fn random_name() -> String {
-    use std::hash::{BuildHasher, RandomState};
-    // Seeded by the system once a process, and never twice the same.
-    format!("{}-{:016x}", std::process::id(), RandomState::new().hash_one(SystemTime::now()))
 }

@@ -18,7 +18,8 @@
 //! outside the patterns that it is given, whatever an entry says.
 //!
 //! Reading order: `store` (what a store is), `layout` (its files), `save`, `restore`, `collect`; then what these are
-//! made of: `manifest`, `pack`, `object`, `index`. How files of a tree are found and reached is in `loom-tree`.
+//! made of: `entry`, `pointer`, `manifest`, `pack`, `object`, `index`; at the bottom `io` (how files of the store are read
+//! and written), `lock` and `lease`. How files of a tree are found and reached is in `loom-tree`.
 
 /// What git keeps of the repository, at the root of a tree. Whatever the patterns, it is not saved, and a restore leaves
 /// it alone: `**/target` names a branch of that name too.
@@ -26,17 +27,23 @@ const GIT: &str = ".git";
 
 mod clock;
 mod collect;
+mod damage;
 mod digest;
 mod entry;
 mod error;
+mod evictions;
 mod index;
+mod io;
 pub mod key;
 mod layout;
+mod lease;
 mod linked;
 mod lock;
 mod manifest;
+mod manifest_file;
 mod object;
 mod pack;
+mod pointer;
 mod publish;
 mod quarantine;
 mod read;
@@ -44,14 +51,17 @@ mod remove;
 mod restore;
 mod save;
 mod sealed;
-mod shared;
+mod staging;
 mod store;
 mod tracked;
 mod verify;
 
-pub use collect::{Cause, Collected, Eviction};
-pub use entry::{Entry, FileInfo, Info, Kind, Origin};
-pub use error::{Error, LeftOut, Warning};
+pub use collect::Collected;
+pub use entry::{Entry, FileInfo, Kind};
+pub use error::{Error, Warning};
+pub use evictions::{Cause, Eviction};
+pub use loom_tree::{FileError, LeftOut};
+pub use pointer::{Info, Origin};
 pub use quarantine::{Quarantined, Reason};
 pub use restore::Restored;
 pub use save::{Save, Saved};

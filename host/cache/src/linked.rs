@@ -1,13 +1,14 @@
 //! A store that begins as another one is: its files are shared, and what is done to it is not seen in the other.
 
-use std::io;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use fs_err as fs;
 
-use crate::Error;
-use crate::layout::{self, Layout};
+use crate::layout::Layout;
+use crate::lock::lock_store;
 use crate::store::Store;
+use crate::{Error, io};
 
 impl Store {
     /// Makes a store in the folder `root`, which exists and is empty, that holds what this one holds at this moment,
@@ -24,15 +25,15 @@ impl Store {
         linked.create()?;
         self.create()?;
         // Nothing is published or removed meanwhile.
-        let _lock = self.lock()?;
+        let _lock = lock_store(self.layout())?;
         let folders = |layout: &Layout| [layout.manifests(), layout.packs(), layout.objects()];
         for (from, to) in folders(self.layout()).iter().zip(&folders(linked.layout())) {
             link_all(from, to)?;
         }
         let (from, to) = (self.layout().entries(), linked.layout().entries());
-        for folder in layout::files(&from).map_err(|error| Error::read_io(&from, error))? {
+        for folder in io::files(&from).map_err(|error| Error::read(&from, error))? {
             let beside = to.join(folder.file_name().unwrap_or_default());
-            fs::create_dir_all(&beside).map_err(|error| Error::write_io(&beside, error))?;
+            fs::create_dir_all(&beside).map_err(|error| Error::write(&beside, error))?;
             link_all(&folder, &beside)?;
         }
         Ok(linked)
@@ -41,10 +42,10 @@ impl Store {
 
 /// Links the files in the folder `from` into the folder `to`.
 fn link_all(from: &Path, to: &Path) -> Result<(), Error> {
-    let files = match layout::files(from) {
+    let files = match io::files(from) {
         Ok(files) => files,
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(()),
-        Err(error) => return Err(Error::read_io(from, error)),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => return Ok(()),
+        Err(error) => return Err(Error::read(from, error)),
     };
     for file in files {
         let is_file = fs::symlink_metadata(&file).is_ok_and(|stat| stat.is_file());
@@ -53,7 +54,7 @@ fn link_all(from: &Path, to: &Path) -> Result<(), Error> {
         }
         let beside = to.join(file.file_name().unwrap_or_default());
         let linked = fs::hard_link(&file, &beside).or_else(|_| fs::copy(&file, &beside).map(drop));
-        linked.map_err(|error| Error::write_io(&beside, error))?;
+        linked.map_err(|error| Error::write(&beside, error))?;
     }
     Ok(())
 }

@@ -1,28 +1,41 @@
-//! Who restores to a tree, and who reads it: one waits for the other.
+//! Locks: of the store, and of a tree, where who restores to it and who reads it wait for one another.
 
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
+use fs_err as fs;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use crate::Error;
+use crate::layout::Layout;
+use crate::{Error, io};
+
+/// Waits for the store's lock, which is held until the file is dropped.
+pub(crate) fn lock_store(layout: &Layout) -> Result<fs::File, Error> {
+    let path = layout.lock();
+    let locked = io::options().write(true).create(true).truncate(false).open(&path).and_then(|file| {
+        io::regular(&file)?;
+        file.lock()?;
+        Ok(file)
+    });
+    locked.map_err(|error| Error::write(path, error))
+}
 
 /// What one wants to do to a tree.
 #[derive(Clone, Copy)]
-pub(crate) enum To {
+pub(crate) enum TreeAccess {
     Read,
     Write,
 }
 
 /// Waits until nobody restores to the tree that is open as `root`, or, to restore to it, until nobody does anything to
 /// it. The lock is held as long as `root` is open.
-pub(crate) fn lock_tree(root: BorrowedFd<'_>, to: To, cancel: &AtomicBool) -> Result<(), Error> {
-    let operation = match to {
-        To::Read => FlockOperation::NonBlockingLockShared,
-        To::Write => FlockOperation::NonBlockingLockExclusive,
+pub(crate) fn lock_tree(root: BorrowedFd<'_>, access: TreeAccess, cancel: &AtomicBool) -> Result<(), Error> {
+    let operation = match access {
+        TreeAccess::Read => FlockOperation::NonBlockingLockShared,
+        TreeAccess::Write => FlockOperation::NonBlockingLockExclusive,
     };
     loop {
         match flock(root, operation) {

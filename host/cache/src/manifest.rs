@@ -14,10 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
 use crate::digest::Digest;
-use crate::pack::{BlockAt, PackIndex, Record};
-
-/// No block is larger: what a damaged manifest may make a restore allocate.
-pub(crate) const LARGEST_BLOCK: u32 = 4 << 20;
+use crate::object::ObjectRef;
+use crate::pack::{BlockAt, LARGEST_BLOCK, PackIndex, PackRef, Record};
 
 /// No manifest is longer than this when it is not compressed: some ten million files.
 const LONGEST: usize = 1 << 30;
@@ -37,19 +35,6 @@ pub(crate) struct Manifest {
     /// Files and symlinks: those of a folder together and by name, in the order of the folders.
     pub(crate) items: Vec<Item>,
     names: Names,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PackRef {
-    pub(crate) id: Digest,
-    /// Its length in bytes, by which a torn one is noticed before anything is restored.
-    pub(crate) len: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ObjectRef {
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
 }
 
 /// Small files one after the other, compressed together.

@@ -6,20 +6,26 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use rustix::fs::{SeekFrom, Stat, fstat, ftruncate, ioctl_ficlone, seek};
 use rustix::io::{Errno, pread, pwrite};
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::digest::Digest;
-use crate::layout::{self, Layout};
-use crate::manifest::ObjectRef;
-use crate::pack::new_file;
-use crate::publish::Staging;
-use crate::read::Trouble;
-use crate::shared::Shared;
+use crate::io::{self, ReadError, new_file};
+use crate::layout::Layout;
+use crate::staging::Staging;
 
 /// What is read, hashed and written at once: small enough to stay in a core's own cache.
 const STEP: usize = 256 << 10;
+
+/// A big file that an entry needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ObjectRef {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+}
 
 /// Why a copy was not made.
 pub(crate) enum Failed {
@@ -40,7 +46,7 @@ pub(crate) struct Objects<'a> {
     /// The sizes of the objects that the store has.
     sizes: OnceLock<HashSet<u64>>,
     /// What was taken, with its size.
-    taken: Shared<HashMap<Digest, u64>>,
+    taken: Mutex<HashMap<Digest, u64>>,
     next: AtomicU64,
 }
 
@@ -52,16 +58,16 @@ impl<'a> Objects<'a> {
             cancel,
             share: AtomicBool::new(true),
             sizes: OnceLock::new(),
-            taken: Shared::default(),
+            taken: Mutex::default(),
             next: AtomicU64::new(0),
         }
     }
 
     /// Takes an open file as it is now, unless the store has it; nothing if it got shorter meanwhile.
-    pub(crate) fn take(&self, from: BorrowedFd<'_>, stat: &Stat) -> Result<Option<ObjectRef>, Trouble> {
+    pub(crate) fn take(&self, from: BorrowedFd<'_>, stat: &Stat) -> Result<Option<ObjectRef>, ReadError> {
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let sizes = self.sizes.get_or_init(|| {
-            let files = layout::files(&self.layout.objects()).unwrap_or_default();
+            let files = io::files(&self.layout.objects()).unwrap_or_default();
             files.iter().filter_map(|file| Some(fs_err::metadata(file).ok()?.len())).collect()
         });
         if sizes.contains(&size) {
@@ -88,7 +94,7 @@ impl<'a> Objects<'a> {
         let new = self.taken.lock().insert(digest, size).is_none();
         if new && !self.has(digest, size) {
             let place = self.staging.file(&digest.to_string());
-            fs_err::rename(&path, &place).map_err(|error| Error::write_io(&path, error))?;
+            fs_err::rename(&path, &place).map_err(|error| Error::write(&path, error))?;
         } else {
             let _ = fs_err::remove_file(&path);
         }
@@ -106,10 +112,10 @@ impl<'a> Objects<'a> {
         fs_err::metadata(self.layout.object(digest)).is_ok_and(|meta| meta.len() == size)
     }
 
-    fn failed<T>(&self, failed: Failed) -> Result<Option<T>, Trouble> {
+    fn failed<T>(&self, failed: Failed) -> Result<Option<T>, ReadError> {
         match failed {
             Failed::Short => Ok(None),
-            Failed::Read(errno) => Err(Trouble::File(errno)),
+            Failed::Read(errno) => Err(ReadError::File(errno)),
             Failed::Write(errno) => Err(Error::write(self.staging.path(), errno).into()),
             Failed::Cancelled => Err(Error::Cancelled.into()),
         }

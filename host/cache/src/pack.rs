@@ -13,16 +13,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::digest::Digest;
+use crate::io::{self, new_file};
 use crate::layout::{self, Layout};
-use crate::manifest::{LARGEST_BLOCK, PackRef};
-use crate::publish::Staging;
 use crate::sealed::Broken;
+use crate::staging::Staging;
 
-/// Files of this size and more lie by themselves.
-pub(crate) const BIG: u64 = 1 << 20;
 /// A block is closed when it holds this much.
 const BLOCK: usize = 1 << 20;
 /// A pack is closed when it holds this much: what is deleted as one, so not too much, and synced as one, so not too
@@ -33,9 +32,20 @@ const LEVEL: i32 = 1;
 /// How much of the store's pack indexes a save looks at, the newest first: about one and a half million files.
 const MOST_KNOWN: usize = 64 << 20;
 
+/// No block is larger: what a damaged manifest may make a restore allocate.
+pub(crate) const LARGEST_BLOCK: u32 = 4 << 20;
+
 const MAGIC: [u8; 8] = *b"loompack";
 const FOOTER: usize = 12;
 const RECORD: usize = 44;
+
+/// A pack that an entry needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PackRef {
+    pub(crate) id: Digest,
+    /// Its length in bytes, by which a torn one is noticed before anything is restored.
+    pub(crate) len: u64,
+}
 
 /// Where a block is in its pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +145,7 @@ impl<'a> Packer<'a> {
 
     /// Compresses the blocks that are full, and writes them.
     fn write(&mut self) -> Result<(), Error> {
-        let cannot = |error| Error::write_io(self.staging.path(), error);
+        let cannot = |error| Error::write(self.staging.path(), error);
         let compressed = std::mem::take(&mut self.full).into_par_iter().with_max_len(1).map_init(
             || zstd::bulk::Compressor::new(LEVEL),
             |compressor, block| match compressor {
@@ -222,15 +232,9 @@ impl NewPack {
         index.extend_from_slice(&length);
         index.extend_from_slice(&MAGIC);
         let written = self.file.write_all_at(&index, self.len).and_then(|()| self.file.sync_all());
-        written.map_err(|error| Error::write_io(&self.path, error))?;
+        written.map_err(|error| Error::write(&self.path, error))?;
         Ok((self.path, PackRef { id, len: self.len + index.len() as u64 }))
     }
-}
-
-/// Creates a file that is the store's own.
-pub(crate) fn new_file(path: &Path) -> Result<File, Error> {
-    let created = fs_err::OpenOptions::new().write(true).create_new(true).open(path);
-    created.map(|file| file.into_parts().0).map_err(|error| Error::write_io(path, error))
 }
 
 /// What one pack holds.
@@ -244,24 +248,27 @@ pub(crate) struct PackIndex {
 
 impl PackIndex {
     /// Reads the index of the pack at `path`, whose name says what it must be.
-    pub(crate) fn read(path: &Path) -> std::io::Result<Result<Self, Broken>> {
-        let file = layout::open(path)?.into_parts().0;
+    pub(crate) fn read(path: &Path) -> Result<Self, Unreadable> {
+        let file = io::open(path)?.into_parts().0;
         let len = file.metadata()?.len();
-        let Some(end) = len.checked_sub(FOOTER as u64) else { return Ok(Err("is too short")) };
+        let Some(end) = len.checked_sub(FOOTER as u64) else {
+            return Err(Unreadable::Broken("is too short"));
+        };
         let mut footer = [0; FOOTER];
         file.read_exact_at(&mut footer, end)?;
         let length = u32::from_le_bytes([footer[0], footer[1], footer[2], footer[3]]);
         let start = end.checked_sub(length.into());
         let (Some(start), true) = (start, footer[4..] == MAGIC) else {
-            return Ok(Err("does not end as a pack does"));
+            return Err(Unreadable::Broken("does not end as a pack does"));
         };
         let mut index = vec![0; length as usize];
         file.read_exact_at(&mut index, start)?;
         let id = Digest::of(&index);
         if layout::digest_of(path) != Some(id) {
-            return Ok(Err("is not what its name says"));
+            return Err(Unreadable::Broken("is not what its name says"));
         }
-        Ok(Self::parse(&index, PackRef { id, len }).ok_or("has an index that cannot be read"))
+        let parsed = Self::parse(&index, PackRef { id, len });
+        parsed.ok_or(Unreadable::Broken("has an index that cannot be read"))
     }
 
     fn parse(index: &[u8], pack: PackRef) -> Option<Self> {
@@ -338,7 +345,7 @@ pub(crate) struct Known {
 impl Known {
     /// Loads what is not in the packs to `avoid`.
     pub(crate) fn load(layout: &Layout, avoid: &HashSet<Digest>) -> Self {
-        let mut files: Vec<_> = layout::files(&layout.packs())
+        let mut files: Vec<_> = io::files(&layout.packs())
             .unwrap_or_default()
             .into_iter()
             .filter(|file| layout::digest_of(file).is_some_and(|id| !avoid.contains(&id)))
@@ -348,7 +355,7 @@ impl Known {
         let mut packs = Vec::new();
         let mut room = MOST_KNOWN;
         for (_, file) in files {
-            if let Ok(Ok(pack)) = PackIndex::read(&file) {
+            if let Ok(pack) = PackIndex::read(&file) {
                 let Some(left) = room.checked_sub(pack.records.len()) else { break };
                 room = left;
                 packs.push(pack);
@@ -370,12 +377,18 @@ pub(crate) struct Unpacker {
     decompressor: zstd::bulk::Decompressor<'static>,
 }
 
-/// Why a block was not read.
+/// Why a pack, or a block of it, was not read.
 pub(crate) enum Unreadable {
     /// It is not what was written.
     Broken(Broken),
     /// It may be, but the system did not give it.
     System(std::io::Error),
+}
+
+impl From<std::io::Error> for Unreadable {
+    fn from(error: std::io::Error) -> Self {
+        Self::System(error)
+    }
 }
 
 impl Unpacker {
@@ -385,9 +398,9 @@ impl Unpacker {
 
     /// The content of a block of the pack at `path`.
     pub(crate) fn read(&mut self, path: &Path, block: BlockAt) -> Result<&[u8], Unreadable> {
-        let file = layout::open(path).map_err(system)?.into_parts().0;
+        let file = io::open(path).map_err(of_block)?.into_parts().0;
         self.stored.resize(block.stored as usize, 0);
-        file.read_exact_at(&mut self.stored, block.at).map_err(system)?;
+        file.read_exact_at(&mut self.stored, block.at).map_err(of_block)?;
         if block.stored == block.raw {
             return Ok(&self.stored);
         }
@@ -400,7 +413,7 @@ impl Unpacker {
     }
 }
 
-fn system(error: std::io::Error) -> Unreadable {
+fn of_block(error: std::io::Error) -> Unreadable {
     match error.kind() {
         std::io::ErrorKind::NotFound => Unreadable::Broken("is missing"),
         std::io::ErrorKind::UnexpectedEof => Unreadable::Broken("is too short"),

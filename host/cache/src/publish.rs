@@ -8,50 +8,17 @@ use fs_err as fs;
 
 use crate::Error;
 use crate::digest::Digest;
-use crate::entry::Pointer;
-use crate::layout::{self, Layout, random_name};
-use crate::manifest::{Needs, PackRef};
-use crate::sealed::{self, Sync, sync_folder};
-use crate::store::Store;
+use crate::io::{self, Sync, sync_folder};
+use crate::layout::Layout;
+use crate::lock::lock_store;
+use crate::manifest::Needs;
+use crate::pack::PackRef;
+use crate::pointer::Pointer;
+use crate::sealed;
+use crate::staging::Staging;
 
-/// The folder of one save. It is locked as long as the save lives, so that a collection knows; dropping it removes it.
-pub(crate) struct Staging {
-    path: PathBuf,
-    /// Holds the lock.
-    _folder: fs::File,
-}
-
-impl Staging {
-    pub(crate) fn new(layout: &Layout) -> Result<Self, Error> {
-        let path = layout.tmp().join(random_name());
-        let made = fs::create_dir(&path).and_then(|()| {
-            let folder = fs::File::open(&path)?;
-            folder.lock()?;
-            Ok(folder)
-        });
-        match made {
-            Ok(folder) => Ok(Self { path, _folder: folder }),
-            Err(error) => Err(Error::write_io(path, error)),
-        }
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(crate) fn file(&self, name: &str) -> PathBuf {
-        self.path.join(name)
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
-/// What a save has made.
-pub(crate) struct Made {
+/// What a save has staged.
+pub(crate) struct StagedEntry {
     pub(crate) packs: Vec<(PathBuf, PackRef)>,
     /// Staged under their hashes.
     pub(crate) objects: HashMap<Digest, u64>,
@@ -62,7 +29,7 @@ pub(crate) struct Made {
 }
 
 /// How publishing ended.
-pub(crate) enum Outcome {
+pub(crate) enum PublishOutcome {
     /// The entry is in its place, with so many new bytes on disk.
     Published(u64),
     /// Another save has published the same meanwhile.
@@ -73,13 +40,12 @@ pub(crate) enum Outcome {
 
 /// Puts the entry in its place, whole, or not at all. `lock` is the store's lock, if the caller has it.
 pub(crate) fn publish(
-    store: &Store,
+    layout: &Layout,
     staging: &Staging,
-    made: Made,
+    staged: StagedEntry,
     pointer: &Pointer,
     lock: Option<fs::File>,
-) -> Result<Outcome, Error> {
-    let layout = store.layout();
+) -> Result<PublishOutcome, Error> {
     let pointer_bytes = sealed::encode(pointer);
     let staged_pointer = staging.file("pointer");
     let staged_manifest = staging.file("manifest");
@@ -87,48 +53,48 @@ pub(crate) fn publish(
     let is_new = |manifest: &Vec<u8>| {
         fs::metadata(&manifest_place).map_or(true, |meta| meta.len() != manifest.len() as u64)
     };
-    let manifest = made.manifest.filter(is_new);
+    let manifest = staged.manifest.filter(is_new);
     if let Some(manifest) = &manifest {
-        sealed::write_new(&staged_manifest, manifest, Sync::Yes)?;
+        io::write_new(&staged_manifest, manifest, Sync::Yes)?;
     }
-    sealed::write_new(&staged_pointer, &pointer_bytes, Sync::Yes)?;
+    io::write_new(&staged_pointer, &pointer_bytes, Sync::Yes)?;
     let place = layout.entry(&pointer.name, &pointer.key);
     let folder = layout.entries_of(&pointer.name);
-    fs::create_dir_all(&folder).map_err(|error| Error::write_io(&folder, error))?;
+    io::create_folders(&folder)?;
 
     let _lock = match lock {
         Some(lock) => lock,
-        None => store.lock()?,
+        None => lock_store(layout)?,
     };
-    let there = layout::read(&place).ok().and_then(|bytes| sealed::decode::<Pointer>(&bytes).ok());
+    let there = io::read(&place).ok().and_then(|bytes| sealed::decode::<Pointer>(&bytes).ok());
     if there.is_some_and(|there| there.manifest == pointer.manifest) {
-        return Ok(Outcome::Unchanged);
+        return Ok(PublishOutcome::Unchanged);
     }
     let has = |path: PathBuf, len: u64| fs::metadata(path).is_ok_and(|meta| meta.len() == len);
-    let packs_there = made.needs.packs.iter().all(|needed| {
-        made.packs.iter().any(|(_, pack)| pack.id == needed.id) || has(layout.pack(needed.id), needed.len)
+    let packs_there = staged.needs.packs.iter().all(|needed| {
+        staged.packs.iter().any(|(_, pack)| pack.id == needed.id) || has(layout.pack(needed.id), needed.len)
     });
-    let objects_there = made.needs.objects.iter().all(|needed| {
-        made.objects.contains_key(&needed.digest) || has(layout.object(needed.digest), needed.size)
+    let objects_there = staged.needs.objects.iter().all(|needed| {
+        staged.objects.contains_key(&needed.digest) || has(layout.object(needed.digest), needed.size)
     });
     if !packs_there || !objects_there || manifest.is_none() && !manifest_place.exists() {
-        return Ok(Outcome::Emptied);
+        return Ok(PublishOutcome::Emptied);
     }
     let mut stored = pointer_bytes.len() as u64;
-    for (path, pack) in &made.packs {
+    for (path, pack) in &staged.packs {
         move_to(path, &layout.pack(pack.id))?;
         stored += pack.len;
     }
-    if !made.packs.is_empty() {
+    if !staged.packs.is_empty() {
         sync_folder(&layout.packs())?;
     }
-    for (&digest, &size) in &made.objects {
+    for (&digest, &size) in &staged.objects {
         if !has(layout.object(digest), size) {
             move_to(&staging.file(&digest.to_string()), &layout.object(digest))?;
             stored += size;
         }
     }
-    if !made.objects.is_empty() {
+    if !staged.objects.is_empty() {
         sync_folder(&layout.objects())?;
     }
     if let Some(manifest) = &manifest {
@@ -138,9 +104,9 @@ pub(crate) fn publish(
     }
     move_to(&staged_pointer, &place)?;
     sync_folder(&folder)?;
-    Ok(Outcome::Published(stored))
+    Ok(PublishOutcome::Published(stored))
 }
 
 fn move_to(from: &Path, to: &Path) -> Result<(), Error> {
-    fs::rename(from, to).map_err(|error| Error::write_io(to, error))
+    io::rename(from, to).map_err(|error| Error::write(to, error))
 }

@@ -14,12 +14,14 @@ use loom_tree::{Patterns, dir};
 use rustix::fs::fstat;
 
 use crate::digest::Digest;
-use crate::entry::{Entry, Origin, Pointer};
+use crate::entry::Entry;
 use crate::index::{self, Index};
-use crate::layout::real;
-use crate::lock::{To, lock_tree};
+use crate::layout::{Layout, real};
+use crate::lock::{TreeAccess, lock_store, lock_tree};
 use crate::manifest::{Manifest, Needs};
-use crate::publish::{Made, Outcome, Staging, publish};
+use crate::pointer::{Origin, Pointer};
+use crate::publish::{PublishOutcome, StagedEntry, publish};
+use crate::staging::Staging;
 use crate::store::Store;
 use crate::{Error, Tracked, Warning};
 
@@ -91,88 +93,94 @@ impl Store {
         let patterns = Patterns::new(save.patterns)?;
         self.create()?;
         let real_tree = real(save.tree);
-        self.check_outside(&real_tree, &patterns)?;
+        self.layout().check_outside(&real_tree, &patterns)?;
         let found = self.find(save.name, save.key)?;
         let (before, mut warnings) = (found.entry, found.warnings);
         // Once more if what it relied on was collected meanwhile, and then with collections kept out.
         for keep_out in [KeepOut::Nobody, KeepOut::Nobody, KeepOut::Collections] {
-            if let Some(saved) =
-                self.try_save(save, &real_tree, &patterns, before.as_ref(), &mut warnings, keep_out)?
-            {
+            if let Some(saved) = try_save(
+                self.layout(),
+                save,
+                &real_tree,
+                &patterns,
+                before.as_ref(),
+                &mut warnings,
+                keep_out,
+            )? {
                 return Ok(saved);
             }
         }
         Err(Error::Emptied { root: self.layout().root().to_owned() })
     }
+}
 
-    fn try_save(
-        &self,
-        save: &Save<'_>,
-        real_tree: &Path,
-        patterns: &Patterns,
-        before: Option<&Entry>,
-        warnings: &mut Vec<Warning>,
-        keep_out: KeepOut,
-    ) -> Result<Option<Saved>, Error> {
-        let root = dir::open_root(save.tree).map_err(|errno| Error::read(save.tree, errno))?;
-        lock_tree(root.as_fd(), To::Read, save.cancel)?;
-        // After the tree's, as in a restore that sets its entry aside.
-        let lock = match keep_out {
-            KeepOut::Nobody => None,
-            KeepOut::Collections => Some(self.lock()?),
-        };
-        let root_stat = fstat(&root).map_err(|errno| Error::read(save.tree, errno))?;
-        #[cfg(test)]
-        tests::reached(self, tests::Moment::Walk);
-        let base =
-            Index::load(self.layout(), real_tree, &root_stat, save.name, None).unwrap_or_else(Index::nothing);
-        let mut avoid = HashSet::new();
-        let (staging, tree, mut left_out) = loop {
-            let staging = Staging::new(self.layout())?;
-            let walked = walk::walk(self.layout(), save, patterns, &base, &avoid, root.as_fd(), &staging)?;
-            let (tree, left_out) = assemble::assemble(walked, &base);
-            let new = tree.as_ref().and_then(|tree| tree.new.as_ref());
-            let wasteful = new.map(waste::wasteful).unwrap_or_default();
-            if !avoid.is_empty() || wasteful.is_empty() {
-                break (staging, tree, left_out);
-            }
-            avoid = wasteful;
-        };
-        warnings.append(&mut left_out);
-        let Some(tree) = tree else {
-            return Ok(Some(Saved::Nothing { warnings: std::mem::take(warnings) }));
-        };
-        if save.cancel.load(Ordering::Relaxed) {
-            return Err(Error::Cancelled);
+/// Saves once; nothing where something that the save relied on was collected meanwhile.
+fn try_save(
+    layout: &Layout,
+    save: &Save<'_>,
+    real_tree: &Path,
+    patterns: &Patterns,
+    before: Option<&Entry>,
+    warnings: &mut Vec<Warning>,
+    keep_out: KeepOut,
+) -> Result<Option<Saved>, Error> {
+    let root = dir::open_root(save.tree).map_err(|errno| Error::read(save.tree, errno))?;
+    lock_tree(root.as_fd(), TreeAccess::Read, save.cancel)?;
+    // After the tree's, as in a restore that sets its entry aside.
+    let lock = match keep_out {
+        KeepOut::Nobody => None,
+        KeepOut::Collections => Some(lock_store(layout)?),
+    };
+    let root_stat = fstat(&root).map_err(|errno| Error::read(save.tree, errno))?;
+    #[cfg(test)]
+    tests::reached(layout, tests::Moment::Walk);
+    let base = Index::load(layout, real_tree, &root_stat, save.name, None).unwrap_or_else(Index::nothing);
+    let mut avoid = HashSet::new();
+    let (staging, tree, mut left_out) = loop {
+        let staging = Staging::new(layout)?;
+        let walked = walk::walk(layout, save, patterns, &base, &avoid, root.as_fd(), &staging)?;
+        let (tree, left_out) = assemble::assemble(walked, &base);
+        let new = tree.as_ref().and_then(|tree| tree.new.as_ref());
+        let wasteful = new.map(waste::wasteful).unwrap_or_default();
+        if !avoid.is_empty() || wasteful.is_empty() {
+            break (staging, tree, left_out);
         }
-        // Without a new tree it is the one that was saved or restored here before.
-        let encoded = tree.new.as_ref().map(Manifest::encode);
-        let digest = encoded.as_ref().map_or(base.digest, |encoded| Digest::of(encoded));
-        let manifest = tree.new.as_ref().unwrap_or(&*base.manifest);
-        if let Some(before) = before
-            && (before.digest == digest || before.manifest.is_same_tree(manifest))
-        {
+        avoid = wasteful;
+    };
+    warnings.append(&mut left_out);
+    let Some(tree) = tree else {
+        return Ok(Some(Saved::Nothing { warnings: std::mem::take(warnings) }));
+    };
+    if save.cancel.load(Ordering::Relaxed) {
+        return Err(Error::Cancelled);
+    }
+    // Without a new tree it is the one that was saved or restored here before.
+    let encoded = tree.new.as_ref().map(Manifest::encode);
+    let digest = encoded.as_ref().map_or(base.digest, |encoded| Digest::of(encoded));
+    let manifest = tree.new.as_ref().unwrap_or(&*base.manifest);
+    if let Some(before) = before
+        && (before.digest == digest || before.manifest.is_same_tree(manifest))
+    {
+        if tree.new.is_some() {
+            index::store(layout, real_tree, &root_stat, save.name, before.digest, &tree.seen);
+        }
+        return Ok(Some(Saved::Unchanged));
+    }
+    let (files, bytes) = (manifest.items.len() as u64, manifest.bytes());
+    let needs = Needs { packs: manifest.packs.clone(), objects: manifest.objects.clone() };
+    let staged = StagedEntry { packs: tree.packs, objects: tree.objects, manifest: encoded, needs };
+    let pointer = Pointer::new(save.name, save.key, digest, (files, bytes), save.origin);
+    #[cfg(test)]
+    tests::reached(layout, tests::Moment::Publish);
+    match publish(layout, &staging, staged, &pointer, lock)? {
+        PublishOutcome::Emptied => Ok(None),
+        PublishOutcome::Unchanged => Ok(Some(Saved::Unchanged)),
+        PublishOutcome::Published(stored_bytes) => {
             if tree.new.is_some() {
-                index::store(self.layout(), real_tree, &root_stat, save.name, before.digest, &tree.seen);
+                index::store(layout, real_tree, &root_stat, save.name, digest, &tree.seen);
             }
-            return Ok(Some(Saved::Unchanged));
-        }
-        let (files, bytes) = (manifest.items.len() as u64, manifest.bytes());
-        let needs = Needs { packs: manifest.packs.clone(), objects: manifest.objects.clone() };
-        let made = Made { packs: tree.packs, objects: tree.objects, manifest: encoded, needs };
-        let pointer = Pointer::new(save.name, save.key, digest, (files, bytes), save.origin);
-        #[cfg(test)]
-        tests::reached(self, tests::Moment::Publish);
-        match publish(self, &staging, made, &pointer, lock)? {
-            Outcome::Emptied => Ok(None),
-            Outcome::Unchanged => Ok(Some(Saved::Unchanged)),
-            Outcome::Published(stored_bytes) => {
-                if tree.new.is_some() {
-                    index::store(self.layout(), real_tree, &root_stat, save.name, digest, &tree.seen);
-                }
-                let warnings = std::mem::take(warnings);
-                Ok(Some(Saved::Stored { files, bytes, stored_bytes, warnings }))
-            }
+            let warnings = std::mem::take(warnings);
+            Ok(Some(Saved::Stored { files, bytes, stored_bytes, warnings }))
         }
     }
 }

@@ -1,20 +1,22 @@
 //! The whole store, read and checked.
 
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fs_err as fs;
+use parking_lot::Mutex;
 use rayon::prelude::*;
 use rustix::fs::fstat;
 
+use crate::damage::move_aside;
 use crate::digest::Digest;
-use crate::layout;
 use crate::object::{self, Failed};
 use crate::pack::{PackIndex, Unpacker, Unreadable};
-use crate::shared::Shared;
+use crate::sealed::Broken;
 use crate::store::Store;
-use crate::{Error, Warning};
+use crate::{Error, Warning, io, layout, pointer};
 
 /// What a check of the store found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -37,16 +39,16 @@ impl Store {
     pub fn verify(&self, cancel: &AtomicBool) -> Result<Verified, Error> {
         let layout = self.layout();
         let mut verified = Verified::default();
-        let list = |folder| layout::files(folder).map_err(|error| Error::read_io(folder, error));
+        let list = |folder| io::files(folder).map_err(|error| Error::read(folder, error));
         let (packs, objects) = (list(&layout.packs())?, list(&layout.objects())?);
         let bytes = AtomicU64::new(0);
-        let broken = Shared::new(Vec::new());
-        let check = |path: &Path, check: &dyn Fn() -> Result<Result<(), &'static str>, Error>| {
+        let broken = Mutex::new(Vec::new());
+        let check = |path: &Path, check: &dyn Fn() -> Result<Option<Broken>, Error>| {
             if cancel.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled);
             }
             bytes.fetch_add(fs::metadata(path).map_or(0, |meta| meta.len()), Ordering::Relaxed);
-            if let Err(why) = check()? {
+            if let Some(why) = check()? {
                 broken.lock().push((path.to_owned(), why));
             }
             Ok(())
@@ -54,13 +56,11 @@ impl Store {
         packs.par_iter().try_for_each(|path| check(path, &|| check_pack(path)))?;
         objects.par_iter().try_for_each(|path| check(path, &|| check_object(path, cancel)))?;
         for (what, why) in broken.into_inner() {
-            if let Err(error) = layout.set_aside(&what) {
-                tracing::debug!("cache: not set aside: {error}");
-            }
+            move_aside(layout, &what);
             verified.warnings.push(Warning::Damaged { what, why: why.to_owned(), entry: None });
         }
         // Entries that need what was set aside are missing something now.
-        for (_, pointer) in self.pointers(&mut verified.warnings)? {
+        for (_, pointer) in pointer::all(layout, &mut verified.warnings)? {
             let found = self.find(&pointer.name, &pointer.key)?;
             verified.entries += u64::from(found.entry.is_some());
             verified.warnings.extend(found.warnings);
@@ -72,55 +72,51 @@ impl Store {
 }
 
 /// Says what is wrong with a pack; nothing is with one that is gone.
-fn check_pack(path: &Path) -> Result<Result<(), &'static str>, Error> {
-    let system = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => Ok(Ok(())),
-        std::io::ErrorKind::UnexpectedEof => Ok(Err("is too short")),
-        _ => Err(Error::read_io(path, error)),
-    };
-    let index = match PackIndex::read(path) {
-        Ok(Ok(index)) => index,
-        Ok(Err(why)) => return Ok(Err(why)),
-        Err(error) => return system(error),
-    };
+fn check_pack(path: &Path) -> Result<Option<Broken>, Error> {
+    match read_pack(path) {
+        Ok(()) => Ok(None),
+        Err(Unreadable::Broken(why)) => Ok(Some(why)),
+        Err(Unreadable::System(error)) => match error.kind() {
+            ErrorKind::NotFound => Ok(None),
+            ErrorKind::UnexpectedEof => Ok(Some("is too short")),
+            _ => Err(Error::read(path, error)),
+        },
+    }
+}
+
+/// Reads all that a pack holds.
+fn read_pack(path: &Path) -> Result<(), Unreadable> {
+    let index = PackIndex::read(path)?;
     let records = index.in_order();
-    let mut unpacker = match Unpacker::new() {
-        Ok(unpacker) => unpacker,
-        Err(error) => return system(error),
-    };
+    let mut unpacker = Unpacker::new()?;
     for files in records.chunk_by(|one, other| one.block == other.block) {
-        let Some(&block) = index.blocks.get(files[0].block as usize) else {
-            return Ok(Err("has an index that names a block that is not there"));
-        };
-        let content = match unpacker.read(path, block) {
-            Ok(content) => content,
-            Err(Unreadable::Broken(why)) => return Ok(Err(why)),
-            Err(Unreadable::System(error)) => return system(error),
-        };
+        let block = index.blocks.get(files[0].block as usize);
+        let block = block.ok_or(Unreadable::Broken("has an index that names a block that is not there"))?;
+        let content = unpacker.read(path, *block)?;
         let whole = files.iter().all(|file| {
             let bytes = content.get(file.offset as usize..).and_then(|rest| rest.get(..file.size as usize));
             bytes.is_some_and(|bytes| Digest::of(bytes) == file.digest)
         });
         if !whole {
-            return Ok(Err("holds a file whose content is not what was saved"));
+            return Err(Unreadable::Broken("holds a file whose content is not what was saved"));
         }
     }
-    Ok(Ok(()))
+    Ok(())
 }
 
-fn check_object(path: &Path, cancel: &AtomicBool) -> Result<Result<(), &'static str>, Error> {
-    let cannot = |error| Error::read_io(path, error);
-    let file = match layout::open(path) {
+/// Says what is wrong with an object; nothing is with one that is gone.
+fn check_object(path: &Path, cancel: &AtomicBool) -> Result<Option<Broken>, Error> {
+    let file = match io::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Ok(())),
-        Err(error) => return Err(cannot(error)),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::read(path, error)),
     };
-    let stat = fstat(&file).map_err(|errno| cannot(errno.into()))?;
+    let stat = fstat(&file).map_err(|errno| Error::read(path, errno))?;
     match object::hash(file.as_fd(), &stat, cancel) {
-        Ok(digest) if layout::digest_of(path) == Some(digest) => Ok(Ok(())),
-        Ok(_) => Ok(Err("is not what its name says")),
-        Err(Failed::Short) => Ok(Err("is too short")),
+        Ok(digest) if layout::digest_of(path) == Some(digest) => Ok(None),
+        Ok(_) => Ok(Some("is not what its name says")),
+        Err(Failed::Short) => Ok(Some("is too short")),
         Err(Failed::Cancelled) => Err(Error::Cancelled),
-        Err(Failed::Read(errno) | Failed::Write(errno)) => Err(cannot(errno.into())),
+        Err(Failed::Read(errno) | Failed::Write(errno)) => Err(Error::read(path, errno)),
     }
 }

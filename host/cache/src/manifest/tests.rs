@@ -6,7 +6,7 @@ use fs_err as fs;
 use proptest::prelude::*;
 
 use super::*;
-use crate::entry::{Origin, Pointer};
+use crate::pointer::{Origin, Pointer};
 use crate::store::Store;
 use crate::{Warning, sealed};
 

@@ -6,34 +6,29 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use loom_tree::dir::{self, Listing};
-use loom_tree::{Child, Descent, Open, Patterns};
+use loom_tree::dir::{self, Listing, to_path};
+use loom_tree::{Child, Descent, FirstError, Open, Patterns, WarningList};
+use parking_lot::Mutex;
 use rayon::Scope;
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, fchmod, fstat, futimens, mkdirat, openat, readlinkat, statat,
-    unlinkat, utimensat,
+    AtFlags, FileType, Mode, Stat, fchmod, fstat, futimens, mkdirat, readlinkat, statat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
-use super::Scene;
+use super::context::{RWX, RestoreContext};
 use crate::clock::{FsClock, Time};
 use crate::digest::Digest;
-use crate::entry::to_path;
-use crate::error::{FirstError, Warnings};
 use crate::index::{Index, Seen};
+use crate::io::ReadError;
+use crate::layout::BIG;
 use crate::manifest::{Content, Meta};
 use crate::object;
-use crate::pack::BIG;
-use crate::read::{self, NotTaken, Rest, Trouble};
+use crate::read::{self, Rest, Skipped};
 use crate::remove::remove_folder;
-use crate::shared::Shared;
 use crate::{Error, GIT, Warning};
 
 /// Files of one folder that one task looks at.
 const CHUNK: usize = 512;
-
-/// All rights of the owner.
-pub(super) const RWX: u16 = 0o700;
 
 /// What the first pass found.
 pub(super) struct Compared {
@@ -47,7 +42,7 @@ pub(super) struct Compared {
     pub(super) made: Vec<usize>,
     /// How many files and symlinks were removed.
     pub(super) removed: u64,
-    pub(super) warnings: Warnings,
+    pub(super) warnings: WarningList<Warning>,
     /// Why it ended early.
     pub(super) failed: Option<Error>,
 }
@@ -62,24 +57,28 @@ pub(super) enum How {
 }
 
 /// Compares what `patterns` name with the entry.
-pub(super) fn compare(scene: &Scene<'_>, patterns: &Patterns, base: &Index) -> Result<Compared, Error> {
+pub(super) fn compare(
+    context: &RestoreContext<'_>,
+    patterns: &Patterns,
+    base: &Index,
+) -> Result<Compared, Error> {
     let compare = Compare {
-        scene,
+        context,
         patterns,
         base,
-        is_base: base.digest == scene.entry.digest,
-        rest: Rest::new(FsClock::of(scene.root)),
-        descent: Descent::new(scene.root),
-        todo: Shared::default(),
-        seen: Shared::default(),
-        dirty: (0..scene.manifest.folders.len()).map(|_| AtomicBool::new(false)).collect(),
-        made: Shared::default(),
+        is_base: base.digest == context.entry.digest,
+        rest: Rest::new(FsClock::of(context.root)),
+        descent: Descent::new(context.root),
+        todo: Mutex::default(),
+        seen: Mutex::default(),
+        dirty: (0..context.manifest.folders.len()).map(|_| AtomicBool::new(false)).collect(),
+        made: Mutex::default(),
         removed: AtomicU64::new(0),
-        warnings: Shared::default(),
-        failure: FirstError::new(scene.cancel),
+        warnings: Mutex::default(),
+        failure: FirstError::new(context.cancel),
     };
-    let top = compare.descent.root().map_err(|errno| Error::read(scene.tree, errno))?;
-    let stat = fstat(&top).map_err(|errno| Error::read(scene.tree, errno))?;
+    let top = compare.descent.root().map_err(|errno| Error::read(context.tree, errno))?;
+    let stat = fstat(&top).map_err(|errno| Error::read(context.tree, errno))?;
     let place = Place { folder: Some(0), base: Some(0), inside: patterns.matches(b"") };
     rayon::scope(|scope| {
         if let Err(error) = compare.existing(scope, &top, &stat, place) {
@@ -93,25 +92,25 @@ pub(super) fn compare(scene: &Scene<'_>, patterns: &Patterns, base: &Index) -> R
         made: compare.made.into_inner(),
         removed: compare.removed.into_inner(),
         warnings: compare.warnings.into_inner(),
-        failed: compare.failure.into_result().err(),
+        failed: compare.failure.into_result(Error::Cancelled).err(),
     })
 }
 
 struct Compare<'a> {
-    scene: &'a Scene<'a>,
+    context: &'a RestoreContext<'a>,
     patterns: &'a Patterns,
     base: &'a Index,
     /// The tree was last seen as the entry wants it.
     is_base: bool,
     rest: Rest,
     descent: Descent<'a>,
-    todo: Shared<Vec<(usize, How)>>,
-    seen: Shared<Vec<(usize, Option<Seen>)>>,
+    todo: Mutex<Vec<(usize, How)>>,
+    seen: Mutex<Vec<(usize, Option<Seen>)>>,
     dirty: Vec<AtomicBool>,
-    made: Shared<Vec<usize>>,
+    made: Mutex<Vec<usize>>,
     removed: AtomicU64,
-    warnings: Shared<Warnings>,
-    failure: FirstError<'a>,
+    warnings: Mutex<WarningList<Warning>>,
+    failure: FirstError<'a, Error>,
 }
 
 #[derive(Clone, Copy)]
@@ -124,10 +123,12 @@ struct Place {
     inside: bool,
 }
 
-/// What a file of the tree turned out to be.
-enum Is {
-    /// What the entry wants; with what was seen of it, if that is news.
-    Right(Option<Option<Seen>>),
+/// How a file of the tree compares with the entry.
+enum Comparison {
+    /// It is what the entry wants, which was known.
+    Right,
+    /// It is what the entry wants, which is news; with what vouches for that later, if anything does.
+    FoundRight(Option<Seen>),
     Wrong,
 }
 
@@ -146,7 +147,7 @@ impl<'a> Compare<'a> {
             Err(Errno::NOENT) if place.folder.is_none() => Ok(()),
             // What it hides may be what the patterns name, but it is not the entry's and not ours.
             Err(Errno::ACCESS) if place.folder.is_none() && !place.inside => {
-                let path = self.scene.tree.join(to_path(&self.descent.path(id)));
+                let path = self.context.tree.join(to_path(&self.descent.path(id)));
                 self.warnings.lock().push(Warning::NotSeen { path });
                 Ok(())
             }
@@ -164,7 +165,7 @@ impl<'a> Compare<'a> {
         stat: &Stat,
         place: Place,
     ) -> Result<(), Error> {
-        let Scene { manifest, plan, .. } = *self.scene;
+        let RestoreContext { manifest, plan, .. } = *self.context;
         let path = |name: &[u8]| dir::join(&self.descent.path(open.id()), name);
         let listing = Listing::of(open.as_fd()).map_err(|errno| self.cannot(&path(b""), errno))?;
         let listing = Arc::new(listing);
@@ -175,7 +176,7 @@ impl<'a> Compare<'a> {
         let mut items_there = vec![false; items.len()];
         let mut children_there = vec![false; children.len()];
         let (mut compare, mut remove) = (Vec::new(), Vec::new());
-        let tracked = self.scene.tracked;
+        let tracked = self.context.tracked;
         let has_tracked = !tracked.is_empty() && tracked.has_below(&self.descent.path(open.id()));
         let here = if place.inside && !has_tracked { Vec::new() } else { self.descent.path(open.id()) };
         for (index, (name, kind)) in listing.iter().enumerate() {
@@ -221,7 +222,7 @@ impl<'a> Compare<'a> {
                     }
                     _ => "a file is where a folder should be",
                 };
-                return Err(Error::refused(self.scene.tree.join(to_path(&path(name))), why));
+                return Err(Error::refused(self.context.tree.join(to_path(&path(name))), why));
             }
         }
         let missing: Vec<usize> =
@@ -291,7 +292,7 @@ impl<'a> Compare<'a> {
 
     /// Makes a folder that the entry has and the tree has not, with the folders in it.
     fn make<'s>(&'s self, scope: &Scope<'s>, parent: &Arc<Open>, folder: usize) -> Result<(), Error> {
-        let Scene { manifest, plan, .. } = *self.scene;
+        let RestoreContext { manifest, plan, .. } = *self.context;
         let name = manifest.folder_name(folder);
         let mode = match manifest.folders[folder].meta {
             Some(meta) if plan.is_inside(folder) => {
@@ -320,7 +321,7 @@ impl<'a> Compare<'a> {
         if self.failure.is_set() {
             return;
         }
-        let Scene { manifest, plan, .. } = *self.scene;
+        let RestoreContext { manifest, plan, .. } = *self.context;
         let done = match self.descent.open(child) {
             Ok(open) => manifest
                 .children_of(folder)
@@ -348,7 +349,7 @@ impl<'a> Compare<'a> {
                 return;
             }
             let name = listing.name(index);
-            let is = match self.scene.manifest.items[item].content {
+            let is = match self.context.manifest.items[item].content {
                 Content::Link { .. } => self.link(open, name, item),
                 _ => match self.file(open, name, item, place) {
                     Some(is) => is,
@@ -371,14 +372,15 @@ impl<'a> Compare<'a> {
 
     fn note(
         &self,
-        is: Result<Is, Error>,
+        is: Result<Comparison, Error>,
         item: usize,
         todo: &mut Vec<(usize, How)>,
         news: &mut Vec<(usize, Option<Seen>)>,
     ) {
         match is {
-            Ok(Is::Right(seen)) => news.extend(seen.map(|seen| (item, seen))),
-            Ok(Is::Wrong) => todo.push((item, How::Replace)),
+            Ok(Comparison::Right) => {}
+            Ok(Comparison::FoundRight(seen)) => news.push((item, seen)),
+            Ok(Comparison::Wrong) => todo.push((item, How::Replace)),
             Err(error) => self.failure.set(error),
         }
     }
@@ -402,124 +404,119 @@ impl<'a> Compare<'a> {
         }
     }
 
-    fn link(&self, open: &Arc<Open>, name: &[u8], item: usize) -> Result<Is, Error> {
-        let manifest = self.scene.manifest;
+    fn link(&self, open: &Arc<Open>, name: &[u8], item: usize) -> Result<Comparison, Error> {
+        let manifest = self.context.manifest;
         if !readlinkat(open, name, Vec::new()).is_ok_and(|target| target.to_bytes() == manifest.target(item))
         {
-            return Ok(Is::Wrong);
+            return Ok(Comparison::Wrong);
         }
         let time = manifest.items[item].meta.time;
         match statat(open, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if Time::modified(&stat) == time => Ok(Is::Right(None)),
+            Ok(stat) if Time::modified(&stat) == time => Ok(Comparison::Right),
             _ => Ok(match utimensat(open, name, &time.to_set(), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(()) => Is::Right(None),
-                Err(_) => Is::Wrong,
+                Ok(()) => Comparison::Right,
+                Err(_) => Comparison::Wrong,
             }),
         }
     }
 
     /// Compares what can be told quickly; nothing if the content has to be read and there is much of it.
-    fn file(&self, open: &Arc<Open>, name: &[u8], item: usize, place: Place) -> Option<Result<Is, Error>> {
-        let manifest = self.scene.manifest;
+    fn file(
+        &self,
+        open: &Arc<Open>,
+        name: &[u8],
+        item: usize,
+        place: Place,
+    ) -> Option<Result<Comparison, Error>> {
+        let manifest = self.context.manifest;
         let (size, digest) = manifest.data(item)?;
         let stat = match statat(open, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => stat,
-            _ => return Some(Ok(Is::Wrong)),
+            _ => return Some(Ok(Comparison::Wrong)),
         };
         if u64::try_from(stat.st_size) != Ok(size) {
-            return Some(Ok(Is::Wrong));
+            return Some(Ok(Comparison::Wrong));
         }
         let vouched = place
             .base
             .and_then(|base| self.base.manifest.item(base, name))
             .filter(|&before| self.base.vouches(before, &stat));
         match vouched {
-            Some(before) if self.base.manifest.data(before) != Some((size, digest)) => Some(Ok(Is::Wrong)),
-            Some(_) if Meta::of(&stat, 0o7777) == manifest.items[item].meta => {
-                let seen = Seen::of(&stat);
-                Some(Ok(Is::Right((!self.is_base).then_some(Some(seen)))))
+            Some(before) if self.base.manifest.data(before) != Some((size, digest)) => {
+                Some(Ok(Comparison::Wrong))
             }
-            Some(_) => Some(Ok(self
-                .set_meta(open, name, item, &stat)
-                .map_or(Is::Wrong, |seen| Is::Right(Some(seen))))),
+            Some(_) if Meta::of(&stat, 0o7777) == manifest.items[item].meta => Some(Ok(match self.is_base {
+                true => Comparison::Right,
+                false => Comparison::FoundRight(Some(Seen::of(&stat))),
+            })),
+            Some(_) => Some(Ok(self.set_meta(open, name, item, &stat))),
             None if size < BIG => Some(self.content(open, name, item)),
             None => None,
         }
     }
 
     /// Compares a file by its content.
-    fn content(&self, open: &Arc<Open>, name: &[u8], item: usize) -> Result<Is, Error> {
+    fn content(&self, open: &Arc<Open>, name: &[u8], item: usize) -> Result<Comparison, Error> {
         thread_local! {
             static READ: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
-        let Some((size, digest)) = self.scene.manifest.data(item) else { return Ok(Is::Wrong) };
-        let taken = read::take(open.as_fd(), name, u64::MAX, &self.rest, |file, stat| {
+        let Some((size, digest)) = self.context.manifest.data(item) else { return Ok(Comparison::Wrong) };
+        let stable = read::read_stable(open.as_fd(), name, u64::MAX, &self.rest, |file, stat| {
             if u64::try_from(stat.st_size) != Ok(size) {
                 return Ok(None);
             }
             if size >= BIG {
-                return match object::hash(file, stat, self.scene.cancel) {
+                return match object::hash(file, stat, self.context.cancel) {
                     Ok(digest) => Ok(Some(digest)),
                     Err(object::Failed::Cancelled) => Err(Error::Cancelled.into()),
-                    Err(object::Failed::Read(errno)) => Err(Trouble::File(errno)),
+                    Err(object::Failed::Read(errno)) => Err(ReadError::File(errno)),
                     Err(_) => Ok(None),
                 };
             }
             READ.with_borrow_mut(|buffer| {
                 buffer.clear();
-                let whole =
-                    read::append(file, usize::try_from(size).unwrap_or(0), buffer).map_err(Trouble::File)?;
+                let whole = read::append(file, usize::try_from(size).unwrap_or(0), buffer)
+                    .map_err(ReadError::File)?;
                 Ok(whole.then(|| Digest::of(buffer)))
             })
         });
-        match taken {
-            Ok(taken) if taken.value == digest => {
-                if Meta::of(&taken.stat, 0o7777) == self.scene.manifest.items[item].meta {
-                    return Ok(Is::Right(Some(taken.seen)));
+        match stable {
+            Ok(stable) if stable.value == digest => {
+                if Meta::of(&stable.stat, 0o7777) == self.context.manifest.items[item].meta {
+                    return Ok(Comparison::FoundRight(stable.seen));
                 }
-                let seen = self.set_meta(open, name, item, &taken.stat);
-                Ok(seen.map_or(Is::Wrong, |seen| Is::Right(Some(seen))))
+                Ok(self.set_meta(open, name, item, &stable.stat))
             }
-            Err(NotTaken::Failed(error)) => Err(error),
+            Err(Skipped::Failed(error)) => Err(error),
             // What cannot be read is not known to be right.
-            Ok(_) | Err(NotTaken::LeftOut(_) | NotTaken::Large | NotTaken::Unread(_)) => Ok(Is::Wrong),
+            Ok(_) | Err(Skipped::LeftOut(_) | Skipped::Large | Skipped::Unread(_)) => Ok(Comparison::Wrong),
         }
     }
 
-    /// Gives a file whose content is right the permissions and the time that it should have; nothing where it is better
+    /// Gives a file whose content is right the permissions and the time that it should have; it is wrong where it is better
     /// replaced.
-    fn set_meta(&self, open: &Arc<Open>, name: &[u8], item: usize, stat: &Stat) -> Option<Option<Seen>> {
+    fn set_meta(&self, open: &Arc<Open>, name: &[u8], item: usize, stat: &Stat) -> Comparison {
         // Of a file with other names those would change too, and they may be outside the declared paths.
         if stat.st_nlink > 1 {
-            return None;
+            return Comparison::Wrong;
         }
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = openat(open, name, flags, Mode::empty()).ok()?;
-        if Seen::of(&fstat(&file).ok()?) != Seen::of(stat) {
-            return None;
+        let meta = self.context.manifest.items[item].meta;
+        let set = || -> Result<Option<Seen>, Errno> {
+            let file = dir::open_file(open.as_fd(), name)?;
+            if Seen::of(&fstat(&file)?) != Seen::of(stat) {
+                return Ok(None);
+            }
+            fchmod(&file, Mode::from_raw_mode((meta.mode & 0o1777).into()))?;
+            futimens(&file, &meta.time.to_set())?;
+            Ok(Some(Seen::of(&fstat(&file)?)))
+        };
+        match set() {
+            Ok(Some(seen)) => Comparison::FoundRight(Some(seen)),
+            Ok(None) | Err(_) => Comparison::Wrong,
         }
-        let meta = self.scene.manifest.items[item].meta;
-        fchmod(&file, Mode::from_raw_mode((meta.mode & 0o1777).into())).ok()?;
-        futimens(&file, &meta.time.to_set()).ok()?;
-        Some(Some(Seen::of(&fstat(&file).ok()?)))
     }
 
     fn cannot(&self, path: &[u8], errno: Errno) -> Error {
-        cannot(self.scene, path, errno)
-    }
-}
-
-/// What to say where a file or folder of the tree does not let itself be changed.
-pub(super) fn cannot(scene: &Scene<'_>, path: &[u8], errno: Errno) -> Error {
-    let path = scene.tree.join(to_path(path));
-    match errno {
-        Errno::LOOP | Errno::NOTDIR | Errno::XDEV => {
-            Error::refused(path, "something that is no folder came in its way")
-        }
-        Errno::EXIST => Error::refused(
-            path,
-            "something came into its place meanwhile, or the file system takes another name for the same",
-        ),
-        errno => Error::write(path, errno),
+        self.context.cannot(path, errno)
     }
 }

@@ -4,20 +4,18 @@
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use loom_tree::{Child, Descent, Open, dir};
+use loom_tree::{Child, Descent, FirstError, Open, dir};
+use parking_lot::Mutex;
 use rayon::Scope;
 use rustix::fs::{Mode, fchmod, fstat, futimens};
 use rustix::io::Errno;
 
-use super::Scene;
-use super::compare::{RWX, cannot};
+use super::context::{RWX, RestoreContext};
 use crate::Error;
-use crate::error::FirstError;
-use crate::shared::Shared;
 
 /// Gives the folders the permissions and times that the entry says.
-pub(super) fn finish(scene: &Scene<'_>, dirty: &[bool]) -> Result<(), Error> {
-    let manifest = scene.manifest;
+pub(super) fn finish(context: &RestoreContext<'_>, dirty: &[bool]) -> Result<(), Error> {
+    let manifest = context.manifest;
     // By folder: it, or one in it, is dirty.
     let mut leads: Vec<bool> = dirty.to_vec();
     for folder in (1..leads.len()).rev() {
@@ -29,41 +27,41 @@ pub(super) fn finish(scene: &Scene<'_>, dirty: &[bool]) -> Result<(), Error> {
         return Ok(());
     }
     let finish = Finish {
-        scene,
+        context,
         dirty,
         leads: &leads,
-        descent: Descent::new(scene.root),
-        closed: Shared::default(),
-        failure: FirstError::new(scene.cancel),
+        descent: Descent::new(context.root),
+        closed: Mutex::default(),
+        failure: FirstError::new(context.cancel),
     };
-    let top = finish.descent.root().map_err(|errno| Error::read(scene.tree, errno))?;
+    let top = finish.descent.root().map_err(|errno| Error::read(context.tree, errno))?;
     rayon::scope(|scope| finish.children(scope, &top, 0));
     let Finish { closed, failure, .. } = finish;
-    failure.into_result()?;
+    failure.into_result(Error::Cancelled)?;
     let mut closed = closed.into_inner();
     // From below, since what is in a closed folder cannot be reached.
     closed.sort_unstable_by(|one, other| other.cmp(one));
     for (folder, mode) in closed {
         let path = manifest.path(folder);
-        let done = dir::open_beneath(scene.root, &path).and_then(|open| set_mode(&open, mode));
-        done.map_err(|errno| cannot(scene, &path, errno))?;
+        let done = dir::open_beneath(context.root, &path).and_then(|open| set_mode(&open, mode));
+        done.map_err(|errno| context.cannot(&path, errno))?;
     }
     Ok(())
 }
 
 struct Finish<'a> {
-    scene: &'a Scene<'a>,
+    context: &'a RestoreContext<'a>,
     dirty: &'a [bool],
     leads: &'a [bool],
     descent: Descent<'a>,
     /// Folders whose permissions would be in the way.
-    closed: Shared<Vec<(usize, u16)>>,
-    failure: FirstError<'a>,
+    closed: Mutex<Vec<(usize, u16)>>,
+    failure: FirstError<'a, Error>,
 }
 
 impl Finish<'_> {
     fn children<'s>(&'s self, scope: &Scope<'s>, open: &Arc<Open>, folder: usize) {
-        let manifest = self.scene.manifest;
+        let manifest = self.context.manifest;
         for child in manifest.children_of(folder).filter(|&child| self.leads[child]) {
             let task = self.descent.child(open, manifest.folder_name(child));
             scope.spawn(move |scope| self.folder(scope, task, child));
@@ -76,7 +74,7 @@ impl Finish<'_> {
         }
         let done = self.descent.open(task).and_then(|open| {
             self.children(scope, &open, folder);
-            let meta = self.scene.manifest.folders[folder].meta.filter(|_| self.dirty[folder]);
+            let meta = self.context.manifest.folders[folder].meta.filter(|_| self.dirty[folder]);
             let Some(meta) = meta else { return Ok(()) };
             futimens(&open, &meta.time.to_set())?;
             if meta.mode & RWX == RWX {
@@ -86,7 +84,7 @@ impl Finish<'_> {
             Ok(())
         });
         if let Err(errno) = done {
-            self.failure.set(cannot(self.scene, &self.scene.manifest.path(folder), errno));
+            self.failure.set(self.context.cannot(&self.context.manifest.path(folder), errno));
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use loom_tree::{Patterns, dir};
+use loom_tree::Patterns;
+use loom_tree::dir::{self, to_path};
 
-use crate::entry::to_path;
 use crate::manifest::Manifest;
 use crate::{GIT, Tracked, Warning};
 

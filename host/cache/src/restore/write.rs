@@ -3,52 +3,51 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
 
-use loom_tree::dir;
+use loom_tree::{FirstError, dir};
+use parking_lot::Mutex;
 use rayon::prelude::*;
 use rustix::fs::{
     AtFlags, Mode, OFlags, fchmod, fstat, futimens, openat, renameat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
-use super::compare::{How, cannot};
-use super::{Scene, unlink};
-use crate::Error;
+use super::compare::How;
+use super::context::{RestoreContext, unlink};
 use crate::digest::Digest;
-use crate::error::FirstError;
 use crate::index::Seen;
-use crate::layout::{self, random_name};
+use crate::io::random_name;
 use crate::manifest::{Block, Content};
 use crate::object::{self, Failed, write_at};
 use crate::pack::{BlockAt, Unpacker, Unreadable};
-use crate::shared::Shared;
+use crate::{Error, io};
 
 /// Empty files and symlinks that one task makes.
 const CHUNK: usize = 256;
 
-/// What a restore has made, so that it can be taken back.
+/// The files and folders that a restore has made, so that it can be taken back.
 #[derive(Default)]
-pub(super) struct Made {
+pub(super) struct Created {
     pub(super) folders: Vec<usize>,
     pub(super) files: Vec<usize>,
 }
 
-impl Made {
+impl Created {
     /// Removes what was made, as far as that is possible.
-    pub(super) fn undo(mut self, scene: &Scene<'_>) {
-        let folder_of = folders_of(scene);
+    pub(super) fn undo(mut self, context: &RestoreContext<'_>) {
+        let folder_of = folders_of(context);
         let mut at = At::default();
         for item in self.files {
             let folder = folder_of[item];
-            if let Ok(open) = at.open(scene, folder) {
-                unlink(open, scene.manifest.name(item));
+            if let Ok(open) = at.open(context, folder) {
+                unlink(open, context.manifest.name(item));
             }
         }
         // From below.
         self.folders.sort_unstable_by(|one, other| other.cmp(one));
         for folder in self.folders {
-            let parent = scene.manifest.folders[folder].parent as usize;
-            if let Ok(open) = at.open(scene, parent) {
-                let _ = unlinkat(open, scene.manifest.folder_name(folder), AtFlags::REMOVEDIR);
+            let parent = context.manifest.folders[folder].parent as usize;
+            if let Ok(open) = at.open(context, parent) {
+                let _ = unlinkat(open, context.manifest.folder_name(folder), AtFlags::REMOVEDIR);
             }
         }
     }
@@ -76,11 +75,11 @@ enum Source {
     Nowhere,
 }
 
-/// Writes the items of `todo`. Returns what was seen of them; `made` says what there is, also after an error.
+/// Writes the items of `todo`. Returns what was seen of them; `created` says what there is, also after an error.
 pub(super) fn write(
-    scene: &Scene<'_>,
+    context: &RestoreContext<'_>,
     todo: Vec<(usize, How)>,
-    made: &mut Made,
+    created: &mut Created,
 ) -> Result<Vec<(usize, Option<Seen>)>, Error> {
     if todo.is_empty() {
         return Ok(Vec::new());
@@ -88,7 +87,7 @@ pub(super) fn write(
     let mut jobs: Vec<Job> = todo
         .into_iter()
         .map(|(item, how)| {
-            let source = match scene.manifest.items[item].content {
+            let source = match context.manifest.items[item].content {
                 Content::Packed { block, .. } => Source::Block(block),
                 Content::Object(_) => Source::Object,
                 Content::Empty | Content::Link { .. } => Source::Nowhere,
@@ -107,31 +106,31 @@ pub(super) fn write(
             }
         })
         .collect();
-    let folder_of = folders_of(scene);
+    let folder_of = folders_of(context);
     let writer = Writer {
-        scene,
+        context,
         folder_of: &folder_of,
         share: AtomicBool::new(true),
-        unpackers: Shared::default(),
-        made: Shared::default(),
-        seen: Shared::default(),
-        failure: FirstError::new(scene.cancel),
+        unpackers: Mutex::default(),
+        made: Mutex::default(),
+        seen: Mutex::default(),
+        failure: FirstError::new(context.cancel),
     };
     tasks.into_par_iter().with_max_len(1).for_each(|task| writer.task(&task));
-    made.files = writer.made.into_inner();
-    writer.failure.into_result()?;
+    created.files = writer.made.into_inner();
+    writer.failure.into_result(Error::Cancelled)?;
     Ok(writer.seen.into_inner())
 }
 
 struct Writer<'a> {
-    scene: &'a Scene<'a>,
+    context: &'a RestoreContext<'a>,
     folder_of: &'a [usize],
     /// Whether the store and the tree can share data, as far as is known.
     share: AtomicBool,
-    unpackers: Shared<Vec<Unpacker>>,
-    made: Shared<Vec<usize>>,
-    seen: Shared<Vec<(usize, Option<Seen>)>>,
-    failure: FirstError<'a>,
+    unpackers: Mutex<Vec<Unpacker>>,
+    made: Mutex<Vec<usize>>,
+    seen: Mutex<Vec<(usize, Option<Seen>)>>,
+    failure: FirstError<'a, Error>,
 }
 
 /// What one task has done.
@@ -160,18 +159,18 @@ impl Writer<'_> {
     }
 
     fn block(&self, block: u32, jobs: &[Job], done: &mut Done) -> Result<(), Error> {
-        let Scene { manifest, entry, .. } = *self.scene;
+        let RestoreContext { manifest, entry, .. } = *self.context;
         let Block { pack, at, stored, raw } = manifest.blocks[block as usize];
-        let path = entry.store.layout().pack(manifest.packs[pack as usize].id);
+        let path = entry.layout.pack(manifest.packs[pack as usize].id);
         let unpacker = self.unpackers.lock().pop();
         let mut unpacker = match unpacker {
             Some(unpacker) => unpacker,
-            None => Unpacker::new().map_err(|error| Error::read_io(&path, error))?,
+            None => Unpacker::new().map_err(|error| Error::read(&path, error))?,
         };
         let content = match unpacker.read(&path, BlockAt { at, stored, raw }) {
             Ok(content) => content,
             Err(Unreadable::Broken(why)) => return Err(entry.damaged(path, why)),
-            Err(Unreadable::System(error)) => return Err(Error::read_io(path, error)),
+            Err(Unreadable::System(error)) => return Err(Error::read(path, error)),
         };
         let mut folder = At::default();
         for &job in jobs {
@@ -194,12 +193,12 @@ impl Writer<'_> {
     }
 
     fn object(&self, job: Job, done: &mut Done) -> Result<(), Error> {
-        let Scene { manifest, entry, cancel, .. } = *self.scene;
+        let RestoreContext { manifest, entry, cancel, .. } = *self.context;
         let Some((size, digest)) = manifest.data(job.item) else { return Ok(()) };
-        let path = entry.store.layout().object(digest);
-        let from = layout::open(&path).map_err(|error| match error.kind() {
+        let path = entry.layout.object(digest);
+        let from = io::open(&path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => entry.damaged(path.clone(), "is missing"),
-            _ => Error::read_io(&path, error),
+            _ => Error::read(&path, error),
         })?;
         self.file(job, &mut At::default(), done, |to| {
             match object::restore(from.as_fd(), to, size, &self.share, cancel) {
@@ -219,7 +218,7 @@ impl Writer<'_> {
             if self.failure.is_set() {
                 return Ok(());
             }
-            match self.scene.manifest.items[job.item].content {
+            match self.context.manifest.items[job.item].content {
                 Content::Link { .. } => self.link(job, &mut folder, done)?,
                 _ => self.file(job, &mut folder, done, |_| Ok(()))?,
             }
@@ -236,10 +235,10 @@ impl Writer<'_> {
         fill: impl FnOnce(BorrowedFd<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let item = job.item;
-        let name = self.scene.manifest.name(item);
-        let meta = self.scene.manifest.items[item].meta;
+        let name = self.context.manifest.name(item);
+        let meta = self.context.manifest.items[item].meta;
         let mode = u32::from(meta.mode & 0o1777);
-        let folder = at.open(self.scene, self.folder_of[item]).map_err(|errno| self.cannot(item, errno))?;
+        let folder = at.open(self.context, self.folder_of[item]).map_err(|errno| self.cannot(item, errno))?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let beside = (job.how == How::Replace).then(|| format!(".loom-{}", random_name()));
         let first = beside.as_ref().map_or(name, |beside| beside.as_bytes());
@@ -286,9 +285,9 @@ impl Writer<'_> {
 
     fn link(&self, job: Job, at: &mut At, done: &mut Done) -> Result<(), Error> {
         let item = job.item;
-        let manifest = self.scene.manifest;
+        let manifest = self.context.manifest;
         let (name, target) = (manifest.name(item), manifest.target(item));
-        let folder = at.open(self.scene, self.folder_of[item]).map_err(|errno| self.cannot(item, errno))?;
+        let folder = at.open(self.context, self.folder_of[item]).map_err(|errno| self.cannot(item, errno))?;
         let beside = (job.how == How::Replace).then(|| format!(".loom-{}", random_name()));
         let first = beside.as_ref().map_or(name, |beside| beside.as_bytes());
         symlinkat(target, folder, first).map_err(|errno| self.cannot(item, errno))?;
@@ -309,9 +308,9 @@ impl Writer<'_> {
     }
 
     fn cannot(&self, item: usize, errno: Errno) -> Error {
-        let manifest = self.scene.manifest;
+        let manifest = self.context.manifest;
         let path = dir::join(&manifest.path(self.folder_of[item]), manifest.name(item));
-        cannot(self.scene, &path, errno)
+        self.context.cannot(&path, errno)
     }
 }
 
@@ -320,19 +319,19 @@ impl Writer<'_> {
 struct At(Option<(usize, OwnedFd)>);
 
 impl At {
-    fn open(&mut self, scene: &Scene<'_>, folder: usize) -> Result<BorrowedFd<'_>, Errno> {
+    fn open(&mut self, context: &RestoreContext<'_>, folder: usize) -> Result<BorrowedFd<'_>, Errno> {
         if self.0.as_ref().is_none_or(|(at, _)| *at != folder) {
-            self.0 = Some((folder, dir::open_beneath(scene.root, &scene.manifest.path(folder))?));
+            self.0 = Some((folder, dir::open_beneath(context.root, &context.manifest.path(folder))?));
         }
         self.0.as_ref().map(|(_, open)| open.as_fd()).ok_or(Errno::BADF)
     }
 }
 
 /// By item: the folder that it is in.
-fn folders_of(scene: &Scene<'_>) -> Vec<usize> {
-    let mut folders = vec![0; scene.manifest.items.len()];
-    for folder in 0..scene.manifest.folders.len() {
-        folders[scene.manifest.items_of(folder)].fill(folder);
+fn folders_of(context: &RestoreContext<'_>) -> Vec<usize> {
+    let mut folders = vec![0; context.manifest.items.len()];
+    for folder in 0..context.manifest.folders.len() {
+        folders[context.manifest.items_of(folder)].fill(folder);
     }
     folders
 }

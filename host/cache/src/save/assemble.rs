@@ -7,8 +7,9 @@ use super::walk::{At, NewContent, SeenFolder, SeenItem, Walked};
 use crate::Warning;
 use crate::digest::Digest;
 use crate::index::{Index, Seen};
-use crate::manifest::{Block, Content, Manifest, Meta, ObjectRef, PackRef, Stored};
-use crate::pack::{BlockAt, Known, Packed};
+use crate::manifest::{Block, Content, Manifest, Meta, Stored};
+use crate::object::ObjectRef;
+use crate::pack::{BlockAt, Known, PackRef, Packed};
 
 /// A tree that was walked, and what of its content is new to the store.
 pub(super) struct Assembled {
@@ -23,7 +24,7 @@ pub(super) struct Assembled {
 /// Puts together what was walked; nothing if nothing was found.
 pub(super) fn assemble(walked: Walked, base: &Index) -> (Option<Assembled>, Vec<Warning>) {
     let Walked { folders, same, parts, packed, mut objects, known, warnings } = walked;
-    let warnings = warnings.into_list();
+    let warnings = warnings.into_list(Warning::More);
     if is_base(&folders, &same, &parts, base) {
         let assembled = Assembled { new: None, seen: Vec::new(), packs: Vec::new(), objects: HashMap::new() };
         return (Some(assembled), warnings);

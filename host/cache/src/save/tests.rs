@@ -9,8 +9,9 @@ use fs_err as fs;
 use tempfile::TempDir;
 
 use super::{Save, Saved};
-use crate::entry::Origin;
-use crate::layout;
+use crate::io;
+use crate::layout::Layout;
+use crate::pointer::Origin;
 use crate::store::Store;
 use crate::tracked::Tracked;
 
@@ -23,17 +24,17 @@ pub(super) enum Moment {
     Publish,
 }
 
-type Hook = Box<dyn FnMut(&Store, Moment)>;
+type Hook = Box<dyn FnMut(&Layout, Moment)>;
 
 thread_local! {
     static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
 }
 
 /// Called by every save of this thread.
-pub(super) fn reached(store: &Store, moment: Moment) {
+pub(super) fn reached(layout: &Layout, moment: Moment) {
     HOOK.with_borrow_mut(|hook| {
         if let Some(hook) = hook {
-            hook(store, moment);
+            hook(layout, moment);
         }
     });
 }
@@ -83,12 +84,12 @@ impl World {
 
     /// Saves the other tree, with `hook` called at each moment of each try, and answers how many tries that took; what is
     /// restored must be the tree.
-    fn save_with(&self, mut hook: impl FnMut(&Store, Moment, u32) + 'static) -> u32 {
+    fn save_with(&self, mut hook: impl FnMut(&Layout, Moment, u32) + 'static) -> u32 {
         let tries = Rc::new(Cell::new(0));
         let counted = Rc::clone(&tries);
-        HOOK.set(Some(Box::new(move |store, moment| {
+        HOOK.set(Some(Box::new(move |layout, moment| {
             counted.set(counted.get() + u32::from(moment == Moment::Walk));
-            hook(store, moment, counted.get());
+            hook(layout, moment, counted.get());
         })));
         let saved = self.save("two");
         HOOK.set(None);
@@ -112,15 +113,15 @@ impl World {
 }
 
 fn only(folder: &Path) -> PathBuf {
-    let [file] = &layout::files(folder).unwrap()[..] else { panic!("one file in {}", folder.display()) };
+    let [file] = &io::files(folder).unwrap()[..] else { panic!("one file in {}", folder.display()) };
     file.clone()
 }
 
 #[test]
 fn a_save_whose_pack_goes_begins_anew() {
-    let tries = World::new().save_with(|store, moment, tries| {
+    let tries = World::new().save_with(|layout, moment, tries| {
         if moment == Moment::Publish && tries == 1 {
-            fs::remove_file(only(&store.layout().packs())).unwrap();
+            fs::remove_file(only(&layout.packs())).unwrap();
         }
     });
     assert_eq!(tries, 2);
@@ -128,9 +129,9 @@ fn a_save_whose_pack_goes_begins_anew() {
 
 #[test]
 fn a_save_whose_object_goes_begins_anew() {
-    let tries = World::new().save_with(|store, moment, tries| {
+    let tries = World::new().save_with(|layout, moment, tries| {
         if moment == Moment::Publish && tries == 1 {
-            fs::remove_file(only(&store.layout().objects())).unwrap();
+            fs::remove_file(only(&layout.objects())).unwrap();
         }
     });
     assert_eq!(tries, 2);
@@ -138,9 +139,9 @@ fn a_save_whose_object_goes_begins_anew() {
 
 #[test]
 fn a_save_whose_pack_is_torn_begins_anew() {
-    let tries = World::new().save_with(|store, moment, tries| {
+    let tries = World::new().save_with(|layout, moment, tries| {
         if moment == Moment::Publish && tries == 1 {
-            let pack = fs::OpenOptions::new().write(true).open(only(&store.layout().packs())).unwrap();
+            let pack = fs::OpenOptions::new().write(true).open(only(&layout.packs())).unwrap();
             pack.set_len(100).unwrap();
         }
     });
@@ -157,18 +158,18 @@ fn a_save_that_collections_overtake_again_and_again_keeps_them_out() {
         let file = only(&folder);
         fs::copy(&file, keep.join(file.file_name().unwrap())).unwrap();
     }
-    let tries = world.save_with(move |store, moment, tries| {
-        let folders = [store.layout().packs(), store.layout().objects()];
+    let tries = world.save_with(move |layout, moment, tries| {
+        let folders = [layout.packs(), layout.objects()];
         if moment == Moment::Walk {
             // Another save has stored the same.
-            for file in layout::files(&keep).unwrap() {
+            for file in io::files(&keep).unwrap() {
                 let is_big = fs::metadata(&file).unwrap().len() == 2 << 20;
                 fs::copy(&file, folders[usize::from(is_big)].join(file.file_name().unwrap())).unwrap();
             }
             return;
         }
         // A collection waits for whoever has the lock.
-        let lock = fs::OpenOptions::new().write(true).open(store.layout().lock()).unwrap();
+        let lock = fs::OpenOptions::new().write(true).open(layout.lock()).unwrap();
         assert_eq!(lock.try_lock().is_err(), tries == 3);
         if tries < 3 {
             folders.iter().for_each(|folder| fs::remove_file(only(folder)).unwrap());

@@ -4,7 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 
-use loom_tree::{Closed, Entry, Folder, Patterns, Visit, Wanted, dir};
+use loom_tree::dir::{self, to_path};
+use loom_tree::{
+    Closed, Entry, FileError, FirstError, Folder, LeftOut, Patterns, Visit, Wanted, WarningList,
+};
+use parking_lot::Mutex;
 use rayon::Scope;
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Stat, readlinkat, statat};
@@ -13,17 +17,15 @@ use rustix::io::Errno;
 use super::Save;
 use crate::clock::{FsClock, Time};
 use crate::digest::Digest;
-use crate::entry::to_path;
-use crate::error::{FirstError, Warnings};
 use crate::index::{Index, Seen};
-use crate::layout::Layout;
-use crate::manifest::{Content, Meta, ObjectRef};
-use crate::object::Objects;
-use crate::pack::{BIG, Known, Packed, Packer, Spot};
-use crate::publish::Staging;
-use crate::read::{self, NotTaken, Rest, Trouble};
-use crate::shared::Shared;
-use crate::{Error, GIT, LeftOut, Warning};
+use crate::io::ReadError;
+use crate::layout::{BIG, Layout};
+use crate::manifest::{Content, Meta};
+use crate::object::{ObjectRef, Objects};
+use crate::pack::{Known, Packed, Packer, Spot};
+use crate::read::{self, Rest, Skipped};
+use crate::staging::Staging;
+use crate::{Error, GIT, Warning};
 
 /// What was found and read.
 pub(super) struct Walked {
@@ -36,7 +38,7 @@ pub(super) struct Walked {
     pub(super) packed: Packed,
     pub(super) objects: HashMap<Digest, u64>,
     pub(super) known: Known,
-    pub(super) warnings: Warnings,
+    pub(super) warnings: WarningList<Warning>,
 }
 
 pub(super) struct SeenFolder {
@@ -98,18 +100,18 @@ pub(super) fn walk(
         rest: Rest::new(FsClock::of(root)),
         objects: Objects::new(layout, staging, save.cancel),
         known: OnceLock::new(),
-        folders: Shared::default(),
-        same: Shared::default(),
-        parts: Shared::default(),
-        pending: Shared::default(),
-        warnings: Shared::default(),
+        folders: Mutex::default(),
+        same: Mutex::default(),
+        parts: Mutex::default(),
+        pending: Mutex::default(),
+        warnings: Mutex::default(),
         failure: FirstError::new(save.cancel),
     };
     let wanted = Wanted { patterns, exclude: &Patterns::new(&[GIT])? };
     rayon::scope(|tasks| loom_tree::walk(root, wanted, &Visitor { walk: &walk, tasks }))
         .map_err(|errno| Error::read(save.tree, errno))?;
     let packed = walk.pack(root, staging)?;
-    walk.failure.into_result()?;
+    walk.failure.into_result(Error::Cancelled)?;
     Ok(Walked {
         folders: walk.folders.into_inner(),
         same: walk.same.into_inner(),
@@ -130,13 +132,13 @@ struct Walk<'a> {
     objects: Objects<'a>,
     /// Loaded for the first file that is new to the tree.
     known: OnceLock<Known>,
-    folders: Shared<Vec<SeenFolder>>,
-    same: Shared<Vec<u32>>,
-    parts: Shared<Vec<(u32, Vec<SeenItem>)>>,
+    folders: Mutex<Vec<SeenFolder>>,
+    same: Mutex<Vec<u32>>,
+    parts: Mutex<Vec<(u32, Vec<SeenItem>)>>,
     /// Small files that have to be read.
-    pending: Shared<Vec<Pending>>,
-    warnings: Shared<Warnings>,
-    failure: FirstError<'a>,
+    pending: Mutex<Vec<Pending>>,
+    warnings: Mutex<WarningList<Warning>>,
+    failure: FirstError<'a, Error>,
 }
 
 /// A small file that has to be read.
@@ -225,7 +227,7 @@ impl Visit for Visitor<'_, '_> {
                 continue;
             }
             let base = place.base.and_then(|folder| walk.base.manifest.item(folder, name));
-            let taken = match kind {
+            let found = match kind {
                 FileType::RegularFile => match walk.look(folder.as_fd(), name, base) {
                     Ok(Looked::Same(item)) => Ok(SeenItem::Base(item)),
                     Ok(Looked::Small(size)) => {
@@ -241,11 +243,11 @@ impl Visit for Visitor<'_, '_> {
                     Err(why) => Err(why),
                 },
                 FileType::Symlink => walk.link(folder.as_fd(), name, base),
-                kind => Err(NotTaken::LeftOut(LeftOut::Special(special(kind)))),
+                kind => Err(Skipped::LeftOut(LeftOut::special(kind))),
             };
-            match taken {
+            match found {
                 Ok(item) => items.push(item),
-                Err(why) => walk.not_taken(&dir::join(&folder.path(), name), why),
+                Err(why) => walk.skip(&dir::join(&folder.path(), name), why),
             }
         }
         if !pending.is_empty() {
@@ -274,7 +276,7 @@ impl Visit for Visitor<'_, '_> {
         let why = match why {
             Closed::Symlink => Ok(LeftOut::Behind),
             Closed::Errno(Errno::LOOP | Errno::NOTDIR) => Ok(LeftOut::Changing),
-            Closed::Errno(errno) => read::left_out(&self.walk.save.tree.join(to_path(path)), errno),
+            Closed::Errno(errno) => LeftOut::of(&self.walk.save.tree.join(to_path(path)), errno),
         };
         self.walk.leave_out(path, why);
     }
@@ -286,7 +288,7 @@ impl Visit for Visitor<'_, '_> {
 
 impl Walk<'_> {
     /// Looks at a file, and not into it.
-    fn look(&self, folder: BorrowedFd<'_>, name: &[u8], base: Option<usize>) -> Result<Looked, NotTaken> {
+    fn look(&self, folder: BorrowedFd<'_>, name: &[u8], base: Option<usize>) -> Result<Looked, Skipped> {
         let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
         if let Some(item) = base.filter(|&item| !self.avoids(item))
             && self.base.vouches(item, &stat)
@@ -349,33 +351,33 @@ impl Walk<'_> {
             let done = match &folder {
                 Some((_, Ok(folder))) => match self.file(folder.as_fd(), &file.name, file.base) {
                     // It has grown since.
-                    Err(NotTaken::Large) => {
+                    Err(Skipped::Large) => {
                         let path = dir::join(&file.path, &file.name);
                         self.big(file.folder, folder.as_fd(), &path);
                         return None;
                     }
                     done => done,
                 },
-                Some((_, Err(Errno::LOOP | Errno::NOTDIR))) => Err(NotTaken::LeftOut(LeftOut::Changing)),
+                Some((_, Err(Errno::LOOP | Errno::NOTDIR))) => Err(Skipped::LeftOut(LeftOut::Changing)),
                 Some((_, Err(errno))) => Err((*errno).into()),
                 None => return None,
             };
-            done.map_err(|why| self.not_taken(&dir::join(&file.path, &file.name), why)).ok()
+            done.map_err(|why| self.skip(&dir::join(&file.path, &file.name), why)).ok()
         };
         files.iter().map(read).collect()
     }
 
-    fn file(&self, folder: BorrowedFd<'_>, name: &[u8], base: Option<usize>) -> Result<Read, NotTaken> {
-        let taken = read::take(folder, name, BIG - 1, &self.rest, |file, stat| {
+    fn file(&self, folder: BorrowedFd<'_>, name: &[u8], base: Option<usize>) -> Result<Read, Skipped> {
+        let stable = read::read_stable(folder, name, BIG - 1, &self.rest, |file, stat| {
             // One that has grown since its size was looked at is being written.
             let size = usize::try_from(stat.st_size).ok().filter(|&size| (size as u64) < BIG);
             let Some(size) = size else { return Ok(None) };
             let mut bytes = Vec::new();
-            let whole = read::append(file, size, &mut bytes).map_err(Trouble::File)?;
+            let whole = read::append(file, size, &mut bytes).map_err(ReadError::File)?;
             Ok(whole.then_some(bytes))
         })?;
-        let (meta, seen) = (Meta::of(&taken.stat, 0o1777), taken.seen);
-        Ok(Read { meta, seen, content: self.place(taken.value, base) })
+        let (meta, seen) = (Meta::of(&stable.stat, 0o1777), stable.seen);
+        Ok(Read { meta, seen, content: self.place(stable.value, base) })
     }
 
     /// Where the store has a content, if it has.
@@ -417,38 +419,38 @@ impl Walk<'_> {
         }
         let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
         let take = |file: BorrowedFd<'_>, stat: &Stat| self.objects.take(file, stat);
-        match read::take(open, name, u64::MAX, &self.rest, take) {
-            Ok(taken) => {
+        match read::read_stable(open, name, u64::MAX, &self.rest, take) {
+            Ok(stable) => {
                 let item = NewItem {
                     name: name.into(),
-                    meta: Meta::of(&taken.stat, 0o1777),
-                    content: NewContent::Object(taken.value),
-                    seen: taken.seen,
+                    meta: Meta::of(&stable.stat, 0o1777),
+                    content: NewContent::Object(stable.value),
+                    seen: stable.seen,
                 };
                 self.parts.lock().push((folder, vec![SeenItem::New(Box::new(item))]));
             }
-            Err(why) => self.not_taken(path, why),
+            Err(why) => self.skip(path, why),
         }
     }
 
-    fn not_taken(&self, path: &[u8], why: NotTaken) {
+    fn skip(&self, path: &[u8], why: Skipped) {
         match why {
-            NotTaken::LeftOut(why) => self.leave_out(path, Ok(why)),
-            NotTaken::Unread(errno) => {
-                self.leave_out(path, read::left_out(&self.save.tree.join(to_path(path)), errno));
+            Skipped::LeftOut(why) => self.leave_out(path, Ok(why)),
+            Skipped::Unread(errno) => {
+                self.leave_out(path, LeftOut::of(&self.save.tree.join(to_path(path)), errno));
             }
-            NotTaken::Failed(error) => self.failure.set(error),
+            Skipped::Failed(error) => self.failure.set(error),
             // Those are read in another way.
-            NotTaken::Large => {}
+            Skipped::Large => {}
         }
     }
 
-    fn link(&self, folder: BorrowedFd<'_>, name: &[u8], base: Option<usize>) -> Result<SeenItem, NotTaken> {
+    fn link(&self, folder: BorrowedFd<'_>, name: &[u8], base: Option<usize>) -> Result<SeenItem, Skipped> {
         let read = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)
             .and_then(|stat| Ok((stat, readlinkat(folder, name, Vec::new())?)));
         let (stat, target) = match read {
             Ok((stat, target)) => (stat, target.into_bytes()),
-            Err(Errno::INVAL) => return Err(NotTaken::LeftOut(LeftOut::Changing)),
+            Err(Errno::INVAL) => return Err(Skipped::LeftOut(LeftOut::Changing)),
             Err(errno) => return Err(errno.into()),
         };
         let meta = Meta { mode: 0o777, time: Time::modified(&stat) };
@@ -465,21 +467,12 @@ impl Walk<'_> {
         Ok(SeenItem::New(Box::new(new)))
     }
 
-    fn leave_out(&self, path: &[u8], why: Result<LeftOut, Error>) {
+    fn leave_out(&self, path: &[u8], why: Result<LeftOut, FileError>) {
         match why {
             Ok(why) => {
                 self.warnings.lock().push(Warning::LeftOut { path: self.save.tree.join(to_path(path)), why })
             }
-            Err(error) => self.failure.set(error),
+            Err(error) => self.failure.set(error.into()),
         }
-    }
-}
-
-fn special(kind: FileType) -> &'static str {
-    match kind {
-        FileType::Fifo => "fifo",
-        FileType::Socket => "socket",
-        FileType::CharacterDevice | FileType::BlockDevice => "device",
-        _ => "file of an unknown kind",
     }
 }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use loom_cache::Error;
 use loom_cache::key::{hash_files, select};
+use loom_cache::{Error, FileError};
 
 use crate::support::{World, link, write};
 
@@ -86,7 +86,7 @@ fn nothing_outside_the_workspace_is_read() {
     write(&world.path("outside"), "deeper/secret", "secret");
     for path in ["../outside/secret", "in/../../outside/secret", "/etc/hostname"] {
         let error = hash_files(&root, &[path]).unwrap_err();
-        assert!(matches!(error, Error::Read { .. }), "{path}: {error}");
+        assert!(matches!(error, Error::File(FileError::Read { .. })), "{path}: {error}");
     }
     assert_eq!(hash_files(&root, &["out/secret", "out/deeper/secret"]).unwrap().files, []);
 }

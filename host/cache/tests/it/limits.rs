@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use fs_err as fs;
-use loom_cache::{Error, LeftOut, Origin, Save, Saved, Store, Tracked, Warning};
+use loom_cache::{Error, FileError, LeftOut, Origin, Save, Saved, Store, Tracked, Warning};
 
 use crate::support::{Mounted, NAME, World, assert_same, look, noise, restore, save, set_mode, warnings};
 
@@ -21,7 +21,7 @@ fn a_full_disk_under_the_store_is_an_error_and_leaves_no_entry() {
             world.write(&format!("{name}/{file}"), noise(file as u64, size));
         }
         let error = save(&store, &world.tree(), name, &[name]).unwrap_err();
-        assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+        assert!(matches!(error, Error::File(FileError::NoSpace { .. })), "{error}");
         assert!(error.hint().is_some());
         assert!(store.find(NAME, name).unwrap().entry.is_none());
         assert_eq!(fs::read_dir(world.path("small/store/tmp")).unwrap().count(), 0, "nothing is left behind");
@@ -43,7 +43,7 @@ fn a_full_disk_under_the_tree_takes_the_restore_back() {
     let Some(mounted) = Mounted::new(&world.path("small"), "4m") else { return };
     let tree = world.path("small");
     let error = world.restore("many", &tree, &["deps"]).unwrap_err();
-    assert!(matches!(error, Error::NoSpace { .. }), "{error}");
+    assert!(matches!(error, Error::File(FileError::NoSpace { .. })), "{error}");
     assert_eq!(look(&tree), BTreeMap::new());
     // The entry is not to blame.
     world.entry("many");
@@ -66,10 +66,13 @@ fn a_store_that_cannot_be_written_can_be_read() {
     assert_same(&tree, &world.tree());
     assert_eq!(store.newest_with_prefix(NAME, "").unwrap().entry.unwrap().info().key, "k");
     let error = save(&store, &world.tree(), "other", &["deps"]).unwrap_err();
-    assert!(matches!(&error, Error::Write { path, .. } if path.starts_with(world.path("disk"))), "{error}");
+    assert!(
+        matches!(&error, Error::File(FileError::Write { path, .. }) if path.starts_with(world.path("disk"))),
+        "{error}"
+    );
     let gone = Store::open(&world.path("disk/new")).unwrap();
     assert!(gone.find(NAME, "k").unwrap().entry.is_none());
-    assert!(matches!(save(&gone, &world.tree(), "k", &["deps"]), Err(Error::Write { .. })));
+    assert!(matches!(save(&gone, &world.tree(), "k", &["deps"]), Err(Error::File(FileError::Write { .. }))));
 }
 
 #[test]
@@ -112,7 +115,10 @@ fn what_says_the_format_is_put_right_where_it_is_damaged() {
     fs::remove_file(&format).unwrap();
     fs::create_dir(&format).unwrap();
     let opened = Store::open_or_none(&world.store_dir());
-    assert!(opened.store.is_none() && matches!(opened.trouble, Some(Error::Read { .. })), "{opened:?}");
+    assert!(
+        opened.store.is_none() && matches!(opened.trouble, Some(Error::File(FileError::Read { .. }))),
+        "{opened:?}"
+    );
 }
 
 #[test]
