@@ -99,7 +99,7 @@ impl Store {
         let is_torn = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "tmp");
         let torn = files(layout.root())?.into_iter().filter(is_torn);
         for path in torn.chain([layout.evictions(), layout.format(), layout.lock()]) {
-            match fs::remove_file(&path) {
+            match io::remove(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
                     return Err(Error::write(path, error));
                 }
@@ -138,7 +138,7 @@ struct Inventory {
 
 impl Inventory {
     fn read(layout: &Layout) -> Result<Self, Error> {
-        let leased: HashSet<Digest> = leased(layout)?.into_iter().collect();
+        let leased = leased(layout)?;
         let mut inventory = Self {
             entries: Vec::new(),
             leased,
@@ -153,8 +153,12 @@ impl Inventory {
                 if layout::digest_of(&path).is_none() {
                     continue;
                 }
-                let read = io::read(&path).ok().and_then(|bytes| sealed::decode::<Pointer>(&bytes).ok());
-                if let (Some(pointer), Ok(used)) = (read, used(&path)) {
+                let Some((bytes, used)) =
+                    known(&path, io::read(&path).and_then(|it| Ok((it, used(&path)?))))?
+                else {
+                    continue;
+                };
+                if let Ok(pointer) = sealed::decode::<Pointer>(&bytes) {
                     inventory.entries.push(StoredPointer { path, pointer, used });
                 }
             }
@@ -177,8 +181,9 @@ impl Inventory {
                 *users += 1;
                 continue;
             }
-            // One that cannot be read needs nothing: its entry is a miss.
-            let needs = Needs::of_file(&layout.manifest(manifest)).ok().flatten().unwrap_or_default();
+            // One that is damaged needs nothing: its entry is a miss.
+            let path = layout.manifest(manifest);
+            let needs = known(&path, Needs::of_file(&path))?.flatten().unwrap_or_default();
             for path in paths(layout, &needs) {
                 *inventory.contents.entry(path).or_default() += 1;
             }
@@ -269,7 +274,7 @@ impl Inventory {
     }
 
     fn delete(&mut self, path: &Path) -> Result<(), Error> {
-        match fs::remove_file(path) {
+        match io::remove(path) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(Error::write(path, error)),
@@ -286,4 +291,14 @@ fn paths(layout: &Layout, needs: &Needs) -> Vec<PathBuf> {
 
 fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     io::files(folder).map_err(|error| Error::read(folder, error))
+}
+
+/// What was read of the file at `path`; nothing where there is none, or none that could be the store's. Of what the system does
+/// not give now nothing is known, and least of all that nobody needs it.
+fn known<T>(path: &Path, read: std::io::Result<T>) -> Result<Option<T>, Error> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if io::is_no_file_of_ours(&error) => Ok(None),
+        Err(error) => Err(Error::read(path, error)),
+    }
 }

@@ -26,6 +26,14 @@ impl From<Error> for ReadError {
     }
 }
 
+/// The place of a call to the system, which a unit test may let fail; in any other build nothing.
+pub(crate) fn fault(doing: &'static str, path: &Path) -> io::Result<()> {
+    #[cfg(test)]
+    loom_faults::point(doing, path)?;
+    let _ = (doing, path);
+    Ok(())
+}
+
 /// How files of the store are opened. It may stand in a folder that somebody else has filled: nothing is waited
 /// for.
 pub(crate) fn options() -> fs::OpenOptions {
@@ -45,9 +53,26 @@ pub(crate) fn regular(file: &fs::File) -> io::Result<()> {
 
 /// Opens a file of the store to read it.
 pub(crate) fn open(path: &Path) -> io::Result<fs::File> {
+    fault("open", path)?;
     let file = options().read(true).open(path)?;
     regular(&file)?;
     Ok(file)
+}
+
+/// Whether this is what reading says where there is no file, or one that the store has not written. Anything else may be
+/// otherwise at the next try.
+pub(crate) fn is_no_file_of_ours(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::NotFound
+            | Kind::NotADirectory
+            | Kind::IsADirectory
+            | Kind::InvalidInput
+            | Kind::InvalidData
+            | Kind::FileTooLarge
+            | Kind::UnexpectedEof
+    )
 }
 
 /// Reads a small file of the store, or a manifest.
@@ -70,6 +95,7 @@ pub(crate) fn read_text(path: &Path) -> io::Result<String> {
 
 /// The names of the files in a folder of the store, none if it is not there.
 pub(crate) fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    fault("list", folder)?;
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -80,7 +106,8 @@ pub(crate) fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Creates a file that is the store's own.
 pub(crate) fn new_file(path: &Path) -> Result<File, Error> {
-    let created = fs::OpenOptions::new().write(true).create_new(true).open(path);
+    let new = || fs::OpenOptions::new().write(true).create_new(true).open(path);
+    let created = fault("create", path).and_then(|()| new());
     created.map(|file| file.into_parts().0).map_err(|error| Error::write(path, error))
 }
 
@@ -93,10 +120,16 @@ pub(crate) enum Sync {
 
 /// Writes a new file; an error leaves none.
 pub(crate) fn write_new(path: &Path, bytes: &[u8], sync: Sync) -> Result<(), Error> {
-    let write = || {
+    let write = || -> io::Result<()> {
+        fault("create", path)?;
         let mut file = fs::OpenOptions::new().write(true).create_new(true).open(path)?;
+        fault("write", path)?;
         file.write_all(bytes)?;
-        if sync == Sync::Yes { file.sync_all() } else { Ok(()) }
+        if sync == Sync::Yes {
+            fault("sync", path)?;
+            file.sync_all()?;
+        }
+        Ok(())
     };
     write().map_err(|error| {
         let _ = fs::remove_file(path);
@@ -117,17 +150,26 @@ pub(crate) fn replace(path: &Path, bytes: &[u8], sync: Sync) -> Result<(), Error
 
 /// Makes a folder of the store, and those above it.
 pub(crate) fn create_folders(folder: &Path) -> Result<(), Error> {
-    fs::create_dir_all(folder).map_err(|error| Error::write(folder, error))
+    let created = fault("create", folder).and_then(|()| fs::create_dir_all(folder));
+    created.map_err(|error| Error::write(folder, error))
 }
 
 /// Moves a file of the store.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fault("rename", to)?;
     fs::rename(from, to)
+}
+
+/// Removes a file of the store.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    fault("remove", path)?;
+    fs::remove_file(path)
 }
 
 /// Makes the names in a folder durable.
 pub(crate) fn sync_folder(folder: &Path) -> Result<(), Error> {
-    let synced = fs::File::open(folder).and_then(|folder| folder.sync_all());
+    let sync = || -> io::Result<()> { fs::File::open(folder)?.sync_all() };
+    let synced = fault("sync", folder).and_then(|()| sync());
     synced.map_err(|error| Error::write(folder, error))
 }
 

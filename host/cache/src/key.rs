@@ -12,6 +12,7 @@ use rustix::io::{Errno, read};
 use sha2::{Digest as _, Sha256};
 
 use crate::Error;
+use crate::io::fault;
 
 /// What a key was computed from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +66,7 @@ pub fn hash_files<P: AsRef<Path>>(root: &Path, paths: &[P]) -> Result<FilesHash,
                 one.update(bytes);
             }
         };
-        match content(top.as_fd(), path, &mut take) {
+        match content(top.as_fd(), path, &full, &mut take) {
             Ok(true) => files.push((dir::to_path(path), hex(&one.finalize()))),
             Ok(false) => {}
             Err(Errno::STALE) => {
@@ -83,8 +84,13 @@ enum Piece<'a> {
     Content(&'a [u8]),
 }
 
-/// Hands out the content of a file or symlink; false if the path is neither.
-fn content(root: BorrowedFd<'_>, path: &[u8], take: &mut impl FnMut(Piece<'_>)) -> Result<bool, Errno> {
+/// Hands out the content of a file or symlink, which has the path `full`; false if it is neither.
+fn content(
+    root: BorrowedFd<'_>,
+    path: &[u8],
+    full: &Path,
+    take: &mut impl FnMut(Piece<'_>),
+) -> Result<bool, Errno> {
     if path.starts_with(b"/") {
         return Err(Errno::XDEV);
     }
@@ -115,6 +121,7 @@ fn content(root: BorrowedFd<'_>, path: &[u8], take: &mut impl FnMut(Piece<'_>)) 
     let mut left = u64::try_from(stat.st_size).unwrap_or(0);
     take(Piece::Length(left));
     let mut buffer = vec![0; 64 << 10];
+    fault("read", full).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     loop {
         match read(&file, &mut buffer[..]) {
             Ok(0) if left == 0 => return Ok(true),

@@ -1,5 +1,6 @@
 //! Leases: what restores under way read is not collected.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -51,13 +52,13 @@ impl Lease {
     }
 
     /// The manifest that a lease protects; a lease that nobody holds any more is removed.
-    fn read(path: &Path) -> Option<Digest> {
-        let file = io::open(path).ok()?;
+    fn read(path: &Path) -> std::io::Result<Option<Digest>> {
+        let file = io::open(path)?;
         if file.try_lock().is_ok() {
             let _ = fs::remove_file(path);
-            return None;
+            return Ok(None);
         }
-        Digest::from_hex(io::read_text(path).ok()?.trim())
+        Ok(Digest::from_hex(io::read_text(path)?.trim()))
     }
 }
 
@@ -68,8 +69,18 @@ impl Drop for Lease {
 }
 
 /// The manifests that restores under way read from.
-pub(crate) fn leased(layout: &Layout) -> Result<Vec<Digest>, Error> {
+///
+/// # Errors
+/// A lease is there, and the system does not let it be read.
+pub(crate) fn leased(layout: &Layout) -> Result<HashSet<Digest>, Error> {
     let leases = layout.leases();
-    let files = io::files(&leases).map_err(|error| Error::read(leases, error))?;
-    Ok(files.iter().filter_map(|path| Lease::read(path)).collect())
+    let mut leased = HashSet::new();
+    for path in io::files(&leases).map_err(|error| Error::read(leases, error))? {
+        match Lease::read(&path) {
+            Ok(digest) => leased.extend(digest),
+            Err(error) if io::is_no_file_of_ours(&error) => {}
+            Err(error) => return Err(Error::read(path, error)),
+        }
+    }
+    Ok(leased)
 }

@@ -53,6 +53,8 @@ mod save;
 mod sealed;
 mod staging;
 mod store;
+#[cfg(test)]
+mod tests;
 mod tracked;
 mod verify;
 

@@ -15,12 +15,15 @@ use crate::{Error, io};
 /// Waits for the store's lock, which is held until the file is dropped.
 pub(crate) fn lock_store(layout: &Layout) -> Result<fs::File, Error> {
     let path = layout.lock();
-    let locked = io::options().write(true).create(true).truncate(false).open(&path).and_then(|file| {
+    let lock = || -> std::io::Result<fs::File> {
+        io::fault("open", &path)?;
+        let file = io::options().write(true).create(true).truncate(false).open(&path)?;
         io::regular(&file)?;
+        io::fault("lock", &path)?;
         file.lock()?;
         Ok(file)
-    });
-    locked.map_err(|error| Error::write(path, error))
+    };
+    lock().map_err(|error| Error::write(&path, error))
 }
 
 /// What one wants to do to a tree.

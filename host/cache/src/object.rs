@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -34,6 +35,12 @@ pub(crate) enum Failed {
     /// The file ended before it should.
     Short,
     Cancelled,
+}
+
+/// As [`io::fault`], for a call that writes.
+fn fault(doing: &'static str, path: &Path) -> Result<(), Failed> {
+    let fault = io::fault(doing, path);
+    fault.map_err(|error| Failed::Write(Errno::from_io_error(&error).unwrap_or(Errno::IO)))
 }
 
 /// Takes big files into the store.
@@ -84,7 +91,9 @@ impl<'a> Objects<'a> {
         let shared = self.share.load(Ordering::Relaxed) && ioctl_ficlone(&to, from).is_ok();
         self.share.store(shared, Ordering::Relaxed);
         // What is shared is hashed where it comes from: that is what the page cache holds.
-        let digest = match copy(from, (!shared).then(|| to.as_fd()), size, is_sparse(stat), self.cancel) {
+        let copied = fault("write", &path)
+            .and_then(|()| copy(from, (!shared).then(|| to.as_fd()), size, is_sparse(stat), self.cancel));
+        let digest = match copied {
             Ok(digest) => digest,
             Err(failed) => {
                 let _ = fs_err::remove_file(&path);
@@ -94,7 +103,7 @@ impl<'a> Objects<'a> {
         let new = self.taken.lock().insert(digest, size).is_none();
         if new && !self.has(digest, size) {
             let place = self.staging.file(&digest.to_string());
-            fs_err::rename(&path, &place).map_err(|error| Error::write(&path, error))?;
+            io::rename(&path, &place).map_err(|error| Error::write(&path, error))?;
         } else {
             let _ = fs_err::remove_file(&path);
         }

@@ -175,7 +175,10 @@ impl<'a> Packer<'a> {
         }
         writes
             .into_par_iter()
-            .try_for_each(|(file, at, stored)| file.write_all_at(&stored, at))
+            .try_for_each(|(file, at, stored)| {
+                io::fault("write", self.staging.path())?;
+                file.write_all_at(&stored, at)
+            })
             .map_err(cannot)
     }
 
@@ -231,8 +234,13 @@ impl NewPack {
         let length = count(index.len());
         index.extend_from_slice(&length);
         index.extend_from_slice(&MAGIC);
-        let written = self.file.write_all_at(&index, self.len).and_then(|()| self.file.sync_all());
-        written.map_err(|error| Error::write(&self.path, error))?;
+        let write = || {
+            io::fault("write", &self.path)?;
+            self.file.write_all_at(&index, self.len)?;
+            io::fault("sync", &self.path)?;
+            self.file.sync_all()
+        };
+        write().map_err(|error| Error::write(&self.path, error))?;
         Ok((self.path, PackRef { id, len: self.len + index.len() as u64 }))
     }
 }

@@ -3,7 +3,6 @@
 use std::io::ErrorKind;
 use std::time::SystemTime;
 
-use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use crate::io::{self, Sync};
@@ -83,7 +82,7 @@ pub(crate) fn all(layout: &Layout) -> Result<(Vec<Quarantined>, Vec<Warning>), E
 /// Ends a quarantine; false if there was none.
 pub(crate) fn lift(layout: &Layout, name: &str, key: &str) -> Result<bool, Error> {
     let path = layout.quarantine(name, key);
-    match fs::remove_file(&path) {
+    match io::remove(&path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(Error::write(path, error)),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use crate::Error;
-use crate::io::random_name;
+use crate::io::{self, random_name};
 use crate::layout::Layout;
 
 /// The folder of one save. It is locked as long as the save lives, so that a collection knows; dropping it removes it.
@@ -18,14 +18,20 @@ pub(crate) struct Staging {
 impl Staging {
     pub(crate) fn new(layout: &Layout) -> Result<Self, Error> {
         let path = layout.tmp().join(random_name());
-        let made = fs::create_dir(&path).and_then(|()| {
+        let create = || -> std::io::Result<fs::File> {
+            io::fault("create", &path)?;
+            fs::create_dir(&path)?;
+            io::fault("lock", &path)?;
             let folder = fs::File::open(&path)?;
             folder.lock()?;
             Ok(folder)
-        });
-        match made {
+        };
+        match create() {
             Ok(folder) => Ok(Self { path, _folder: folder }),
-            Err(error) => Err(Error::write(path, error)),
+            Err(error) => {
+                let _ = fs::remove_dir(&path);
+                Err(Error::write(path, error))
+            }
         }
     }
 

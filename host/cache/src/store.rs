@@ -203,7 +203,8 @@ impl Store {
         builder.recursive(true).mode(0o700);
         let root = self.layout.root().to_owned();
         for folder in std::iter::once(root).chain(self.layout.folders()) {
-            builder.create(&folder).map_err(|error| Error::write(folder, error))?;
+            let created = io::fault("create", &folder).and_then(|()| builder.create(&folder));
+            created.map_err(|error| Error::write(folder, error))?;
         }
         if self.layout.format().exists() {
             return Ok(());

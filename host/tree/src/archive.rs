@@ -12,6 +12,7 @@ use rustix::io::{Errno, read};
 use tar::{EntryType, Header};
 
 use crate::copy::{Tree, random_name};
+use crate::fault::fault;
 use crate::gzip::Gzip;
 use crate::{Error, dir};
 
@@ -33,11 +34,13 @@ pub(crate) fn pack(tree: Tree<'_>, files: &[Vec<u8>], cancel: &AtomicBool) -> Re
     let cannot = |errno| Error::write(tree.path.join(NAME), errno);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let rw_all = Mode::from_raw_mode(0o666);
-    let file = openat(tree.root, &*beside, flags, rw_all).map_err(cannot)?;
+    let fault = |doing| fault(doing, || tree.path.join(NAME));
+    let file = fault("create").and_then(|()| openat(tree.root, &*beside, flags, rw_all)).map_err(cannot)?;
     let to = Gzip::new(std::fs::File::from(file), Compression::new(LEVEL));
     let packer = Packer { tree, to, buffer: vec![0; BUFFER], folder: None, cancel };
-    let packed =
-        packer.pack(files).and_then(|()| renameat(tree.root, &*beside, tree.root, NAME).map_err(cannot));
+    let packed = packer.pack(files).and_then(|()| {
+        fault("rename").and_then(|()| renameat(tree.root, &*beside, tree.root, NAME)).map_err(cannot)
+    });
     if packed.is_err() {
         // Where it cannot be removed, the act fails all the same.
         let _ = unlinkat(tree.root, &*beside, AtFlags::empty());
@@ -155,7 +158,9 @@ impl<'a> Packer<'a> {
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.to.write_all(bytes).map_err(|error| Error::write(self.tree.path.join(NAME), error))
+        let path = || self.tree.path.join(NAME);
+        fault("write", path).map_err(|errno| Error::write(path(), errno))?;
+        self.to.write_all(bytes).map_err(|error| Error::write(path(), error))
     }
 
     fn check_cancel(&self) -> Result<(), Error> {

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use crate::archive;
 use crate::copy::{Copied, Copy, Tree, copy};
 use crate::error::Warnings;
+use crate::fault::fault;
 use crate::pattern::Patterns;
 use crate::walk::{Closed, Entry, Folder, Visit, Wanted, walk};
 use crate::{Error, LeftOut, Warning, dir};
@@ -73,7 +74,7 @@ pub fn collect(what: &Collect<'_>) -> Result<Collected, Error> {
     let exclude: Vec<&str> = what.exclude.iter().map(String::as_str).chain([".git"]).collect();
     let exclude = Patterns::new(&exclude)?;
     let source = dir::open_root(tree).map_err(|errno| Error::read(tree, errno))?;
-    let search = Search { refuse, cancel, seen: Mutex::default(), warnings: Mutex::default() };
+    let search = Search { tree, refuse, cancel, seen: Mutex::default(), warnings: Mutex::default() };
     walk(source.as_fd(), Wanted { patterns: &patterns, exclude: &exclude }, &search)
         .map_err(|errno| Error::read(tree, errno))?;
     if cancel.load(Ordering::Relaxed) {
@@ -95,6 +96,7 @@ pub fn collect(what: &Collect<'_>) -> Result<Collected, Error> {
     let mut collected = Collected { unmatched, ..Collected::default() };
     if !files.is_empty() {
         let made = !into.exists();
+        fault("create", || into.to_owned()).map_err(|errno| Error::write(into, errno))?;
         fs::create_dir_all(into).map_err(|error| Error::write(into, error))?;
         let target = dir::open_root(into).map_err(|errno| Error::write(into, errno))?;
         let from = Tree { path: tree, root: source.as_fd() };
@@ -117,6 +119,8 @@ pub fn collect(what: &Collect<'_>) -> Result<Collected, Error> {
 
 /// What a walk has found.
 struct Search<'a> {
+    /// For messages.
+    tree: &'a Path,
     refuse: &'a (dyn Fn(&Path) -> bool + Sync),
     cancel: &'a AtomicBool,
     seen: Mutex<Seen>,
@@ -152,7 +156,7 @@ impl Visit for Search<'_> {
         let mut seen = self.seen.lock();
         match why {
             Closed::Symlink => push(&self.warnings, path, LeftOut::Behind),
-            Closed::Errno(errno) => match LeftOut::of(&dir::to_path(path), errno) {
+            Closed::Errno(errno) => match LeftOut::of(&self.tree.join(dir::to_path(path)), errno) {
                 Ok(why) => push(&self.warnings, path, why),
                 Err(error) => seen.error = Some(error.into()),
             },

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use crate::dir::split;
 use crate::error::{FirstError, Warnings};
+use crate::fault::fault;
 use crate::file::{self, Failed, Source};
 use crate::{Error, LeftOut, dir, link};
 
@@ -137,7 +138,7 @@ impl Copying<'_> {
             }
             let file = match &source {
                 Ok(source) => File { copying: self, path, source: source.as_fd() }.copy(&mut target)?,
-                Err(errno) => LeftOut::of(&dir::to_path(path), *errno)?.into(),
+                Err(errno) => LeftOut::of(&self.what.from.path_of(path), *errno)?.into(),
             };
             let warnings = || self.warnings.lock();
             match file {
@@ -179,7 +180,7 @@ impl Copying<'_> {
                     let stat = source.as_ref().and_then(|source| fstat(source).ok());
                     // The owner must be able to fill it, and to remove it.
                     let mode = Mode::from_raw_mode(stat.map_or(0, |stat| stat.st_mode & 0o777)) | Mode::RWXU;
-                    match mkdirat(&target, name, mode) {
+                    match fault("create", path).and_then(|()| mkdirat(&target, name, mode)) {
                         // Another task was quicker.
                         Ok(()) | Err(Errno::EXIST) => dir::open_child(target.as_fd(), name),
                         Err(errno) => Err(errno),
@@ -219,7 +220,8 @@ impl File<'_> {
     fn copy_data(&self, target: &mut Option<OwnedFd>) -> Result<Done, Error> {
         let Copying { what, share, .. } = self.copying;
         // It may have become something else.
-        let (from, stat) = match Source::open(self.source, self.name()) {
+        let opened = fault("open", || what.from.path_of(self.path));
+        let (from, stat) = match opened.and_then(|()| Source::open(self.source, self.name())) {
             Ok(Source::File(from, stat)) => (from, stat),
             Ok(Source::Symlink) => return Ok(LeftOut::Vanished.into()),
             Ok(Source::Other(kind)) => return Ok(LeftOut::special(kind).into()),
@@ -274,18 +276,21 @@ impl File<'_> {
             None => target.insert(self.copying.open_target(split(self.path).0)?),
         };
         let folder = folder.as_fd();
-        let (name, created) = match create(folder, self.name()) {
+        let fault = |doing| fault(doing, || to.path_of(self.path));
+        let (name, created) = match fault("create").and_then(|()| create(folder, self.name())) {
             Ok(created) => (None, created),
             Err(Errno::EXIST) => {
                 let beside = random_name().into_bytes();
-                let created = create(folder, &beside).map_err(cannot)?;
+                let created = fault("create").and_then(|()| create(folder, &beside)).map_err(cannot)?;
                 (Some(beside), created)
             }
             Err(errno) => return Err(cannot(errno)),
         };
         let first = name.as_deref().unwrap_or(self.name());
-        let made = fill(folder, first, created).and_then(|bytes| {
+        let filled = fault("write").map_err(Failed::Write).and_then(|()| fill(folder, first, created));
+        let made = filled.and_then(|bytes| {
             if name.is_some() {
+                fault("rename").map_err(Failed::Write)?;
                 renameat(folder, first, folder, self.name()).map_err(Failed::Write)?;
             }
             Ok(bytes)
@@ -304,7 +309,7 @@ impl File<'_> {
     }
 
     fn unreadable(&self, errno: Errno) -> Result<Done, Error> {
-        Ok(Done::LeftOut(LeftOut::of(&dir::to_path(self.path), errno)?))
+        Ok(Done::LeftOut(LeftOut::of(&self.copying.what.from.path_of(self.path), errno)?))
     }
 
     fn name(&self) -> &[u8] {

@@ -22,6 +22,7 @@ mod copy;
 mod descent;
 pub mod dir;
 mod error;
+mod fault;
 mod file;
 mod gzip;
 pub mod link;
@@ -32,6 +33,8 @@ mod print;
 mod remove;
 mod replicate;
 mod size;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use collect::{Collect, Collected, collect};

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, fchmod, fstat, statat, unlinkat};
 use rustix::io::Errno;
 
+use crate::fault::fault;
 use crate::{Error, dir};
 
 /// Another pass helps where the folder changed while it was emptied; it does not where someone keeps on filling it.
@@ -73,7 +74,9 @@ fn remove_folder(folder: BorrowedFd<'_>, name: &[u8], path: &Path) -> Result<(),
     for level in levels.iter().skip(1).rev() {
         level.par_iter().with_min_len(16).for_each(|folder| {
             let root = removal.root.as_fd();
-            let done = dir::at(root, folder, |above, name| unlinkat(above, name, AtFlags::REMOVEDIR));
+            let done = removal.fault("remove", folder).and_then(|()| {
+                dir::at(root, folder, |above, name| unlinkat(above, name, AtFlags::REMOVEDIR))
+            });
             removal.note(folder, done);
         });
     }
@@ -108,10 +111,13 @@ impl Removal<'_> {
             if kind == FileType::Directory {
                 below.push(dir::join(folder, name));
             } else {
-                self.note(&dir::join(folder, name), unlinkat(&open, name, AtFlags::empty()));
+                let path = dir::join(folder, name);
+                let removed =
+                    self.fault("remove", &path).and_then(|()| unlinkat(&open, name, AtFlags::empty()));
+                self.note(&path, removed);
             }
         };
-        let done = dir::for_each_entry(open.as_fd(), &mut visit);
+        let done = self.fault("list", folder).and_then(|()| dir::for_each_entry(open.as_fd(), &mut visit));
         self.note(folder, done);
         below
     }
@@ -129,6 +135,10 @@ impl Removal<'_> {
             let _ = fchmod(&open, Mode::from_raw_mode(mode | 0o700));
         }
         Ok(open)
+    }
+
+    fn fault(&self, doing: &'static str, path: &[u8]) -> Result<(), Errno> {
+        fault(doing, || self.path.join(dir::to_path(path)))
     }
 
     fn note(&self, path: &[u8], done: Result<(), Errno>) {

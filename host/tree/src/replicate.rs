@@ -12,6 +12,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::fault::fault;
 use crate::file::{self, Failed, Filled, Source};
 use crate::outline::{Outline, OutlineFolder};
 use crate::{FileError, ReplicateError as Error, dir};
@@ -76,8 +77,10 @@ impl<'a> Replicator<'a> {
     /// # Errors
     /// Something cannot be read or written, or the caller cancelled. What was copied by then stays.
     pub fn copy(&self, outline: &Outline<'_>, from: &Path, to: &Path) -> Result<Vec<PathBuf>, Error> {
-        let source = dir::open_root(from).map_err(|errno| FileError::read(from, errno))?;
-        let target = dir::open_root(to).map_err(|errno| FileError::write(to, errno))?;
+        let source = fault("open", || from.to_owned()).and_then(|()| dir::open_root(from));
+        let source = source.map_err(|errno| FileError::read(from, errno))?;
+        let target = fault("open", || to.to_owned()).and_then(|()| dir::open_root(to));
+        let target = target.map_err(|errno| FileError::write(to, errno))?;
         let whole = Whole { replicator: self, from, to, source, target, nested: Mutex::default() };
         let devices = whole.make_folders(outline.folders())?;
         let tasks: Vec<(&OutlineFolder<'_>, u64, &[&[u8]])> = outline
@@ -145,7 +148,8 @@ impl<'a> Replicator<'a> {
 }
 
 fn set_mode(folder: &Path, mode: Mode) -> Result<(), FileError> {
-    rustix::fs::chmod(folder, mode).map_err(|errno| FileError::write(folder, errno))
+    let set = fault("set the mode of", || folder.to_owned()).and_then(|()| rustix::fs::chmod(folder, mode));
+    set.map_err(|errno| FileError::write(folder, errno))
 }
 
 /// One tree on its way.
@@ -194,7 +198,8 @@ impl Whole<'_> {
 
     fn make_folder(&self, path: &[u8], mode: u32) -> Result<(), Error> {
         let asked = Mode::from_raw_mode((mode & 0o777) | RWX_USER);
-        dir::at(self.target.as_fd(), path, |at, name| mkdirat(at, name, asked))
+        fault("create", || path_in(self.to, path))
+            .and_then(|()| dir::at(self.target.as_fd(), path, |at, name| mkdirat(at, name, asked)))
             .map_err(|errno| FileError::write(path_in(self.to, path), errno))?;
         if mode & RWX_USER != RWX_USER || mode & (self.replicator.umask | !0o777) != 0 {
             self.replicator.set_folder_mode(path_in(self.to, path), mode)?;
@@ -205,7 +210,8 @@ impl Whole<'_> {
     fn copy_names(&self, folder: &OutlineFolder<'_>, device: u64, names: &[&[u8]]) -> Result<(), Error> {
         let replicator = self.replicator;
         replicator.check_cancel()?;
-        let source = match dir::open_beneath(self.source.as_fd(), folder.path) {
+        let opened = fault("open", || path_in(self.from, folder.path));
+        let source = match opened.and_then(|()| dir::open_beneath(self.source.as_fd(), folder.path)) {
             Ok(source) => source,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             Err(errno) => return Err(FileError::read(path_in(self.from, folder.path), errno).into()),
@@ -245,11 +251,12 @@ struct File<'a> {
 impl File<'_> {
     /// Copies it; nothing where it is gone, or of a kind that is passed over.
     fn copy(&self, source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<Option<Filled>, Error> {
-        match Source::open(source, self.name) {
+        let opened = fault("open", || path_in(self.whole.from, &self.path()));
+        match opened.and_then(|()| Source::open(source, self.name)) {
             Ok(Source::File(from, stat)) => self.copy_file(from.as_fd(), target, &stat).map(Some),
             Ok(Source::Symlink) => self.copy_symlink(source, target),
             Ok(Source::Other(FileType::Directory)) => {
-                self.whole.nested.lock().push(dir::to_path(&dir::join(self.folder.path, self.name)));
+                self.whole.nested.lock().push(dir::to_path(&self.path()));
                 Ok(None)
             }
             Ok(Source::Other(_)) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
@@ -261,10 +268,14 @@ impl File<'_> {
         let Replicator { umask, cancel, .. } = self.whole.replicator;
         let mode = stat.st_mode & ALL_MODES;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let to = openat(target, self.name, flags, Mode::from_raw_mode(mode & 0o777))
+        let to = fault("create", || path_in(self.whole.to, &self.path()))
+            .and_then(|()| openat(target, self.name, flags, Mode::from_raw_mode(mode & 0o777)))
             .map_err(|errno| self.cannot_write(errno))?;
         let set_mode = (mode & (umask | !0o777) != 0).then_some(Mode::from_raw_mode(mode));
-        file::fill(from, to.as_fd(), stat, set_mode, self.share, cancel).map_err(|failed| match failed {
+        let filled = fault("write", || path_in(self.whole.to, &self.path()))
+            .map_err(Failed::Write)
+            .and_then(|()| file::fill(from, to.as_fd(), stat, set_mode, self.share, cancel));
+        filled.map_err(|failed| match failed {
             Failed::Read(errno) => self.cannot_read(errno),
             Failed::Write(errno) => self.cannot_write(errno),
             Failed::Cancelled => Error::Cancelled,
@@ -278,18 +289,23 @@ impl File<'_> {
             Err(Errno::NOENT | Errno::INVAL) => return Ok(None),
             Err(errno) => return Err(self.cannot_read(errno)),
         };
-        symlinkat(&link, target, self.name).map_err(|errno| self.cannot_write(errno))?;
+        fault("create", || path_in(self.whole.to, &self.path()))
+            .and_then(|()| symlinkat(&link, target, self.name))
+            .map_err(|errno| self.cannot_write(errno))?;
         Ok(Some(Filled { bytes: 0, is_shared: false }))
     }
 
     fn cannot_read(&self, errno: Errno) -> Error {
-        let path = dir::join(self.folder.path, self.name);
-        FileError::read(path_in(self.whole.from, &path), errno).into()
+        FileError::read(path_in(self.whole.from, &self.path()), errno).into()
     }
 
     fn cannot_write(&self, errno: Errno) -> Error {
-        let path = dir::join(self.folder.path, self.name);
-        FileError::write(path_in(self.whole.to, &path), errno).into()
+        FileError::write(path_in(self.whole.to, &self.path()), errno).into()
+    }
+
+    /// Relative to the root.
+    fn path(&self) -> Vec<u8> {
+        dir::join(self.folder.path, self.name)
     }
 }
 

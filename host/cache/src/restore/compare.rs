@@ -167,7 +167,8 @@ impl<'a> Compare<'a> {
     ) -> Result<(), Error> {
         let RestoreContext { manifest, plan, .. } = *self.context;
         let path = |name: &[u8]| dir::join(&self.descent.path(open.id()), name);
-        let listing = Listing::of(open.as_fd()).map_err(|errno| self.cannot(&path(b""), errno))?;
+        let listing = self.fault("list", open, b"").and_then(|()| Listing::of(open.as_fd()));
+        let listing = listing.map_err(|errno| self.cannot(&self.descent.path(open.id()), errno))?;
         let listing = Arc::new(listing);
         let (items, children) = match place.folder {
             Some(folder) => (manifest.items_of(folder), manifest.children_of(folder)),
@@ -278,6 +279,7 @@ impl<'a> Compare<'a> {
     }
 
     fn remove(&self, open: &Arc<Open>, name: &[u8], kind: FileType) -> Result<(), Errno> {
+        self.fault("remove", open, name)?;
         let removed = if kind == FileType::Directory {
             remove_folder(open.as_fd(), name)?
         } else {
@@ -301,7 +303,8 @@ impl<'a> Compare<'a> {
             }
             _ => 0o777,
         };
-        if let Err(errno) = mkdirat(parent, name, Mode::from_raw_mode(mode.into())) {
+        let made = self.fault("create", parent, name);
+        if let Err(errno) = made.and_then(|()| mkdirat(parent, name, Mode::from_raw_mode(mode.into()))) {
             return Err(self.cannot(&manifest.path(folder), errno));
         }
         self.made.lock().push(folder);
@@ -518,5 +521,14 @@ impl<'a> Compare<'a> {
 
     fn cannot(&self, path: &[u8], errno: Errno) -> Error {
         self.context.cannot(path, errno)
+    }
+
+    /// See [`RestoreContext::fault`].
+    fn fault(&self, doing: &'static str, folder: &Open, name: &[u8]) -> Result<(), Errno> {
+        // The path is made for tests alone.
+        if !cfg!(test) {
+            return Ok(());
+        }
+        self.context.fault(doing, &dir::join(&self.descent.path(folder.id()), name))
     }
 }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::plan::Plan;
 use crate::entry::Entry;
 use crate::manifest::Manifest;
-use crate::{Error, Tracked};
+use crate::{Error, Tracked, io};
 
 /// All rights of the owner.
 pub(super) const RWX: u16 = 0o700;
@@ -42,6 +42,18 @@ impl RestoreContext<'_> {
             ),
             errno => Error::write(path, errno),
         }
+    }
+}
+
+impl RestoreContext<'_> {
+    /// As [`io::fault`], for a call that changes the tree.
+    pub(super) fn fault(&self, doing: &'static str, path: &[u8]) -> Result<(), Errno> {
+        // The path is made for tests alone.
+        if cfg!(test) {
+            let fault = io::fault(doing, &self.tree.join(to_path(path)));
+            fault.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        }
+        Ok(())
     }
 }
 

@@ -76,6 +76,7 @@ impl Finish<'_> {
             self.children(scope, &open, folder);
             let meta = self.context.manifest.folders[folder].meta.filter(|_| self.dirty[folder]);
             let Some(meta) = meta else { return Ok(()) };
+            self.context.fault("set the time of", &self.context.manifest.path(folder))?;
             futimens(&open, &meta.time.to_set())?;
             if meta.mode & RWX == RWX {
                 return set_mode(&open, meta.mode);

@@ -242,21 +242,27 @@ impl Writer<'_> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let beside = (job.how == How::Replace).then(|| format!(".loom-{}", random_name()));
         let first = beside.as_ref().map_or(name, |beside| beside.as_bytes());
-        let file = openat(folder, first, flags, Mode::from_raw_mode(mode & 0o777))
+        let file = self
+            .fault("create", item)
+            .and_then(|()| openat(folder, first, flags, Mode::from_raw_mode(mode & 0o777)))
             .map_err(|errno| self.cannot(item, errno))?;
         if beside.is_none() {
             done.made.push(item);
         }
         let finish = || -> Result<Seen, Error> {
+            self.fault("write", item).map_err(|errno| self.cannot(item, errno))?;
             fill(file.as_fd())?;
             let finish = || -> Result<Seen, Errno> {
+                self.fault("set the time of", item)?;
                 futimens(&file, &meta.time.to_set())?;
                 let mut stat = fstat(&file)?;
                 let wrong = stat.st_mode & 0o7777 != mode;
                 if wrong {
+                    self.fault("set the mode of", item)?;
                     fchmod(&file, Mode::from_raw_mode(mode))?;
                 }
                 if let Some(beside) = &beside {
+                    self.fault("rename", item)?;
                     renameat(folder, beside.as_bytes(), folder, name)?;
                 }
                 if wrong || beside.is_some() {
@@ -290,13 +296,15 @@ impl Writer<'_> {
         let folder = at.open(self.context, self.folder_of[item]).map_err(|errno| self.cannot(item, errno))?;
         let beside = (job.how == How::Replace).then(|| format!(".loom-{}", random_name()));
         let first = beside.as_ref().map_or(name, |beside| beside.as_bytes());
-        symlinkat(target, folder, first).map_err(|errno| self.cannot(item, errno))?;
+        self.fault("create", item)
+            .and_then(|()| symlinkat(target, folder, first))
+            .map_err(|errno| self.cannot(item, errno))?;
         let finish = || -> Result<(), Errno> {
+            self.fault("set the time of", item)?;
             utimensat(folder, first, &manifest.items[item].meta.time.to_set(), AtFlags::SYMLINK_NOFOLLOW)?;
-            match &beside {
-                Some(beside) => renameat(folder, beside.as_bytes(), folder, name),
-                None => Ok(()),
-            }
+            let Some(beside) = &beside else { return Ok(()) };
+            self.fault("rename", item)?;
+            renameat(folder, beside.as_bytes(), folder, name)
         };
         if let Err(errno) = finish() {
             unlink(folder, first);
@@ -308,9 +316,18 @@ impl Writer<'_> {
     }
 
     fn cannot(&self, item: usize, errno: Errno) -> Error {
+        self.context.cannot(&self.path(item), errno)
+    }
+
+    /// See [`RestoreContext::fault`].
+    fn fault(&self, doing: &'static str, item: usize) -> Result<(), Errno> {
+        // The path is made for tests alone.
+        if cfg!(test) { self.context.fault(doing, &self.path(item)) } else { Ok(()) }
+    }
+
+    fn path(&self, item: usize) -> Vec<u8> {
         let manifest = self.context.manifest;
-        let path = dir::join(&manifest.path(self.folder_of[item]), manifest.name(item));
-        self.context.cannot(&path, errno)
+        dir::join(&manifest.path(self.folder_of[item]), manifest.name(item))
     }
 }
 
