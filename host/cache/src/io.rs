@@ -123,7 +123,11 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], sync: Sync) -> Result<(), Err
     let write = || -> io::Result<()> {
         fault("create", path)?;
         let mut file = fs::OpenOptions::new().write(true).create_new(true).open(path)?;
-        fault("write", path)?;
+        if let Err(error) = fault("write", path) {
+            // As a disk does that has no more room.
+            file.write_all(&bytes[..bytes.len() / 2])?;
+            return Err(error);
+        }
         file.write_all(bytes)?;
         if sync == Sync::Yes {
             fault("sync", path)?;

@@ -1,12 +1,12 @@
 //! Documents that appear whole or not at all: a temporary file in the same folder, then a rename.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use serde::Serialize;
 
 use crate::RecordError;
+use crate::fault::{fault, write_all};
 
 /// Whether a document must survive a power cut from the moment at which it is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,27 +26,37 @@ pub(crate) struct Documents {
 }
 
 impl Documents {
-    /// Writes all of them, the last one named last.
+    /// Writes all of them, the last one named last. An error leaves no temporary file.
     pub(crate) fn write(&self, durability: Durability) -> Result<(), RecordError> {
         make_folder(&self.folder)?;
-        let sync = durability == Durability::Sync;
+        self.try_write(durability == Durability::Sync).inspect_err(|_| {
+            for (name, _) in &self.files {
+                let _ = fs::remove_file(self.temporary(name));
+            }
+        })
+    }
+
+    fn try_write(&self, sync: bool) -> Result<(), RecordError> {
         for (name, bytes) in &self.files {
             let temporary = self.temporary(name);
             let written = new_file(&temporary).and_then(|mut file| {
-                file.write_all(bytes)?;
-                if sync { file.sync_all() } else { Ok(()) }
+                write_all(&mut file, &temporary, bytes)?;
+                if sync {
+                    fault("sync", &temporary)?;
+                    file.sync_all()?;
+                }
+                Ok(())
             });
-            if let Err(error) = written {
-                let _ = fs::remove_file(&temporary);
-                return Err(RecordError::new("write", self.folder.join(name), error));
-            }
+            written.map_err(|error| RecordError::new("write", self.folder.join(name), error))?;
         }
         for (name, _) in &self.files {
             let path = self.folder.join(name);
-            fs::rename(self.temporary(name), &path).map_err(|e| RecordError::new("write", path, e))?;
+            let renamed = fault("rename", &path).and_then(|()| fs::rename(self.temporary(name), &path));
+            renamed.map_err(|e| RecordError::new("write", path, e))?;
         }
         if sync {
-            let synced = fs::File::open(&self.folder).and_then(|folder| folder.sync_all());
+            let sync = || fs::File::open(&self.folder)?.sync_all();
+            let synced = fault("sync", &self.folder).and_then(|()| sync());
             synced.map_err(|e| RecordError::new("sync", &self.folder, e))?;
         }
         Ok(())
@@ -59,6 +69,7 @@ impl Documents {
 
 /// A file that is new: what is left of one that was torn goes, and a link is not followed.
 fn new_file(path: &Path) -> std::io::Result<fs::File> {
+    fault("create", path)?;
     let new = || fs::OpenOptions::new().write(true).create_new(true).open(path);
     match new() {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -71,7 +82,8 @@ fn new_file(path: &Path) -> std::io::Result<fs::File> {
 
 /// Makes `folder` and those above it.
 pub(crate) fn make_folder(folder: &Path) -> Result<(), RecordError> {
-    fs::create_dir_all(folder).map_err(|e| RecordError::new("make the folder", folder, e))
+    let made = fault("make", folder).and_then(|()| fs::create_dir_all(folder));
+    made.map_err(|e| RecordError::new("make the folder", folder, e))
 }
 
 /// `document` as it stands in a file: pretty-printed, with a final line break.

@@ -9,6 +9,7 @@ use loom_contract::layout::{LOOM_DIR, RuntimeDir};
 use rustix::fs::{AtFlags, CWD, Gid, Uid, chownat};
 
 use crate::RecordError;
+use crate::fault::fault;
 
 /// Makes the runtime folder of the repository at `repo_root` with what every record needs: its folders, and the
 /// `.gitignore` that keeps them out of the repository.
@@ -29,7 +30,7 @@ pub(crate) fn make(repo_root: &Path) -> Result<RuntimeDir, RecordError> {
 
 fn make_inside(root: &Path, folder: &Path) -> Result<(), RecordError> {
     let failed = |e: Error| RecordError::new("make the folder", folder, e);
-    match fs::create_dir(folder) {
+    match fault("make", folder).and_then(|()| fs::create_dir(folder)) {
         Ok(()) => return give_to_owner(root, folder).map_err(failed),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         Err(error) => return Err(failed(error)),
@@ -49,8 +50,9 @@ fn make_inside(root: &Path, folder: &Path) -> Result<(), RecordError> {
 fn ignore_in_git(root: &Path, runtime: &RuntimeDir) -> Result<(), RecordError> {
     use std::io::Write as _;
     let path = runtime.path().join(".gitignore");
-    let made = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path);
-    let written = made.and_then(|mut file| {
+    let make = || std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path);
+    let written = fault("create", &path).and_then(|()| make()).and_then(|mut file| {
+        fault("write", &path)?;
         file.write_all(b"*\n")?;
         give_to_owner(root, &path)
     });

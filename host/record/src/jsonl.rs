@@ -1,6 +1,5 @@
 //! One `events.jsonl`: lines in, whole lines out.
 
-use std::io::Write as _;
 use std::path::PathBuf;
 
 use fs_err as fs;
@@ -8,6 +7,7 @@ use loom_contract::event::{EventLine, Output, Phase};
 use loom_contract::time::Timestamp;
 
 use crate::RecordError;
+use crate::fault::{fault, write_all};
 
 /// A stream of events on its way to a file.
 #[derive(Debug)]
@@ -30,7 +30,8 @@ impl EventStream {
         if let Some(folder) = path.parent() {
             crate::atomic::make_folder(folder)?;
         }
-        let file = fs::OpenOptions::new().append(true).create(true).open(&path);
+        let open = || fs::OpenOptions::new().append(true).create(true).open(&path);
+        let file = fault("create", &path).and_then(|()| open());
         let file = file.map_err(|e| RecordError::new("create", &path, e))?;
         Ok(Self { path, file: Some(file), written: 0, seq: 0, buffer: Vec::new(), broken: false })
     }
@@ -63,7 +64,7 @@ impl EventStream {
             return Ok(());
         }
         let result = match &mut self.file {
-            Some(file) if !self.broken => file.write_all(&self.buffer).inspect_err(|_| {
+            Some(file) if !self.broken => write_all(file, &self.path, &self.buffer).inspect_err(|_| {
                 let _ = file.set_len(self.written);
             }),
             _ => Ok(()),

@@ -14,12 +14,15 @@ mod atomic;
 mod cache_diff;
 mod check;
 mod documents;
+mod fault;
 mod folders;
 mod jsonl;
 mod open;
 pub mod read;
 mod recover;
 mod retain;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use cache_diff::write_cache_diff;

@@ -26,8 +26,9 @@ use rustix::fs::{
 
 use crate::RecordError;
 use crate::atomic::{Durability, pretty};
+use crate::fault::fault;
 use crate::folders::{self, other_owner};
-use crate::writer::{Ballast, Durable, FirstError, Told, Writer, Written, place};
+use crate::writer::{Ballast, Durable, WriteFailure, Writer, WriterMessage, Written, place};
 
 /// Events that may wait for the writer; with chunks of 64 KiB this bounds memory to a few MiB.
 const QUEUE: usize = 64;
@@ -71,10 +72,10 @@ pub struct Record {
     dir: PathBuf,
     /// Its lock says that somebody still writes to it.
     lock: fs::File,
-    events: SyncSender<Told>,
+    events: SyncSender<WriterMessage>,
     writer: JoinHandle<Written>,
     documents: JoinHandle<()>,
-    errors: FirstError,
+    errors: WriteFailure,
     ballast: Ballast,
     mask: Arc<dyn Mask>,
 }
@@ -90,17 +91,32 @@ impl Record {
     pub fn open(facts: RunFacts, mask: Arc<dyn Mask>) -> Result<Self, RecordError> {
         let runtime = folders::make(&facts.repo_root)?;
         let (ids, dir) = make_run_dir(&runtime, facts.started_at.unix_nanos())?;
-        let lock = fs::File::open(&dir).map_err(|e| RecordError::new("open", &dir, e))?;
+        Self::open_in(runtime, ids, dir.clone(), facts, mask).inspect_err(|_| {
+            // Nothing was recorded, and without a receipt nobody would remove it.
+            Ballast::at(&dir).release();
+            let _ = fs::remove_dir(&dir);
+        })
+    }
+
+    fn open_in(
+        runtime: RuntimeDir,
+        ids: RunIds,
+        dir: PathBuf,
+        facts: RunFacts,
+        mask: Arc<dyn Mask>,
+    ) -> Result<Self, RecordError> {
+        let lock = fault("open", &dir).and_then(|()| fs::File::open(&dir));
+        let lock = lock.map_err(|e| RecordError::new("open", &dir, e))?;
         flock(&lock, FlockOperation::LockExclusive).map_err(|e| RecordError::new("lock", &dir, e))?;
 
-        let errors = FirstError::default();
+        let errors = WriteFailure::default();
         let ballast = Ballast::set_aside(&dir);
         let (durable, to_sync) = mpsc::channel();
         let documents = {
             let (errors, ballast) = (errors.clone(), ballast.clone());
             spawn("documents", move || {
-                for told in to_sync {
-                    match told {
+                for message in to_sync {
+                    match message {
                         Durable::Write(documents) => errors.note(ballast.write(&documents, Durability::Sync)),
                         // Whoever asked may have given up.
                         Durable::Settle(answer) => drop(answer.send(())),
@@ -145,7 +161,7 @@ impl Record {
     /// # Errors
     /// Something could not be written, now or before.
     pub fn write(&self, event: &Redacted<Event>) -> Result<(), ErrorInfo> {
-        if self.events.send(Told::Event(event.clone())).is_err() {
+        if self.events.send(WriterMessage::Event(event.clone())).is_err() {
             return Err(ErrorInfo::new(code::RECORD_FAILED, "the thread that writes the record has ended"));
         }
         self.errors.get().map_or(Ok(()), |error| Err(error.to_info()))
@@ -157,7 +173,7 @@ impl Record {
     /// Something could not be written.
     pub fn settle(&self) -> Result<(), ErrorInfo> {
         let (answer, answered) = mpsc::channel();
-        if self.events.send(Told::Settle(answer)).is_err() || answered.recv().is_err() {
+        if self.events.send(WriterMessage::Settle(answer)).is_err() || answered.recv().is_err() {
             return Err(ErrorInfo::new(code::RECORD_FAILED, "the thread that writes the record has ended"));
         }
         self.errors.get().map_or(Ok(()), |error| Err(error.to_info()))
@@ -171,10 +187,10 @@ impl Record {
     pub fn finish(self, ended: Ended, now: Timestamp) -> Result<PhaseReport, Redacted<ErrorInfo>> {
         let Self { runtime, ids, facts, dir, lock, events, writer, documents, errors, ballast, mask } = self;
         drop(events);
-        let told = |error: ErrorInfo| Redacted::new(error, &*mask);
+        let masked = |error: ErrorInfo| Redacted::new(error, &*mask);
         let written = writer.join().map_err(|_| {
             let message = "the thread that writes the record failed; this is a bug in Loom";
-            told(ErrorInfo::new(code::INTERNAL, message))
+            masked(ErrorInfo::new(code::INTERNAL, message))
         })?;
         // The writer held the other end of its channel.
         let _ = documents.join();
@@ -200,9 +216,9 @@ impl Record {
             let _ = fs::remove_file(runtime.partial_receipt(&ids.run_id));
         }
         errors.note(receipt_result);
-        ballast.drop_it();
+        ballast.release();
         hand_over(&facts.repo_root, &lock, &runtime.receipt(&ids.run_id));
-        errors.get().map_or(Ok(report), |error| Err(told(error.to_info())))
+        errors.get().map_or(Ok(report), |error| Err(masked(error.to_info())))
     }
 }
 
@@ -274,7 +290,7 @@ fn make_run_dir(runtime: &RuntimeDir, stamp: u64) -> Result<(RunIds, PathBuf), R
     loop {
         let ids = RunIds::from_stamp(stamp);
         let dir = runtime.run_dir(&ids.run_id);
-        match fs::create_dir(&dir) {
+        match fault("make", &dir).and_then(|()| fs::create_dir(&dir)) {
             Ok(()) => return Ok((ids, dir)),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => stamp += 1,
             Err(error) => return Err(RecordError::new("make the folder", dir, error)),

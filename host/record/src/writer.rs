@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvError, Sender, TryRecvError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use loom_contract::event::{Event, EventBody, EventLine, EventType, Finish, Output, OutputTo, Phase};
@@ -13,51 +13,53 @@ use loom_contract::phase::PhaseCode;
 use loom_contract::phase_report::PhaseMark;
 use loom_contract::redacted::Redacted;
 use loom_contract::time::Timestamp;
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::RecordError;
 use crate::atomic::{Documents, Durability, make_folder, pretty};
 use crate::documents::Fold;
+use crate::fault::fault;
 use crate::jsonl::{EventStream, lines_of, push_output};
 
 /// The longest that an event is held in memory while others keep coming.
 const HOLD: Duration = Duration::from_millis(50);
 
-/// The first thing that went wrong in any of the threads.
+/// The first failure of any of the threads, for all of them to see.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct FirstError(Arc<Mutex<Option<Arc<RecordError>>>>);
+pub(crate) struct WriteFailure(Arc<Mutex<Option<Arc<RecordError>>>>);
 
-impl FirstError {
+impl WriteFailure {
     pub(crate) fn note(&self, result: Result<(), RecordError>) {
         if let Err(error) = result {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| Arc::new(error));
+            self.0.lock().get_or_insert_with(|| Arc::new(error));
         }
     }
 
     pub(crate) fn get(&self) -> Option<Arc<RecordError>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 }
 
-/// What the writer thread is told.
+/// A message to the writer thread.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "nearly all are events, and each would cost an allocation more"
 )]
-pub(crate) enum Told {
+pub(crate) enum WriterMessage {
     /// Something happened.
     Event(Redacted<Event>),
-    /// An answer is wanted when all that was told before is in its files.
+    /// An answer is wanted when all messages before are in their files.
     Settle(Sender<()>),
 }
 
-/// What the thread of the documents that are synced is told.
+/// A message to the thread of the documents that are synced.
 #[derive(Debug)]
 pub(crate) enum Durable {
     /// Documents to write.
     Write(Documents),
-    /// See [`Told::Settle`].
+    /// See [`WriterMessage::Settle`].
     Settle(Sender<()>),
 }
 
@@ -80,7 +82,7 @@ pub(crate) struct Writer {
     routes: HashMap<Phase, (String, Option<String>)>,
     /// Documents that are synced, on another thread.
     durable: Sender<Durable>,
-    errors: FirstError,
+    errors: WriteFailure,
     ballast: Ballast,
 }
 
@@ -90,7 +92,7 @@ impl Writer {
         ids: RunIds,
         started_at: Timestamp,
         durable: Sender<Durable>,
-        errors: FirstError,
+        errors: WriteFailure,
         ballast: Ballast,
     ) -> Self {
         Self {
@@ -108,24 +110,24 @@ impl Writer {
     }
 
     /// Writes until the channel closes. Whenever it is empty, what is held goes to the files.
-    pub(crate) fn run(mut self, told: &Receiver<Told>) -> Written {
+    pub(crate) fn run(mut self, messages: &Receiver<WriterMessage>) -> Written {
         let mut flushed = Instant::now();
         loop {
-            let next = match told.try_recv() {
+            let next = match messages.try_recv() {
                 Ok(next) => next,
                 Err(TryRecvError::Disconnected) => break,
                 Err(TryRecvError::Empty) => {
                     self.flush();
                     flushed = Instant::now();
-                    match told.recv() {
+                    match messages.recv() {
                         Ok(next) => next,
                         Err(RecvError) => break,
                     }
                 }
             };
             match next {
-                Told::Event(event) => self.write(event),
-                Told::Settle(answer) => {
+                WriterMessage::Event(event) => self.write(event),
+                WriterMessage::Settle(answer) => {
                     self.flush();
                     // Answered by the thread of the documents, after those that were sent before.
                     let _ = self.durable.send(Durable::Settle(answer));
@@ -335,10 +337,13 @@ impl Writer {
 /// Moves all that is in `job`, earlier attempts left out, to `attempt`, a folder below it.
 fn set_aside(job: &Path, attempt: &Path) -> Result<(), RecordError> {
     make_folder(attempt)?;
-    let entries = fs_err::read_dir(job).map_err(|e| RecordError::new("read", job, e))?;
+    let entries = fault("list", job)
+        .and_then(|()| fs_err::read_dir(job))
+        .map_err(|e| RecordError::new("read", job, e))?;
     for entry in entries.flatten().filter(|entry| !attempt.starts_with(entry.path())) {
         let to = attempt.join(entry.file_name());
-        fs_err::rename(entry.path(), &to).map_err(|e| RecordError::new("move aside to", to, e))?;
+        let moved = fault("rename", &to).and_then(|()| fs_err::rename(entry.path(), &to));
+        moved.map_err(|e| RecordError::new("move aside to", to, e))?;
     }
     Ok(())
 }
@@ -359,9 +364,14 @@ pub(crate) struct Ballast(PathBuf);
 const BALLAST_BYTES: u64 = 256 * 1024;
 
 impl Ballast {
+    /// The space that may have been set aside in `dir`.
+    pub(crate) fn at(dir: &Path) -> Self {
+        Self(dir.join(layout::BALLAST))
+    }
+
     /// Sets the space aside in `dir`, where the file system can.
     pub(crate) fn set_aside(dir: &Path) -> Self {
-        let path = dir.join(layout::BALLAST);
+        let Self(path) = Self::at(dir);
         if let Ok(file) = fs_err::File::create(&path) {
             let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, BALLAST_BYTES);
         }
@@ -372,14 +382,15 @@ impl Ballast {
     pub(crate) fn write(&self, documents: &Documents, durability: Durability) -> Result<(), RecordError> {
         match documents.write(durability) {
             Err(error) if error.source.kind() == std::io::ErrorKind::StorageFull => {
-                self.drop_it();
+                self.release();
                 documents.write(durability)
             }
             result => result,
         }
     }
 
-    pub(crate) fn drop_it(&self) {
+    /// Gives the space back.
+    pub(crate) fn release(&self) {
         let _ = fs_err::remove_file(&self.0);
     }
 }

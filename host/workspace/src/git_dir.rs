@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use loom_tree::Replicator;
 
+use crate::fault::fault;
 use crate::git::{self, Head, WorkTree};
 use crate::{Error, listing};
 
@@ -24,7 +25,8 @@ pub(crate) fn create(
     let git_dir = top.join(".git");
     for name in ["objects/info", "objects/pack", "refs", "info"] {
         let path = git_dir.join(name);
-        DirBuilder::new().recursive(true).create(&path).map_err(|error| Error::write(path, error))?;
+        let created = fault("create", &path).and_then(|()| DirBuilder::new().recursive(true).create(&path));
+        created.map_err(|error| Error::write(path, error))?;
     }
     let objects = original.common_dir.join("objects");
     write(git_dir.join("objects/info/alternates"), &alternates_line(&objects))?;
@@ -65,14 +67,15 @@ fn copy_index(from: &Path, to: &Path) -> Result<(), Error> {
     let written = std::fs::metadata(&index).and_then(|meta| meta.modified());
     let written = written.map_err(|error| Error::read(&index, error))?;
     let copied = to.join("index");
-    OpenOptions::new()
-        .write(true)
-        .open(&copied)
+    fault("set the time of", &copied)
+        .and_then(|()| OpenOptions::new().write(true).open(&copied))
         .and_then(|file| file.set_modified(start_of_second(written)))
         .map_err(|error| Error::write(&copied, error))?;
 
     // A split index is a small one on top of a big one.
-    let entries = std::fs::read_dir(from).map_err(|error| Error::read(from, error))?;
+    let entries = fault("list", from)
+        .and_then(|()| std::fs::read_dir(from))
+        .map_err(|error| Error::read(from, error))?;
     for entry in entries {
         let entry = entry.map_err(|error| Error::read(from, error))?;
         if entry.file_name().as_bytes().starts_with(b"sharedindex.") {
@@ -141,16 +144,21 @@ fn write(path: PathBuf, bytes: &[u8]) -> Result<(), Error> {
 
 /// Copies a file as it is now; false if there is none.
 fn copy_if_there(from: &Path, to: &Path) -> Result<bool, Error> {
-    let mut source = match OpenOptions::new().read(true).open(from) {
+    let opened = fault("open", from).and_then(|()| OpenOptions::new().read(true).open(from));
+    let mut source = match opened {
         Ok(source) => source,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(Error::read(from, error)),
     };
-    let copied = create_file(to).and_then(|mut target| io::copy(&mut source, &mut target));
+    let copied = create_file(to).and_then(|mut target| {
+        fault("write", to)?;
+        io::copy(&mut source, &mut target)
+    });
     copied.map_err(|error| Error::write(to, error))?;
     Ok(true)
 }
 
 fn create_file(path: &Path) -> io::Result<File> {
+    fault("create", path)?;
     OpenOptions::new().write(true).create_new(true).open(path)
 }

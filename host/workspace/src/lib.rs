@@ -10,11 +10,14 @@
 //! copied), `git_dir` (the copy's own `.git`). How files are copied is in `loom-tree`: `Replicator`.
 
 mod error;
+mod fault;
 mod git;
 mod git_dir;
 mod listing;
 mod locate;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 pub use error::Error;
 pub use git::is_git_repository_variable;

@@ -10,6 +10,7 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use crate::Error;
+use crate::fault::fault;
 
 /// The outline of a listing: relative paths, each ended by a NUL, without those of Loom's runtime folder. A path that ends in
 /// `/` is a folder: with `descend` one of the tree, else a name like any other.
@@ -28,6 +29,7 @@ pub(crate) fn outline(listing: &[u8], descend: bool) -> Outline<'_> {
 
 /// A listing of everything below `root`, as [`outline`] reads it with `descend`.
 pub(crate) fn walk(root: &Path, cancel: &AtomicBool) -> Result<Vec<u8>, Error> {
+    fault("open", root).map_err(|error| Error::read(root, error))?;
     let top = dir::open_root(root).map_err(|errno| Error::read(root, errno))?;
     let mut listing = Vec::new();
     let mut folders: Vec<Vec<u8>> = vec![Vec::new()];

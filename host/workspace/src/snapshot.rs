@@ -9,6 +9,7 @@ use loom_tree::Replicator;
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
+use crate::fault::fault;
 use crate::git::{Head, WorkTree};
 use crate::{Error, git, git_dir, listing};
 
@@ -79,7 +80,7 @@ pub fn create(
     let path = match &work_tree {
         Some(work_tree) if !work_tree.prefix.as_os_str().is_empty() => {
             let path = guard.dest.join(&work_tree.prefix);
-            DirBuilder::new().recursive(true).create(&path).map_err(|error| Error::write(&path, error))?;
+            create_folders(&path)?;
             path.components().collect()
         }
         _ => guard.dest.clone(),
@@ -160,7 +161,7 @@ impl Part<'_> {
     /// of these is a submodule that was never fetched, or stands where a tracked file was.
     fn copy_nested(&self, from: &Path, to: &Path) -> Result<(), Error> {
         self.replicator.check_cancel()?;
-        DirBuilder::new().recursive(true).create(to).map_err(|error| Error::write(to, error))?;
+        create_folders(to)?;
         if fs_err::symlink_metadata(from.join(".git")).is_err() {
             return Ok(());
         }
@@ -172,9 +173,15 @@ impl Part<'_> {
     }
 
     fn keep_mode(&self, from: &Path, to: &Path) -> Result<(), Error> {
-        let meta = std::fs::metadata(from).map_err(|error| Error::read(from, error))?;
+        let meta = fault("look at", from).and_then(|()| std::fs::metadata(from));
+        let meta = meta.map_err(|error| Error::read(from, error))?;
         Ok(self.replicator.set_folder_mode(to.to_owned(), meta.mode())?)
     }
+}
+
+fn create_folders(path: &Path) -> Result<(), Error> {
+    let created = fault("create", path).and_then(|()| DirBuilder::new().recursive(true).create(path));
+    created.map_err(|error| Error::write(path, error))
 }
 
 fn check_dest(root: &Path, dest: &Path) -> Result<(), Error> {
@@ -204,14 +211,15 @@ impl SnapshotGuard {
         let mut guard = Self { dest: dest.to_owned(), above: Vec::new(), complete: false };
         for folder in missing.into_iter().rev() {
             // What is in a repository concerns its user alone, wherever the copies are kept.
-            match DirBuilder::new().mode(0o700).create(folder) {
+            let created = fault("create", folder).and_then(|()| DirBuilder::new().mode(0o700).create(folder));
+            match created {
                 Ok(()) => guard.above.push(folder.to_owned()),
                 // Another run of Loom was faster.
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(Error::write(folder, error)),
             }
         }
-        match make(dest) {
+        match fault("create", dest).and_then(|()| make(dest)) {
             Ok(()) => Ok(guard),
             Err(error) => {
                 let error = match error.kind() {
@@ -227,7 +235,8 @@ impl SnapshotGuard {
 
     /// The mode bits that new files here do not get, whatever is asked for: it was asked for all.
     fn umask(&self) -> Result<u32, Error> {
-        let meta = std::fs::metadata(&self.dest).map_err(|error| Error::read(&self.dest, error))?;
+        let meta = fault("look at", &self.dest).and_then(|()| std::fs::metadata(&self.dest));
+        let meta = meta.map_err(|error| Error::read(&self.dest, error))?;
         Ok(0o777 & !meta.mode())
     }
 
