@@ -2,7 +2,7 @@
 //! error names the path, and what comes next works.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
@@ -328,6 +328,32 @@ fn what_an_entry_needs_is_on_the_disk_before_the_entry() {
     // And what is moved was synced where it was written.
     let staged = at("sync", &|path| path.starts_with(layout.tmp()));
     assert!(staged.len() >= 3 && staged.iter().all(|synced| *synced < entry), "{calls:?}");
+}
+
+#[test]
+fn a_tree_that_was_restored_is_not_read_again() {
+    let world = World::new();
+    world.save("new", "k").unwrap();
+    let tree = world.path("tree");
+    fs::create_dir(&tree).unwrap();
+    let reads = || {
+        let reads: std::sync::Arc<Mutex<Vec<PathBuf>>> = Default::default();
+        let noted = reads.clone();
+        let guard = intercept(&tree, move |doing, path| {
+            noted.lock().extend((doing == "read").then(|| path.to_owned()));
+            Ok(())
+        });
+        let restored = world.restore("k", &tree).unwrap().unwrap();
+        drop(guard);
+        (restored.written, std::mem::take(&mut *reads.lock()))
+    };
+    assert_eq!(reads(), (6, vec![]));
+    assert_eq!(reads(), (0, vec![]));
+    // Of a file whose time of change is another one it is not known what it holds.
+    let changed = tree.join("deps/a");
+    fs::set_permissions(&changed, std::fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(reads(), (0, vec![changed]));
+    assert_eq!(reads(), (0, vec![]));
 }
 
 #[test]

@@ -464,6 +464,7 @@ impl<'a> Compare<'a> {
             static READ: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         let Some((size, digest)) = self.context.manifest.data(item) else { return Ok(Comparison::Wrong) };
+        self.fault("read", open, name).map_err(|errno| self.cannot(name, errno))?;
         let stable = read::read_stable(open.as_fd(), name, u64::MAX, &self.rest, |file, stat| {
             if u64::try_from(stat.st_size) != Ok(size) {
                 return Ok(None);
