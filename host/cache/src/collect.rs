@@ -23,7 +23,7 @@ const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// What a collection did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Collected {
+pub struct GcReport {
     /// The entries that were evicted, in the order in which they were.
     pub evicted: Vec<Eviction>,
     /// How many bytes the store takes now.
@@ -44,12 +44,12 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be read or written.
-    pub fn gc(&self, max_bytes: u64, keep: &[(&str, &str)]) -> Result<Collected, Error> {
+    pub fn gc(&self, max_bytes: u64, keep: &[(&str, &str)]) -> Result<GcReport, Error> {
         let layout = self.layout();
         if !layout.format().exists() {
-            return Ok(Collected::default());
+            return Ok(GcReport::default());
         }
-        let mut collected = Collected::default();
+        let mut collected = GcReport::default();
         // Before the lock, which setting aside takes itself.
         pointer::all(layout, &mut collected.warnings)?;
         let _lock = lock_store(layout)?;

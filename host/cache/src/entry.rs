@@ -87,7 +87,7 @@ impl Entry {
     }
 
     /// Sets the entry aside if that is what the error means.
-    pub(crate) fn judge(&self, error: Error) -> Error {
+    pub(crate) fn set_aside_if_damaged(&self, error: Error) -> Error {
         if let Error::Damaged { what, why, .. } = &error {
             let Self { layout, info, .. } = self;
             let damage = Damage { what: what.clone(), why: why.clone() };

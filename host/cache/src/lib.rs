@@ -58,7 +58,7 @@ mod tests;
 mod tracked;
 mod verify;
 
-pub use collect::Collected;
+pub use collect::GcReport;
 pub use entry::{Entry, FileInfo, Kind};
 pub use error::{Error, Warning};
 pub use evictions::{Cause, Eviction};

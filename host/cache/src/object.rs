@@ -29,7 +29,7 @@ pub(crate) struct ObjectRef {
 }
 
 /// Why a copy was not made.
-pub(crate) enum Failed {
+pub(crate) enum CopyError {
     Read(Errno),
     Write(Errno),
     /// The file ended before it should.
@@ -38,9 +38,9 @@ pub(crate) enum Failed {
 }
 
 /// As [`io::fault`], for a call that writes.
-fn fault(doing: &'static str, path: &Path) -> Result<(), Failed> {
+fn fault(doing: &'static str, path: &Path) -> Result<(), CopyError> {
     let fault = io::fault(doing, path);
-    fault.map_err(|error| Failed::Write(Errno::from_io_error(&error).unwrap_or(Errno::IO)))
+    fault.map_err(|error| CopyError::Write(Errno::from_io_error(&error).unwrap_or(Errno::IO)))
 }
 
 /// Takes big files into the store.
@@ -53,7 +53,7 @@ pub(crate) struct Objects<'a> {
     /// The sizes of the objects that the store has.
     sizes: OnceLock<HashSet<u64>>,
     /// What was taken, with its size.
-    taken: Mutex<HashMap<Digest, u64>>,
+    staged: Mutex<HashMap<Digest, u64>>,
     next: AtomicU64,
 }
 
@@ -65,13 +65,13 @@ impl<'a> Objects<'a> {
             cancel,
             share: AtomicBool::new(true),
             sizes: OnceLock::new(),
-            taken: Mutex::default(),
+            staged: Mutex::default(),
             next: AtomicU64::new(0),
         }
     }
 
     /// Takes an open file as it is now, unless the store has it; nothing if it got shorter meanwhile.
-    pub(crate) fn take(&self, from: BorrowedFd<'_>, stat: &Stat) -> Result<Option<ObjectRef>, ReadError> {
+    pub(crate) fn add(&self, from: BorrowedFd<'_>, stat: &Stat) -> Result<Option<ObjectRef>, ReadError> {
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let sizes = self.sizes.get_or_init(|| {
             let files = io::files(&self.layout.objects()).unwrap_or_default();
@@ -100,7 +100,7 @@ impl<'a> Objects<'a> {
                 return self.failed(failed);
             }
         };
-        let new = self.taken.lock().insert(digest, size).is_none();
+        let new = self.staged.lock().insert(digest, size).is_none();
         if new && !self.has(digest, size) {
             let place = self.staging.file(&digest.to_string());
             io::rename(&path, &place).map_err(|error| Error::write(&path, error))?;
@@ -111,22 +111,22 @@ impl<'a> Objects<'a> {
     }
 
     /// What was taken and is not in the store yet, with its size.
-    pub(crate) fn taken(self) -> HashMap<Digest, u64> {
-        let mut taken = self.taken.into_inner();
-        taken.retain(|digest, _| self.staging.file(&digest.to_string()).exists());
-        taken
+    pub(crate) fn staged(self) -> HashMap<Digest, u64> {
+        let mut staged = self.staged.into_inner();
+        staged.retain(|digest, _| self.staging.file(&digest.to_string()).exists());
+        staged
     }
 
     fn has(&self, digest: Digest, size: u64) -> bool {
         fs_err::metadata(self.layout.object(digest)).is_ok_and(|meta| meta.len() == size)
     }
 
-    fn failed<T>(&self, failed: Failed) -> Result<Option<T>, ReadError> {
+    fn failed<T>(&self, failed: CopyError) -> Result<Option<T>, ReadError> {
         match failed {
-            Failed::Short => Ok(None),
-            Failed::Read(errno) => Err(ReadError::File(errno)),
-            Failed::Write(errno) => Err(Error::write(self.staging.path(), errno).into()),
-            Failed::Cancelled => Err(Error::Cancelled.into()),
+            CopyError::Short => Ok(None),
+            CopyError::Read(errno) => Err(ReadError::File(errno)),
+            CopyError::Write(errno) => Err(Error::write(self.staging.path(), errno).into()),
+            CopyError::Cancelled => Err(Error::Cancelled.into()),
         }
     }
 }
@@ -139,13 +139,13 @@ pub(crate) fn restore(
     size: u64,
     share: &AtomicBool,
     cancel: &AtomicBool,
-) -> Result<Digest, Failed> {
-    let sparse = is_sparse(&fstat(from).map_err(Failed::Read)?);
+) -> Result<Digest, CopyError> {
+    let sparse = is_sparse(&fstat(from).map_err(CopyError::Read)?);
     if share.load(Ordering::Relaxed) {
         match ioctl_ficlone(to, from) {
             // Read where it will be read again.
             Ok(()) => return copy(to, None, size, sparse, cancel),
-            Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => return Err(Failed::Write(errno)),
+            Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => return Err(CopyError::Write(errno)),
             Err(_) => share.store(false, Ordering::Relaxed),
         }
     }
@@ -153,7 +153,7 @@ pub(crate) fn restore(
 }
 
 /// The hash of an open file.
-pub(crate) fn hash(from: BorrowedFd<'_>, stat: &Stat, cancel: &AtomicBool) -> Result<Digest, Failed> {
+pub(crate) fn hash(from: BorrowedFd<'_>, stat: &Stat, cancel: &AtomicBool) -> Result<Digest, CopyError> {
     copy(from, None, u64::try_from(stat.st_size).unwrap_or(0), is_sparse(stat), cancel)
 }
 
@@ -169,7 +169,7 @@ fn copy(
     size: u64,
     sparse: bool,
     cancel: &AtomicBool,
-) -> Result<Digest, Failed> {
+) -> Result<Digest, CopyError> {
     thread_local! {
         static COPY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
@@ -181,7 +181,7 @@ fn copy(
         let mut data_end = if sparse { 0 } else { size };
         while at < size {
             if cancel.load(Ordering::Relaxed) {
-                return Err(Failed::Cancelled);
+                return Err(CopyError::Cancelled);
             }
             if at >= data_end {
                 let (start, end) = next_data(from, at, size);
@@ -193,19 +193,19 @@ fn copy(
             }
             let wanted = usize::try_from(data_end - at).unwrap_or(STEP).min(STEP);
             let got = match pread(from, &mut buffer[..wanted], at) {
-                Ok(0) => return Err(Failed::Short),
+                Ok(0) => return Err(CopyError::Short),
                 Ok(got) => got,
                 Err(Errno::INTR) => continue,
-                Err(errno) => return Err(Failed::Read(errno)),
+                Err(errno) => return Err(CopyError::Read(errno)),
             };
             hasher.update(&buffer[..got]);
             if let Some(to) = to {
-                write_at(to, &buffer[..got], at).map_err(Failed::Write)?;
+                write_at(to, &buffer[..got], at).map_err(CopyError::Write)?;
             }
             at += got as u64;
         }
         if let (Some(to), true) = (to, sparse) {
-            ftruncate(to, size).map_err(Failed::Write)?;
+            ftruncate(to, size).map_err(CopyError::Write)?;
         }
         Ok(hasher.finalize().into())
     })
@@ -223,11 +223,11 @@ fn next_data(from: BorrowedFd<'_>, at: u64, size: u64) -> (u64, u64) {
     (start, end.max(start))
 }
 
-fn hash_zeros(hasher: &mut blake3::Hasher, mut count: u64, cancel: &AtomicBool) -> Result<(), Failed> {
+fn hash_zeros(hasher: &mut blake3::Hasher, mut count: u64, cancel: &AtomicBool) -> Result<(), CopyError> {
     static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     while count > 0 {
         if cancel.load(Ordering::Relaxed) {
-            return Err(Failed::Cancelled);
+            return Err(CopyError::Cancelled);
         }
         let step = usize::try_from(count).unwrap_or(ZEROS.len()).min(ZEROS.len());
         hasher.update(&ZEROS[..step]);

@@ -346,11 +346,11 @@ impl PackIndex {
 
 /// What the store's packs hold, the newest first.
 #[derive(Default)]
-pub(crate) struct Known {
+pub(crate) struct KnownPacks {
     pub(crate) packs: Vec<PackIndex>,
 }
 
-impl Known {
+impl KnownPacks {
     /// Loads what is not in the packs to `avoid`.
     pub(crate) fn load(layout: &Layout, avoid: &HashSet<Digest>) -> Self {
         let mut files: Vec<_> = io::files(&layout.packs())

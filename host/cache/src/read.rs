@@ -25,7 +25,7 @@ const QUIESCE_TIMEOUT: Duration = Duration::from_secs(3);
 ///
 /// A file whose time of change is the present tick of the clock may change again and look the same; and a call that began
 /// to write a moment ago may not be over. Neither can be of one that was last changed some time ago.
-pub(crate) struct Rest {
+pub(crate) struct Quiescence {
     clock: FsClock,
     /// When it began.
     since: Time,
@@ -33,7 +33,7 @@ pub(crate) struct Rest {
     waited: Mutex<Duration>,
 }
 
-impl Rest {
+impl Quiescence {
     pub(crate) fn new(clock: FsClock) -> Self {
         let since = clock.now();
         Self { clock, since, waited: Mutex::default() }
@@ -108,11 +108,11 @@ pub(crate) fn read_stable<T: PartialEq>(
     folder: BorrowedFd<'_>,
     name: &[u8],
     most: u64,
-    rest: &Rest,
+    quiescence: &Quiescence,
     mut read: impl FnMut(BorrowedFd<'_>, &Stat) -> Result<Option<T>, ReadError>,
 ) -> Result<StableFile<T>, Skipped> {
     for _ in 0..2 {
-        match attempt(folder, name, most, rest, &mut read) {
+        match attempt(folder, name, most, quiescence, &mut read) {
             Ok(Attempt::Stable(file)) => return Ok(file),
             Ok(Attempt::TooLarge) => return Err(Skipped::Large),
             Ok(Attempt::Changed) => {}
@@ -136,7 +136,7 @@ fn attempt<T: PartialEq>(
     folder: BorrowedFd<'_>,
     name: &[u8],
     most: u64,
-    rest: &Rest,
+    quiescence: &Quiescence,
     read: &mut impl FnMut(BorrowedFd<'_>, &Stat) -> Result<Option<T>, ReadError>,
 ) -> Result<Attempt<T>, ReadError> {
     let file = match dir::open_file(folder, name) {
@@ -154,16 +154,16 @@ fn attempt<T: PartialEq>(
     if size(&before) > most {
         return Ok(Attempt::TooLarge);
     }
-    if let Some(left) = rest.left(Time::changed(&before), size(&before).min(BIG)) {
-        if !rest.wait(left) {
+    if let Some(left) = quiescence.left(Time::changed(&before), size(&before).min(BIG)) {
+        if !quiescence.wait(left) {
             return Ok(Attempt::Changed);
         }
         before = stat()?;
-        if rest.left(Time::changed(&before), size(&before).min(BIG)).is_some() {
+        if quiescence.left(Time::changed(&before), size(&before).min(BIG)).is_some() {
             return Ok(Attempt::Changed);
         }
     }
-    let at_rest = rest.left(Time::changed(&before), size(&before)).is_none();
+    let at_rest = quiescence.left(Time::changed(&before), size(&before)).is_none();
     let same = |other: &Stat| {
         Seen::of(other) == Seen::of(&before)
             && other.st_size == before.st_size
@@ -172,7 +172,7 @@ fn attempt<T: PartialEq>(
     let Some(value) = read(file.as_fd(), &before)? else { return Ok(Attempt::Changed) };
     // A large file may take its writer longer than one likes to wait. Read twice, some time apart, it shows.
     if !at_rest {
-        let second = if rest.wait(WRITE) { read(file.as_fd(), &before)? } else { None };
+        let second = if quiescence.wait(WRITE) { read(file.as_fd(), &before)? } else { None };
         if second.as_ref() != Some(&value) {
             return Ok(Attempt::Changed);
         }
@@ -180,7 +180,7 @@ fn attempt<T: PartialEq>(
     if !same(&stat()?) {
         return Ok(Attempt::Changed);
     }
-    let seen = (at_rest && rest.is_over(Time::changed(&before))).then(|| Seen::of(&before));
+    let seen = (at_rest && quiescence.is_over(Time::changed(&before))).then(|| Seen::of(&before));
     Ok(Attempt::Stable(StableFile { value, stat: before, seen }))
 }
 

@@ -97,7 +97,7 @@ impl Entry {
             Ok(seen) => seen,
             Err(error) => {
                 created.undo(&context);
-                return Err(self.judge(error));
+                return Err(self.set_aside_if_damaged(error));
             }
         };
         if !seen.is_empty() || !compared.seen.is_empty() || base.digest != self.digest {

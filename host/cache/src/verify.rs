@@ -12,7 +12,7 @@ use rustix::fs::fstat;
 
 use crate::damage::move_aside;
 use crate::digest::Digest;
-use crate::object::{self, Failed};
+use crate::object::{self, CopyError};
 use crate::pack::{PackIndex, Unpacker, Unreadable};
 use crate::sealed::Broken;
 use crate::store::Store;
@@ -115,8 +115,8 @@ fn check_object(path: &Path, cancel: &AtomicBool) -> Result<Option<Broken>, Erro
     match object::hash(file.as_fd(), &stat, cancel) {
         Ok(digest) if layout::digest_of(path) == Some(digest) => Ok(None),
         Ok(_) => Ok(Some("is not what its name says")),
-        Err(Failed::Short) => Ok(Some("is too short")),
-        Err(Failed::Cancelled) => Err(Error::Cancelled),
-        Err(Failed::Read(errno) | Failed::Write(errno)) => Err(Error::read(path, errno)),
+        Err(CopyError::Short) => Ok(Some("is too short")),
+        Err(CopyError::Cancelled) => Err(Error::Cancelled),
+        Err(CopyError::Read(errno) | CopyError::Write(errno)) => Err(Error::read(path, errno)),
     }
 }

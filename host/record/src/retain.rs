@@ -197,7 +197,7 @@ impl Place {
         let name = format!("{id}.json");
         let receipt = statat(&self.receipts, &name, AtFlags::SYMLINK_NOFOLLOW);
         let logs = dir::open_child(self.logs.as_fd(), id.as_str().as_bytes());
-        receipt.map_or(0, |stat| loom_tree::taken(&stat))
+        receipt.map_or(0, |stat| loom_tree::disk_size(&stat))
             + logs.map_or(0, |logs| loom_tree::size(logs.as_fd()))
     }
 

@@ -11,7 +11,7 @@ use rustix::fs::{
 use rustix::io::{Errno, read};
 use tar::{EntryType, Header};
 
-use crate::copy::{Tree, random_name};
+use crate::copy::{OpenTree, random_name};
 use crate::fault::fault;
 use crate::gzip::Gzip;
 use crate::{Error, dir};
@@ -29,7 +29,7 @@ const FIELD: usize = 100;
 
 /// Packs `files` of `tree`, in this order, into an archive at its root. It is there whole or not at all. It depends on
 /// the files alone: it names no owners, and no time but theirs, in whole seconds.
-pub(crate) fn pack(tree: Tree<'_>, files: &[Vec<u8>], cancel: &AtomicBool) -> Result<(), Error> {
+pub(crate) fn pack(tree: OpenTree<'_>, files: &[Vec<u8>], cancel: &AtomicBool) -> Result<(), Error> {
     let beside = random_name();
     let cannot = |errno| Error::write(tree.path.join(NAME), errno);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -49,7 +49,7 @@ pub(crate) fn pack(tree: Tree<'_>, files: &[Vec<u8>], cancel: &AtomicBool) -> Re
 }
 
 struct Packer<'a> {
-    tree: Tree<'a>,
+    tree: OpenTree<'a>,
     to: Gzip<std::fs::File>,
     buffer: Vec<u8>,
     /// The folder that was opened last.

@@ -10,11 +10,11 @@ use fs_err as fs;
 use parking_lot::Mutex;
 
 use crate::archive;
-use crate::copy::{Copied, Copy, Tree, copy};
+use crate::copy::{Copied, CopyJob, OpenTree, copy};
 use crate::error::Warnings;
 use crate::fault::fault;
 use crate::pattern::Patterns;
-use crate::walk::{Closed, Entry, Folder, Visit, Wanted, walk};
+use crate::walk::{Closed, Visit, WalkEntry, WalkFolder, Wanted, walk};
 use crate::{Error, LeftOut, Warning, dir};
 
 /// What is to be collected, and where to.
@@ -99,9 +99,9 @@ pub fn collect(what: &Collect<'_>) -> Result<Collected, Error> {
         fault("create", || into.to_owned()).map_err(|errno| Error::write(into, errno))?;
         fs::create_dir_all(into).map_err(|error| Error::write(into, error))?;
         let target = dir::open_root(into).map_err(|errno| Error::write(into, errno))?;
-        let from = Tree { path: tree, root: source.as_fd() };
-        let to = Tree { path: into, root: target.as_fd() };
-        let Copied { files, bytes } = copy(Copy { from, to, refuse, cancel }, files, &warnings)?;
+        let from = OpenTree { path: tree, root: source.as_fd() };
+        let to = OpenTree { path: into, root: target.as_fd() };
+        let Copied { files, bytes } = copy(CopyJob { from, to, refuse, cancel }, files, &warnings)?;
         if !files.is_empty() {
             archive::pack(to, &files, cancel)?;
             collected.archive = Some(into.join(archive::NAME));
@@ -138,9 +138,9 @@ struct Seen {
 impl Visit for Search<'_> {
     type Note = ();
 
-    fn folder(&self, _: &Folder<'_>, _: Option<&()>) {}
+    fn folder(&self, _: &WalkFolder<'_>, _: Option<&()>) {}
 
-    fn entries(&self, folder: &Folder<'_>, (): &(), entries: &[Entry<'_>]) {
+    fn entries(&self, folder: &WalkFolder<'_>, (): &(), entries: &[WalkEntry<'_>]) {
         let folder = folder.path();
         let mut paths: Vec<Vec<u8>> = entries.iter().map(|entry| dir::join(&folder, entry.name)).collect();
         let mut refused: Vec<Vec<u8>> = paths.extract_if(.., |path| self.refuses(path)).collect();

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use crate::dir::split;
 use crate::error::{FirstError, Warnings};
 use crate::fault::fault;
-use crate::file::{self, Failed, Source};
+use crate::file::{self, CopyError, Source};
 use crate::{Error, LeftOut, dir, link};
 
 /// Files of one folder that one task copies at most: enough to pay for opening the folder.
@@ -27,13 +27,13 @@ const TASKS: usize = 16;
 
 /// An open tree.
 #[derive(Clone, Copy)]
-pub(crate) struct Tree<'a> {
+pub(crate) struct OpenTree<'a> {
     /// For messages.
     pub(crate) path: &'a Path,
     pub(crate) root: BorrowedFd<'a>,
 }
 
-impl Tree<'_> {
+impl OpenTree<'_> {
     pub(crate) fn path_of(&self, path: &[u8]) -> PathBuf {
         self.path.join(OsStr::from_bytes(path))
     }
@@ -41,9 +41,9 @@ impl Tree<'_> {
 
 /// From where files are copied to where, and what must not be.
 #[derive(Clone, Copy)]
-pub(crate) struct Copy<'a> {
-    pub(crate) from: Tree<'a>,
-    pub(crate) to: Tree<'a>,
+pub(crate) struct CopyJob<'a> {
+    pub(crate) from: OpenTree<'a>,
+    pub(crate) to: OpenTree<'a>,
     /// Targets of symlinks that must not be written.
     pub(crate) refuse: &'a (dyn Fn(&Path) -> bool + Sync),
     pub(crate) cancel: &'a AtomicBool,
@@ -60,7 +60,7 @@ pub(crate) struct Copied {
 /// Copies the files and symlinks at `paths`, with their permissions and times, over what is there. Folders are made
 /// where they are missing. What cannot be copied is left out with a warning.
 pub(crate) fn copy(
-    what: Copy<'_>,
+    what: CopyJob<'_>,
     mut paths: Vec<Vec<u8>>,
     warnings: &Mutex<Warnings>,
 ) -> Result<Copied, Error> {
@@ -94,7 +94,7 @@ pub(crate) fn random_name() -> String {
 }
 
 struct Copying<'a> {
-    what: Copy<'a>,
+    what: CopyJob<'a>,
     warnings: &'a Mutex<Warnings>,
     /// Whether the two trees can share data, as far as is known.
     share: AtomicBool,
@@ -103,13 +103,13 @@ struct Copying<'a> {
 }
 
 /// What became of a file: how many bytes it has, or why it has been left out.
-enum Done {
+enum Outcome {
     Copied(u64),
     LeftOut(LeftOut),
     Refused,
 }
 
-impl From<LeftOut> for Done {
+impl From<LeftOut> for Outcome {
     fn from(why: LeftOut) -> Self {
         Self::LeftOut(why)
     }
@@ -142,12 +142,12 @@ impl Copying<'_> {
             };
             let warnings = || self.warnings.lock();
             match file {
-                Done::Copied(bytes) => {
+                Outcome::Copied(bytes) => {
                     done.files.push(path.clone());
                     done.bytes += bytes;
                 }
-                Done::LeftOut(why) => warnings().push(dir::to_path(path), why),
-                Done::Refused => warnings().refuse(),
+                Outcome::LeftOut(why) => warnings().push(dir::to_path(path), why),
+                Outcome::Refused => warnings().refuse(),
             }
         }
         Ok(())
@@ -155,7 +155,7 @@ impl Copying<'_> {
 
     /// Opens a folder of the tree that is written to; makes it, and those above it, as they are in the other tree.
     fn open_target(&self, folder: &[u8]) -> Result<OwnedFd, Error> {
-        let Copy { from, to, .. } = self.what;
+        let CopyJob { from, to, .. } = self.what;
         if let Ok(open) = dir::open_beneath(to.root, folder) {
             return Ok(open);
         }
@@ -205,7 +205,7 @@ struct File<'a> {
 
 impl File<'_> {
     /// `target` is the folder that it comes into, once that is open.
-    fn copy(&self, target: &mut Option<OwnedFd>) -> Result<Done, Error> {
+    fn copy(&self, target: &mut Option<OwnedFd>) -> Result<Outcome, Error> {
         let stat = match statat(self.source, self.name(), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             Err(errno) => return self.unreadable(errno),
@@ -217,7 +217,7 @@ impl File<'_> {
         }
     }
 
-    fn copy_data(&self, target: &mut Option<OwnedFd>) -> Result<Done, Error> {
+    fn copy_data(&self, target: &mut Option<OwnedFd>) -> Result<Outcome, Error> {
         let Copying { what, share, .. } = self.copying;
         // It may have become something else.
         let opened = fault("open", || what.from.path_of(self.path));
@@ -232,14 +232,14 @@ impl File<'_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let create = |folder: BorrowedFd<'_>, name: &[u8]| openat(folder, name, flags, mode);
         self.put(target, create, |_, _, to| {
-            let there = fstat(&to).map_err(Failed::Write)?.st_mode & 0o7777;
+            let there = fstat(&to).map_err(CopyError::Write)?.st_mode & 0o7777;
             let wrong = (Mode::from_raw_mode(there) != mode).then_some(mode);
             Ok(file::fill(from.as_fd(), to.as_fd(), &stat, wrong, share, what.cancel)?.bytes)
         })
     }
 
-    fn copy_link(&self, stat: &Stat, target: &mut Option<OwnedFd>) -> Result<Done, Error> {
-        let Copy { from, refuse, .. } = self.copying.what;
+    fn copy_link(&self, stat: &Stat, target: &mut Option<OwnedFd>) -> Result<Outcome, Error> {
+        let CopyJob { from, refuse, .. } = self.copying.what;
         let to = match readlinkat(self.source, self.name(), Vec::new()) {
             Ok(to) => to.into_bytes(),
             // No symlink any more.
@@ -248,7 +248,7 @@ impl File<'_> {
         };
         let shown = Path::new(OsStr::from_bytes(&to));
         if refuse(shown) {
-            return Ok(Done::Refused);
+            return Ok(Outcome::Refused);
         }
         if let Err(why) = link::check_link(from.root, self.path, &to) {
             return Ok(LeftOut::Link { target: shown.to_owned(), why }.into());
@@ -256,7 +256,7 @@ impl File<'_> {
         let create = |folder: BorrowedFd<'_>, name: &[u8]| symlinkat(&*to, folder, name);
         self.put(target, create, |folder, name, ()| {
             utimensat(folder, name, &file::modified(stat), AtFlags::SYMLINK_NOFOLLOW)
-                .map_err(Failed::Write)?;
+                .map_err(CopyError::Write)?;
             Ok(0)
         })
     }
@@ -267,8 +267,8 @@ impl File<'_> {
         &self,
         target: &mut Option<OwnedFd>,
         create: impl Fn(BorrowedFd<'_>, &[u8]) -> Result<T, Errno>,
-        fill: impl FnOnce(BorrowedFd<'_>, &[u8], T) -> Result<u64, Failed>,
-    ) -> Result<Done, Error> {
+        fill: impl FnOnce(BorrowedFd<'_>, &[u8], T) -> Result<u64, CopyError>,
+    ) -> Result<Outcome, Error> {
         let to = self.copying.what.to;
         let cannot = |errno| Error::write(to.path_of(self.path), errno);
         let folder = match target {
@@ -287,11 +287,11 @@ impl File<'_> {
             Err(errno) => return Err(cannot(errno)),
         };
         let first = name.as_deref().unwrap_or(self.name());
-        let filled = fault("write").map_err(Failed::Write).and_then(|()| fill(folder, first, created));
+        let filled = fault("write").map_err(CopyError::Write).and_then(|()| fill(folder, first, created));
         let made = filled.and_then(|bytes| {
             if name.is_some() {
-                fault("rename").map_err(Failed::Write)?;
-                renameat(folder, first, folder, self.name()).map_err(Failed::Write)?;
+                fault("rename").map_err(CopyError::Write)?;
+                renameat(folder, first, folder, self.name()).map_err(CopyError::Write)?;
             }
             Ok(bytes)
         });
@@ -300,16 +300,18 @@ impl File<'_> {
             let _ = unlinkat(folder, first, AtFlags::empty());
         }
         match made {
-            Ok(bytes) => Ok(Done::Copied(bytes)),
-            Err(Failed::Read(errno)) => self.unreadable(errno),
-            Err(Failed::Write(Errno::ISDIR)) => Err(in_the_way(folder, self.name(), to.path_of(self.path))),
-            Err(Failed::Write(errno)) => Err(cannot(errno)),
-            Err(Failed::Cancelled) => Err(Error::Cancelled),
+            Ok(bytes) => Ok(Outcome::Copied(bytes)),
+            Err(CopyError::Read(errno)) => self.unreadable(errno),
+            Err(CopyError::Write(Errno::ISDIR)) => {
+                Err(in_the_way(folder, self.name(), to.path_of(self.path)))
+            }
+            Err(CopyError::Write(errno)) => Err(cannot(errno)),
+            Err(CopyError::Cancelled) => Err(Error::Cancelled),
         }
     }
 
-    fn unreadable(&self, errno: Errno) -> Result<Done, Error> {
-        Ok(Done::LeftOut(LeftOut::of(&self.copying.what.from.path_of(self.path), errno)?))
+    fn unreadable(&self, errno: Errno) -> Result<Outcome, Error> {
+        Ok(Outcome::LeftOut(LeftOut::of(&self.copying.what.from.path_of(self.path), errno)?))
     }
 
     fn name(&self) -> &[u8] {

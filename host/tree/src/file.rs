@@ -46,7 +46,7 @@ impl Source {
 }
 
 /// Why a copy was not made.
-pub(crate) enum Failed {
+pub(crate) enum CopyError {
     Read(Errno),
     Write(Errno),
     Cancelled,
@@ -68,7 +68,7 @@ pub(crate) fn fill(
     mode: Option<Mode>,
     share: &AtomicBool,
     cancel: &AtomicBool,
-) -> Result<Filled, Failed> {
+) -> Result<Filled, CopyError> {
     let filled = copy(from, to, stat, share, cancel)?;
     let finish = || {
         if let Some(mode) = mode {
@@ -78,7 +78,7 @@ pub(crate) fn fill(
         // in the original.
         futimens(to, &modified(stat))
     };
-    finish().map_err(Failed::Write)?;
+    finish().map_err(CopyError::Write)?;
     Ok(filled)
 }
 
@@ -97,7 +97,7 @@ fn copy(
     stat: &Stat,
     share: &AtomicBool,
     cancel: &AtomicBool,
-) -> Result<Filled, Failed> {
+) -> Result<Filled, CopyError> {
     let copied = |bytes| Filled { bytes, is_shared: false };
     let size = u64::try_from(stat.st_size).unwrap_or(0);
     if size == 0 {
@@ -107,10 +107,10 @@ fn copy(
         match ioctl_ficlone(to, from) {
             // The whole file, as it is by now.
             Ok(()) => {
-                let bytes = u64::try_from(fstat(to).map_err(Failed::Write)?.st_size).unwrap_or(0);
+                let bytes = u64::try_from(fstat(to).map_err(CopyError::Write)?.st_size).unwrap_or(0);
                 return Ok(Filled { bytes, is_shared: true });
             }
-            Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => return Err(Failed::Write(errno)),
+            Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => return Err(CopyError::Write(errno)),
             Err(_) => share.store(false, Ordering::Relaxed),
         }
     }
@@ -126,7 +126,7 @@ fn copy(
         at = data.end;
         in_kernel(from, to, data, cancel)?;
     }
-    ftruncate(to, size).map_err(Failed::Write)?;
+    ftruncate(to, size).map_err(CopyError::Write)?;
     Ok(copied(size))
 }
 
@@ -151,18 +151,18 @@ fn in_kernel(
     to: BorrowedFd<'_>,
     part: Range,
     cancel: &AtomicBool,
-) -> Result<u64, Failed> {
+) -> Result<u64, CopyError> {
     let (mut read_at, mut write_at) = (part.start, part.start);
     while read_at < part.end {
         if cancel.load(Ordering::Relaxed) {
-            return Err(Failed::Cancelled);
+            return Err(CopyError::Cancelled);
         }
         let wanted = usize::try_from(part.end - read_at).unwrap_or(STEP).min(STEP);
         match copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), wanted) {
             // Some file systems answer 0 instead of saying that they cannot.
             Ok(0) => break,
             Ok(_) | Err(Errno::INTR) => {}
-            Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => return Err(Failed::Write(errno)),
+            Err(errno @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => return Err(CopyError::Write(errno)),
             // Not between these two file systems, or not in this kernel; what else there is shows then.
             Err(_) => break,
         }
@@ -176,7 +176,7 @@ fn by_buffer(
     to: BorrowedFd<'_>,
     part: Range,
     cancel: &AtomicBool,
-) -> Result<u64, Failed> {
+) -> Result<u64, CopyError> {
     thread_local! {
         static COPY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
@@ -185,14 +185,14 @@ fn by_buffer(
         let mut at = part.start;
         while at < part.end {
             if cancel.load(Ordering::Relaxed) {
-                return Err(Failed::Cancelled);
+                return Err(CopyError::Cancelled);
             }
             let wanted = usize::try_from(part.end - at).unwrap_or(BUFFER).min(BUFFER);
             let got = match pread(from, &mut buffer[..wanted], at) {
                 Ok(0) => break,
                 Ok(got) => got,
                 Err(Errno::INTR) => continue,
-                Err(errno) => return Err(Failed::Read(errno)),
+                Err(errno) => return Err(CopyError::Read(errno)),
             };
             let mut rest = &buffer[..got];
             while !rest.is_empty() {
@@ -202,7 +202,7 @@ fn by_buffer(
                         at += written as u64;
                     }
                     Err(Errno::INTR) => {}
-                    Err(errno) => return Err(Failed::Write(errno)),
+                    Err(errno) => return Err(CopyError::Write(errno)),
                 }
             }
         }

@@ -46,5 +46,5 @@ pub use place::{Placed, place};
 pub use print::{MOST_PRINTS, Print, Prints};
 pub use remove::{remove, remove_in};
 pub use replicate::{Replicator, Totals};
-pub use size::{size, taken};
-pub use walk::{Closed, Entry, Folder, Visit, Wanted, walk};
+pub use size::{disk_size, size};
+pub use walk::{Closed, Visit, WalkEntry, WalkFolder, Wanted, walk};

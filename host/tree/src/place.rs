@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 
-use crate::copy::{Copy, Tree, copy};
+use crate::copy::{CopyJob, OpenTree, copy};
 use crate::error::Warnings;
 use crate::{Error, Warning, dir, link};
 
@@ -44,9 +44,9 @@ pub fn place(from: &Path, files: &[PathBuf], tree: &Path, cancel: &AtomicBool) -
     }
     let source = dir::open_root(from).map_err(|errno| Error::read(from, errno))?;
     let target = dir::open_root(tree).map_err(|errno| Error::write(tree, errno))?;
-    let what = Copy {
-        from: Tree { path: from, root: source.as_fd() },
-        to: Tree { path: tree, root: target.as_fd() },
+    let what = CopyJob {
+        from: OpenTree { path: from, root: source.as_fd() },
+        to: OpenTree { path: tree, root: target.as_fd() },
         refuse: &|_| false,
         cancel,
     };

@@ -13,7 +13,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::fault::fault;
-use crate::file::{self, Failed, Filled, Source};
+use crate::file::{self, CopyError, Filled, Source};
 use crate::outline::{Outline, OutlineFolder};
 use crate::{FileError, ReplicateError as Error, dir};
 
@@ -273,12 +273,12 @@ impl File<'_> {
             .map_err(|errno| self.cannot_write(errno))?;
         let set_mode = (mode & (umask | !0o777) != 0).then_some(Mode::from_raw_mode(mode));
         let filled = fault("write", || path_in(self.whole.to, &self.path()))
-            .map_err(Failed::Write)
+            .map_err(CopyError::Write)
             .and_then(|()| file::fill(from, to.as_fd(), stat, set_mode, self.share, cancel));
         filled.map_err(|failed| match failed {
-            Failed::Read(errno) => self.cannot_read(errno),
-            Failed::Write(errno) => self.cannot_write(errno),
-            Failed::Cancelled => Error::Cancelled,
+            CopyError::Read(errno) => self.cannot_read(errno),
+            CopyError::Write(errno) => self.cannot_write(errno),
+            CopyError::Cancelled => Error::Cancelled,
         })
     }
 

@@ -29,10 +29,10 @@ pub trait Visit: Sync {
     type Note: Send + Sync;
 
     /// A folder that was opened and listed, before anything in it. `parent` is nothing for the root.
-    fn folder(&self, folder: &Folder<'_>, parent: Option<&Self::Note>) -> Self::Note;
+    fn folder(&self, folder: &WalkFolder<'_>, parent: Option<&Self::Note>) -> Self::Note;
 
     /// Entries of a folder that are wanted and no folders themselves, some or all of them.
-    fn entries(&self, folder: &Folder<'_>, note: &Self::Note, entries: &[Entry<'_>]);
+    fn entries(&self, folder: &WalkFolder<'_>, note: &Self::Note, entries: &[WalkEntry<'_>]);
 
     /// Something below the root that is wanted, or holds what may be, and is left out.
     fn left_out(&self, path: &[u8], why: Closed);
@@ -43,7 +43,7 @@ pub trait Visit: Sync {
 
 /// What a walk found in a folder.
 #[derive(Debug, Clone, Copy)]
-pub struct Entry<'a> {
+pub struct WalkEntry<'a> {
     /// Its name there.
     pub name: &'a [u8],
     /// What it was when the folder was read.
@@ -61,24 +61,24 @@ pub enum Closed {
 
 /// A folder on a walk. It is open: what is in it can be reached through its descriptor.
 #[derive(Debug)]
-pub struct Folder<'a> {
+pub struct WalkFolder<'a> {
     descent: &'a Descent<'a>,
     open: Arc<Open>,
     name: Arc<[u8]>,
     stat: Stat,
-    place: Place,
+    state: FolderState,
 }
 
 /// What is known of a folder from the one that it is in.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct FolderState {
     inside: bool,
     /// Something below it may be excluded.
     excluding: bool,
     depth: usize,
 }
 
-impl Folder<'_> {
+impl WalkFolder<'_> {
     /// Its path below the root, which is empty.
     pub fn path(&self) -> Vec<u8> {
         self.descent.path(self.open.id())
@@ -96,12 +96,12 @@ impl Folder<'_> {
 
     /// How many folders it is below the root.
     pub fn depth(&self) -> usize {
-        self.place.depth
+        self.state.depth
     }
 
     /// A pattern names it, or one above it; else it is only on the way.
     pub fn is_inside(&self) -> bool {
-        self.place.inside
+        self.state.inside
     }
 
     /// Its state when it was opened.
@@ -110,7 +110,7 @@ impl Folder<'_> {
     }
 }
 
-impl AsFd for Folder<'_> {
+impl AsFd for WalkFolder<'_> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.open.as_fd()
     }
@@ -124,9 +124,10 @@ pub fn walk<V: Visit>(root: BorrowedFd<'_>, wanted: Wanted<'_>, visit: &V) -> Re
     let descent = Descent::new(root);
     let walk = Walk { descent: &descent, wanted, visit };
     let Wanted { patterns, exclude } = wanted;
-    let place = Place { inside: patterns.matches(b""), excluding: exclude.may_match_below(b""), depth: 0 };
+    let state =
+        FolderState { inside: patterns.matches(b""), excluding: exclude.may_match_below(b""), depth: 0 };
     let open = descent.root()?;
-    let (folder, listing) = walk.look(open, Arc::default(), place)?;
+    let (folder, listing) = walk.look(open, Arc::default(), state)?;
     let note = visit.folder(&folder, None);
     rayon::scope(|scope| walk.entries(scope, folder, note, listing));
     Ok(())
@@ -139,12 +140,12 @@ struct Walk<'a, V> {
 }
 
 impl<'a, V: Visit> Walk<'a, V> {
-    fn folder<'s>(&'s self, scope: &Scope<'s>, child: Child, place: Place, parent: &V::Note) {
+    fn folder<'s>(&'s self, scope: &Scope<'s>, child: Child, state: FolderState, parent: &V::Note) {
         if self.visit.is_over() {
             return;
         }
         let (id, name) = (child.id(), child.name().clone());
-        match self.descent.open(child).and_then(|open| self.look(open, name, place)) {
+        match self.descent.open(child).and_then(|open| self.look(open, name, state)) {
             Ok((folder, listing)) => {
                 let note = self.visit.folder(&folder, Some(parent));
                 self.entries(scope, folder, note, listing);
@@ -153,14 +154,19 @@ impl<'a, V: Visit> Walk<'a, V> {
         }
     }
 
-    fn look(&self, open: Arc<Open>, name: Arc<[u8]>, place: Place) -> Result<(Folder<'a>, Listing), Errno> {
+    fn look(
+        &self,
+        open: Arc<Open>,
+        name: Arc<[u8]>,
+        state: FolderState,
+    ) -> Result<(WalkFolder<'a>, Listing), Errno> {
         let stat = fstat(&open)?;
         let listing = Listing::of(open.as_fd())?;
-        Ok((Folder { descent: self.descent, open, name, stat, place }, listing))
+        Ok((WalkFolder { descent: self.descent, open, name, stat, state }, listing))
     }
 
-    fn entries<'s>(&'s self, scope: &Scope<'s>, folder: Folder<'a>, note: V::Note, listing: Listing) {
-        let Place { inside: all, excluding, depth } = folder.place;
+    fn entries<'s>(&'s self, scope: &Scope<'s>, folder: WalkFolder<'a>, note: V::Note, listing: Listing) {
+        let FolderState { inside: all, excluding, depth } = folder.state;
         let Wanted { patterns, exclude } = self.wanted;
         // Paths are made only where they are looked at.
         let by_path = !all || excluding;
@@ -177,10 +183,10 @@ impl<'a, V: Visit> Walk<'a, V> {
             if kind == FileType::Directory {
                 if inside || patterns.may_match_below(&path) {
                     let excluding = excluding && exclude.may_match_below(&path);
-                    let place = Place { inside, excluding, depth: depth + 1 };
+                    let state = FolderState { inside, excluding, depth: depth + 1 };
                     let child = self.descent.child(&folder.open, name);
                     let note = note.clone();
-                    scope.spawn(move |scope| self.folder(scope, child, place, &note));
+                    scope.spawn(move |scope| self.folder(scope, child, state, &note));
                 }
             } else if inside {
                 found.push(index);
@@ -205,17 +211,17 @@ impl<'a, V: Visit> Walk<'a, V> {
         }
     }
 
-    fn hand_over(&self, folder: &Folder<'_>, note: &V::Note, listing: &Listing, found: &[usize]) {
+    fn hand_over(&self, folder: &WalkFolder<'_>, note: &V::Note, listing: &Listing, found: &[usize]) {
         if found.is_empty() || self.visit.is_over() {
             return;
         }
-        let entry = |&index| Entry { name: listing.name(index), kind: listing.kind(index) };
-        let entries: Vec<Entry<'_>> = found.iter().map(entry).collect();
+        let entry = |&index| WalkEntry { name: listing.name(index), kind: listing.kind(index) };
+        let entries: Vec<WalkEntry<'_>> = found.iter().map(entry).collect();
         self.visit.entries(folder, note, &entries);
     }
 }
 
-fn leads_to_folder(folder: &Folder<'_>, name: &[u8]) -> bool {
+fn leads_to_folder(folder: &WalkFolder<'_>, name: &[u8]) -> bool {
     statat(folder, name, AtFlags::empty())
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }

@@ -23,7 +23,7 @@ use crate::io::ReadError;
 use crate::layout::BIG;
 use crate::manifest::{Content, Meta};
 use crate::object;
-use crate::read::{self, Rest, Skipped};
+use crate::read::{self, Quiescence, Skipped};
 use crate::remove::remove_folder;
 use crate::{Error, GIT, Warning};
 
@@ -33,23 +33,23 @@ const CHUNK: usize = 512;
 /// What the first pass found.
 pub(super) struct Compared {
     /// What is to be written, by item.
-    pub(super) todo: Vec<(usize, How)>,
+    pub(super) todo: Vec<(usize, WriteMode)>,
     /// What was seen of items that are right, where that is news.
     pub(super) seen: Vec<(usize, Option<Seen>)>,
     /// By folder: its permissions or time are not, or will not be, the entry's.
     pub(super) dirty: Vec<bool>,
     /// The folders that were made.
     pub(super) made: Vec<usize>,
-    /// How many files and symlinks were removed.
+    /// WriteMode many files and symlinks were removed.
     pub(super) removed: u64,
     pub(super) warnings: WarningList<Warning>,
     /// Why it ended early.
     pub(super) failed: Option<Error>,
 }
 
-/// How a file comes to its place.
+/// WriteMode a file comes to its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum How {
+pub(super) enum WriteMode {
     /// Nothing is there.
     New,
     /// Something is there, which it replaces as a whole.
@@ -67,7 +67,7 @@ pub(super) fn compare(
         patterns,
         base,
         is_base: base.digest == context.entry.digest,
-        rest: Rest::new(FsClock::of(context.root)),
+        quiescence: Quiescence::new(FsClock::of(context.root)),
         descent: Descent::new(context.root),
         todo: Mutex::default(),
         seen: Mutex::default(),
@@ -79,7 +79,7 @@ pub(super) fn compare(
     };
     let top = compare.descent.root().map_err(|errno| Error::read(context.tree, errno))?;
     let stat = fstat(&top).map_err(|errno| Error::read(context.tree, errno))?;
-    let place = Place { folder: Some(0), base: Some(0), inside: patterns.matches(b"") };
+    let place = FolderPair { folder: Some(0), base: Some(0), inside: patterns.matches(b"") };
     rayon::scope(|scope| {
         if let Err(error) = compare.existing(scope, &top, &stat, place) {
             compare.failure.set(error);
@@ -102,9 +102,9 @@ struct Compare<'a> {
     base: &'a Index,
     /// The tree was last seen as the entry wants it.
     is_base: bool,
-    rest: Rest,
+    quiescence: Quiescence,
     descent: Descent<'a>,
-    todo: Mutex<Vec<(usize, How)>>,
+    todo: Mutex<Vec<(usize, WriteMode)>>,
     seen: Mutex<Vec<(usize, Option<Seen>)>>,
     dirty: Vec<AtomicBool>,
     made: Mutex<Vec<usize>>,
@@ -114,7 +114,7 @@ struct Compare<'a> {
 }
 
 #[derive(Clone, Copy)]
-struct Place {
+struct FolderPair {
     /// What the entry has there.
     folder: Option<usize>,
     /// What was last seen there.
@@ -123,7 +123,7 @@ struct Place {
     inside: bool,
 }
 
-/// How a file of the tree compares with the entry.
+/// WriteMode a file of the tree compares with the entry.
 enum Comparison {
     /// It is what the entry wants, which was known.
     Right,
@@ -134,7 +134,7 @@ enum Comparison {
 
 impl<'a> Compare<'a> {
     /// A folder that was there before.
-    fn folder<'s>(&'s self, scope: &Scope<'s>, child: Child, place: Place) {
+    fn folder<'s>(&'s self, scope: &Scope<'s>, child: Child, place: FolderPair) {
         if self.failure.is_set() {
             return;
         }
@@ -163,7 +163,7 @@ impl<'a> Compare<'a> {
         scope: &Scope<'s>,
         open: &Arc<Open>,
         stat: &Stat,
-        place: Place,
+        place: FolderPair,
     ) -> Result<(), Error> {
         let RestoreContext { manifest, plan, .. } = *self.context;
         let path = |name: &[u8]| dir::join(&self.descent.path(open.id()), name);
@@ -205,7 +205,7 @@ impl<'a> Compare<'a> {
                         children_there[child - children.start] = true;
                     }
                     let base = place.base.and_then(|base| self.base.manifest.child(base, name));
-                    let place = Place { folder: wanted_folder, base, inside };
+                    let place = FolderPair { folder: wanted_folder, base, inside };
                     let child = self.descent.child(open, name);
                     scope.spawn(move |scope| self.folder(scope, child, place));
                 }
@@ -240,7 +240,7 @@ impl<'a> Compare<'a> {
                 .map_err(|errno| self.cannot(&path(listing.name(index)), errno))?;
         }
         if !missing.is_empty() {
-            self.todo.lock().extend(missing.into_iter().map(|item| (item, How::New)));
+            self.todo.lock().extend(missing.into_iter().map(|item| (item, WriteMode::New)));
         }
         for child in missing_children {
             self.make(scope, open, child)?;
@@ -264,7 +264,7 @@ impl<'a> Compare<'a> {
     }
 
     /// Makes sure that the entries of a folder can be changed, and notes that it is not as it was.
-    fn open_up(&self, open: &Arc<Open>, stat: &Stat, place: Place) -> Result<(), Error> {
+    fn open_up(&self, open: &Arc<Open>, stat: &Stat, place: FolderPair) -> Result<(), Error> {
         if place.inside && place.folder != Some(0) {
             if let Some(folder) = place.folder {
                 self.dirty[folder].store(true, Ordering::Relaxed);
@@ -310,7 +310,7 @@ impl<'a> Compare<'a> {
         self.made.lock().push(folder);
         let items: Vec<_> = manifest.items_of(folder).filter(|&item| plan.wants(item)).collect();
         if !items.is_empty() {
-            self.todo.lock().extend(items.into_iter().map(|item| (item, How::New)));
+            self.todo.lock().extend(items.into_iter().map(|item| (item, WriteMode::New)));
         }
         if manifest.children_of(folder).any(|child| plan.wants_folder(child)) {
             let child = self.descent.child(parent, name);
@@ -342,7 +342,7 @@ impl<'a> Compare<'a> {
         scope: &Scope<'s>,
         open: &Arc<Open>,
         stat: &Stat,
-        place: Place,
+        place: FolderPair,
         listing: &Listing,
         which: &[(usize, usize)],
     ) {
@@ -377,13 +377,13 @@ impl<'a> Compare<'a> {
         &self,
         is: Result<Comparison, Error>,
         item: usize,
-        todo: &mut Vec<(usize, How)>,
+        todo: &mut Vec<(usize, WriteMode)>,
         news: &mut Vec<(usize, Option<Seen>)>,
     ) {
         match is {
             Ok(Comparison::Right) => {}
             Ok(Comparison::FoundRight(seen)) => news.push((item, seen)),
-            Ok(Comparison::Wrong) => todo.push((item, How::Replace)),
+            Ok(Comparison::Wrong) => todo.push((item, WriteMode::Replace)),
             Err(error) => self.failure.set(error),
         }
     }
@@ -392,8 +392,8 @@ impl<'a> Compare<'a> {
         &self,
         open: &Arc<Open>,
         stat: &Stat,
-        place: Place,
-        todo: Vec<(usize, How)>,
+        place: FolderPair,
+        todo: Vec<(usize, WriteMode)>,
         news: Vec<(usize, Option<Seen>)>,
     ) {
         if !todo.is_empty() {
@@ -429,7 +429,7 @@ impl<'a> Compare<'a> {
         open: &Arc<Open>,
         name: &[u8],
         item: usize,
-        place: Place,
+        place: FolderPair,
     ) -> Option<Result<Comparison, Error>> {
         let manifest = self.context.manifest;
         let (size, digest) = manifest.data(item)?;
@@ -465,15 +465,15 @@ impl<'a> Compare<'a> {
         }
         let Some((size, digest)) = self.context.manifest.data(item) else { return Ok(Comparison::Wrong) };
         self.fault("read", open, name).map_err(|errno| self.cannot(name, errno))?;
-        let stable = read::read_stable(open.as_fd(), name, u64::MAX, &self.rest, |file, stat| {
+        let stable = read::read_stable(open.as_fd(), name, u64::MAX, &self.quiescence, |file, stat| {
             if u64::try_from(stat.st_size) != Ok(size) {
                 return Ok(None);
             }
             if size >= BIG {
                 return match object::hash(file, stat, self.context.cancel) {
                     Ok(digest) => Ok(Some(digest)),
-                    Err(object::Failed::Cancelled) => Err(Error::Cancelled.into()),
-                    Err(object::Failed::Read(errno)) => Err(ReadError::File(errno)),
+                    Err(object::CopyError::Cancelled) => Err(Error::Cancelled.into()),
+                    Err(object::CopyError::Read(errno)) => Err(ReadError::File(errno)),
                     Err(_) => Ok(None),
                 };
             }

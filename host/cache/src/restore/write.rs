@@ -11,13 +11,13 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::compare::How;
+use super::compare::WriteMode;
 use super::context::{RestoreContext, unlink};
 use crate::digest::Digest;
 use crate::index::Seen;
 use crate::io::random_name;
 use crate::manifest::{Block, Content};
-use crate::object::{self, Failed, write_at};
+use crate::object::{self, CopyError, write_at};
 use crate::pack::{BlockAt, Unpacker, Unreadable};
 use crate::{Error, io};
 
@@ -35,7 +35,7 @@ impl Created {
     /// Removes what was made, as far as that is possible.
     pub(super) fn undo(mut self, context: &RestoreContext<'_>) {
         let folder_of = folders_of(context);
-        let mut at = At::default();
+        let mut at = OpenFolder::default();
         for item in self.files {
             let folder = folder_of[item];
             if let Ok(open) = at.open(context, folder) {
@@ -54,17 +54,17 @@ impl Created {
 }
 
 /// What is written as one.
-enum Task<'a> {
-    Block(u32, &'a [Job]),
-    Object(Job),
-    Plain(&'a [Job]),
+enum WriteTask<'a> {
+    Block(u32, &'a [WriteJob]),
+    Object(WriteJob),
+    Plain(&'a [WriteJob]),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Job {
+struct WriteJob {
     source: Source,
     item: usize,
-    how: How,
+    how: WriteMode,
 }
 
 /// Where an item's content comes from, in the order in which that is restored: what takes longest first.
@@ -78,13 +78,13 @@ enum Source {
 /// Writes the items of `todo`. Returns what was seen of them; `created` says what there is, also after an error.
 pub(super) fn write(
     context: &RestoreContext<'_>,
-    todo: Vec<(usize, How)>,
+    todo: Vec<(usize, WriteMode)>,
     created: &mut Created,
 ) -> Result<Vec<(usize, Option<Seen>)>, Error> {
     if todo.is_empty() {
         return Ok(Vec::new());
     }
-    let mut jobs: Vec<Job> = todo
+    let mut jobs: Vec<WriteJob> = todo
         .into_iter()
         .map(|(item, how)| {
             let source = match context.manifest.items[item].content {
@@ -92,17 +92,17 @@ pub(super) fn write(
                 Content::Object(_) => Source::Object,
                 Content::Empty | Content::Link { .. } => Source::Nowhere,
             };
-            Job { source, item, how }
+            WriteJob { source, item, how }
         })
         .collect();
     jobs.par_sort_unstable();
-    let tasks: Vec<Task<'_>> = jobs
+    let tasks: Vec<WriteTask<'_>> = jobs
         .chunk_by(|one, other| one.source == other.source)
-        .flat_map(|jobs| -> Vec<Task<'_>> {
+        .flat_map(|jobs| -> Vec<WriteTask<'_>> {
             match jobs[0].source {
-                Source::Object => jobs.iter().copied().map(Task::Object).collect(),
-                Source::Block(block) => vec![Task::Block(block, jobs)],
-                Source::Nowhere => jobs.chunks(CHUNK).map(Task::Plain).collect(),
+                Source::Object => jobs.iter().copied().map(WriteTask::Object).collect(),
+                Source::Block(block) => vec![WriteTask::Block(block, jobs)],
+                Source::Nowhere => jobs.chunks(CHUNK).map(WriteTask::Plain).collect(),
             }
         })
         .collect();
@@ -135,21 +135,21 @@ struct Writer<'a> {
 
 /// What one task has done.
 #[derive(Default)]
-struct Done {
+struct TaskResult {
     made: Vec<usize>,
     seen: Vec<(usize, Option<Seen>)>,
 }
 
 impl Writer<'_> {
-    fn task(&self, task: &Task<'_>) {
+    fn task(&self, task: &WriteTask<'_>) {
         if self.failure.is_set() {
             return;
         }
-        let mut done = Done::default();
+        let mut done = TaskResult::default();
         let result = match *task {
-            Task::Block(block, jobs) => self.block(block, jobs, &mut done),
-            Task::Object(job) => self.object(job, &mut done),
-            Task::Plain(jobs) => self.plain(jobs, &mut done),
+            WriteTask::Block(block, jobs) => self.block(block, jobs, &mut done),
+            WriteTask::Object(job) => self.object(job, &mut done),
+            WriteTask::Plain(jobs) => self.plain(jobs, &mut done),
         };
         if let Err(error) = result {
             self.failure.set(error);
@@ -158,7 +158,7 @@ impl Writer<'_> {
         self.seen.lock().extend(done.seen);
     }
 
-    fn block(&self, block: u32, jobs: &[Job], done: &mut Done) -> Result<(), Error> {
+    fn block(&self, block: u32, jobs: &[WriteJob], done: &mut TaskResult) -> Result<(), Error> {
         let RestoreContext { manifest, entry, .. } = *self.context;
         let Block { pack, at, stored, raw } = manifest.blocks[block as usize];
         let path = entry.layout.pack(manifest.packs[pack as usize].id);
@@ -172,7 +172,7 @@ impl Writer<'_> {
             Err(Unreadable::Broken(why)) => return Err(entry.damaged(path, why)),
             Err(Unreadable::System(error)) => return Err(Error::read(path, error)),
         };
-        let mut folder = At::default();
+        let mut folder = OpenFolder::default();
         for &job in jobs {
             if self.failure.is_set() {
                 return Ok(());
@@ -192,7 +192,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn object(&self, job: Job, done: &mut Done) -> Result<(), Error> {
+    fn object(&self, job: WriteJob, done: &mut TaskResult) -> Result<(), Error> {
         let RestoreContext { manifest, entry, cancel, .. } = *self.context;
         let Some((size, digest)) = manifest.data(job.item) else { return Ok(()) };
         let path = entry.layout.object(digest);
@@ -200,20 +200,20 @@ impl Writer<'_> {
             std::io::ErrorKind::NotFound => entry.damaged(path.clone(), "is missing"),
             _ => Error::read(&path, error),
         })?;
-        self.file(job, &mut At::default(), done, |to| {
+        self.file(job, &mut OpenFolder::default(), done, |to| {
             match object::restore(from.as_fd(), to, size, &self.share, cancel) {
                 Ok(found) if found == digest => Ok(()),
                 Ok(_) => Err(entry.damaged(path.clone(), "is not what its name says")),
-                Err(Failed::Short) => Err(entry.damaged(path.clone(), "is too short")),
-                Err(Failed::Read(errno)) => Err(Error::read(&path, errno)),
-                Err(Failed::Write(errno)) => Err(self.cannot(job.item, errno)),
-                Err(Failed::Cancelled) => Err(Error::Cancelled),
+                Err(CopyError::Short) => Err(entry.damaged(path.clone(), "is too short")),
+                Err(CopyError::Read(errno)) => Err(Error::read(&path, errno)),
+                Err(CopyError::Write(errno)) => Err(self.cannot(job.item, errno)),
+                Err(CopyError::Cancelled) => Err(Error::Cancelled),
             }
         })
     }
 
-    fn plain(&self, jobs: &[Job], done: &mut Done) -> Result<(), Error> {
-        let mut folder = At::default();
+    fn plain(&self, jobs: &[WriteJob], done: &mut TaskResult) -> Result<(), Error> {
+        let mut folder = OpenFolder::default();
         for &job in jobs {
             if self.failure.is_set() {
                 return Ok(());
@@ -229,9 +229,9 @@ impl Writer<'_> {
     /// Makes a file, which `fill` fills.
     fn file(
         &self,
-        job: Job,
-        at: &mut At,
-        done: &mut Done,
+        job: WriteJob,
+        at: &mut OpenFolder,
+        done: &mut TaskResult,
         fill: impl FnOnce(BorrowedFd<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let item = job.item;
@@ -240,7 +240,7 @@ impl Writer<'_> {
         let mode = u32::from(meta.mode & 0o1777);
         let folder = at.open(self.context, self.folder_of[item]).map_err(|errno| self.cannot(item, errno))?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let beside = (job.how == How::Replace).then(|| format!(".loom-{}", random_name()));
+        let beside = (job.how == WriteMode::Replace).then(|| format!(".loom-{}", random_name()));
         let first = beside.as_ref().map_or(name, |beside| beside.as_bytes());
         let file = self
             .fault("create", item)
@@ -289,12 +289,12 @@ impl Writer<'_> {
         }
     }
 
-    fn link(&self, job: Job, at: &mut At, done: &mut Done) -> Result<(), Error> {
+    fn link(&self, job: WriteJob, at: &mut OpenFolder, done: &mut TaskResult) -> Result<(), Error> {
         let item = job.item;
         let manifest = self.context.manifest;
         let (name, target) = (manifest.name(item), manifest.target(item));
         let folder = at.open(self.context, self.folder_of[item]).map_err(|errno| self.cannot(item, errno))?;
-        let beside = (job.how == How::Replace).then(|| format!(".loom-{}", random_name()));
+        let beside = (job.how == WriteMode::Replace).then(|| format!(".loom-{}", random_name()));
         let first = beside.as_ref().map_or(name, |beside| beside.as_bytes());
         self.fault("create", item)
             .and_then(|()| symlinkat(target, folder, first))
@@ -333,9 +333,9 @@ impl Writer<'_> {
 
 /// The folder that was opened last.
 #[derive(Default)]
-struct At(Option<(usize, OwnedFd)>);
+struct OpenFolder(Option<(usize, OwnedFd)>);
 
-impl At {
+impl OpenFolder {
     fn open(&mut self, context: &RestoreContext<'_>, folder: usize) -> Result<BorrowedFd<'_>, Errno> {
         if self.0.as_ref().is_none_or(|(at, _)| *at != folder) {
             self.0 = Some((folder, dir::open_beneath(context.root, &context.manifest.path(folder))?));

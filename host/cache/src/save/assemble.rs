@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use super::walk::{At, NewContent, SeenFolder, SeenItem, Walked};
+use super::walk::{BlockRef, NewContent, SeenFolder, SeenItem, Walked};
 use crate::Warning;
 use crate::digest::Digest;
 use crate::index::{Index, Seen};
 use crate::manifest::{Block, Content, Manifest, Meta, Stored};
 use crate::object::ObjectRef;
-use crate::pack::{BlockAt, Known, PackRef, Packed};
+use crate::pack::{BlockAt, KnownPacks, PackRef, Packed};
 
 /// A tree that was walked, and what of its content is new to the store.
 pub(super) struct Assembled {
@@ -29,7 +29,7 @@ pub(super) fn assemble(walked: Walked, base: &Index) -> (Option<Assembled>, Vec<
         let assembled = Assembled { new: None, seen: Vec::new(), packs: Vec::new(), objects: HashMap::new() };
         return (Some(assembled), warnings);
     }
-    let tree = Tree::new(&folders, same, parts, base);
+    let tree = TreeBuilder::new(&folders, same, parts, base);
     if tree.folders.len() == 1 && tree.items.is_empty() {
         return (None, warnings);
     }
@@ -65,20 +65,20 @@ fn is_base(folders: &[SeenFolder], same: &[u32], parts: &[(u32, Vec<SeenItem>)],
 }
 
 /// Folders and items in the order of a manifest.
-struct Tree<'a> {
-    folders: Vec<Placed<'a>>,
+struct TreeBuilder<'a> {
+    folders: Vec<PlacedFolder<'a>>,
     items: Vec<SeenItem>,
     base: &'a Index,
 }
 
-struct Placed<'a> {
+struct PlacedFolder<'a> {
     parent: u32,
     name: &'a [u8],
     meta: Option<Meta>,
     items: usize,
 }
 
-impl<'a> Tree<'a> {
+impl<'a> TreeBuilder<'a> {
     fn new(
         folders: &'a [SeenFolder],
         same: Vec<u32>,
@@ -119,7 +119,7 @@ impl<'a> Tree<'a> {
             order.extend(below.into_iter().map(|child| (child, itself)));
             let mut items = std::mem::take(&mut items[id]);
             items.sort_unstable_by(|one, other| name(one, base).cmp(name(other, base)));
-            tree.folders.push(Placed {
+            tree.folders.push(PlacedFolder {
                 parent,
                 name: &folders[id].name,
                 meta: folders[id].meta,
@@ -131,23 +131,23 @@ impl<'a> Tree<'a> {
         tree
     }
 
-    fn manifest(&self, known: &Known, packed: &Packed) -> Manifest {
+    fn manifest(&self, known: &KnownPacks, packed: &Packed) -> Manifest {
         // In the order of packs, so that trees of the same content have the same manifest.
         let mut blocks = BTreeMap::new();
         let mut numbers = Numbers::new(&self.base.manifest, known, packed);
         let mut objects = BTreeMap::new();
         for item in &self.items {
             match self.content(item) {
-                Found::At(at, ..) => {
+                ContentRef::Packed(at, ..) => {
                     if numbers.of(at).replace(0).is_none() {
                         let (pack, block) = self.block(at, known, packed);
                         blocks.entry((pack.id, block.at)).or_insert((pack, block, Vec::new())).2.push(at);
                     }
                 }
-                Found::Object(object) => {
+                ContentRef::Object(object) => {
                     objects.insert(object.digest, object.size);
                 }
-                Found::Empty | Found::Link(_) => {}
+                ContentRef::Empty | ContentRef::Link(_) => {}
             }
         }
         let mut packs: Vec<PackRef> = Vec::new();
@@ -165,16 +165,16 @@ impl<'a> Tree<'a> {
             objects.into_iter().map(|(digest, size)| ObjectRef { digest, size }).collect();
         let items = self.items.iter().map(|item| {
             let stored = match self.content(item) {
-                Found::Empty => Stored::Content(Content::Empty),
-                Found::At(at, offset, size, digest) => {
+                ContentRef::Empty => Stored::Content(Content::Empty),
+                ContentRef::Packed(at, offset, size, digest) => {
                     let block = numbers.of(at).unwrap_or(u32::MAX);
                     Stored::Content(Content::Packed { block, offset, size, digest })
                 }
-                Found::Object(object) => {
+                ContentRef::Object(object) => {
                     let at = objects.binary_search_by_key(&object.digest, |object| object.digest);
                     Stored::Content(Content::Object(number(at.unwrap_or(usize::MAX))))
                 }
-                Found::Link(target) => Stored::Link(target),
+                ContentRef::Link(target) => Stored::Link(target),
             };
             (name(item, self.base), self.meta(item), stored)
         });
@@ -183,21 +183,23 @@ impl<'a> Tree<'a> {
         Manifest::build(packs, objects.clone(), list, folders, items)
     }
 
-    fn content<'b>(&'b self, item: &'b SeenItem) -> Found<'b> {
+    fn content<'b>(&'b self, item: &'b SeenItem) -> ContentRef<'b> {
         match item {
             SeenItem::New(new) => match &new.content {
-                NewContent::Empty => Found::Empty,
-                NewContent::Packed { at, offset, size, digest } => Found::At(*at, *offset, *size, *digest),
-                NewContent::Object(object) => Found::Object(object),
-                NewContent::Link(target) => Found::Link(target),
+                NewContent::Empty => ContentRef::Empty,
+                NewContent::Packed { at, offset, size, digest } => {
+                    ContentRef::Packed(*at, *offset, *size, *digest)
+                }
+                NewContent::Object(object) => ContentRef::Object(object),
+                NewContent::Link(target) => ContentRef::Link(target),
             },
             &SeenItem::Base(item) => match self.base.manifest.items[item].content {
-                Content::Empty => Found::Empty,
+                Content::Empty => ContentRef::Empty,
                 Content::Packed { block, offset, size, digest } => {
-                    Found::At(At::Base(block), offset, size, digest)
+                    ContentRef::Packed(BlockRef::Base(block), offset, size, digest)
                 }
-                Content::Object(object) => Found::Object(&self.base.manifest.objects[object as usize]),
-                Content::Link { .. } => Found::Link(self.base.manifest.target(item)),
+                Content::Object(object) => ContentRef::Object(&self.base.manifest.objects[object as usize]),
+                Content::Link { .. } => ContentRef::Link(self.base.manifest.target(item)),
             },
         }
     }
@@ -210,17 +212,22 @@ impl<'a> Tree<'a> {
     }
 
     /// Asks whoever knows of the block where it is.
-    fn block<'b>(&'b self, at: At, known: &'b Known, packed: &'b Packed) -> (&'b PackRef, BlockAt) {
+    fn block<'b>(
+        &'b self,
+        at: BlockRef,
+        known: &'b KnownPacks,
+        packed: &'b Packed,
+    ) -> (&'b PackRef, BlockAt) {
         match at {
-            At::Base(block) => {
+            BlockRef::Base(block) => {
                 let Block { pack, at, stored, raw } = self.base.manifest.blocks[block as usize];
                 (&self.base.manifest.packs[pack as usize], BlockAt { at, stored, raw })
             }
-            At::Known(pack, block) => {
+            BlockRef::Known(pack, block) => {
                 let pack = &known.packs[pack as usize];
                 (&pack.pack, pack.blocks[block as usize])
             }
-            At::New(block) => {
+            BlockRef::New(block) => {
                 let (pack, at) = packed.blocks[block as usize];
                 (&packed.packs[pack as usize].1, at)
             }
@@ -236,7 +243,7 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn new(base: &Manifest, known: &Known, packed: &Packed) -> Self {
+    fn new(base: &Manifest, known: &KnownPacks, packed: &Packed) -> Self {
         Self {
             base: vec![None; base.blocks.len()],
             known: known.packs.iter().map(|pack| vec![None; pack.blocks.len()]).collect(),
@@ -244,19 +251,19 @@ impl Numbers {
         }
     }
 
-    fn of(&mut self, at: At) -> &mut Option<u32> {
+    fn of(&mut self, at: BlockRef) -> &mut Option<u32> {
         match at {
-            At::Base(block) => &mut self.base[block as usize],
-            At::Known(pack, block) => &mut self.known[pack as usize][block as usize],
-            At::New(block) => &mut self.new[block as usize],
+            BlockRef::Base(block) => &mut self.base[block as usize],
+            BlockRef::Known(pack, block) => &mut self.known[pack as usize][block as usize],
+            BlockRef::New(block) => &mut self.new[block as usize],
         }
     }
 }
 
 /// Where an item's content is.
-enum Found<'a> {
+enum ContentRef<'a> {
     Empty,
-    At(At, u32, u32, Digest),
+    Packed(BlockRef, u32, u32, Digest),
     Object(&'a ObjectRef),
     Link(&'a [u8]),
 }

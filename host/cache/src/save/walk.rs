@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use loom_tree::dir::{self, to_path};
 use loom_tree::{
-    Closed, Entry, FileError, FirstError, Folder, LeftOut, Patterns, Visit, Wanted, WarningList,
+    Closed, FileError, FirstError, LeftOut, Patterns, Visit, WalkEntry, WalkFolder, Wanted, WarningList,
 };
 use parking_lot::Mutex;
 use rayon::Scope;
@@ -22,8 +22,8 @@ use crate::io::ReadError;
 use crate::layout::{BIG, Layout};
 use crate::manifest::{Content, Meta};
 use crate::object::{ObjectRef, Objects};
-use crate::pack::{Known, Packed, Packer, Spot};
-use crate::read::{self, Rest, Skipped};
+use crate::pack::{KnownPacks, Packed, Packer, Spot};
+use crate::read::{self, Quiescence, Skipped};
 use crate::staging::Staging;
 use crate::{Error, GIT, Warning};
 
@@ -37,7 +37,7 @@ pub(super) struct Walked {
     pub(super) parts: Vec<(u32, Vec<SeenItem>)>,
     pub(super) packed: Packed,
     pub(super) objects: HashMap<Digest, u64>,
-    pub(super) known: Known,
+    pub(super) known: KnownPacks,
     pub(super) warnings: WarningList<Warning>,
 }
 
@@ -66,14 +66,14 @@ pub(super) struct NewItem {
 
 pub(super) enum NewContent {
     Empty,
-    Packed { at: At, offset: u32, size: u32, digest: Digest },
+    Packed { at: BlockRef, offset: u32, size: u32, digest: Digest },
     Object(ObjectRef),
     Link(Box<[u8]>),
 }
 
 /// A block, by whoever knows of it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum At {
+pub(super) enum BlockRef {
     /// A block of the tree that was there before.
     Base(u32),
     /// A block of one of the known packs.
@@ -97,7 +97,7 @@ pub(super) fn walk(
         save,
         base,
         avoid,
-        rest: Rest::new(FsClock::of(root)),
+        quiescence: Quiescence::new(FsClock::of(root)),
         objects: Objects::new(layout, staging, save.cancel),
         known: OnceLock::new(),
         folders: Mutex::default(),
@@ -117,7 +117,7 @@ pub(super) fn walk(
         same: walk.same.into_inner(),
         parts: walk.parts.into_inner(),
         packed,
-        objects: walk.objects.taken(),
+        objects: walk.objects.staged(),
         known: walk.known.into_inner().unwrap_or_default(),
         warnings: walk.warnings.into_inner(),
     })
@@ -128,10 +128,10 @@ struct Walk<'a> {
     save: &'a Save<'a>,
     base: &'a Index,
     avoid: &'a HashSet<Digest>,
-    rest: Rest,
+    quiescence: Quiescence,
     objects: Objects<'a>,
     /// Loaded for the first file that is new to the tree.
-    known: OnceLock<Known>,
+    known: OnceLock<KnownPacks>,
     folders: Mutex<Vec<SeenFolder>>,
     same: Mutex<Vec<u32>>,
     parts: Mutex<Vec<(u32, Vec<SeenItem>)>>,
@@ -153,7 +153,7 @@ struct Pending {
 }
 
 /// A small file that was read.
-struct Read {
+struct ReadFile {
     meta: Meta,
     seen: Option<Seen>,
     content: ReadContent,
@@ -183,7 +183,7 @@ enum Looked {
 
 /// What is known of a folder for what is in it.
 #[derive(Clone, Copy)]
-struct Place {
+struct WalkNote {
     /// Among the folders that were seen.
     at: u32,
     /// The same in the tree that was there before.
@@ -197,9 +197,9 @@ struct Visitor<'v, 's> {
 }
 
 impl Visit for Visitor<'_, '_> {
-    type Note = Place;
+    type Note = WalkNote;
 
-    fn folder(&self, folder: &Folder<'_>, parent: Option<&Place>) -> Place {
+    fn folder(&self, folder: &WalkFolder<'_>, parent: Option<&WalkNote>) -> WalkNote {
         let name = folder.name().clone();
         let base = match parent {
             Some(parent) => parent.base.and_then(|base| self.walk.base.manifest.child(base, &name)),
@@ -210,16 +210,16 @@ impl Visit for Visitor<'_, '_> {
         let parent = parent.map_or(0, |parent| parent.at);
         let mut folders = self.walk.folders.lock();
         folders.push(SeenFolder { parent, name, base, meta });
-        Place { at: u32::try_from(folders.len() - 1).unwrap_or(u32::MAX), base }
+        WalkNote { at: u32::try_from(folders.len() - 1).unwrap_or(u32::MAX), base }
     }
 
-    fn entries(&self, folder: &Folder<'_>, place: &Place, entries: &[Entry<'_>]) {
+    fn entries(&self, folder: &WalkFolder<'_>, place: &WalkNote, entries: &[WalkEntry<'_>]) {
         let Self { walk, tasks } = *self;
         let mut items = Vec::with_capacity(entries.len());
         let mut pending = Vec::new();
         let tracked = walk.save.tracked;
         let has_tracked = !tracked.is_empty() && tracked.has_below(&folder.path());
-        for &Entry { name, kind } in entries {
+        for &WalkEntry { name, kind } in entries {
             if walk.failure.is_set() {
                 return;
             }
@@ -318,13 +318,13 @@ impl Walk<'_> {
             let read: Vec<_> = wave.par_chunks(READS).flat_map_iter(|files| self.read(root, files)).collect();
             let mut items: Vec<(u32, Vec<SeenItem>)> = Vec::new();
             for (file, read) in wave.iter().zip(read) {
-                let Some(Read { meta, seen, content }) = read else { continue };
+                let Some(ReadFile { meta, seen, content }) = read else { continue };
                 let content = match content {
                     ReadContent::There(content) => content,
                     ReadContent::Bytes(bytes, digest) => {
                         let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
                         let Spot { block, offset } = packer.keep(bytes, digest)?;
-                        NewContent::Packed { at: At::New(block), offset, size, digest }
+                        NewContent::Packed { at: BlockRef::New(block), offset, size, digest }
                     }
                 };
                 let item = SeenItem::New(Box::new(NewItem { name: file.name.clone(), meta, content, seen }));
@@ -339,7 +339,7 @@ impl Walk<'_> {
     }
 
     /// Reads some files; nothing of those that are not to be taken, or turned out to be big.
-    fn read(&self, root: BorrowedFd<'_>, files: &[Pending]) -> Vec<Option<Read>> {
+    fn read(&self, root: BorrowedFd<'_>, files: &[Pending]) -> Vec<Option<ReadFile>> {
         let mut folder: Option<(u32, Result<OwnedFd, Errno>)> = None;
         let read = |file: &Pending| {
             if self.failure.is_set() {
@@ -367,8 +367,8 @@ impl Walk<'_> {
         files.iter().map(read).collect()
     }
 
-    fn file(&self, folder: BorrowedFd<'_>, name: &[u8], base: Option<usize>) -> Result<Read, Skipped> {
-        let stable = read::read_stable(folder, name, BIG - 1, &self.rest, |file, stat| {
+    fn file(&self, folder: BorrowedFd<'_>, name: &[u8], base: Option<usize>) -> Result<ReadFile, Skipped> {
+        let stable = read::read_stable(folder, name, BIG - 1, &self.quiescence, |file, stat| {
             // One that has grown since its size was looked at is being written.
             let size = usize::try_from(stat.st_size).ok().filter(|&size| (size as u64) < BIG);
             let Some(size) = size else { return Ok(None) };
@@ -377,7 +377,7 @@ impl Walk<'_> {
             Ok(whole.then_some(bytes))
         })?;
         let (meta, seen) = (Meta::of(&stable.stat, 0o1777), stable.seen);
-        Ok(Read { meta, seen, content: self.place(stable.value, base) })
+        Ok(ReadFile { meta, seen, content: self.place(stable.value, base) })
     }
 
     /// Where the store has a content, if it has.
@@ -388,13 +388,13 @@ impl Walk<'_> {
         let digest = Digest::of(&bytes);
         let before = base.and_then(|item| match self.base.manifest.items[item].content {
             Content::Packed { block, offset, digest: known, .. } if known == digest && !self.avoids(item) => {
-                Some((At::Base(block), offset))
+                Some((BlockRef::Base(block), offset))
             }
             _ => None,
         });
         let known = before.or_else(|| {
-            let known = self.known.get_or_init(|| Known::load(self.layout, self.avoid));
-            known.find(digest).map(|(pack, record)| (At::Known(pack, record.block), record.offset))
+            let known = self.known.get_or_init(|| KnownPacks::load(self.layout, self.avoid));
+            known.find(digest).map(|(pack, record)| (BlockRef::Known(pack, record.block), record.offset))
         });
         match known {
             Some((at, offset)) => ReadContent::There(NewContent::Packed { at, offset, size, digest }),
@@ -418,8 +418,8 @@ impl Walk<'_> {
             return;
         }
         let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
-        let take = |file: BorrowedFd<'_>, stat: &Stat| self.objects.take(file, stat);
-        match read::read_stable(open, name, u64::MAX, &self.rest, take) {
+        let take = |file: BorrowedFd<'_>, stat: &Stat| self.objects.add(file, stat);
+        match read::read_stable(open, name, u64::MAX, &self.quiescence, take) {
             Ok(stable) => {
                 let item = NewItem {
                     name: name.into(),

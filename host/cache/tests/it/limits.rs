@@ -127,7 +127,7 @@ fn a_store_is_made_when_it_is_needed_and_for_its_owner_alone() {
     let world = World::new();
     assert!(world.store.find(NAME, "k").unwrap().entry.is_none());
     assert_eq!(world.store.list().unwrap().entries, []);
-    assert_eq!(world.store.gc(0, &[]).unwrap(), loom_cache::Collected::default());
+    assert_eq!(world.store.gc(0, &[]).unwrap(), loom_cache::GcReport::default());
     assert!(!world.store_dir().exists());
     world.write("deps/a", "a");
     world.save_all("k");

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use loom_tree::{Closed, Descent, Entry, Folder, Patterns, Visit, Wanted, dir, walk};
+use loom_tree::{Closed, Descent, Patterns, Visit, WalkEntry, WalkFolder, Wanted, dir, walk};
 use rustix::fs::{FileType, Mode};
 
 use crate::support::{Fixture, set_mode};
@@ -22,7 +22,7 @@ struct Told {
 impl Visit for Told {
     type Note = String;
 
-    fn folder(&self, folder: &Folder<'_>, parent: Option<&String>) -> String {
+    fn folder(&self, folder: &WalkFolder<'_>, parent: Option<&String>) -> String {
         let path = String::from_utf8(folder.path()).unwrap();
         assert_eq!(folder.depth(), path.split('/').filter(|name| !name.is_empty()).count());
         assert_eq!(FileType::from_raw_mode(folder.stat().st_mode), FileType::Directory);
@@ -35,7 +35,7 @@ impl Visit for Told {
         path
     }
 
-    fn entries(&self, folder: &Folder<'_>, note: &String, entries: &[Entry<'_>]) {
+    fn entries(&self, folder: &WalkFolder<'_>, note: &String, entries: &[WalkEntry<'_>]) {
         self.most.fetch_max(entries.len(), Ordering::Relaxed);
         for entry in entries {
             // What is in the folder can be reached through it.
