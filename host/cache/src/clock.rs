@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Time {
     /// Seconds since 1970.
     pub(crate) seconds: i64,
-    /// And nanoseconds, fewer than a second has.
+    /// The nanoseconds, fewer than a second has.
     pub(crate) nanos: u32,
 }
 
@@ -28,7 +28,7 @@ impl Time {
 }
 
 impl Time {
-    /// What sets this as a file's time of modification.
+    /// The times that set this as a file's time of modification.
     pub(crate) fn to_set(self) -> Timestamps {
         Timestamps {
             last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
@@ -36,7 +36,7 @@ impl Time {
         }
     }
 
-    /// How much time has passed since `earlier`, in nanoseconds; less than nothing if that is in the future.
+    /// The time that has passed since `earlier`, in nanoseconds; less than nothing if that is in the future.
     pub(crate) fn since(self, earlier: Self) -> i128 {
         let nanos = |time: Self| i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanos);
         nanos(self) - nanos(earlier)
@@ -60,9 +60,9 @@ pub(crate) fn from_millis(millis: u64) -> SystemTime {
 
 /// The clock of the file system that a tree is on.
 ///
-/// A file's time of change moves in ticks: milliseconds where the kernel keeps it, a second or two on some file
-/// systems. A file that was looked at within the tick of its last change may change again and look the same. Only what
-/// was last changed before the clock's present tick can be told from what it will be.
+/// A file's time of change moves in ticks: milliseconds where the kernel keeps it, a second or two on some
+/// file systems. A file that was looked at within the tick of its last change may change again and look the
+/// same. Only what was last changed before the clock's present tick can be told from what it will be.
 pub(crate) struct FsClock {
     /// A file without a name on that file system.
     probe: Option<OwnedFd>,
@@ -70,7 +70,8 @@ pub(crate) struct FsClock {
 
 /// In seconds: how far behind the system's clock a file system's is assumed to be where it cannot be asked.
 const COARSEST_TICK: i64 = 2;
-/// In nanoseconds: what is further in the future is not so by a coarse clock, but because a clock was set back.
+/// In nanoseconds: what is further in the future is not so by a coarse clock, but because a clock was set
+/// back.
 pub(crate) const FUTURE: i128 = 3_000_000_000;
 
 impl FsClock {

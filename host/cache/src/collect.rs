@@ -17,30 +17,30 @@ use crate::pointer::{self, Pointer, used};
 use crate::store::Store;
 use crate::{Error, Warning, index, io, sealed};
 
-/// What a killed save left is deleted when it is this old, and what is damaged when it is a week old.
+/// The age at which is deleted what a killed save left; what is damaged is deleted when it is a week old.
 const GRACE: Duration = Duration::from_secs(60 * 60);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// What a collection did.
+/// The result of a collection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GcReport {
     /// The entries that were evicted, in the order in which they were.
     pub evicted: Vec<Eviction>,
-    /// How many bytes the store takes now.
+    /// The size of the store now, in bytes.
     pub bytes: u64,
-    /// How many bytes it took more before.
+    /// The number of bytes that it took more before.
     pub freed: u64,
     /// Damage that was met on the way.
     pub warnings: Vec<Warning>,
 }
 
 impl Store {
-    /// Makes the store no larger than `max_bytes`, as far as that is possible without the entries in `keep`, by name and
-    /// key, and those that are being restored: evicts the entry whose last use is longest ago, and again. Deletes what
-    /// no entry needs.
+    /// Makes the store no larger than `max_bytes`, as far as that is possible without the entries in `keep`,
+    /// by name and key, and those that are being restored: evicts the entry whose last use is longest ago,
+    /// and again. Deletes what no entry needs.
     ///
-    /// A save under way that relied on what is deleted starts anew by itself; the store's lock is held all the while, so
-    /// that no entry is published meanwhile.
+    /// A save under way that relied on what is deleted starts anew by itself; the store's lock is held all
+    /// the while, so that no entry is published meanwhile.
     ///
     /// # Errors
     /// The store cannot be read or written.
@@ -85,8 +85,8 @@ impl Store {
         Ok(collected)
     }
 
-    /// Removes all that the store holds, and then its folder. What is none of the store's stays, and is returned. Nobody may
-    /// use the store any more.
+    /// Removes all that the store holds, and then its folder. What is none of the store's stays, and is
+    /// returned. Nobody may use the store any more.
     ///
     /// # Errors
     /// Something of it cannot be removed.
@@ -127,9 +127,9 @@ struct StoredPointer {
 struct Inventory {
     entries: Vec<StoredPointer>,
     leased: HashSet<Digest>,
-    /// By manifest: how many entries and leases need it, and what it needs.
+    /// For each manifest: the number of entries and leases that need it, and its needs.
     manifests: HashMap<Digest, (usize, Needs)>,
-    /// By pack or object: how many manifests need it.
+    /// For each pack or object: the number of manifests that need it.
     contents: HashMap<PathBuf, usize>,
     /// The sizes of all files.
     sizes: HashMap<PathBuf, u64>,
@@ -293,8 +293,8 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     io::files(folder).map_err(|error| Error::read(folder, error))
 }
 
-/// What was read of the file at `path`; nothing where there is none, or none that could be the store's. Of what the system does
-/// not give now nothing is known, and least of all that nobody needs it.
+/// The content that was read of the file at `path`; nothing where there is none, or none that could be the
+/// store's. Of what the system does not give now nothing is known, and least of all that nobody needs it.
 fn known<T>(path: &Path, read: std::io::Result<T>) -> Result<Option<T>, Error> {
     match read {
         Ok(value) => Ok(Some(value)),

@@ -15,8 +15,8 @@ pub(crate) struct Damage {
     pub(crate) why: String,
 }
 
-/// Moves a damaged pointer, and the damaged file that makes it so, out of the way, if the pointer is `still` the one
-/// that was read. A store that cannot be written keeps them; the entry is a miss all the same.
+/// Moves a damaged pointer, and the damaged file that makes it so, out of the way, if the pointer is `still`
+/// the one that was read. A store that cannot be written keeps them; the entry is a miss all the same.
 pub(crate) fn set_aside(
     layout: &Layout,
     pointer: &Path,

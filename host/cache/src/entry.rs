@@ -18,13 +18,13 @@ use crate::{Error, Warning};
 pub struct FileInfo {
     /// Below the workspace.
     pub path: PathBuf,
-    /// What it is.
+    /// The kind of file.
     pub kind: Kind,
-    /// Its permissions.
+    /// The permissions.
     pub mode: u32,
 }
 
-/// What a file of an entry is.
+/// The kind of a file of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// A folder.
@@ -38,7 +38,7 @@ pub enum Kind {
     },
     /// A symlink.
     Symlink {
-        /// Where it points to, from its own folder.
+        /// The target, from the link's own folder.
         target: PathBuf,
     },
 }
@@ -81,7 +81,8 @@ impl Entry {
         }
     }
 
-    /// The error that content of the entry is damaged: the file of the store, and the end of a sentence about it.
+    /// The error that content of the entry is damaged: the file of the store, and the end of a sentence about
+    /// it.
     pub(crate) fn damaged(&self, what: PathBuf, why: impl Into<String>) -> Error {
         Error::Damaged { name: self.info.name.clone(), key: self.info.key.clone(), what, why: why.into() }
     }
@@ -98,7 +99,7 @@ impl Entry {
         error
     }
 
-    /// What is known of it.
+    /// The facts about the entry.
     pub fn info(&self) -> &Info {
         &self.info
     }

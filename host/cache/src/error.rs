@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use loom_tree::dir::to_path;
 use loom_tree::{BadPattern, FileError, LeftOut};
 
-/// Why the store could not do what it was asked for.
+/// The reason why the store could not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The caller asked to stop.
     #[error("cancelled while the cache was at work")]
     Cancelled,
-    /// What says the store's format is damaged.
+    /// A damaged file of the store's format.
     #[error("`{}` does not say which format the cache store has", path.display())]
     Format {
         /// The file.
@@ -23,7 +23,7 @@ pub enum Error {
     Older {
         /// The store's folder.
         root: PathBuf,
-        /// What its format file says.
+        /// The number in its format file.
         found: u32,
         /// The format that this Loom reads.
         known: u32,
@@ -36,7 +36,7 @@ pub enum Error {
     Newer {
         /// The store's folder.
         root: PathBuf,
-        /// What its format file says.
+        /// The number in its format file.
         found: u32,
         /// The newest format that this Loom reads.
         known: u32,
@@ -44,9 +44,9 @@ pub enum Error {
     /// A declared path is none that a cache may have.
     #[error("the cache path `{pattern}` {why}")]
     Pattern {
-        /// As it was given.
+        /// The text as it was given.
         pattern: String,
-        /// What is wrong with it: the end of a sentence.
+        /// The fault: the end of a sentence.
         why: String,
     },
     /// The declared paths name the store, or a part of it: a restore would remove it.
@@ -55,16 +55,17 @@ pub enum Error {
         /// The store's folder.
         root: PathBuf,
     },
-    /// Something would have been written where it must not be, or through something that it must not go through.
+    /// Something would have been written where it must not be, or through something that it must not go
+    /// through.
     #[error("refused to restore `{}`: {why}", path.display())]
     Refused {
-        /// What was to be restored.
+        /// The file that was to be restored.
         path: PathBuf,
         /// The rule.
         why: String,
     },
-    /// Content of the entry is not what was saved. The entry has been set aside; what the restore had written is gone
-    /// again.
+    /// Content of the entry is not what was saved. The entry has been set aside; what the restore had written
+    /// is gone again.
     #[error("the cache entry `{key}` of `{name}` is damaged and was set aside: `{}` {why}", what.display())]
     Damaged {
         /// The cache's name.
@@ -73,7 +74,7 @@ pub enum Error {
         key: String,
         /// The file of the store.
         what: PathBuf,
-        /// What is wrong with it: the end of a sentence.
+        /// The fault: the end of a sentence.
         why: String,
     },
     /// The entry was evicted, or set aside, after it was found.
@@ -84,8 +85,8 @@ pub enum Error {
         /// The entry's key.
         key: String,
     },
-    /// Content that a save relied on was removed from the store while it ran, also while the store's lock was held:
-    /// not by a collection.
+    /// Content that a save relied on was removed from the store while it ran, also while the store's lock was
+    /// held: not by a collection.
     #[error("the cache store `{}` was emptied by something other than Loom while an entry was saved", root.display())]
     Emptied {
         /// The store's folder.
@@ -103,7 +104,7 @@ impl From<BadPattern> for Error {
 }
 
 impl Error {
-    /// What to do about it, where that is not plain from the error itself: a sentence without full stop.
+    /// The remedy, where that is not plain from the error itself: a sentence without full stop.
     pub fn hint(&self) -> Option<&'static str> {
         Some(match self {
             Self::Format { .. } => "the next run puts it right",
@@ -139,7 +140,7 @@ pub enum Warning {
     LeftOut {
         /// Below the tree that was saved.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         why: LeftOut,
     },
     /// A damaged part of the store was found. What it belonged to is a miss from now on.
@@ -147,7 +148,7 @@ pub enum Warning {
     Damaged {
         /// The file of the store, where it was.
         what: PathBuf,
-        /// What is wrong with it: the end of a sentence.
+        /// The fault: the end of a sentence.
         why: String,
         /// The cache's name and the key of the entry, where the file is one entry's own.
         entry: Option<(String, String)>,
@@ -155,7 +156,7 @@ pub enum Warning {
     /// The declared paths name files that git tracks; they were left as they are.
     #[error("{}", tracked(*count, first))]
     Tracked {
-        /// How many.
+        /// The number of files.
         count: usize,
         /// The first of them, below the workspace.
         first: Vec<PathBuf>,
@@ -163,28 +164,28 @@ pub enum Warning {
     /// The entry holds files that the declared paths do not name; they were not restored.
     #[error("{count} files of the cache entry are outside the declared paths and were not restored, `{}` first", first.display())]
     Undeclared {
-        /// How many.
+        /// The number of files.
         count: u64,
         /// The first of them.
         first: PathBuf,
     },
-    /// A folder that a restore could not look into. What the declared paths name in it, and the entry does not hold,
-    /// is still there.
+    /// A folder that a restore could not look into. What the declared paths name in it, and the entry does
+    /// not hold, is still there.
     #[error("`{}` cannot be looked into, so that files of it that the cache entry does not hold may be left", path.display())]
     NotSeen {
         /// The folder.
         path: PathBuf,
     },
-    /// More warnings than are worth listing.
+    /// The number of warnings that are not listed.
     #[error("{0} more warnings of this kind")]
     More(u64),
 }
 
-/// So many tracked files are named.
+/// The number of tracked files that are named.
 const TRACKED: usize = 5;
 
 impl Warning {
-    /// That the declared paths name these files, which git tracks; nothing where there are none.
+    /// The warning that the declared paths name these files, which git tracks; nothing where there are none.
     pub(crate) fn of_tracked<'p>(paths: impl Iterator<Item = &'p [u8]>) -> Option<Self> {
         let (mut count, mut first) = (0, Vec::new());
         for path in paths {

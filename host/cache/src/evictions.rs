@@ -9,7 +9,7 @@ use crate::io::{self, Sync};
 use crate::layout::Layout;
 use crate::{Error, sealed};
 
-/// So many evictions are remembered.
+/// The number of evictions that are remembered.
 const LOG: usize = 1000;
 
 /// An entry that is no longer there.
@@ -19,25 +19,25 @@ pub struct Eviction {
     pub name: String,
     /// The entry's key.
     pub key: String,
-    /// When it was removed.
+    /// The time at which it was removed.
     pub when: SystemTime,
-    /// Why.
+    /// The reason.
     pub cause: Cause,
 }
 
-/// Why an entry was removed.
+/// The reason why an entry was removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cause {
     /// The store was too large, and this was the entry whose last use was longest ago.
     Limit {
-        /// How large the store may be, in bytes.
+        /// The size in bytes that the store may have.
         max_bytes: u64,
-        /// When the entry was last used.
+        /// The time at which the entry was last used.
         used: SystemTime,
     },
-    /// It was damaged.
+    /// The entry was damaged.
     Damaged {
-        /// What was damaged, and how.
+        /// The file that was damaged, and how.
         why: String,
     },
 }

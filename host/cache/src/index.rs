@@ -1,10 +1,10 @@
 //! What was last seen of a tree: which of its files need not be read again.
 //!
-//! After a restore or a save, the index of (tree, cache) holds the manifest that the tree then was, and for each of its
-//! items the identity and the time of change of the file. A file that has both, and the size and time of modification
-//! that the manifest says, has the content that the manifest says: any change to it would have moved its time of
-//! change, which nothing but the clock can set. Items for which that is not sure (see [`FsClock`](crate::clock::FsClock))
-//! have no such record.
+//! After a restore or a save, the index of (tree, cache) holds the manifest that the tree then was, and for
+//! each of its items the identity and the time of change of the file. A file that has both, and the size and
+//! time of modification that the manifest says, has the content that the manifest says: any change to it
+//! would have moved its time of change, which nothing but the clock can set. Items for which that is not sure
+//! (see [`FsClock`](crate::clock::FsClock)) have no such record.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,11 +18,11 @@ use crate::layout::Layout;
 use crate::manifest::{self, Manifest};
 use crate::manifest_file::{ManifestFile, read_manifest};
 
-/// So many trees are remembered: every workspace of a run is one, and each is gone soon.
+/// The number of trees that are remembered: every workspace of a run is one, and each is gone soon.
 const MOST: usize = 64;
 const RECORD: usize = 20;
 
-/// What changes when a file does.
+/// The part of a file's state that changes whenever the file does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seen {
     /// Inode and device in one number.
@@ -46,8 +46,9 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// What is known of the tree at `tree`, a path without symlinks, whose stat is `root`; an index that is damaged, or of another tree that was
-    /// at this place, is as good as none. The manifest is read unless it is the one that is `at_hand`.
+    /// Loads what is known of the tree at `tree`, a path without symlinks, whose stat is `root`; an index
+    /// that is damaged, or of another tree that was at this place, is as good as none. The manifest is read
+    /// unless it is the one that is `at_hand`.
     pub(crate) fn load(
         layout: &Layout,
         tree: &Path,
@@ -73,7 +74,7 @@ impl Index {
         (seen.len() == manifest.items.len()).then_some(Self { digest, manifest, seen })
     }
 
-    /// What is known of a tree that was never seen.
+    /// The index of a tree that was never seen.
     pub(crate) fn nothing() -> Self {
         Self { digest: manifest::empty(), manifest: Arc::new(Manifest::nothing()), seen: Vec::new() }
     }
@@ -100,7 +101,8 @@ pub(crate) fn manifest_of(path: &Path) -> Option<Digest> {
     Some(Digest(*bytes.last_chunk::<TAIL>()?.first_chunk()?))
 }
 
-/// Remembers the tree. The caller is told nothing if that fails: the next save reads what it could have skipped.
+/// Remembers the tree. The caller is told nothing if that fails: the next save reads what it could have
+/// skipped.
 pub(crate) fn store(
     layout: &Layout,
     tree: &Path,

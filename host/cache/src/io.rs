@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use crate::Error;
 
-/// Why a file of a tree was not read.
+/// The reason why a file of a tree was not read.
 pub(crate) enum ReadError {
     /// Something is the matter with the file itself.
     File(Errno),
@@ -34,8 +34,8 @@ pub(crate) fn fault(doing: &'static str, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// How files of the store are opened. It may stand in a folder that somebody else has filled: nothing is waited
-/// for.
+/// The options to open a file of the store. It may stand in a folder that somebody else has filled: nothing
+/// is waited for.
 pub(crate) fn options() -> fs::OpenOptions {
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits();
     let mut options = fs::OpenOptions::new();
@@ -59,7 +59,7 @@ pub(crate) fn open(path: &Path) -> io::Result<fs::File> {
     Ok(file)
 }
 
-/// Whether this is what reading says where there is no file, or one that the store has not written. Anything else may be
+/// Whether the error means that there is no file, or one that the store has not written. Anything else may be
 /// otherwise at the next try.
 pub(crate) fn is_no_file_of_ours(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
@@ -77,7 +77,8 @@ pub(crate) fn is_no_file_of_ours(error: &io::Error) -> bool {
 
 /// Reads a small file of the store, or a manifest.
 pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
-    /// More than the manifest of any tree that can be saved in a day.
+    /// The longest file that is read, in bytes: longer than the manifest of any tree that can be saved in a
+    /// day.
     const MOST: u64 = 1 << 30;
     let file = open(path)?;
     if file.metadata()?.len() > MOST {
@@ -88,7 +89,7 @@ pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The same as text.
+/// Reads a small file of the store as text.
 pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     String::from_utf8(read(path)?).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))
 }
@@ -111,7 +112,7 @@ pub(crate) fn new_file(path: &Path) -> Result<File, Error> {
     created.map(|file| file.into_parts().0).map_err(|error| Error::write(path, error))
 }
 
-/// Whether a file is on the disk when it has been written.
+/// The durability of a file: whether it is on the disk when it has been written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sync {
     Yes,

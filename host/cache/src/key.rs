@@ -14,18 +14,19 @@ use sha2::{Digest as _, Sha256};
 use crate::Error;
 use crate::io::fault;
 
-/// What a key was computed from.
+/// The hash of files, and what it was computed from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilesHash {
     /// The hash of all files, in hex: what goes into the key.
     pub hex: String,
-    /// Each file that went into it, in the order in which it did, with the sha256 of its content in hex: what to compare
-    /// when a key is not what it was.
+    /// Each file that went into it, in the order in which it did, with the sha256 of its content in hex: what
+    /// to compare when a key is not what it was.
     pub files: Vec<(PathBuf, String)>,
 }
 
-/// Those of `paths` that a glob matches, in their order. Globs are as in declared cache paths: `*` stays within one
-/// name, `**` spans folders, hidden names match, and what names a folder means everything in it.
+/// Selects those of `paths` that a glob matches, in their order. Globs are as in declared cache paths: `*`
+/// stays within one name, `**` spans folders, hidden names match, and what names a folder means everything in
+/// it.
 ///
 /// # Errors
 /// A glob is none, or leads outside the workspace.
@@ -40,10 +41,10 @@ pub fn select<'a, P: AsRef<Path>, G: AsRef<str>>(
 
 /// Hashes the files at `paths` below `root`.
 ///
-/// The recipe: sha256 over, for each path in the order of its bytes, each once: the length of the path, the path, the
-/// length of the content, the content; lengths in bytes as 64-bit little-endian numbers. The content of a symlink is its
-/// target, as in git. Passed over is what is not a file of the work tree: paths that are not there or lie behind a
-/// symlink, and folders.
+/// The recipe: sha256 over, for each path in the order of its bytes, each once: the length of the path, the
+/// path, the length of the content, the content; lengths in bytes as 64-bit little-endian numbers. The
+/// content of a symlink is its target, as in git. Passed over is what is not a file of the work tree: paths
+/// that are not there or lie behind a symlink, and folders.
 ///
 /// # Errors
 /// A file cannot be read or changes its length meanwhile, or a path leads outside `root`.

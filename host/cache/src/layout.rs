@@ -125,7 +125,8 @@ impl Layout {
         self.root.join("evictions")
     }
 
-    /// Makes sure that what the patterns name below `tree`, a path without symlinks, is not the store, or a part of it.
+    /// Makes sure that what the patterns name below `tree`, a path without symlinks, is not the store, or a
+    /// part of it.
     pub(crate) fn check_outside(&self, tree: &Path, patterns: &Patterns) -> Result<(), Error> {
         let Ok(below) = self.real_root().strip_prefix(tree) else { return Ok(()) };
         // Any file of each folder, as `packs/**` names them and not the folder.

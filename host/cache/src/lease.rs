@@ -19,8 +19,8 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Takes a lease on the entry of a key, which is to have the manifest `digest`, and notes the use of the entry. A store that
-    /// cannot be written is not collected either: none then.
+    /// Takes a lease on the entry of a key, which is to have the manifest `digest`, and notes the use of the
+    /// entry. A store that cannot be written is not collected either: none then.
     ///
     /// # Errors
     /// The entry is no longer there, or has become another one.

@@ -9,19 +9,21 @@
 //!  restore:  pointer ──> manifest ──> compare with the tree ──> remove, write, set times ──> stat index
 //! ```
 //!
-//! An entry is found by its cache's name and its key, and is replaced where the tree that is saved is another one. Small
-//! files lie together in packs, in blocks that are compressed where it pays; files of a mebibyte and more lie by
-//! themselves as they are, and share their data with the tree where the file system can. Content is stored once,
-//! whichever entry, key or cache it belongs to, and is checked by its blake3 hash whenever it is read.
+//! An entry is found by its cache's name and its key, and is replaced where the tree that is saved is another
+//! one. Small files lie together in packs, in blocks that are compressed where it pays; files of a mebibyte
+//! and more lie by themselves as they are, and share their data with the tree where the file system can.
+//! Content is stored once, whichever entry, key or cache it belongs to, and is checked by its blake3 hash
+//! whenever it is read.
 //!
-//! The crate knows paths, patterns and keys; it knows no jobs, providers or runs, prints nothing, and never writes
-//! outside the patterns that it is given, whatever an entry says.
+//! The crate knows paths, patterns and keys; it knows no jobs, providers or runs, prints nothing, and never
+//! writes outside the patterns that it is given, whatever an entry says.
 //!
-//! Reading order: `store` (what a store is), `layout` (its files), `save`, `restore`, `collect`; then what these are
-//! made of: `entry`, `pointer`, `manifest`, `pack`, `object`, `index`; at the bottom `io` (how files of the store are read
-//! and written), `lock` and `lease`. How files of a tree are found and reached is in `loom-tree`.
+//! Reading order: `store` (what a store is), `layout` (its files), `save`, `restore`, `collect`; then what
+//! these are made of: `entry`, `pointer`, `manifest`, `pack`, `object`, `index`; at the bottom `io` (how
+//! files of the store are read and written), `lock` and `lease`. How files of a tree are found and reached is
+//! in `loom-tree`.
 
-/// What git keeps of the repository, at the root of a tree. Whatever the patterns, it is not saved, and a restore leaves
+/// The folder of git's, at the root of a tree. Whatever the patterns, it is not saved, and a restore leaves
 /// it alone: `**/target` names a branch of that name too.
 const GIT: &str = ".git";
 

@@ -1,4 +1,5 @@
-//! A store that begins as another one is: its files are shared, and what is done to it is not seen in the other.
+//! A store that begins as another one is: its files are shared, and what is done to it is not seen in the
+//! other.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -11,9 +12,10 @@ use crate::store::Store;
 use crate::{Error, io};
 
 impl Store {
-    /// Makes a store in the folder `root`, which exists and is empty, that holds what this one holds at this moment,
-    /// quarantines too. Files of a store are replaced and never changed, so they are hard links where that can be, else
-    /// copies. What becomes of either store afterwards, the other does not see, but for when an entry was last used.
+    /// Makes a store in the folder `root`, which exists and is empty, that holds what this one holds at this
+    /// moment, quarantines too. Files of a store are replaced and never changed, so they are hard links where
+    /// that can be, else copies. What becomes of either store afterwards, the other does not see, but for
+    /// when an entry was last used.
     ///
     /// # Errors
     /// This store cannot be read, or the other cannot be written.

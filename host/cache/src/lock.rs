@@ -26,15 +26,15 @@ pub(crate) fn lock_store(layout: &Layout) -> Result<fs::File, Error> {
     lock().map_err(|error| Error::write(&path, error))
 }
 
-/// What one wants to do to a tree.
+/// The access to a tree that a lock is for.
 #[derive(Clone, Copy)]
 pub(crate) enum TreeAccess {
     Read,
     Write,
 }
 
-/// Waits until nobody restores to the tree that is open as `root`, or, to restore to it, until nobody does anything to
-/// it. The lock is held as long as `root` is open.
+/// Waits until nobody restores to the tree that is open as `root`, or, to restore to it, until nobody does
+/// anything to it. The lock is held as long as `root` is open.
 pub(crate) fn lock_tree(root: BorrowedFd<'_>, access: TreeAccess, cancel: &AtomicBool) -> Result<(), Error> {
     let operation = match access {
         TreeAccess::Read => FlockOperation::NonBlockingLockShared,

@@ -1,7 +1,8 @@
 //! What an entry holds: folders, files, symlinks, and where in the store their content is.
 //!
-//! Paths do not occur: a folder names the folder that it is in by number, so that an entry cannot speak of anything but
-//! names below its root. What is read from disk is checked by [`Manifest::decode`] before anything looks at it.
+//! Paths do not occur: a folder names the folder that it is in by number, so that an entry cannot speak of
+//! anything but names below its root. What is read from disk is checked by [`Manifest::decode`] before
+//! anything looks at it.
 
 use std::ffi::OsString;
 use std::ops::Range;
@@ -19,7 +20,7 @@ use crate::pack::{BlockAt, LARGEST_BLOCK, PackIndex, PackRef, Record};
 
 /// No manifest is longer than this when it is not compressed: some ten million files.
 const LONGEST: usize = 1 << 30;
-/// Smaller than with the first level, and still a matter of milliseconds.
+/// The level of compression: smaller than with the first, and still a matter of milliseconds.
 const LEVEL: i32 = 3;
 
 /// A tree as it was saved.
@@ -54,15 +55,16 @@ pub(crate) struct Folder {
     /// Which of the folders it is in; the root is in itself.
     pub(crate) parent: u32,
     name_length: u16,
-    /// As it was, if a pattern names it or what it is in; nothing for a folder on the way to such a one.
+    /// The state of the folder, if a pattern names it or what it is in; nothing for a folder on the way to
+    /// such a one.
     pub(crate) meta: Option<Meta>,
-    /// How many items it has.
+    /// The number of its items.
     items: u32,
     #[serde(skip)]
     at: FolderAt,
 }
 
-/// What follows from the other folders.
+/// The place of a folder, as it follows from the other folders.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct FolderAt {
     name: usize,
@@ -78,7 +80,7 @@ pub(crate) struct Meta {
 }
 
 impl Meta {
-    /// As a file has it; of its permissions only those in `bits`.
+    /// The state of a file; of its permissions only those in `bits`.
     pub(crate) fn of(stat: &Stat, bits: u32) -> Self {
         Self { mode: u16::try_from(stat.st_mode & bits).unwrap_or(0), time: Time::modified(stat) }
     }
@@ -97,7 +99,7 @@ pub(crate) enum Content {
     Empty,
     Packed {
         block: u32,
-        /// Where in the block's content it begins.
+        /// The place in the block's content at which it begins.
         offset: u32,
         size: u32,
         digest: Digest,
@@ -138,7 +140,8 @@ impl<'de> Deserialize<'de> for Names {
     }
 }
 
-/// The items as they are written: what is alike stands together, and what the packs say of their files is left to them.
+/// The items as they are written: what is alike stands together, and what the packs say of their files is
+/// left to them.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Columns {
     name_lengths: Vec<u16>,
@@ -147,7 +150,7 @@ struct Columns {
     seconds: Vec<i64>,
     nanos: Vec<u32>,
     kinds: Vec<u8>,
-    /// Of files in blocks: which block, as the difference to the one before, and where in it they begin.
+    /// The blocks of files, each as the difference to the one before.
     blocks: Vec<i64>,
     offsets: Vec<u32>,
     /// Which of the objects, and how long a link's text is.
@@ -233,9 +236,9 @@ impl Columns {
 
 /// The files in the blocks of a manifest, as their packs tell them.
 struct Files {
-    /// By block: what the pack holds in it, and from which to which of its files.
+    /// For each block: its pack, and from which to which of the pack's files it holds.
     blocks: Vec<Option<(usize, Range<usize>)>>,
-    /// By pack: its files as they lie in it.
+    /// For each pack: its files in their order.
     packs: Vec<Vec<Record>>,
     /// The file that was found last: the next one is often the one after it.
     last: usize,
@@ -283,17 +286,17 @@ impl Files {
     }
 }
 
-/// What of a manifest tells which content it needs: enough to collect what no entry needs.
+/// The part of a manifest that tells which content it needs: enough to collect what no entry needs.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Needs {
     pub(crate) packs: Vec<PackRef>,
     pub(crate) objects: Vec<ObjectRef>,
 }
 
-/// Why bytes are not a manifest that may be used.
+/// The reason why bytes are not a manifest that may be used.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Invalid {
-    /// They are not what was written.
+    /// Bytes that are not what was written.
     Unreadable,
     /// Something of it breaks a rule: what, and how.
     Refused(PathBuf, &'static str),
@@ -312,8 +315,8 @@ impl std::fmt::Display for Invalid {
 }
 
 impl Manifest {
-    /// The bytes on disk: the length of [`Needs`] in four bytes, [`Needs`], then the length of the rest in four bytes, and
-    /// the rest compressed.
+    /// The bytes on disk: the length of [`Needs`] in four bytes, [`Needs`], then the length of the rest in
+    /// four bytes, and the rest compressed.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
         // Into memory, of plain types: encoding cannot fail.
@@ -325,8 +328,8 @@ impl Manifest {
         [&length(&needs)[..], &needs, &length(&body), &compressed].concat()
     }
 
-    /// Reads what [`Self::encode`] wrote. Every rule that restoring relies on holds for what is returned. `pack` reads
-    /// what a pack holds.
+    /// Reads what [`Self::encode`] wrote. Every rule that restoring relies on holds for what is returned.
+    /// `pack` reads what a pack holds.
     pub(crate) fn decode(
         bytes: &[u8],
         pack: &mut dyn FnMut(&PackRef) -> Result<PackIndex, Invalid>,
@@ -346,8 +349,8 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Puts together what was walked. `folders` and `items` are in the order that [`Manifest`] asks for, each with its
-    /// name, links with their targets.
+    /// Puts together what was walked. `folders` and `items` are in the order that [`Manifest`] asks for, each
+    /// with its name, links with their targets.
     pub(crate) fn build<'a>(
         packs: Vec<PackRef>,
         objects: Vec<ObjectRef>,
@@ -399,7 +402,7 @@ impl Manifest {
         &self.names.0[name_at..name_at + usize::from(name_length)]
     }
 
-    /// Where a symlink points to; empty for what is none.
+    /// The target of a symlink; empty for what is none.
     pub(crate) fn target(&self, item: usize) -> &[u8] {
         let Item { name_at, name_length, content, .. } = self.items[item];
         match content {
@@ -555,7 +558,7 @@ impl Manifest {
         Ok(())
     }
 
-    /// Its content is within what the manifest says of blocks and objects.
+    /// Whether the content of an item is within what the manifest says of blocks and objects.
     fn is_stored(&self, item: usize) -> bool {
         match self.items[item].content {
             Content::Empty | Content::Link { .. } => true,
@@ -568,7 +571,7 @@ impl Manifest {
     }
 }
 
-/// What [`Manifest::build`] is told of an item.
+/// The content of an item for [`Manifest::build`].
 pub(crate) enum Stored<'a> {
     /// Anything but a link.
     Content(Content),

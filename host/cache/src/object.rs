@@ -18,7 +18,7 @@ use crate::io::{self, ReadError, new_file};
 use crate::layout::Layout;
 use crate::staging::Staging;
 
-/// What is read, hashed and written at once: small enough to stay in a core's own cache.
+/// The number of bytes that are read, hashed and written at once: small enough to stay in a core's own cache.
 const STEP: usize = 256 << 10;
 
 /// A big file that an entry needs.
@@ -28,7 +28,7 @@ pub(crate) struct ObjectRef {
     pub(crate) size: u64,
 }
 
-/// Why a copy was not made.
+/// The reason why a copy was not made.
 pub(crate) enum CopyError {
     Read(Errno),
     Write(Errno),
@@ -37,7 +37,7 @@ pub(crate) enum CopyError {
     Cancelled,
 }
 
-/// As [`io::fault`], for a call that writes.
+/// The same as [`io::fault`] for a call that writes.
 fn fault(doing: &'static str, path: &Path) -> Result<(), CopyError> {
     let fault = io::fault(doing, path);
     fault.map_err(|error| CopyError::Write(Errno::from_io_error(&error).unwrap_or(Errno::IO)))
@@ -52,7 +52,7 @@ pub(crate) struct Objects<'a> {
     share: AtomicBool,
     /// The sizes of the objects that the store has.
     sizes: OnceLock<HashSet<u64>>,
-    /// What was taken, with its size.
+    /// The objects that were added, with their sizes.
     staged: Mutex<HashMap<Digest, u64>>,
     next: AtomicU64,
 }
@@ -110,7 +110,7 @@ impl<'a> Objects<'a> {
         Ok(Some(ObjectRef { digest, size }))
     }
 
-    /// What was taken and is not in the store yet, with its size.
+    /// The objects that were added and are not in the store yet, with their sizes.
     pub(crate) fn staged(self) -> HashMap<Digest, u64> {
         let mut staged = self.staged.into_inner();
         staged.retain(|digest, _| self.staging.file(&digest.to_string()).exists());
@@ -131,8 +131,8 @@ impl<'a> Objects<'a> {
     }
 }
 
-/// Makes the empty file `to`, open for reading too, hold what `from` does, shared where the file systems can, and returns
-/// the hash of it.
+/// Makes the empty file `to`, open for reading too, hold what `from` does, shared where the file systems can,
+/// and returns the hash of it.
 pub(crate) fn restore(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
@@ -157,7 +157,7 @@ pub(crate) fn hash(from: BorrowedFd<'_>, stat: &Stat, cancel: &AtomicBool) -> Re
     copy(from, None, u64::try_from(stat.st_size).unwrap_or(0), is_sparse(stat), cancel)
 }
 
-/// Its size is larger than what it takes on disk.
+/// Whether a file's size is larger than what it takes on the disk.
 fn is_sparse(stat: &Stat) -> bool {
     u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512) < u64::try_from(stat.st_size).unwrap_or(0)
 }
@@ -211,7 +211,7 @@ fn copy(
     })
 }
 
-/// Where data begins and ends from `at` on; both `size` if there is none.
+/// The place where data begins and ends from `at` on; both `size` if there is none.
 fn next_data(from: BorrowedFd<'_>, at: u64, size: u64) -> (u64, u64) {
     let start = match seek(from, SeekFrom::Data(at)) {
         Ok(start) => start.min(size),

@@ -4,7 +4,8 @@
 //!  block … block  index: [count, (at, stored, raw)…, count, (hash, block, offset, size)… by hash]  length  magic
 //! ```
 //!
-//! A pack is named after the hash of its index, which names the content of every file in it. It is written once.
+//! A pack is named after the hash of its index, which names the content of every file in it. It is written
+//! once.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -24,12 +25,13 @@ use crate::staging::Staging;
 
 /// A block is closed when it holds this much.
 const BLOCK: usize = 1 << 20;
-/// A pack is closed when it holds this much: what is deleted as one, so not too much, and synced as one, so not too
-/// little.
+/// A pack is closed when it holds this much: what is deleted as one, so not too much, and synced as one, so
+/// not too little.
 const PACK: u64 = 32 << 20;
 /// Fast, and nearly as small as the next levels for what is saved most: text.
 const LEVEL: i32 = 1;
-/// How much of the store's pack indexes a save looks at, the newest first: about one and a half million files.
+/// The size in bytes of the pack indexes that a save looks at, the newest first: about one and a half million
+/// files.
 const MOST_KNOWN: usize = 64 << 20;
 
 /// No block is larger: what a damaged manifest may make a restore allocate.
@@ -43,11 +45,11 @@ const RECORD: usize = 44;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct PackRef {
     pub(crate) id: Digest,
-    /// Its length in bytes, by which a torn one is noticed before anything is restored.
+    /// The length in bytes, by which a torn one is noticed before anything is restored.
     pub(crate) len: u64,
 }
 
-/// Where a block is in its pack.
+/// The place of a block in its pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct BlockAt {
     pub(crate) at: u64,
@@ -55,7 +57,7 @@ pub(crate) struct BlockAt {
     pub(crate) raw: u32,
 }
 
-/// Where a file is in its pack.
+/// The place of a file in its pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) digest: Digest,
@@ -64,16 +66,17 @@ pub(crate) struct Record {
     pub(crate) size: u32,
 }
 
-/// Writes new packs: the same for the same files in the same order, whichever machine and however many threads.
+/// Writes new packs: the same for the same files in the same order, whichever machine and however many
+/// threads.
 pub(crate) struct Packer<'a> {
     staging: &'a Staging,
     packs: Vec<NewPack>,
     /// The blocks that are in packs, by number: the pack, and where in it.
     blocks: Vec<(u32, BlockAt)>,
-    /// Those that wait to be compressed and written, several at once.
+    /// The blocks that wait to be compressed and written, several at once.
     full: Vec<Filling>,
     filling: Filling,
-    /// What the new blocks hold.
+    /// The content of the new blocks.
     seen: HashMap<Digest, Spot>,
 }
 
@@ -85,7 +88,7 @@ struct NewPack {
     records: Vec<Record>,
 }
 
-/// Where in the new blocks a file is.
+/// The place of a file in the new blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Spot {
     pub(crate) block: u32,
@@ -102,11 +105,11 @@ struct Filling {
     len: usize,
 }
 
-/// What a save wrote.
+/// The packs and blocks that a save wrote.
 pub(crate) struct Packed {
     /// Each with where it lies until it is published.
     pub(crate) packs: Vec<(PathBuf, PackRef)>,
-    /// By number: the pack, and where in it.
+    /// The pack and the place in it, by number.
     pub(crate) blocks: Vec<(u32, BlockAt)>,
 }
 
@@ -245,12 +248,12 @@ impl NewPack {
     }
 }
 
-/// What one pack holds.
+/// The content of one pack.
 #[derive(Debug)]
 pub(crate) struct PackIndex {
     pub(crate) pack: PackRef,
     pub(crate) blocks: Vec<BlockAt>,
-    /// As in the file.
+    /// The records as they are in the file.
     pub(crate) records: Vec<u8>,
 }
 
@@ -323,7 +326,8 @@ impl PackIndex {
         &self.records[index * RECORD..][..32]
     }
 
-    /// Where a file of this hash is. Hashes are spread evenly, so one looks where it should be, and then around there.
+    /// Finds the place of a file by its hash. Hashes are spread evenly, so one looks where it should be, and
+    /// then around there.
     pub(crate) fn find(&self, digest: Digest) -> Option<Record> {
         let count = self.len();
         let lead = u64::from_be_bytes(*digest.0.first_chunk()?);
@@ -344,7 +348,7 @@ impl PackIndex {
     }
 }
 
-/// What the store's packs hold, the newest first.
+/// The packs of the store, the newest first.
 #[derive(Default)]
 pub(crate) struct KnownPacks {
     pub(crate) packs: Vec<PackIndex>,
@@ -385,11 +389,11 @@ pub(crate) struct Unpacker {
     decompressor: zstd::bulk::Decompressor<'static>,
 }
 
-/// Why a pack, or a block of it, was not read.
+/// The reason why a pack, or a block of it, was not read.
 pub(crate) enum Unreadable {
-    /// It is not what was written.
+    /// Content that is not what was written.
     Broken(Broken),
-    /// It may be, but the system did not give it.
+    /// Content that may be right, but that the system did not give.
     System(std::io::Error),
 }
 

@@ -13,7 +13,8 @@ use crate::digest::Digest;
 use crate::layout::{self, Layout};
 use crate::{Error, Warning, io, sealed};
 
-/// Who saved an entry, and what its key was made of. The store keeps it and does not look at it.
+/// The origin of an entry: who saved it, and what its key was made of. The store keeps it and does not look
+/// at it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// The run.
@@ -22,28 +23,28 @@ pub struct Origin {
     pub job: String,
     /// The files that the key was computed from: path and hash.
     pub inputs: Vec<(String, String)>,
-    /// How the key was written down before it was filled in.
+    /// The key as it was written down before it was filled in.
     pub recipe: String,
 }
 
-/// What is known of an entry without looking at its files.
+/// The facts about an entry that are known without looking at its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Info {
     /// The cache's name.
     pub name: String,
     /// The entry's key.
     pub key: String,
-    /// How many files and symlinks it holds.
+    /// The number of files and symlinks in it.
     pub files: u64,
     /// Their size in bytes, as they were in the tree.
     pub bytes: u64,
-    /// When it was saved.
+    /// The time at which it was saved.
     pub saved: SystemTime,
-    /// When it was last restored, or saved if it never was.
+    /// The time at which it was last restored, or saved if it never was.
     pub used: SystemTime,
     /// The hash of its tree: equal in entries whose trees are equal and share their content in the store.
     pub tree: String,
-    /// Who saved it.
+    /// The origin.
     pub origin: Origin,
 }
 
@@ -97,7 +98,8 @@ impl Pointer {
     }
 }
 
-/// Reads the pointer at `path`, and gives its bytes with it; nothing where there is none. A damaged one is set aside.
+/// Reads the pointer at `path`, and gives its bytes with it; nothing where there is none. A damaged one is
+/// set aside.
 pub(crate) fn read(
     layout: &Layout,
     path: &Path,

@@ -1,5 +1,5 @@
-//! How an entry comes to be: everything is written in a folder of the save's own, then moved to its place under the
-//! store's lock, what an entry needs before the entry.
+//! How an entry comes to be: everything is written in a folder of the save's own, then moved to its place
+//! under the store's lock, what an entry needs before the entry.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -17,18 +17,18 @@ use crate::pointer::Pointer;
 use crate::sealed;
 use crate::staging::Staging;
 
-/// What a save has staged.
+/// An entry that a save has staged.
 pub(crate) struct StagedEntry {
     pub(crate) packs: Vec<(PathBuf, PackRef)>,
     /// Staged under their hashes.
     pub(crate) objects: HashMap<Digest, u64>,
-    /// Its bytes; none if the store had it.
+    /// The bytes of the manifest; none if the store had it.
     pub(crate) manifest: Option<Vec<u8>>,
-    /// What the manifest needs, staged or not.
+    /// The needs of the manifest, staged or not.
     pub(crate) needs: Needs,
 }
 
-/// How publishing ended.
+/// The outcome of publishing.
 pub(crate) enum PublishOutcome {
     /// The entry is in its place, with so many new bytes on disk.
     Published(u64),

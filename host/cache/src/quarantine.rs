@@ -9,16 +9,16 @@ use crate::io::{self, Sync};
 use crate::layout::{Layout, QUARANTINE};
 use crate::{Error, Warning, sealed};
 
-/// Why a key is in quarantine.
+/// The reason why a key is in quarantine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
     /// The run in which it showed.
     pub run: String,
     /// The job that differed.
     pub job: String,
-    /// What differed, a line each.
+    /// The differences, a line each.
     pub differences: Vec<String>,
-    /// When it was found out.
+    /// The time at which it was found out.
     pub when: SystemTime,
 }
 
@@ -29,7 +29,7 @@ pub struct Quarantined {
     pub name: String,
     /// The entry's key.
     pub key: String,
-    /// Why.
+    /// The reason.
     pub reason: Reason,
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn put(layout: &Layout, name: &str, key: &str, reason: &Reason) -> Re
     io::replace(&layout.quarantine(name, key), &sealed::encode(&quarantined), Sync::Yes)
 }
 
-/// Why a key is in quarantine; nothing if it is not.
+/// The reason why a key is in quarantine; nothing if it is not.
 ///
 /// # Errors
 /// It is, but the reason cannot be read.

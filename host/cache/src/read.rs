@@ -1,4 +1,5 @@
-//! Files of a tree that others may be writing to, read so that what is read is what the file held at one moment.
+//! Files of a tree that others may be writing to, read so that what is read is what the file held at one
+//! moment.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -14,8 +15,8 @@ use crate::index::Seen;
 use crate::io::ReadError;
 use crate::layout::BIG;
 
-/// A call that writes to a small file is over after this time, and one that writes to a large file after this and a
-/// second for each [`SLOWEST`] bytes. The time of change is set when such a call begins.
+/// A call that writes to a small file is over after this time, and one that writes to a large file after this
+/// and a second for each [`SLOWEST`] bytes. The time of change is set when such a call begins.
 const WRITE: Duration = Duration::from_millis(50);
 const SLOWEST: u64 = 100 << 20;
 /// The time that a whole save or restore waits for files to come to rest.
@@ -23,13 +24,14 @@ const QUIESCE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Tells files at rest from those that may still be written to.
 ///
-/// A file whose time of change is the present tick of the clock may change again and look the same; and a call that began
-/// to write a moment ago may not be over. Neither can be of one that was last changed some time ago.
+/// A file whose time of change is the present tick of the clock may change again and look the same; and a
+/// call that began to write a moment ago may not be over. Neither can be of one that was last changed some
+/// time ago.
 pub(crate) struct Quiescence {
     clock: FsClock,
-    /// When it began.
+    /// The time at which the act began.
     since: Time,
-    /// How long was waited.
+    /// The time that was waited.
     waited: Mutex<Duration>,
 }
 
@@ -39,7 +41,7 @@ impl Quiescence {
         Self { clock, since, waited: Mutex::default() }
     }
 
-    /// How long it is until a file of this size that was last changed at `time` is at rest.
+    /// The time until a file of this size that was last changed at `time` is at rest.
     fn left(&self, time: Time, size: u64) -> Option<Duration> {
         let enough = WRITE + Duration::from_nanos(size.saturating_mul(1_000_000_000 / SLOWEST));
         let enough = i128::try_from(enough.as_nanos()).unwrap_or(i128::MAX);
@@ -72,18 +74,19 @@ impl Quiescence {
     }
 }
 
-/// What a file held at one moment, with what vouches for it later: nothing where a change would not show.
+/// The content of a file at one moment, with what vouches for it later: nothing where a change would not
+/// show.
 pub(crate) struct StableFile<T> {
     pub(crate) value: T,
     pub(crate) stat: Stat,
     pub(crate) seen: Option<Seen>,
 }
 
-/// Why a file was passed over.
+/// The reason why a file was passed over.
 pub(crate) enum Skipped {
-    /// It is to be left out.
+    /// A file that is to be left out.
     LeftOut(LeftOut),
-    /// It has more bytes than were asked for.
+    /// A file that has more bytes than were asked for.
     Large,
     /// The system does not let it be read.
     Unread(Errno),
@@ -102,8 +105,9 @@ impl From<Errno> for Skipped {
     }
 }
 
-/// Reads the file `name` with `read`, if it has no more than `most` bytes, and once more if the file changed meanwhile.
-/// `read` returns nothing where the file is not as long as it should be, and the same for the same content.
+/// Reads the file `name` with `read`, if it has no more than `most` bytes, and once more if the file changed
+/// meanwhile. `read` returns nothing where the file is not as long as it should be, and the same for the same
+/// content.
 pub(crate) fn read_stable<T: PartialEq>(
     folder: BorrowedFd<'_>,
     name: &[u8],
@@ -126,9 +130,9 @@ pub(crate) fn read_stable<T: PartialEq>(
 /// An attempt to read a file.
 enum Attempt<T> {
     Stable(StableFile<T>),
-    /// It has more bytes than were asked for.
+    /// A file that has more bytes than were asked for.
     TooLarge,
-    /// It changed meanwhile, or may have.
+    /// A file that changed meanwhile, or may have.
     Changed,
 }
 

@@ -9,8 +9,8 @@ use rustix::io::Errno;
 /// Folders are opened one in the other up to here. What is deeper is first moved up.
 const DEEPEST: usize = 24;
 
-/// Removes the folder `name` in `parent` and all that is in it. Symlinks are removed, not followed. Returns how many
-/// files and symlinks that were.
+/// Removes the folder `name` in `parent` and all that is in it. Symlinks are removed, not followed. Returns
+/// how many files and symlinks that were.
 pub(crate) fn remove_folder(parent: BorrowedFd<'_>, name: &[u8]) -> Result<u64, Errno> {
     let top = open(parent, name)?;
     let mut removal = Removal { top: top.as_fd(), removed: 0, moved: 0 };
@@ -84,7 +84,7 @@ fn open(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     Ok(folder)
 }
 
-/// What is gone already counts as removed.
+/// Takes what is gone already for removed.
 fn gone(done: Result<(), Errno>) -> Result<(), Errno> {
     match done {
         Err(Errno::NOENT) => Ok(()),

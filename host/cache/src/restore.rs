@@ -1,5 +1,5 @@
-//! Restoring: the tree is compared with the entry, what is right is left alone, what does not belong is removed, what is
-//! missing is written. Afterwards what the patterns name equals the entry.
+//! Restoring: the tree is compared with the entry, what is right is left alone, what does not belong is
+//! removed, what is missing is written. Afterwards what the patterns name equals the entry.
 
 mod compare;
 mod context;
@@ -25,36 +25,39 @@ use crate::lease::Lease;
 use crate::lock::{TreeAccess, lock_tree};
 use crate::{Error, Tracked, Warning};
 
-/// Longer than a tick of the clock on a file system of today.
+/// A time longer than a tick of the clock on a file system of today.
 const TICK: Duration = Duration::from_millis(50);
 
-/// What a restore did.
+/// The result of a restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
-    /// How many files and symlinks of the entry the tree now holds.
+    /// The number of files and symlinks of the entry that the tree now holds.
     pub files: u64,
     /// Their size in bytes.
     pub bytes: u64,
-    /// How many of them were written.
+    /// The number of those that were written.
     pub written: u64,
-    /// How many were there already; some may have got other permissions or times.
+    /// The number of those that were there already; some may have got other permissions or times.
     pub unchanged: u64,
-    /// How many files and symlinks were removed because the entry does not hold them.
+    /// The number of files and symlinks that were removed because the entry does not hold them.
     pub removed: u64,
-    /// What the entry holds and was not restored, and what could not be looked at.
+    /// The files of the entry that were not restored, and what could not be looked at.
     pub warnings: Vec<Warning>,
 }
 
 impl Entry {
-    /// Makes what `patterns` name below `tree` equal to the entry. Files that are right already are left alone; files
-    /// that replace others appear whole; files that the entry does not hold are removed; `.git` at the root and what is
-    /// `tracked` are left alone. Nothing that the patterns do not name is written or removed, but for folders that lead to
-    /// what they name, which are made where missing. Restores to one tree, and saves of it, wait for one another.
+    /// Makes what `patterns` name below `tree` equal to the entry. Files that are right already are left
+    /// alone; files that replace others appear whole; files that the entry does not hold are removed; `.git`
+    /// at the root and what is `tracked` are left alone. Nothing that the patterns do not name is written or
+    /// removed, but for folders that lead to what they name, which are made where missing. Restores to one
+    /// tree, and saves of it, wait for one another.
     ///
     /// # Errors
-    /// Content of the entry is damaged ([`Error::Damaged`]; the entry is set aside) or the entry is no longer there
-    /// ([`Error::Gone`]): both mean a miss. The patterns name the store itself ([`Error::StoreWithin`]). Something may not be
-    /// written ([`Error::Refused`]) or cannot be, or the caller cancelled. After an error, what the restore had written is removed again; what it removed stays removed.
+    /// Content of the entry is damaged ([`Error::Damaged`]; the entry is set aside) or the entry is no longer
+    /// there ([`Error::Gone`]): both mean a miss. The patterns name the store itself
+    /// ([`Error::StoreWithin`]). Something may not be written ([`Error::Refused`]) or cannot be, or the
+    /// caller cancelled. After an error, what the restore had written is removed again; what it removed stays
+    /// removed.
     pub fn restore(
         &self,
         tree: &Path,
@@ -116,7 +119,7 @@ impl Entry {
         })
     }
 
-    /// What was seen of each item, where a later change will show.
+    /// The state in which each item was seen, where a later change will show.
     fn remember(
         &self,
         base: &Index,

@@ -1,5 +1,5 @@
-//! Saving: one walk over what the patterns name; what the stat index vouches for is not read, what the store has is not
-//! written.
+//! Saving: one walk over what the patterns name; what the stat index vouches for is not read, what the store
+//! has is not written.
 
 mod assemble;
 mod walk;
@@ -25,7 +25,7 @@ use crate::staging::Staging;
 use crate::store::Store;
 use crate::{Error, Tracked, Warning};
 
-/// What is to be saved.
+/// The request to save something.
 #[derive(Debug, Clone, Copy)]
 pub struct Save<'a> {
     /// The cache's name.
@@ -34,10 +34,10 @@ pub struct Save<'a> {
     pub key: &'a str,
     /// The root of the workspace.
     pub tree: &'a Path,
-    /// What to save of it: globs relative to the root. What names a folder means everything in it, but never `.git` at
-    /// the root.
+    /// The patterns of what to save of it: globs relative to the root. What names a folder means everything
+    /// in it, but never `.git` at the root.
     pub patterns: &'a [String],
-    /// What is not saved, whatever the patterns name.
+    /// The files that are not saved, whatever the patterns name.
     pub tracked: &'a Tracked,
     /// Kept with the entry.
     pub origin: &'a Origin,
@@ -45,30 +45,30 @@ pub struct Save<'a> {
     pub cancel: &'a AtomicBool,
 }
 
-/// How a save ended.
+/// The outcome of a save.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Saved {
     /// The entry was written.
     Stored {
-        /// How many files and symlinks it holds.
+        /// The number of files and symlinks in it.
         files: u64,
         /// Their size in bytes.
         bytes: u64,
-        /// How many bytes the store grew by.
+        /// The number of bytes by which the store grew.
         stored_bytes: u64,
-        /// What was left out.
+        /// The files that were left out.
         warnings: Vec<Warning>,
     },
     /// The entry of this key holds just what is there; it was not touched.
     Unchanged,
-    /// Nothing is there that the patterns name; no entry was written.
+    /// No file is there that the patterns name; no entry was written.
     Nothing {
-        /// What was left out.
+        /// The files that were left out.
         warnings: Vec<Warning>,
     },
 }
 
-/// Who has to wait while a tree is walked and its content is written.
+/// The users of the store who have to wait while a tree is walked and its content is written.
 #[derive(Clone, Copy)]
 enum KeepOut {
     Nobody,
@@ -77,14 +77,14 @@ enum KeepOut {
 }
 
 impl Store {
-    /// Saves what the patterns name as the key's entry, which is there whole when this returns; until then there is the
-    /// one before, or none. Where that one holds the same already, nothing is written.
+    /// Saves what the patterns name as the key's entry, which is there whole when this returns; until then
+    /// there is the one before, or none. Where that one holds the same already, nothing is written.
     ///
-    /// Saved are files, symlinks as their text, and folders, with their permissions and times. Hard
-    /// links become files of their own. The setuid and setgid bits of files are not kept: they would give away the
-    /// rights of whoever restores. A save waits until no restore to the same tree is under way. What cannot be saved, or
-    /// changes while it is read, is left out with a warning. Where a collection takes away what the save relies on, it
-    /// begins anew, at last with the store's lock held.
+    /// Saved are files, symlinks as their text, and folders, with their permissions and times. Hard links
+    /// become files of their own. The setuid and setgid bits of files are not kept: they would give away the
+    /// rights of whoever restores. A save waits until no restore to the same tree is under way. What cannot
+    /// be saved, or changes while it is read, is left out with a warning. Where a collection takes away what
+    /// the save relies on, it begins anew, at last with the store's lock held.
     ///
     /// # Errors
     /// The tree cannot be read at all, the store cannot be written or is itself among what is to be saved

@@ -8,7 +8,8 @@ use crate::Error;
 use crate::io::{self, random_name};
 use crate::layout::Layout;
 
-/// The folder of one save. It is locked as long as the save lives, so that a collection knows; dropping it removes it.
+/// The folder of one save. It is locked as long as the save lives, so that a collection knows; dropping it
+/// removes it.
 pub(crate) struct Staging {
     path: PathBuf,
     /// Holds the lock.

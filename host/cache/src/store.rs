@@ -20,7 +20,7 @@ pub struct Store {
     layout: Layout,
 }
 
-/// What was found under a key.
+/// The entry that was found under a key.
 #[derive(Debug, Default)]
 pub struct Found {
     /// The entry; nothing if it is a miss.
@@ -29,7 +29,7 @@ pub struct Found {
     pub warnings: Vec<Warning>,
 }
 
-/// What the store holds.
+/// The content of the store.
 #[derive(Debug, Default)]
 pub struct Listed {
     /// The entries, by name, then the newest first.
@@ -43,7 +43,7 @@ pub struct Listed {
 pub struct Opened {
     /// The store; none where this Loom cannot use it.
     pub store: Option<Store>,
-    /// What was the matter with it.
+    /// The fault of the store.
     pub trouble: Option<Error>,
 }
 
@@ -74,8 +74,9 @@ impl Store {
         }
     }
 
-    /// The store in the folder `root`, for who goes on without one where it cannot be used. What says its format is put
-    /// right where it is damaged: what lies there is checked whenever it is read. One of an older Loom is emptied.
+    /// The store in the folder `root`, for who goes on without one where it cannot be used. What says its
+    /// format is put right where it is damaged: what lies there is checked whenever it is read. One of an
+    /// older Loom is emptied.
     pub fn open_or_none(root: &Path) -> Opened {
         let trouble = match Self::open(root) {
             Ok(store) => return Opened { store: Some(store), trouble: None },
@@ -99,8 +100,8 @@ impl Store {
         Opened { store, trouble: Some(trouble) }
     }
 
-    /// The entry of exactly this key. A damaged one is a miss and is set aside. A key in quarantine is found all the
-    /// same, see [`is_quarantined`](Self::is_quarantined).
+    /// The entry of exactly this key. A damaged one is a miss and is set aside. A key in quarantine is found
+    /// all the same, see [`is_quarantined`](Self::is_quarantined).
     ///
     /// # Errors
     /// The store is there but cannot be read.
@@ -110,8 +111,8 @@ impl Store {
         Ok(found)
     }
 
-    /// Of the entries whose keys begin with `prefix`, the one that was saved last. Damaged ones are set aside; keys in
-    /// quarantine are passed over.
+    /// Finds, of the entries whose keys begin with `prefix`, the one that was saved last. Damaged ones are
+    /// set aside; keys in quarantine are passed over.
     ///
     /// # Errors
     /// The store is there but cannot be read.
@@ -151,8 +152,8 @@ impl Store {
         Ok(listed)
     }
 
-    /// Puts a key in quarantine, whether or not there is an entry; a later reason replaces an earlier one. The entry
-    /// stays, [`find`](Self::find) still finds it: it is for the caller to ask first.
+    /// Puts a key in quarantine, whether or not there is an entry; a later reason replaces an earlier one.
+    /// The entry stays, [`find`](Self::find) still finds it: it is for the caller to ask first.
     ///
     /// # Errors
     /// The store cannot be written.
@@ -161,7 +162,7 @@ impl Store {
         quarantine::put(&self.layout, name, key, reason)
     }
 
-    /// Why a key is in quarantine; nothing if it is not.
+    /// The reason why a key is in quarantine; nothing if it is not.
     ///
     /// # Errors
     /// It is, but the reason cannot be read. The key counts as being in quarantine.

@@ -1,5 +1,5 @@
-//! Failing I/O: whatever call of a save, a restore or a collection fails, no entry is torn, nothing of the user's is lost, the
-//! error names the path, and what comes next works.
+//! Failing I/O: whatever call of a save, a restore or a collection fails, no entry is torn, nothing of the
+//! user's is lost, the error names the path, and what comes next works.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -26,7 +26,7 @@ struct World {
     store: Store,
 }
 
-/// What a tree holds, by path: the content of a file, or the target of a symlink.
+/// The content of a tree, by path: the content of a file, or the target of a symlink.
 type Content = BTreeMap<PathBuf, Vec<u8>>;
 
 impl World {
@@ -65,7 +65,7 @@ impl World {
         })
     }
 
-    /// What is restored of a key; nothing where there is no entry.
+    /// Restores the entry of a key; nothing where there is none.
     fn restore(&self, key: &str, to: &Path) -> Result<Option<Restored>, Error> {
         let Some(entry) = self.store.find("n", key)?.entry else { return Ok(None) };
         entry.restore(to, &["deps".to_owned()], &Tracked::default(), &AtomicBool::new(false)).map(Some)
@@ -189,7 +189,8 @@ fn a_restore_of_which_a_call_fails_is_made_good_by_the_next() {
                     if !is_gone {
                         check_error(&error, failing, &world, fault);
                     }
-                    // Each file is what it was, or what it should be, or not there; never a part of it, nor another.
+                    // Each file is what it was, or what it should be, or not there; never a part of it, nor
+                    // another.
                     for (path, there) in content(&tree.join("deps")) {
                         let known = [before.get(&path), new.get(&path)].contains(&Some(&there));
                         assert!(known, "{} {:?}", path.display(), fault.hit());
@@ -262,6 +263,8 @@ fn a_quarantine_of_which_a_call_fails_never_lets_a_key_go() {
             // To put it there once more, to ask for it and to end it: none of them makes it free by failing.
             let put = fault.during(|| world.store.quarantine("n", "k", &reason()));
             assert_eq!(put.is_err(), fault.hit().is_some(), "{:?}", fault.hit());
+            let files = fs::read_dir(world.store.layout().entries_of("n")).unwrap();
+            assert_eq!(files.count(), 2, "the entry and its quarantine: {:?}", fault.hit());
             assert_eq!(world.store.is_quarantined("n", "k").unwrap(), Some(reason()), "{:?}", fault.hit());
         });
         assert!(calls > 10, "{calls}");

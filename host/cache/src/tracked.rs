@@ -33,7 +33,7 @@ impl Tracked {
         self.0.binary_search_by(|known| (**known).cmp(path)).is_ok()
     }
 
-    /// One of them is in `folder`, or deeper; the root is the empty path.
+    /// Whether one of them is in `folder`, or deeper; the root is the empty path.
     pub(crate) fn has_below(&self, folder: &[u8]) -> bool {
         if folder.is_empty() {
             return !self.is_empty();

@@ -18,16 +18,16 @@ use crate::sealed::Broken;
 use crate::store::Store;
 use crate::{Error, Warning, io, layout, pointer};
 
-/// What a check of the store found.
+/// The result of a check of the store.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// How many entries are whole.
+    /// The number of entries that are whole.
     pub entries: u64,
-    /// How many packs and objects were read.
+    /// The number of packs and objects that were read.
     pub files: u64,
     /// Their size in bytes.
     pub bytes: u64,
-    /// What is damaged. It was set aside, with the entries that need it.
+    /// The damaged files. Each was set aside, with the entries that need it.
     pub warnings: Vec<Warning>,
 }
 

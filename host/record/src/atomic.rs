@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::RecordError;
 use crate::fault::{fault, write_all};
 
-/// Whether a document must survive a power cut from the moment at which it is reported.
+/// The durability of a document: whether it must survive a power cut from the moment at which it is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Durability {
     /// A SIGKILL loses nothing; a power cut may.

@@ -12,7 +12,8 @@ use crate::folders;
 use crate::retain::retain_checks;
 use crate::writer::place;
 
-/// Writes the receipt of a check of the repository at `repo_root` that was made at `now`. Returns where it stands.
+/// Writes the receipt of a check of the repository at `repo_root` that was made at `now`. Returns where it
+/// stands.
 ///
 /// # Errors
 /// It cannot be written.

@@ -21,7 +21,7 @@ use loom_contract::summary::{
 use loom_contract::time::Timestamp;
 use loom_contract::version;
 
-/// What the events so far add up to.
+/// The state that the events so far add up to.
 #[derive(Debug)]
 pub(crate) struct Fold {
     ids: RunIds,
@@ -36,7 +36,7 @@ pub(crate) struct Fold {
 struct JobFold {
     steps: BTreeMap<StepIndex, StepFold>,
     sections: Vec<SectionEntry>,
-    /// Those whose processes said something after them.
+    /// The sections whose processes said something after them.
     spoke_after: Vec<Section>,
     started: bool,
     end: Option<JobFinish>,
@@ -148,8 +148,8 @@ impl Fold {
         }
     }
 
-    /// The attempt of `job_id` that just failed is set aside; what follows is the next one. Returns where its record is
-    /// to stand, and its documents.
+    /// The attempt of `job_id` that just failed is set aside; what follows is the next one. Returns where its
+    /// record is to stand, and its documents.
     pub(crate) fn job_retried(
         &mut self,
         job_id: &JobId,

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use fs_err as fs;
 
-/// The place of a call to the system that does `doing` to `path`, which a unit test may let fail; in any other build nothing.
+/// The place of a call to the system that does `doing` to `path`, which a unit test may let fail; in any
+/// other build nothing.
 pub(crate) fn fault(doing: &'static str, path: &Path) -> io::Result<()> {
     #[cfg(test)]
     loom_faults::point(doing, path)?;

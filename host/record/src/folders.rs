@@ -1,4 +1,5 @@
-//! The folders under `.loom/.runtime`, which a repository may have brought along: links that lead out of it are refused.
+//! The folders under `.loom/.runtime`, which a repository may have brought along: links that lead out of it
+//! are refused.
 
 use std::io::{Error, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -11,8 +12,8 @@ use rustix::fs::{AtFlags, CWD, Gid, Uid, chownat};
 use crate::RecordError;
 use crate::fault::fault;
 
-/// Makes the runtime folder of the repository at `repo_root` with what every record needs: its folders, and the
-/// `.gitignore` that keeps them out of the repository.
+/// Makes the runtime folder of the repository at `repo_root` with what every record needs: its folders, and
+/// the `.gitignore` that keeps them out of the repository.
 ///
 /// # Errors
 /// One of them is a link that leads out of the repository, or cannot be made.
@@ -62,7 +63,8 @@ fn ignore_in_git(root: &Path, runtime: &RuntimeDir) -> Result<(), RecordError> {
     }
 }
 
-/// Gives `path`, which was just made, to whom the repository belongs: a run as root must not keep its owner from the next.
+/// Gives `path`, which was just made, to whom the repository belongs: a run as root must not keep its owner
+/// from the next.
 pub(crate) fn give_to_owner(root: &Path, path: &Path) -> std::io::Result<()> {
     let Some((user, group)) = other_owner(root) else { return Ok(()) };
     Ok(chownat(CWD, path, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?)

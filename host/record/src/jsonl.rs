@@ -79,7 +79,7 @@ impl EventStream {
     }
 }
 
-/// How many lines `output` ends.
+/// The number of lines that `output` ends.
 pub(crate) fn lines_of(output: &Output) -> u64 {
     let unterminated = !output.bytes.is_empty() && !output.bytes.ends_with(b"\n") && !output.open;
     memchr::memchr_iter(b'\n', &output.bytes).count() as u64 + u64::from(unterminated)

@@ -8,7 +8,8 @@
 //!  Record::finish ──> phase-report.json, then the receipt: the last word on a run
 //! ```
 //!
-//! A file that cannot be written is an error that the next call reports; a run that cannot write its contract fails.
+//! A file that cannot be written is an error that the next call reports; a run that cannot write its contract
+//! fails.
 
 mod atomic;
 mod cache_diff;
@@ -39,11 +40,11 @@ use loom_contract::error::{ErrorInfo, code};
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action} {}: {source}", path.display())]
 pub struct RecordError {
-    /// What was tried.
+    /// The action that failed.
     pub action: &'static str,
     /// The file or folder.
     pub path: PathBuf,
-    /// Why it failed.
+    /// The reason.
     pub source: std::io::Error,
 }
 

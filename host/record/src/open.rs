@@ -33,7 +33,7 @@ use crate::writer::{Ballast, Durable, WriteFailure, Writer, WriterMessage, Writt
 /// Events that may wait for the writer; with chunks of 64 KiB this bounds memory to a few MiB.
 const QUEUE: usize = 64;
 
-/// What the receipt says of a run and events do not.
+/// The facts of a run that its receipt has and events do not.
 #[derive(Debug, Clone)]
 pub struct RunFacts {
     /// The command line, word by word.
@@ -44,22 +44,22 @@ pub struct RunFacts {
     pub repo_root: PathBuf,
     /// The workflow file, absolute.
     pub workflow_path: PathBuf,
-    /// When the run started.
+    /// The time at which the run started.
     pub started_at: Timestamp,
 }
 
-/// How a run ended, for its receipt.
+/// The end of a run, for its receipt.
 #[derive(Debug, Clone, Default)]
 pub struct Ended {
     /// The exit code of `loom`.
     pub exit_code: i32,
-    /// What failed, in one line.
+    /// The failure, in one line.
     pub error: Option<String>,
     /// The run's copy of the repository.
     pub snapshot_path: Option<PathBuf>,
     /// The commit that it was made from.
     pub snapshot_head_sha: Option<String>,
-    /// What the workflow compiled to.
+    /// The plan that the workflow was compiled to.
     pub graph_ir: Option<GraphIr>,
 }
 
@@ -70,7 +70,7 @@ pub struct Record {
     ids: RunIds,
     facts: RunFacts,
     dir: PathBuf,
-    /// Its lock says that somebody still writes to it.
+    /// The run's folder, whose lock says that somebody still writes to it.
     lock: fs::File,
     events: SyncSender<WriterMessage>,
     writer: JoinHandle<Written>,
@@ -81,10 +81,11 @@ pub struct Record {
 }
 
 impl Record {
-    /// Makes the run's log folder and says in a partial receipt that the run was interrupted: true until it ends.
+    /// Makes the run's log folder and says in a partial receipt that the run was interrupted: true until it
+    /// ends.
     ///
-    /// The run is named by the time in nanoseconds at which it started; where another run has that name, by the next
-    /// one that is free. Whatever is written is masked by `mask`.
+    /// The run is named by the time in nanoseconds at which it started; where another run has that name, by
+    /// the next one that is free. Whatever is written is masked by `mask`.
     ///
     /// # Errors
     /// A folder or file cannot be made.
@@ -151,7 +152,7 @@ impl Record {
         &self.dir
     }
 
-    /// Where the receipt will be.
+    /// The path that the receipt will have.
     pub fn receipt_path(&self) -> PathBuf {
         self.runtime.receipt(&self.ids.run_id)
     }
@@ -182,8 +183,8 @@ impl Record {
     /// Writes what is left of the events, then the phase report and the receipt. `now` is the run's end.
     ///
     /// # Errors
-    /// Something could not be written, now or before. The receipt is written all the same where it can be, and then says
-    /// so.
+    /// Something could not be written, now or before. The receipt is written all the same where it can be,
+    /// and then says so.
     pub fn finish(self, ended: Ended, now: Timestamp) -> Result<PhaseReport, Redacted<ErrorInfo>> {
         let Self { runtime, ids, facts, dir, lock, events, writer, documents, errors, ballast, mask } = self;
         drop(events);
@@ -267,7 +268,8 @@ fn hand_over(repo_root: &Path, run_dir: &fs::File, receipt: &Path) {
     }
 }
 
-/// Gives all that is in an open folder, then the folder itself: until then, nobody else can put anything in its way.
+/// Gives all that is in an open folder, then the folder itself: until then, nobody else can put anything in
+/// its way.
 fn give_tree(folder: BorrowedFd<'_>, (user, group): (Uid, Gid)) -> std::io::Result<()> {
     for entry in Dir::read_from(folder)? {
         let entry = entry?;

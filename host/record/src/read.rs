@@ -17,8 +17,8 @@ const MOST_DOCUMENT: u64 = 64 << 20;
 /// The longest stream of events that is read as a whole, in bytes.
 const MOST_EVENTS: u64 = 256 << 20;
 
-/// The bytes of the file at `path`. It may have come with a repository that somebody else has made: nothing is
-/// waited for, and nothing without end is read.
+/// The bytes of the file at `path`. It may have come with a repository that somebody else has made: nothing
+/// is waited for, and nothing without end is read.
 ///
 /// # Errors
 /// It cannot be read, is no regular file, or is longer than `most` bytes. The path is not in the error.
@@ -57,8 +57,8 @@ pub fn events(path: &Path) -> Result<Vec<EventLine>, RecordError> {
     lines.map(|line| serde_json::from_slice(line).map_err(|e| RecordError::new("read", path, e))).collect()
 }
 
-/// The receipts of the runs of the repository at `repo_root`, the newest first; those of runs that did not end are not
-/// among them.
+/// The receipts of the runs of the repository at `repo_root`, the newest first; those of runs that did not
+/// end are not among them.
 pub fn receipts(repo_root: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(RuntimeDir::of_repo(repo_root).receipts_dir());
     let mut receipts: Vec<PathBuf> = entries

@@ -11,10 +11,11 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 use crate::{RecordError, read};
 
-/// Closes the receipts of the runs of the repository at `repo_root` that were killed, which from then on say `interrupted`
-/// for good. `is_alive` says of a run whether it lives. Returns the runs.
+/// Closes the receipts of the runs of the repository at `repo_root` that were killed, which from then on say
+/// `interrupted` for good. `is_alive` says of a run whether it lives. Returns the runs.
 ///
-/// Nothing is decided here that reaches out of the record: what is in a repository can be copied, committed and removed.
+/// Nothing is decided here that reaches out of the record: what is in a repository can be copied, committed
+/// and removed.
 ///
 /// # Errors
 /// A receipt could not be closed. The others are closed all the same.
@@ -32,8 +33,8 @@ pub fn recover(repo_root: &Path, is_alive: impl Fn(&RunId) -> bool) -> Result<Ve
         else {
             continue;
         };
-        // Held until the receipt is closed, so that two recoveries do not meet. A run of somebody else, in a container
-        // with this repository mounted for example, is not known here, and holds it while it lives.
+        // Held until the receipt is closed, so that two recoveries do not meet. A run of somebody else, in a
+        // container with this repository mounted for example, is not known here, and holds it while it lives.
         let folder = runtime.run_dir(&run_id);
         let lock = match open_folder(&folder) {
             Some(opened) => match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
@@ -66,7 +67,8 @@ fn open_folder(path: &Path) -> Option<OwnedFd> {
 }
 
 fn close(partial: &Path, receipt: &Path) -> Result<(), RecordError> {
-    // A run that was killed between its receipt and the removal of the partial one has both: the whole one counts.
+    // A run that was killed between its receipt and the removal of the partial one has both: the whole one
+    // counts.
     let result = if read::document::<RunReceipt>(receipt).is_ok() {
         fs::remove_file(partial)
     } else {

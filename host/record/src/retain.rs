@@ -1,8 +1,8 @@
 //! What keeps the records of a repository few: old ones are removed, but for the newest.
 //!
-//! A record is removed only where it says itself that it is one, and that its run is over: by a receipt of the contract's
-//! shape that is called after the run. Its log folder must not be locked. Everything is done by open folders, through no
-//! link; whatever else is there stays.
+//! A record is removed only where it says itself that it is one, and that its run is over: by a receipt of
+//! the contract's shape that is called after the run. Its log folder must not be locked. Everything is done
+//! by open folders, through no link; whatever else is there stays.
 
 mod sizes;
 
@@ -29,32 +29,32 @@ use sizes::{Size, Sizes};
 
 /// The longest receipt that is read, in bytes: more than that of a run of 100,000 jobs.
 const MOST_RECEIPT: u64 = 64 << 20;
-/// So many records are removed even where there is no time for it, so that there are ever fewer.
+/// The number of records that are removed even where there is no time for it, so that there are ever fewer.
 const LEAST: u64 = 8;
 /// Receipts of checks that stay. No config file says how many: checks read none.
 const CHECKS: usize = 500;
-/// How long a check looks for older ones.
+/// The time for which a check looks for older ones.
 const TIME_OF_CHECK: Duration = Duration::from_millis(20);
 
-/// How many records may stay.
+/// The number of records that may stay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Records.
     pub count: u64,
-    /// What they take, in bytes; `None` for no limit.
+    /// The size of all of them in bytes; `None` for no limit.
     pub bytes: Option<u64>,
     /// Their age; `None` for no limit.
     pub age: Option<Duration>,
 }
 
-/// How it is done.
+/// The way in which records are retained.
 #[derive(Debug, Clone)]
 pub struct Retention {
-    /// What may stay.
+    /// The limits for what may stay.
     pub limits: Limits,
     /// Now.
     pub now: Timestamp,
-    /// How long it may take, about; `None` for as long as it takes.
+    /// The time that it may take, about; `None` for as long as it takes.
     pub time: Option<Duration>,
     /// A run whose record stays whatever its age: it has just ended, and who started it may want to read on.
     pub just_ended: Option<RunId>,
@@ -62,7 +62,7 @@ pub struct Retention {
     pub dry_run: bool,
 }
 
-/// What there was, and what was done, or would be.
+/// The records that there were, and what was done with them, or would be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Retained {
     /// Records of runs that there were.
@@ -73,12 +73,13 @@ pub struct Retained {
     pub removed: u64,
     /// Bytes that those took.
     pub freed: u64,
-    /// What is called like a record and is none that can be known for one; it stays.
+    /// Files that are called like a record and are none that can be known for one; they stay.
     pub left: Vec<PathBuf>,
 }
 
-/// Removes what is more than `how` says, of the repository at `repo_root`: first what is too old, then the oldest records of
-/// runs that passed, then those of runs that did not. The newest always stays. `is_alive` says of a run whether it lives.
+/// Removes what is more than `how` says, of the repository at `repo_root`: first what is too old, then the
+/// oldest records of runs that passed, then those of runs that did not. The newest always stays. `is_alive`
+/// says of a run whether it lives.
 ///
 /// # Errors
 /// The folders are there but cannot be read, or a record cannot be removed.
@@ -114,10 +115,10 @@ struct Place {
     receipts: OwnedFd,
 }
 
-/// What is in them.
+/// The content of the folders of records.
 #[derive(Default)]
 struct Found {
-    /// By their time; two names can say the same.
+    /// The runs by their time; two names can say the same.
     runs: BTreeMap<(u128, RunId), Run>,
     /// Names of receipts of checks.
     checks: Vec<String>,
@@ -126,7 +127,7 @@ struct Found {
 #[derive(Default)]
 struct Run {
     has_receipt: bool,
-    /// Whether its receipt is not the last word.
+    /// Whether the receipt is not the last word.
     is_open: bool,
 }
 
@@ -192,7 +193,7 @@ impl Place {
         (receipt.kind == version::KIND_RUN_RECEIPT && is_its_own).then_some(receipt)
     }
 
-    /// What the record of `id` takes on the disk, in bytes.
+    /// The size of the record of `id` on the disk, in bytes.
     fn measure(&self, id: &RunId) -> u64 {
         let name = format!("{id}.json");
         let receipt = statat(&self.receipts, &name, AtFlags::SYMLINK_NOFOLLOW);
@@ -244,7 +245,7 @@ impl Place {
     }
 
     fn is_check(&self, name: &str) -> bool {
-        /// What it says of itself.
+        /// The part of a document that says what it is.
         #[derive(Deserialize)]
         struct Check {
             kind: String,
@@ -382,12 +383,13 @@ fn is_check(name: &str) -> bool {
     })
 }
 
-/// When a run began, in nanoseconds since 1970.
+/// The time at which a run began, in nanoseconds since 1970.
 fn stamp(id: &RunId) -> Option<u128> {
     id.as_str().rsplit('-').next()?.parse().ok()
 }
 
-/// The bytes of the regular file `name` in `folder`, at most `most`. Nothing is waited for, and no link is followed.
+/// The bytes of the regular file `name` in `folder`, at most `most`. Nothing is waited for, and no link is
+/// followed.
 fn read(folder: BorrowedFd<'_>, name: &str, most: u64) -> Option<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     // A device may act on being opened.

@@ -1,5 +1,5 @@
-//! Failing I/O: whatever call of a record fails, no document is torn and no line is half, the failure is an error that names
-//! the path, also in the receipt, and the next record works.
+//! Failing I/O: whatever call of a record fails, no document is torn and no line is half, the failure is an
+//! error that names the path, also in the receipt, and the next record works.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -43,7 +43,7 @@ impl Mask for Nothing {
     }
 }
 
-/// How far a record came, and the error that it ended with.
+/// The point up to which a record came, and the error that it ended with.
 enum Recorded {
     NotOpened(String),
     Finished(Result<(), String>),

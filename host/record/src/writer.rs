@@ -63,7 +63,7 @@ pub(crate) enum Durable {
     Settle(Sender<()>),
 }
 
-/// What the writer thread knows when it ends.
+/// The knowledge of the writer thread when it ends.
 #[derive(Debug)]
 pub(crate) struct Written {
     pub(crate) fold: Fold,
@@ -306,7 +306,7 @@ impl Writer {
         }
     }
 
-    /// Nothing more is said of the job, or of its attempt.
+    /// Closes the streams of a job of which, or of whose attempt, nothing more is said.
     fn close_job(&mut self, job_id: &JobId) {
         let place = layout::job(job_id);
         self.close(&place.events());

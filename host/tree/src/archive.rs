@@ -19,16 +19,17 @@ use crate::{Error, dir};
 /// The name of the archive in the folder of what it holds.
 pub(crate) const NAME: &str = "artifacts.tar.gz";
 
-/// Of the fast ones, the last that is worth its time. Over level 1: text by a third smaller in a fifth more time, programs
-/// by an eighth in two thirds more; level 3 costs as much again and saves half of that.
+/// The level of compression: of the fast ones, the last that is worth its time. Over level 1: text by a third
+/// smaller in a fifth more time, programs by an eighth in two thirds more; level 3 costs as much again and
+/// saves half of that.
 const LEVEL: u32 = 2;
 const BUFFER: usize = 256 << 10;
 const BLOCK: usize = 512;
 /// The field of a header for a name, or for the target of a symlink.
 const FIELD: usize = 100;
 
-/// Packs `files` of `tree`, in this order, into an archive at its root. It is there whole or not at all. It depends on
-/// the files alone: it names no owners, and no time but theirs, in whole seconds.
+/// Packs `files` of `tree`, in this order, into an archive at its root. It is there whole or not at all. It
+/// depends on the files alone: it names no owners, and no time but theirs, in whole seconds.
 pub(crate) fn pack(tree: OpenTree<'_>, files: &[Vec<u8>], cancel: &AtomicBool) -> Result<(), Error> {
     let beside = random_name();
     let cannot = |errno| Error::write(tree.path.join(NAME), errno);

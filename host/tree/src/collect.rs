@@ -17,29 +17,29 @@ use crate::pattern::Patterns;
 use crate::walk::{Closed, Visit, WalkEntry, WalkFolder, Wanted, walk};
 use crate::{Error, LeftOut, Warning, dir};
 
-/// What is to be collected, and where to.
+/// The files to collect, and their destination.
 #[derive(Clone, Copy)]
 pub struct Collect<'a> {
     /// The root of the workspace.
     pub tree: &'a Path,
-    /// What to collect of it, as [`Patterns`] understands it.
+    /// The patterns of what to collect, as [`Patterns`] understands it.
     pub paths: &'a [String],
-    /// What not to, of that.
+    /// The patterns of what not to collect of that.
     pub exclude: &'a [String],
     /// The folder that it goes to; made if it is missing, but only for something to put into it.
     pub into: &'a Path,
-    /// Says which names must not be written anywhere. It is asked for each path, and for each target of a symlink, by
-    /// several threads at once.
+    /// Says which names must not be written anywhere. It is asked for each path, and for each target of a
+    /// symlink, by several threads at once.
     pub refuse: &'a (dyn Fn(&Path) -> bool + Sync),
     /// Ends it early when it becomes true.
     pub cancel: &'a AtomicBool,
 }
 
-/// What was collected.
+/// The result of a collection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// The files and symlinks, below the root of the workspace as below the folder that they went to. In the order of
-    /// their bytes.
+    /// The files and symlinks, below the root of the workspace as below the folder that they went to. In the
+    /// order of their bytes.
     pub files: Vec<PathBuf>,
     /// Their size in bytes.
     pub bytes: u64,
@@ -47,27 +47,27 @@ pub struct Collected {
     pub archive: Option<PathBuf>,
     /// The patterns that no file matched, not even one that was left out; what is excluded does not count.
     pub unmatched: Vec<String>,
-    /// What was left out.
+    /// The files that were left out.
     pub warnings: Vec<Warning>,
 }
 
-/// Copies what `paths` match and `exclude` does not from `tree` into `into`, with relative paths kept, and packs the same
-/// files into `artifacts.tar.gz` there. Without any file nothing is written.
+/// Copies what `paths` match and `exclude` does not from `tree` into `into`, with relative paths kept, and
+/// packs the same files into `artifacts.tar.gz` there. Without any file nothing is written.
 ///
-/// Collected are files, with their permissions and times, and symlinks. Hard links become files of their own. The setuid,
-/// setgid and sticky bits are not kept, and a file can always be read by its owner. Folders come with the files in them,
-/// empty ones not at all. `.git` at the root is never collected.
+/// Collected are files, with their permissions and times, and symlinks. Hard links become files of their own.
+/// The setuid, setgid and sticky bits are not kept, and a file can always be read by its owner. Folders come
+/// with the files in them, empty ones not at all. `.git` at the root is never collected.
 ///
-/// A symlink is collected as one, and never followed. It is left out if it leads outside the tree, by its own words or
-/// through another symlink. Where it leads to need not be collected, or be there: then it dangles.
+/// A symlink is collected as one, and never followed. It is left out if it leads outside the tree, by its own
+/// words or through another symlink. Where it leads to need not be collected, or be there: then it dangles.
 ///
-/// A file that changes while it is read is collected as it was read; the archive holds the same bytes as the folder. What
-/// cannot be collected is left out with a warning: what went away, or may not be read, or is no file; and a file at the
-/// root by the name of the archive.
+/// A file that changes while it is read is collected as it was read; the archive holds the same bytes as the
+/// folder. What cannot be collected is left out with a warning: what went away, or may not be read, or is no
+/// file; and a file at the root by the name of the archive.
 ///
 /// # Errors
-/// A pattern is none ([`Error::Pattern`]), the tree cannot be read at all, `into` cannot be written, or the caller
-/// cancelled. What was copied by then stays; the archive is there whole or not at all.
+/// A pattern is none ([`Error::Pattern`]), the tree cannot be read at all, `into` cannot be written, or the
+/// caller cancelled. What was copied by then stays; the archive is there whole or not at all.
 pub fn collect(what: &Collect<'_>) -> Result<Collected, Error> {
     let Collect { tree, into, refuse, cancel, .. } = *what;
     let patterns = Patterns::new(what.paths)?;
@@ -117,7 +117,7 @@ pub fn collect(what: &Collect<'_>) -> Result<Collected, Error> {
     Ok(collected)
 }
 
-/// What a walk has found.
+/// The files that a walk has found.
 struct Search<'a> {
     /// For messages.
     tree: &'a Path,
@@ -130,7 +130,7 @@ struct Search<'a> {
 #[derive(Default)]
 struct Seen {
     files: Vec<Vec<u8>>,
-    /// What matched and is left out.
+    /// The files that matched and are left out.
     others: Vec<Vec<u8>>,
     error: Option<Error>,
 }

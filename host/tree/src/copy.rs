@@ -49,7 +49,7 @@ pub(crate) struct CopyJob<'a> {
     pub(crate) cancel: &'a AtomicBool,
 }
 
-/// What was copied.
+/// The files that were copied.
 #[derive(Default)]
 pub(crate) struct Copied {
     /// In the order of their bytes.
@@ -57,8 +57,8 @@ pub(crate) struct Copied {
     pub(crate) bytes: u64,
 }
 
-/// Copies the files and symlinks at `paths`, with their permissions and times, over what is there. Folders are made
-/// where they are missing. What cannot be copied is left out with a warning.
+/// Copies the files and symlinks at `paths`, with their permissions and times, over what is there. Folders
+/// are made where they are missing. What cannot be copied is left out with a warning.
 pub(crate) fn copy(
     what: CopyJob<'_>,
     mut paths: Vec<Vec<u8>>,
@@ -102,7 +102,7 @@ struct Copying<'a> {
     failure: FirstError<'a, Error>,
 }
 
-/// What became of a file: how many bytes it has, or why it has been left out.
+/// The outcome for one file: its size in bytes, or the reason why it was left out.
 enum Outcome {
     Copied(u64),
     LeftOut(LeftOut),
@@ -153,7 +153,8 @@ impl Copying<'_> {
         Ok(())
     }
 
-    /// Opens a folder of the tree that is written to; makes it, and those above it, as they are in the other tree.
+    /// Opens a folder of the tree that is written to; makes it, and those above it, as they are in the other
+    /// tree.
     fn open_target(&self, folder: &[u8]) -> Result<OwnedFd, Error> {
         let CopyJob { from, to, .. } = self.what;
         if let Ok(open) = dir::open_beneath(to.root, folder) {
@@ -261,8 +262,8 @@ impl File<'_> {
         })
     }
 
-    /// Creates something and fills it: under another name if there is something in its place, which it then replaces. So
-    /// nothing is written through what is there.
+    /// Creates something and fills it: under another name if there is something in its place, which it then
+    /// replaces. So nothing is written through what is there.
     fn put<T>(
         &self,
         target: &mut Option<OwnedFd>,

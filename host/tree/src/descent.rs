@@ -1,5 +1,5 @@
-//! A way down a tree: folders opened one from the other, in parallel, without holding more of them open than a process
-//! may.
+//! A way down a tree: folders opened one from the other, in parallel, without holding more of them open than
+//! a process may.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::dir;
 
-/// What is known of the folders that one act came by.
+/// The folders that one act came by.
 #[derive(Debug)]
 pub struct Descent<'a> {
     root: BorrowedFd<'a>,
-    /// By number, the root first: the folder that each is in, and its name there.
+    /// The folders by number, the root first: the folder that each is in, and its name there.
     ways: Mutex<Vec<(u32, Arc<[u8]>)>>,
     open: Arc<AtomicUsize>,
-    /// More folders than these are not held open for the sake of those in them.
+    /// The number of folders that are held open at most for the sake of those in them.
     most: usize,
 }
 
@@ -35,24 +35,24 @@ pub struct Open {
 pub struct Child {
     id: u32,
     name: Arc<[u8]>,
-    /// What it is in, as long as that may stay open.
+    /// The folder that it is in, as long as that may stay open.
     parent: Option<Arc<Open>>,
 }
 
 impl Open {
-    /// Its number; the root has 0.
+    /// The number of the folder; the root has 0.
     pub fn id(&self) -> u32 {
         self.id
     }
 }
 
 impl Child {
-    /// Its number.
+    /// The number of the folder.
     pub fn id(&self) -> u32 {
         self.id
     }
 
-    /// Its name in the folder that it is in.
+    /// The name of the folder in the one that it is in.
     pub fn name(&self) -> &Arc<[u8]> {
         &self.name
     }
@@ -110,7 +110,7 @@ impl<'a> Descent<'a> {
         Ok(self.count(child.id, fd))
     }
 
-    /// As [`Self::open`], but takes the right to look into a folder whose owner has none.
+    /// Opens a folder as [`Self::open`] does, but takes the right to look into a folder whose owner has none.
     ///
     /// # Errors
     /// As [`Self::open`], and where it is another user's.

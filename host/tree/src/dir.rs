@@ -48,7 +48,8 @@ pub fn open_up(folder: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     open_child(folder, name)
 }
 
-/// Opens the folder at `path` below `root`, empty for `root` itself. The path may be longer than the system's limit.
+/// Opens the folder at `path` below `root`, empty for `root` itself. The path may be longer than the system's
+/// limit.
 ///
 /// # Errors
 /// It cannot be opened; with `LOOP` or `NOTDIR` because a part of it is a symlink.
@@ -71,12 +72,12 @@ pub fn open_beneath(root: BorrowedFd<'_>, mut path: &[u8]) -> Result<OwnedFd, Er
     }
 }
 
-/// Opens the file `name` in `folder` for reading, whatever it is: a fifo waits for no writer, and no terminal becomes that of
-/// this process.
+/// Opens the file `name` in `folder` for reading, whatever it is: a fifo waits for no writer, and no terminal
+/// becomes that of this process.
 ///
 /// # Errors
-/// It cannot be opened; with `LOOP` because it is a symlink, with `NXIO` or `NODEV` because it is a socket, or a device
-/// that nothing serves.
+/// It cannot be opened; with `LOOP` because it is a symlink, with `NXIO` or `NODEV` because it is a socket,
+/// or a device that nothing serves.
 pub fn open_file(folder: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     openat(folder, name, flags, Mode::empty())
@@ -118,8 +119,8 @@ fn open_by_names(from: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {
     at.ok_or(Errno::NOENT)
 }
 
-/// Calls `visit` with the name and type of each entry of an open folder, `.` and `..` left out, in no order. A folder is
-/// listed once: opened anew it can be listed again.
+/// Calls `visit` with the name and type of each entry of an open folder, `.` and `..` left out, in no order.
+/// A folder is listed once: opened anew it can be listed again.
 ///
 /// # Errors
 /// The folder cannot be read; some entries may have been visited.
@@ -186,7 +187,7 @@ impl Listing {
         &self.names[at as usize..at as usize + usize::from(length)]
     }
 
-    /// What an entry was when the folder was read, by its number.
+    /// The kind of an entry when the folder was read, by its number.
     pub fn kind(&self, index: usize) -> FileType {
         self.entries[index].2
     }

@@ -13,26 +13,26 @@ use crate::pattern::BadPattern;
 /// A failure to read or write one file or folder.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// It could not be read.
+    /// A failure to read.
     #[error("cannot read `{}`: {source}", path.display())]
     Read {
         /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
-    /// It could not be written or removed.
+    /// A failure to write or to remove.
     #[error("cannot write `{}`: {source}", path.display())]
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
     /// The file system is full, or the user's quota on it is used up.
     #[error("no space left: cannot write `{}`: {source}", path.display())]
     NoSpace {
-        /// What could not be written.
+        /// The file that could not be written.
         path: PathBuf,
         /// The file system's own words.
         source: io::Error,
@@ -65,7 +65,7 @@ fn without_path(error: io::Error) -> io::Error {
     }
 }
 
-/// Why files could not be taken from a tree or put into one.
+/// The reason why files could not be taken from a tree or put into one.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The caller asked to stop.
@@ -74,15 +74,15 @@ pub enum Error {
     /// A pattern is none that a tree may be searched by.
     #[error("the path `{pattern}` {why}")]
     Pattern {
-        /// As it was given.
+        /// The text as it was given.
         pattern: String,
-        /// What is wrong with it: the end of a sentence.
+        /// The fault: the end of a sentence.
         why: String,
     },
     /// A file would have been written where it must not be.
     #[error("refused to place `{}`: it {why}", path.display())]
     Refused {
-        /// As it was given.
+        /// The text as it was given.
         path: PathBuf,
         /// The rule: the end of a sentence.
         why: &'static str,
@@ -90,9 +90,9 @@ pub enum Error {
     /// There is something where a file or folder is to be.
     #[error("cannot place `{}`: there is {what} in its way", path.display())]
     InTheWay {
-        /// What was to be written.
+        /// The file that was to be written.
         path: PathBuf,
-        /// What is there.
+        /// The kind of what is there.
         what: &'static str,
     },
     /// A file or folder could not be read or written.
@@ -103,7 +103,7 @@ pub enum Error {
     Remove {
         /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
 }
@@ -128,7 +128,7 @@ impl Error {
     }
 }
 
-/// Why a tree could not be replicated.
+/// The reason why a tree could not be replicated.
 #[derive(Debug)]
 pub enum ReplicateError {
     /// The caller asked to stop.
@@ -151,37 +151,37 @@ pub enum Warning {
     LeftOut {
         /// Below the root of the tree.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         why: LeftOut,
     },
     /// The caller refused names, or targets of symlinks; they are not repeated here.
     #[error("{0} of the files were left out: their names hold what must not be written")]
     Refused(u64),
-    /// More warnings than are worth listing.
+    /// The number of warnings that are not listed.
     #[error("{0} more files were left out")]
     More(u64),
 }
 
-/// Why a file was not copied.
+/// The reason why a file was left out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LeftOut {
-    /// It changed while it was read, twice.
+    /// A file that changed while it was read, twice.
     #[error("it changed while it was read")]
     Changing,
-    /// It, or a folder above it, was removed before it was read.
+    /// A file that was removed, or a folder above it, before it was read.
     #[error("it went away before it was read")]
     Vanished,
     /// The system did not let it be read.
     #[error("it cannot be read: {0}")]
     Unreadable(String),
-    /// It is neither file nor folder nor symlink.
+    /// Neither file nor folder nor symlink.
     #[error("it is a {0}")]
     Special(&'static str),
     /// A symlink that leads, or could lead, outside the tree.
     #[error("it is a symlink to `{}`, which {why}", target.display())]
     Link {
-        /// Where it points.
+        /// The target of the symlink.
         target: PathBuf,
         /// The end of a sentence.
         why: &'static str,
@@ -189,14 +189,14 @@ pub enum LeftOut {
     /// A pattern names something behind a symlink, which is not followed.
     #[error("it is a symlink, and what is behind a symlink is not looked at")]
     Behind,
-    /// It has the name under which the archive is kept.
+    /// A file by the name of the archive.
     #[error("the archive of all files has its name")]
     Archive,
 }
 
 impl LeftOut {
-    /// The reason to leave out `path`, which could not be read; an error where that is no matter of this file alone: a disk
-    /// that fails, or too many open files.
+    /// The reason to leave out `path`, which could not be read; an error where that is no matter of this file
+    /// alone: a disk that fails, or too many open files.
     ///
     /// # Errors
     /// It is no matter of this file alone.
@@ -284,7 +284,8 @@ impl<W: ToString> WarningList<W> {
         }
     }
 
-    /// All warnings in the order of their texts; at the end what `more` says of those that are not listed, if there are any.
+    /// All warnings in the order of their texts; at the end what `more` says of those that are not listed, if
+    /// there are any.
     pub fn into_list(mut self, more: impl FnOnce(u64) -> W) -> Vec<W> {
         self.listed.sort_by_cached_key(W::to_string);
         self.listed.extend((self.more > 0).then(|| more(self.more)));

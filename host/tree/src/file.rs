@@ -1,5 +1,5 @@
-//! One file: its content, permissions and times, copied into another. Content is shared where the file system can, else
-//! copied, holes as holes.
+//! One file: its content, permissions and times, copied into another. Content is shared where the file system
+//! can, else copied, holes as holes.
 
 use std::cell::RefCell;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -13,9 +13,10 @@ use rustix::io::{Errno, pread, pwrite};
 
 use crate::dir;
 
-/// Above this size a file is copied inside the kernel, below it with one read and one write, which is faster there.
+/// Above this size a file is copied inside the kernel, below it with one read and one write, which is faster
+/// there.
 const BIG: u64 = 1 << 20;
-/// How much is copied inside the kernel between two looks at the cancel flag.
+/// The number of bytes that are copied inside the kernel between two looks at the cancel flag.
 const STEP: usize = 8 << 20;
 const BUFFER: usize = 128 << 10;
 
@@ -45,22 +46,22 @@ impl Source {
     }
 }
 
-/// Why a copy was not made.
+/// The reason why a copy was not made.
 pub(crate) enum CopyError {
     Read(Errno),
     Write(Errno),
     Cancelled,
 }
 
-/// What a copy holds.
+/// The content that a copy has got.
 pub(crate) struct Filled {
     pub(crate) bytes: u64,
-    /// Whether its data is shared with the original.
+    /// Whether the data is shared with the original.
     pub(crate) is_shared: bool,
 }
 
-/// Makes the empty file `to` hold what `from` does, with its time, and with the permissions `mode` where they have to be set.
-/// `share` says whether the two can share data, as far as is known.
+/// Makes the empty file `to` hold what `from` does, with its time, and with the permissions `mode` where they
+/// have to be set. `share` says whether the two can share data, as far as is known.
 pub(crate) fn fill(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
@@ -74,15 +75,15 @@ pub(crate) fn fill(
         if let Some(mode) = mode {
             fchmod(to, mode)?;
         }
-        // The time last: writing sets it. Tools that compare times, git and make among them, then see what they would see
-        // in the original.
+        // The time last: writing sets it. Tools that compare times, git and make among them, then see what
+        // they would see in the original.
         futimens(to, &modified(stat))
     };
     finish().map_err(CopyError::Write)?;
     Ok(filled)
 }
 
-/// What gives another file the same time of modification.
+/// The times that give another file the same time of modification.
 pub(crate) fn modified(stat: &Stat) -> Timestamps {
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
@@ -170,7 +171,7 @@ fn in_kernel(
     by_buffer(from, to, read_at..part.end, cancel)
 }
 
-/// As [`in_kernel`].
+/// Copies a part of a file through a buffer; else as [`in_kernel`].
 fn by_buffer(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,

@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use flate2::{Compress, Compression, Crc, FlushCompress};
 use rayon::prelude::*;
 
-/// Deflate looks back 32 KiB at most, so that hardly anything is lost where a piece begins. A constant: the same content
-/// gives the same bytes on every machine.
+/// Deflate looks back 32 KiB at most, so that hardly anything is lost where a piece begins. A constant: the
+/// same content gives the same bytes on every machine.
 const PIECE: usize = 1 << 20;
-/// So many pieces are held and compressed at once.
+/// The number of pieces that are held and compressed at once.
 const PIECES: usize = 8;
 
 /// No name, no time, made by no system in particular.
@@ -18,7 +18,7 @@ const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 pub(crate) struct Gzip<W> {
     to: W,
     pieces: Vec<Piece>,
-    /// How many of them are full; the next one is being filled.
+    /// The number of full pieces; the next one is being filled.
     full: usize,
     sum: Crc,
     begun: bool,

@@ -6,15 +6,15 @@
 //!  replicate:  an outline: folders and names ──> copy ──> a new folder
 //! ```
 //!
-//! A tree is what a job has worked in, so anything may be there, and be changed by somebody meanwhile: names of any bytes,
-//! paths longer than the system takes, symlinks to anywhere, fifos that never answer. All is reached from one open folder
-//! to the next and never through a symlink; nothing is opened that could wait.
+//! A tree is what a job has worked in, so anything may be there, and be changed by somebody meanwhile: names
+//! of any bytes, paths longer than the system takes, symlinks to anywhere, fifos that never answer. All is
+//! reached from one open folder to the next and never through a symlink; nothing is opened that could wait.
 //!
 //! The crate knows paths and patterns; it knows no jobs and no runs, and prints nothing.
 //!
-//! Reading order: `collect`, `place`, `replicate`; then what they are made of: `pattern`, `walk`, `copy`, `outline`, `file`,
-//! `archive`, `gzip`, `print`; at the bottom `descent`, `dir`, `link` and `error`, on which the workspace and the cache stand
-//! too.
+//! Reading order: `collect`, `place`, `replicate`; then what they are made of: `pattern`, `walk`, `copy`,
+//! `outline`, `file`, `archive`, `gzip`, `print`; at the bottom `descent`, `dir`, `link` and `error`, on
+//! which the workspace and the cache stand too.
 
 mod archive;
 mod collect;

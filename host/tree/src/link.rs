@@ -31,12 +31,13 @@ pub fn check_text(target: &[u8]) -> Result<(), &'static str> {
     }
 }
 
-/// Says why a symlink `depth` folders below the root may not point to `target`, whatever else is in the tree: the end of
-/// a sentence.
+/// Says why a symlink `depth` folders below the root may not point to `target`, whatever else is in the tree:
+/// the end of a sentence.
 ///
-/// `..` is allowed at the beginning only, and no more often than there are folders above. From a link's own folder,
-/// which is a real one, such a target cannot leave the root; where it goes on through another link, that one keeps to
-/// the same rule. With `..` after a name it could: `up/../..` leads outside once `up` is itself a link upwards.
+/// `..` is allowed at the beginning only, and no more often than there are folders above. From a link's own
+/// folder, which is a real one, such a target cannot leave the root; where it goes on through another link,
+/// that one keeps to the same rule. With `..` after a name it could: `up/../..` leads outside once `up` is
+/// itself a link upwards.
 ///
 /// # Errors
 /// It leads outside, or could.
@@ -60,8 +61,9 @@ fn check_target(target: &[u8], depth: usize) -> Result<(), &'static str> {
     if up > depth { Err("leads outside the workspace") } else { Ok(()) }
 }
 
-/// Says why the symlink at `path` below `root`, which points to `target`, may not be taken out of its tree: the end of a
-/// sentence. One that leads to something in the tree may; one that leads nowhere, if no tree could make it lead outside.
+/// Says why the symlink at `path` below `root`, which points to `target`, may not be taken out of its tree:
+/// the end of a sentence. One that leads to something in the tree may; one that leads nowhere, if no tree
+/// could make it lead outside.
 pub(crate) fn check_link(root: BorrowedFd<'_>, path: &[u8], target: &[u8]) -> Result<(), &'static str> {
     let depth = path.iter().filter(|&&byte| byte == b'/').count();
     let by_its_words = check_target(target, depth);

@@ -55,13 +55,14 @@ impl<'a> Outline<'a> {
         &self.folders
     }
 
-    /// How many names there are to copy.
+    /// The number of names to copy.
     pub(crate) fn names(&self) -> usize {
         self.folders.iter().map(|folder| folder.names.len()).sum()
     }
 
     fn place(&mut self, path: &'a [u8]) -> usize {
-        // From the nearest known folder down; not by recursion, because an outline may be as deep as it likes.
+        // From the nearest known folder down; not by recursion, because an outline may be as deep as it
+        // likes.
         let mut missing = Vec::new();
         let mut at = path;
         let mut place = loop {

@@ -6,17 +6,18 @@ use globset::{Candidate, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{pattern}` {why}")]
 pub struct BadPattern {
-    /// As it was given.
+    /// The text as it was given.
     pub pattern: String,
-    /// What is wrong with it: the end of a sentence.
+    /// The fault: the end of a sentence.
     pub why: String,
 }
 
-/// Patterns of paths relative to the root of a tree. `*` and `?` match within one name, hidden ones too; `**` matches any
-/// folders, `[ab]` one of the characters, `{a,b}` one of the alternatives; what names a folder means everything in it.
+/// Patterns of paths relative to the root of a tree. `*` and `?` match within one name, hidden ones too; `**`
+/// matches any folders, `[ab]` one of the characters, `{a,b}` one of the alternatives; what names a folder
+/// means everything in it.
 #[derive(Debug)]
 pub struct Patterns {
-    /// As they were given.
+    /// The texts as they were given.
     given: Vec<String>,
     set: GlobSet,
     /// Each pattern by its parts, to tell which folders need not be looked into.
@@ -31,11 +32,11 @@ enum Part {
     Any,
 }
 
-/// How a pattern gets to what is below a folder.
+/// The way on which a pattern leads below a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     Not,
-    /// By a part that stands for any folders.
+    /// A part that stands for any folders.
     Any,
     /// Each part named one folder.
     Named,
@@ -64,17 +65,19 @@ impl Patterns {
         Ok(Self { given, set, parts })
     }
 
-    /// One of the patterns names `path` itself. What is below a path that matches is meant too, but not asked for here.
+    /// Whether one of the patterns names `path` itself. What is below a path that matches is meant too, but
+    /// not asked for here.
     pub fn matches(&self, path: &[u8]) -> bool {
         self.set.is_match_candidate(&Candidate::from_bytes(path))
     }
 
-    /// One of the patterns can match something below `folder`.
+    /// Whether one of the patterns can match something below `folder`.
     pub fn may_match_below(&self, folder: &[u8]) -> bool {
         self.parts.iter().any(|parts| way_below(parts, folder) != Way::Not)
     }
 
-    /// As [`Self::may_match_below`], but where a `**` would lead into any folder, that does not count.
+    /// Whether a pattern leads below `folder`: as [`Self::may_match_below`], but where a `**` would lead into
+    /// any folder, that does not count.
     pub(crate) fn leads_below(&self, folder: &[u8]) -> bool {
         self.parts.iter().any(|parts| way_below(parts, folder) == Way::Named)
     }
@@ -110,7 +113,7 @@ impl Patterns {
     }
 }
 
-/// Where the names of a path end: each end gives the path of a folder, the last one `path` itself.
+/// The ends of the names of a path: each gives the path of a folder, the last one `path` itself.
 fn ends(path: &[u8]) -> impl Iterator<Item = usize> {
     let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
     slashes.chain([path.len()])

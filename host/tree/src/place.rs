@@ -11,23 +11,23 @@ use crate::copy::{CopyJob, OpenTree, copy};
 use crate::error::Warnings;
 use crate::{Error, Warning, dir, link};
 
-/// What was put into a tree.
+/// The result of placing files in a tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Placed {
-    /// How many files and symlinks.
+    /// The number of files and symlinks.
     pub files: u64,
     /// Their size in bytes.
     pub bytes: u64,
-    /// What was left out.
+    /// The files that were left out.
     pub warnings: Vec<Warning>,
 }
 
-/// Puts files of an earlier [`collect`](fn@crate::collect), `files` of the folder `from`, into `tree`, with their
-/// permissions and times.
+/// Puts files of an earlier [`collect`](fn@crate::collect), `files` of the folder `from`, into `tree`, with
+/// their permissions and times.
 ///
-/// What is there is replaced, a symlink by the file and not what it leads to; nothing else is touched. Folders are made
-/// where they are missing. A symlink is not placed if it could lead out of the tree. `cancel` ends it early; what was
-/// placed by then stays.
+/// What is there is replaced, a symlink by the file and not what it leads to; nothing else is touched.
+/// Folders are made where they are missing. A symlink is not placed if it could lead out of the tree.
+/// `cancel` ends it early; what was placed by then stays.
 ///
 /// # Errors
 /// - [`Error::Refused`]: a path is none below the tree, or one into its `.git`; nothing was written.

@@ -12,29 +12,29 @@ use rustix::fs::OFlags;
 /// Files by their path below the tree.
 pub type Prints = BTreeMap<Vec<u8>, Print>;
 
-/// How many files of one tree are compared at most: their prints are held in memory.
+/// The number of files of one tree that are compared at most: their prints are held in memory.
 pub const MOST_PRINTS: usize = 1_000_000;
 
-/// What a file comes to. Times and owners do not count.
+/// A fingerprint of a file. Times and owners do not count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Print {
     /// A file.
     File {
-        /// Its permissions.
+        /// The permissions.
         mode: u32,
         /// The blake3 hash of its content.
         hash: [u8; 32],
     },
     /// A file that this user may not read.
     Closed {
-        /// Its permissions.
+        /// The permissions.
         mode: u32,
         /// In bytes.
         size: u64,
     },
     /// A symlink.
     Link {
-        /// Its text.
+        /// The text of the link.
         target: Vec<u8>,
     },
     /// A fifo, a socket or a device.
@@ -42,7 +42,8 @@ pub enum Print {
 }
 
 impl Print {
-    /// That of the file at `path`; none where there is none, or a folder. A link is not followed, nothing is waited for.
+    /// The print of the file at `path`; none where there is none, or a folder. A link is not followed,
+    /// nothing is waited for.
     ///
     /// # Errors
     /// It cannot be read, or `cancel` is set meanwhile.
@@ -75,7 +76,8 @@ impl Print {
         }
     }
 
-    /// That of a file with the permissions `mode` and this content, which is read to its end and not kept.
+    /// The print of a file with the permissions `mode` and this content, which is read to its end and not
+    /// kept.
     ///
     /// # Errors
     /// It cannot be read.
@@ -92,7 +94,8 @@ impl Print {
         }
     }
 
-    /// How `other`, which stands where this does, is another file: the end of a sentence. None where it is not.
+    /// The difference to `other`, which stands where this does: the end of a sentence. None where they are
+    /// equal.
     pub fn differs(&self, other: &Self) -> Option<&'static str> {
         match (self, other) {
             _ if self == other => None,

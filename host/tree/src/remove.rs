@@ -1,4 +1,5 @@
-//! Whole trees, removed level by level: the files of all folders of a level in parallel, then the folders from below.
+//! Whole trees, removed level by level: the files of all folders of a level in parallel, then the folders
+//! from below.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,11 +14,12 @@ use rustix::io::Errno;
 use crate::fault::fault;
 use crate::{Error, dir};
 
-/// Another pass helps where the folder changed while it was emptied; it does not where someone keeps on filling it.
+/// Another pass helps where the folder changed while it was emptied; it does not where someone keeps on
+/// filling it.
 const PASSES: usize = 3;
 
-/// Removes what is at `path` with everything in it, read-only folders too. Symlinks are removed, not followed. What
-/// can be removed is, whatever cannot; a path that is gone already is fine.
+/// Removes what is at `path` with everything in it, read-only folders too. Symlinks are removed, not
+/// followed. What can be removed is, whatever cannot; a path that is gone already is fine.
 ///
 /// This asks nobody whether it may: callers hold the proof that it is theirs to remove.
 ///
@@ -27,7 +29,8 @@ pub fn remove(path: &Path) -> Result<(), Error> {
     remove_in(CWD, path.as_os_str(), path)
 }
 
-/// The same for what is called `name` in an open folder, whatever has become of the way to it; errors call it `path`.
+/// Removes what is called `name` in an open folder, whatever has become of the way to it; errors call it
+/// `path`.
 ///
 /// # Errors
 /// As there.
@@ -149,7 +152,7 @@ impl Removal<'_> {
     }
 }
 
-/// What is gone already counts as removed.
+/// Takes what is gone already for removed.
 fn gone(done: Result<(), Errno>) -> Result<(), Errno> {
     match done {
         Err(Errno::NOENT) => Ok(()),

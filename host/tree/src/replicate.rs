@@ -1,5 +1,5 @@
-//! A tree, replicated into a new folder in parallel: folders first, then the files folder by folder. Nobody else writes
-//! to the new one, and it is as good as nothing until it is whole.
+//! A tree, replicated into a new folder in parallel: folders first, then the files folder by folder. Nobody
+//! else writes to the new one, and it is as good as nothing until it is whole.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,8 @@ use crate::file::{self, CopyError, Filled, Source};
 use crate::outline::{Outline, OutlineFolder};
 use crate::{FileError, ReplicateError as Error, dir};
 
-/// Names of one folder that one task copies: enough to pay for opening the folder, few enough to share a big one out.
+/// Names of one folder that one task copies: enough to pay for opening the folder, few enough to share a big
+/// one out.
 const CHUNK: usize = 256;
 /// Below this many names the other threads cost more than they give.
 const PARALLEL_FROM: usize = 128;
@@ -39,20 +40,20 @@ pub struct Replicator<'a> {
     late_modes: Mutex<Vec<(PathBuf, Mode)>>,
 }
 
-/// What was copied, in sum.
+/// The sum of what was copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
-    /// How many files and symlinks.
+    /// The number of files and symlinks.
     pub files: u64,
     /// The size of the files in bytes.
     pub bytes: u64,
-    /// How many files share their data with the original.
+    /// The number of files that share their data with the original.
     pub shared: u64,
 }
 
 impl<'a> Replicator<'a> {
-    /// Begins a replication, which setting `cancel` ends early. `umask` is the mode bits that new files of the copy do not
-    /// get, whatever is asked for.
+    /// Begins a replication, which setting `cancel` ends early. `umask` is the mode bits that new files of
+    /// the copy do not get, whatever is asked for.
     pub fn new(cancel: &'a AtomicBool, umask: u32) -> Self {
         Self {
             cancel,
@@ -70,9 +71,10 @@ impl<'a> Replicator<'a> {
         Self::new(self.cancel, self.umask)
     }
 
-    /// Copies what `outline` names from `from` to the folder `to`, which exists: files with their permissions and times,
-    /// symlinks as they are. What is gone, or is neither file nor symlink, is passed over. Returns the names that turned
-    /// out to be folders, relative to `from`: what is in them is not part of the outline.
+    /// Copies what `outline` names from `from` to the folder `to`, which exists: files with their permissions
+    /// and times, symlinks as they are. What is gone, or is neither file nor symlink, is passed over. Returns
+    /// the names that turned out to be folders, relative to `from`: what is in them is not part of the
+    /// outline.
     ///
     /// # Errors
     /// Something cannot be read or written, or the caller cancelled. What was copied by then stays.
@@ -99,7 +101,8 @@ impl<'a> Replicator<'a> {
         Ok(whole.nested.into_inner())
     }
 
-    /// Gives the folder `to` the mode `mode`: now, or when everything is copied if it could not be filled else.
+    /// Gives the folder `to` the mode `mode`: now, or when everything is copied if it could not be filled
+    /// else.
     ///
     /// # Errors
     /// The mode cannot be set.
@@ -163,8 +166,8 @@ struct Whole<'a> {
 }
 
 impl Whole<'_> {
-    /// Makes the folders. Returns the device that each is on in the original; `None` for one that is no folder any more, and
-    /// for all below it: what is behind a symlink is not in the tree.
+    /// Makes the folders. Returns the device that each is on in the original; `None` for one that is no
+    /// folder any more, and for all below it: what is behind a symlink is not in the tree.
     fn make_folders(&self, folders: &[OutlineFolder<'_>]) -> Result<Vec<Option<u64>>, Error> {
         let mut devices: Vec<Option<u64>> = Vec::with_capacity(folders.len());
         for (index, folder) in folders.iter().enumerate() {
@@ -243,7 +246,7 @@ impl Whole<'_> {
 struct File<'a> {
     whole: &'a Whole<'a>,
     folder: &'a OutlineFolder<'a>,
-    /// Whether its data may be shared with the copy, as far as is known.
+    /// Whether the data may be shared with the copy, as far as is known.
     share: &'a AtomicBool,
     name: &'a [u8],
 }

@@ -6,8 +6,8 @@ use rustix::fs::{AtFlags, FileType, Stat, fstat, statat};
 
 use crate::dir;
 
-/// What an open folder and everything in it takes on the disk, in bytes. Links are not followed; what cannot be looked at
-/// counts as nothing.
+/// The size on the disk of an open folder and everything in it, in bytes. Links are not followed; what cannot
+/// be looked at counts as nothing.
 pub fn size(folder: BorrowedFd<'_>) -> u64 {
     let mut bytes = fstat(folder).map_or(0, |stat| disk_size(&stat));
     let _ = dir::for_each_entry(folder, |name, kind| {
@@ -20,7 +20,7 @@ pub fn size(folder: BorrowedFd<'_>) -> u64 {
     bytes
 }
 
-/// What one file takes on the disk, in bytes.
+/// The size of one file on the disk, in bytes.
 pub fn disk_size(stat: &Stat) -> u64 {
     u64::try_from(stat.st_blocks).unwrap_or(0) * 512
 }

@@ -1,5 +1,5 @@
-//! Failing I/O: whatever call fails, no file is torn and none of another is lost, the error names the path, and the next act
-//! works.
+//! Failing I/O: whatever call fails, no file is torn and none of another is lost, the error names the path,
+//! and the next act works.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
@@ -18,7 +18,7 @@ static GO: AtomicBool = AtomicBool::new(false);
 const FAILING: [Failing; 3] =
     [Failing::Once(Errno::NOSPC), Failing::Once(Errno::IO), Failing::FromThenOn(Errno::IO)];
 
-/// What a tree holds, by path: the content of a file, or the target of a symlink.
+/// The content of a tree, by path: the content of a file, or the target of a symlink.
 type Content = BTreeMap<PathBuf, Vec<u8>>;
 
 fn content(root: &Path) -> Content {

@@ -11,21 +11,22 @@ use crate::descent::{Child, Descent, Open};
 use crate::dir::{self, Listing};
 use crate::pattern::Patterns;
 
-/// Entries of one folder that are handed over at once: enough to pay for a task, few enough to share a big folder out.
+/// Entries of one folder that are handed over at once: enough to pay for a task, few enough to share a big
+/// folder out.
 const CHUNK: usize = 512;
 
-/// What a walk looks for.
+/// The patterns of a walk.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
-    /// What is to be found. A folder that one of them names is meant with everything in it.
+    /// The patterns of what is to be found. A folder that one of them names is meant with everything in it.
     pub patterns: &'a Patterns,
-    /// And what is not, a folder likewise with everything in it.
+    /// The patterns of what is not, a folder likewise with everything in it.
     pub exclude: &'a Patterns,
 }
 
-/// Who is told what a walk finds, by several threads at once.
+/// A visitor of what a walk finds, called by several threads at once.
 pub trait Visit: Sync {
-    /// What is kept of a folder for what is in it.
+    /// The note that is kept of a folder for what is in it.
     type Note: Send + Sync;
 
     /// A folder that was opened and listed, before anything in it. `parent` is nothing for the root.
@@ -41,21 +42,21 @@ pub trait Visit: Sync {
     fn is_over(&self) -> bool;
 }
 
-/// What a walk found in a folder.
+/// An entry of a folder that a walk found.
 #[derive(Debug, Clone, Copy)]
 pub struct WalkEntry<'a> {
-    /// Its name there.
+    /// The name in that folder.
     pub name: &'a [u8],
-    /// What it was when the folder was read.
+    /// The kind of the entry when the folder was read.
     pub kind: FileType,
 }
 
-/// Why a walk did not go into a folder.
+/// The reason why a walk did not go into a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
-    /// It cannot be opened or read. `NOENT`, `LOOP` and `NOTDIR`: it is no folder any more.
+    /// A folder that cannot be opened or read. `NOENT`, `LOOP` and `NOTDIR`: it is no folder any more.
     Errno(Errno),
-    /// It is a symlink to a folder, and a pattern names something behind it.
+    /// A symlink to a folder, where a pattern names something behind it.
     Symlink,
 }
 
@@ -69,7 +70,7 @@ pub struct WalkFolder<'a> {
     state: FolderState,
 }
 
-/// What is known of a folder from the one that it is in.
+/// The state of a folder, as far as it follows from the one that it is in.
 #[derive(Debug, Clone, Copy)]
 struct FolderState {
     inside: bool,
@@ -79,12 +80,12 @@ struct FolderState {
 }
 
 impl WalkFolder<'_> {
-    /// Its path below the root, which is empty.
+    /// The path of the folder below the root, which is empty.
     pub fn path(&self) -> Vec<u8> {
         self.descent.path(self.open.id())
     }
 
-    /// Its name in the one that it is in; that of the root is empty.
+    /// The name of the folder in the one that it is in; that of the root is empty.
     pub fn name(&self) -> &Arc<[u8]> {
         &self.name
     }
@@ -94,7 +95,7 @@ impl WalkFolder<'_> {
         &self.open
     }
 
-    /// How many folders it is below the root.
+    /// The number of folders from the root down to it.
     pub fn depth(&self) -> usize {
         self.state.depth
     }
@@ -104,7 +105,7 @@ impl WalkFolder<'_> {
         self.state.inside
     }
 
-    /// Its state when it was opened.
+    /// The state of the folder when it was opened.
     pub fn stat(&self) -> &Stat {
         &self.stat
     }
@@ -116,7 +117,8 @@ impl AsFd for WalkFolder<'_> {
     }
 }
 
-/// Walks through what is wanted below `root`, in no order. Folders in which nothing wanted can be are not opened.
+/// Walks through what is wanted below `root`, in no order. Folders in which nothing wanted can be are not
+/// opened.
 ///
 /// # Errors
 /// The root cannot be read.

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use loom_tree::{FileError, ReplicateError};
 
-/// Why a snapshot could not be made or removed.
+/// The reason why a snapshot could not be made or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The run was cancelled while the copy was made.
@@ -12,7 +12,7 @@ pub enum Error {
     /// Something stands where the copy should go.
     #[error("cannot copy the repository: `{}` exists already", path.display())]
     Exists {
-        /// Where the copy should go.
+        /// The destination of the copy.
         path: PathBuf,
     },
     /// The copy would be part of what is copied.
@@ -20,7 +20,7 @@ pub enum Error {
     InsideRepository {
         /// The repository's root.
         root: PathBuf,
-        /// Where the copy should go.
+        /// The destination of the copy.
         dest: PathBuf,
     },
     /// The folder belongs to a git repository, but there is no git to read it with.
@@ -32,19 +32,19 @@ pub enum Error {
     /// Git could not be started.
     #[error("cannot start git in `{}`: {source}", root.display())]
     GitStart {
-        /// Where it was to be started.
+        /// The folder in which it was to be started.
         root: PathBuf,
-        /// Why not.
+        /// The reason.
         source: io::Error,
     },
     /// Git was asked and refused.
     #[error("`git {command}` failed in `{}`: {words}", root.display())]
     Git {
-        /// Where git was asked.
+        /// The folder about which git was asked.
         root: PathBuf,
         /// The command, without its options.
         command: &'static str,
-        /// What git wrote to its stderr, or how it ended where it wrote nothing.
+        /// The text that git wrote to its stderr, or the status with which it ended where it wrote nothing.
         words: String,
     },
     /// A file or folder of the repository, or of the copy, could not be read or written.
@@ -62,7 +62,7 @@ impl From<ReplicateError> for Error {
 }
 
 impl Error {
-    /// What to do about it, where that is not plain from the error itself: a sentence without full stop.
+    /// The remedy, where that is not plain from the error itself: a sentence without full stop.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::InsideRepository { .. } => {

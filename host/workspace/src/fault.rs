@@ -3,7 +3,8 @@
 use std::io;
 use std::path::Path;
 
-/// The place of a call to the system that does `doing` to `path`, which a unit test may let fail; in any other build nothing.
+/// The place of a call to the system that does `doing` to `path`, which a unit test may let fail; in any
+/// other build nothing.
 pub(crate) fn fault(doing: &'static str, path: &Path) -> io::Result<()> {
     #[cfg(test)]
     loom_faults::point(doing, path)?;

@@ -21,9 +21,9 @@ mod variables;
 
 pub use self::variables::is_git_repository_variable;
 
-/// What git says about one work tree.
+/// A work tree as git sees it.
 pub(crate) struct WorkTree {
-    /// This work tree's own git folder, absolute.
+    /// The git folder of this work tree alone, absolute.
     pub(crate) git_dir: PathBuf,
     /// The git folder that it shares with the repository's other work trees, absolute.
     pub(crate) common_dir: PathBuf,
@@ -34,11 +34,12 @@ pub(crate) struct WorkTree {
     pub(crate) config: Vec<(String, Vec<u8>)>,
     /// All tracked and all untracked but not ignored files, each relative to the folder and ended by a NUL.
     pub(crate) listing: Vec<u8>,
-    /// What git could not look at, in its own words, a line each: such files are missing from the listing.
+    /// The files that git could not look at, in its own words, a line each: they are missing from the
+    /// listing.
     pub(crate) warnings: Vec<String>,
 }
 
-/// Where HEAD points.
+/// The position of HEAD.
 pub(crate) enum Head {
     /// At a commit, on a branch (its short name) or on none.
     Commit { sha: String, branch: Option<String> },
@@ -111,7 +112,8 @@ pub(crate) fn top_level(folder: &Path) -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(path)))
 }
 
-/// All tracked and all untracked but not ignored files below `folder`, each ended by a NUL; none where it is in no work tree.
+/// All tracked and all untracked but not ignored files below `folder`, each ended by a NUL; none where it is
+/// in no work tree.
 pub(crate) fn files(folder: &Path, cancel: &AtomicBool) -> Result<Option<Vec<u8>>, Error> {
     if marker(folder).is_none() {
         return Ok(None);
@@ -121,8 +123,8 @@ pub(crate) fn files(folder: &Path, cancel: &AtomicBool) -> Result<Option<Vec<u8>
     run_one(command, folder, "ls-files", cancel).map(Some)
 }
 
-/// All tracked files below `folder`, those of its submodules too, of `below` only where that is not empty, each ended by a
-/// NUL; none where it is in no work tree.
+/// All tracked files below `folder`, those of its submodules too, of `below` only where that is not empty,
+/// each ended by a NUL; none where it is in no work tree.
 pub(crate) fn tracked(
     folder: &Path,
     below: &[PathBuf],
@@ -144,7 +146,8 @@ pub(crate) fn tracked(
     .map(Some)
 }
 
-/// The git folder that all work trees of the repository share, and the way from the top of the work tree to `folder`.
+/// The git folder that all work trees of the repository share, and the way from the top of the work tree to
+/// `folder`.
 pub(crate) fn common_dir(folder: &Path) -> Option<(PathBuf, PathBuf)> {
     let answer = ask(folder, &["rev-parse", "--git-common-dir", SEPARATOR, "--show-prefix"])?;
     let separator = format!("\n{SEPARATOR}\n");
@@ -155,7 +158,8 @@ pub(crate) fn common_dir(folder: &Path) -> Option<(PathBuf, PathBuf)> {
     is_linked_back(folder).then_some(found)
 }
 
-/// Whether the repository that the `.git` of `folder` names knows of it: a file can name any repository, a folder is one.
+/// Whether the repository that the `.git` of `folder` names knows of it: a file can name any repository, a
+/// folder is one.
 fn is_linked_back(folder: &Path) -> bool {
     let Some(marker) = marker(folder) else { return true };
     if !fs_err::symlink_metadata(&marker).is_ok_and(|meta| meta.is_file()) {
@@ -167,7 +171,8 @@ fn is_linked_back(folder: &Path) -> bool {
         fs_err::canonicalize(path)
             .is_ok_and(|path| fs_err::canonicalize(other).is_ok_and(|other| path == other))
     };
-    // Of a linked work tree, the repository notes the path of its `.git`; of a submodule, that of its work tree.
+    // Of a linked work tree, the repository notes the path of its `.git`; of a submodule, that of its work
+    // tree.
     let noted = fs_err::read_to_string(git_dir.join("gitdir")).unwrap_or_default();
     if is_same(git_dir.join(noted.trim_end()), &marker) {
         return true;
@@ -191,7 +196,7 @@ fn waits(git_dir: &Path) -> bool {
     ["HEAD", "config", "commondir"].iter().any(is_no_file)
 }
 
-/// What git answers about `folder`; `None` where it has no answer.
+/// Git's answer about `folder`; `None` where it has no answer.
 fn ask(folder: &Path, args: &[&str]) -> Option<Vec<u8>> {
     // Nobody can cancel this.
     if marker(folder).is_some_and(|git_dir| waits(&git_dir)) {
@@ -235,8 +240,8 @@ pub(crate) fn skip_outside(top: &Path, prefix: &Path, cancel: &AtomicBool) -> Re
     command.args(["update-index", "-z", "--skip-worktree", "--stdin"]);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(start_error)?;
-    // It writes nothing before its input ends, so neither side can wait for the other. Where it ends early, its own
-    // words say more than the broken pipe.
+    // It writes nothing before its input ends, so neither side can wait for the other. Where it ends early,
+    // its own words say more than the broken pipe.
     if let Some(mut stdin) = child.stdin.take() {
         let _ = stdin.write_all(&outside);
     }
@@ -248,7 +253,8 @@ pub(crate) fn skip_outside(top: &Path, prefix: &Path, cancel: &AtomicBool) -> Re
     Err(failed(top, "update-index", &output))
 }
 
-/// A git that reads `folder` and nothing else that its caller's environment names, as a hook of git would have it.
+/// A git that reads `folder` and nothing else that its caller's environment names, as a hook of git would
+/// have it.
 fn git(folder: &Path) -> Command {
     #[expect(
         clippy::disallowed_methods,
@@ -273,7 +279,8 @@ fn git(folder: &Path) -> Command {
     command
 }
 
-/// The `.git` of the nearest folder at or above `folder` that has one, on the same file system, as git looks for it.
+/// The `.git` of the nearest folder at or above `folder` that has one, on the same file system, as git looks
+/// for it.
 fn marker(folder: &Path) -> Option<PathBuf> {
     let device = fs_err::metadata(folder).ok()?.dev();
     folder

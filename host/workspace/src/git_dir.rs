@@ -1,4 +1,5 @@
-//! The copy's own `.git`: it borrows the original's objects and holds nothing that could unlock or start anything.
+//! The copy's own `.git`: it borrows the original's objects and holds nothing that could unlock or start
+//! anything.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -13,8 +14,8 @@ use crate::fault::fault;
 use crate::git::{self, Head, WorkTree};
 use crate::{Error, listing};
 
-/// Makes `top`, a folder without one, a repository that stands where `original` does. Returns the folder whose objects
-/// it borrows.
+/// Makes `top`, a folder without one, a repository that stands where `original` does. Returns the folder
+/// whose objects it borrows.
 pub(crate) fn create(
     top: &Path,
     original: &WorkTree,
@@ -56,9 +57,9 @@ pub(crate) fn create(
     Ok(objects)
 }
 
-/// The index keeps the times of the files it was compared with, and so does the copy. But what has changed in the very
-/// second in which the index was written must be looked at again; as the copy compares whole seconds only, the index's
-/// own time is set back to the start of its second.
+/// The index keeps the times of the files it was compared with, and so does the copy. But what has changed in
+/// the very second in which the index was written must be looked at again; as the copy compares whole seconds
+/// only, the index's own time is set back to the start of its second.
 fn copy_index(from: &Path, to: &Path) -> Result<(), Error> {
     let index = from.join("index");
     if !copy_if_there(&index, &to.join("index"))? {
@@ -120,8 +121,8 @@ fn config(kept: &[(String, Vec<u8>)]) -> Vec<u8> {
     let has_extension = kept.iter().any(|(key, _)| key.starts_with("extensions."));
     let mut text = format!("[core]\n\trepositoryformatversion = {}\n", u8::from(has_extension)).into_bytes();
     text.extend_from_slice(b"\tbare = false\n");
-    // The files have the times of the originals, but not their inodes, which git would compare as well and then read
-    // every file again. A daemon that watches files would outlive the run.
+    // The files have the times of the originals, but not their inodes, which git would compare as well and
+    // then read every file again. A daemon that watches files would outlive the run.
     text.extend_from_slice(b"\tcheckStat = minimal\n\ttrustctime = false\n\tfsmonitor =\n");
     for (key, value) in kept {
         let (Some((section, _)), Some((middle, name))) = (key.split_once('.'), key.rsplit_once('.')) else {

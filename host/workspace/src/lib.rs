@@ -6,8 +6,8 @@
 //!   <the work tree as git sees it: tracked and untracked files, not the ignored ones>
 //! ```
 //!
-//! Reading order: `locate` (the root), `snapshot` (the whole act), `git` (what git is asked), `listing` (what is to be
-//! copied), `git_dir` (the copy's own `.git`). How files are copied is in `loom-tree`: `Replicator`.
+//! Reading order: `locate` (the root), `snapshot` (the whole act), `git` (what git is asked), `listing` (what
+//! is to be copied), `git_dir` (the copy's own `.git`). How files are copied is in `loom-tree`: `Replicator`.
 
 mod error;
 mod fault;

@@ -12,8 +12,8 @@ use rustix::io::Errno;
 use crate::Error;
 use crate::fault::fault;
 
-/// The outline of a listing: relative paths, each ended by a NUL, without those of Loom's runtime folder. A path that ends in
-/// `/` is a folder: with `descend` one of the tree, else a name like any other.
+/// The outline of a listing: relative paths, each ended by a NUL, without those of Loom's runtime folder. A
+/// path that ends in `/` is a folder: with `descend` one of the tree, else a name like any other.
 pub(crate) fn outline(listing: &[u8], descend: bool) -> Outline<'_> {
     let mut outline = Outline::default();
     for path in listing.split(|&byte| byte == 0).filter(|path| !path.is_empty() && !is_runtime(path)) {

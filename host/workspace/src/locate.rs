@@ -10,8 +10,8 @@ use loom_tree::{MOST_PRINTS, Print, Prints, dir};
 
 use crate::{Error, git, listing};
 
-/// The root of the repository that `from` belongs to: the nearest folder at or above it that holds `.loom/`, else the
-/// top level of its git work tree, else none.
+/// The root of the repository that `from` belongs to: the nearest folder at or above it that holds `.loom/`,
+/// else the top level of its git work tree, else none.
 pub fn find_repo_root(from: &Path) -> Option<PathBuf> {
     let from = fs_err::canonicalize(from).or_else(|_| std::path::absolute(from)).ok()?;
     from.ancestors()
@@ -20,15 +20,16 @@ pub fn find_repo_root(from: &Path) -> Option<PathBuf> {
         .or_else(|| git::top_level(&from))
 }
 
-/// The folder for all copies of the repository at `repo_root`: `<base>/<name>-<8 hex digits>`, named so that a person
-/// recognises it and two repositories of one name stay apart.
+/// The folder for all copies of the repository at `repo_root`: `<base>/<name>-<8 hex digits>`, named so that
+/// a person recognises it and two repositories of one name stay apart.
 pub fn repo_workspaces_dir(base: &Path, repo_root: &Path) -> PathBuf {
     let root = std::path::absolute(repo_root).unwrap_or_else(|_| repo_root.to_owned());
     named_after(base, &root, &[])
 }
 
-/// The folder for the cache of the repository at `repo_root`, named in the same way. All work trees of one git repository
-/// have the same, as far as the repository knows of them. Another repository at the same path has another one.
+/// The folder for the cache of the repository at `repo_root`, named in the same way. All work trees of one
+/// git repository have the same, as far as the repository knows of them. Another repository at the same path
+/// has another one.
 pub fn repo_cache_dir(base: &Path, repo_root: &Path) -> PathBuf {
     let root = fs_err::canonicalize(repo_root).unwrap_or_else(|_| repo_root.to_owned());
     let shared = git::common_dir(&root).and_then(|(common_dir, prefix)| {
@@ -42,7 +43,8 @@ pub fn repo_cache_dir(base: &Path, repo_root: &Path) -> PathBuf {
     named_after(base, &place, &identity)
 }
 
-/// What tells the folder at `path` from another one that is made there later: its inode and the time of its birth.
+/// The identity of the folder at `path`, which another one that is made there later does not have: its inode
+/// and the time of its birth.
 fn identity(path: &Path) -> Vec<u8> {
     let Ok(metadata) = fs_err::metadata(path) else { return Vec::new() };
     let born = metadata.created().ok().and_then(|born| born.duration_since(UNIX_EPOCH).ok());
@@ -73,8 +75,8 @@ pub fn origin(repo_root: &Path) -> Option<String> {
     git::origin(repo_root)
 }
 
-/// The files below `workspace` as git sees them, tracked and untracked but not ignored; where it is in no git repository,
-/// all of them. Relative paths, each once.
+/// The files below `workspace` as git sees them, tracked and untracked but not ignored; where it is in no git
+/// repository, all of them. Relative paths, each once.
 ///
 /// # Errors
 /// Git fails, or a folder cannot be read.
@@ -88,8 +90,8 @@ pub fn list_files(workspace: &Path, cancel: &AtomicBool) -> Result<Vec<PathBuf>,
     Ok(paths.into_iter().map(|path| dir::to_path(path)).collect())
 }
 
-/// The files below `workspace` that git tracks; of `below` only, paths relative to it, where that is not empty. Relative
-/// paths, also of files that are not there any more; none where it is in no git repository.
+/// The files below `workspace` that git tracks; of `below` only, paths relative to it, where that is not
+/// empty. Relative paths, also of files that are not there any more; none where it is in no git repository.
 ///
 /// # Errors
 /// Git fails.
@@ -101,8 +103,8 @@ pub fn list_tracked(workspace: &Path, below: &[PathBuf], cancel: &AtomicBool) ->
     Ok(paths.filter(|path| !workspace.join(path).is_dir() || workspace.join(path).is_symlink()).collect())
 }
 
-/// Everything below `workspace` but what is git's own and Loom's runtime folder: files, symbolic links and whatever else,
-/// folders left out. Relative paths.
+/// Everything below `workspace` but what is git's own and Loom's runtime folder: files, symbolic links and
+/// whatever else, folders left out. Relative paths.
 ///
 /// # Errors
 /// A folder cannot be read.
@@ -118,7 +120,7 @@ pub fn is_own(path: &[u8]) -> bool {
     path.starts_with(b".git/") || listing::is_runtime(path)
 }
 
-/// What the files that [`list_everything`] lists come to.
+/// The prints of the files that [`list_everything`] lists.
 ///
 /// # Errors
 /// As there; a file cannot be read; there are more than [`MOST_PRINTS`].

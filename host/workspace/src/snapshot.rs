@@ -22,21 +22,21 @@ pub struct Snapshot {
     pub head_sha: Option<String>,
     /// The branch that the original is on, as in `main` or `feature/x`.
     pub branch: Option<String>,
-    /// How many files and symlinks were copied, those of submodules too.
+    /// The number of files and symlinks that were copied, those of submodules too.
     pub files: u64,
     /// The size of those files in bytes.
     pub bytes: u64,
-    /// How their data came over.
+    /// The way in which their data came over.
     pub method: Method,
-    /// The object folders of the original that the copy reads from, so that git works in it only where they can be
-    /// reached by these paths.
+    /// The object folders of the original that the copy reads from, so that git works in it only where they
+    /// can be reached by these paths.
     pub borrowed_objects: Vec<PathBuf>,
-    /// What git could not look at and what is therefore missing from the copy, in git's own words: an untracked folder
-    /// that may not be read, for one. A line each, most often none.
+    /// The files that git could not look at and that are therefore missing from the copy, in git's own words:
+    /// an untracked folder that may not be read, for one. A line each, most often none.
     pub warnings: Vec<String>,
 }
 
-/// How the data of a snapshot came over.
+/// The way in which the data of a snapshot came over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// The copy shares its data with the original until one of them is written to.
@@ -46,21 +46,22 @@ pub enum Method {
 }
 
 impl Snapshot {
-    /// Where jobs run: the copy of the repository's root.
+    /// The folder where jobs run: the copy of the repository's root.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The whole copy, which is what to remove. It differs from [`Self::path`] where the repository's root is below
-    /// the top of a git work tree.
+    /// The whole copy, which is what to remove. It differs from [`Self::path`] where the repository's root is
+    /// below the top of a git work tree.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 }
 
-/// Copies the repository at `repo_root` to `dest`, which must not exist: the work tree as git sees it with a `.git` of
-/// its own, or, where there is no git repository, every file but those of Loom's runtime folder. `make_folder` makes the
-/// folder `dest`, which must be new, with the permissions that the umask allows. Setting `cancel` ends it early.
+/// Copies the repository at `repo_root` to `dest`, which must not exist: the work tree as git sees it with a
+/// `.git` of its own, or, where there is no git repository, every file but those of Loom's runtime folder.
+/// `make_folder` makes the folder `dest`, which must be new, with the permissions that the umask allows.
+/// Setting `cancel` ends it early.
 ///
 /// # Errors
 /// See [`Error`]. Nothing is left at `dest` then, nor any folder above it that was made for it.
@@ -108,22 +109,22 @@ pub fn create(
 }
 
 impl WorkTree {
-    /// The work tree that belongs to the root of a repository. A folder of which git lists nothing at all, though it is
-    /// below the top of a work tree, is ignored there and so no part of it.
+    /// The work tree that belongs to the root of a repository. A folder of which git lists nothing at all,
+    /// though it is below the top of a work tree, is ignored there and so no part of it.
     fn of_root(root: &Path, cancel: &AtomicBool) -> Result<Option<Self>, Error> {
         let work_tree = git::inspect(root, cancel)?;
         Ok(work_tree.filter(|tree| tree.prefix.as_os_str().is_empty() || !tree.listing.is_empty()))
     }
 }
 
-/// What the copies of a repository and of those nested in it share.
+/// The state that the copies of a repository and of those nested in it share.
 struct Part<'a> {
     replicator: &'a Replicator<'a>,
     cancel: &'a AtomicBool,
     notes: Mutex<Notes>,
 }
 
-/// What is to be said about a copy; in order and each once, though parts are copied side by side.
+/// Notes about a copy; in order and each once, though parts are copied side by side.
 #[derive(Default)]
 struct Notes {
     borrowed_objects: BTreeSet<PathBuf>,
@@ -157,8 +158,8 @@ impl Part<'_> {
         self.keep_mode(from, to)
     }
 
-    /// Copies a submodule, or a repository that lies untracked in another one. A folder that git lists but that is none
-    /// of these is a submodule that was never fetched, or stands where a tracked file was.
+    /// Copies a submodule, or a repository that lies untracked in another one. A folder that git lists but
+    /// that is none of these is a submodule that was never fetched, or stands where a tracked file was.
     fn copy_nested(&self, from: &Path, to: &Path) -> Result<(), Error> {
         self.replicator.check_cancel()?;
         create_folders(to)?;

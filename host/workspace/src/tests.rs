@@ -1,5 +1,5 @@
-//! Failing I/O: whatever call of a snapshot fails, nothing is left of it, the repository is what it was, the error names the
-//! path, and the next snapshot works.
+//! Failing I/O: whatever call of a snapshot fails, nothing is left of it, the repository is what it was, the
+//! error names the path, and the next snapshot works.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,7 +28,8 @@ fn git(folder: &Path, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A repository with a submodule, below a folder of its own; a file of it is changed and another one untracked.
+/// A repository with a submodule, below a folder of its own; a file of it is changed and another one
+/// untracked.
 fn repository(dir: &Path) -> PathBuf {
     let (inner, root) = (dir.join("inner"), dir.join("repository"));
     for folder in [&inner, &root] {

@@ -1,8 +1,9 @@
 //! Failing I/O for tests.
 //!
-//! A crate calls [`point`] right before each call to the system that may fail, in its unit tests only. A test lets the first
-//! of these calls fail, then the second, and so on, until what it does passes without reaching the one that would fail:
-//! [`fail_each`]. Whatever fails, nothing may be torn or lost, the error must name the path, and the next act must work.
+//! A crate calls [`point`] right before each call to the system that may fail, in its unit tests only. A test
+//! lets the first of these calls fail, then the second, and so on, until what it does passes without reaching
+//! the one that would fail: [`fail_each`]. Whatever fails, nothing may be torn or lost, the error must name
+//! the path, and the next act must work.
 //!
 //! Which calls are meant is said by a folder, so that tests do not get in each other's way.
 
@@ -46,8 +47,8 @@ pub fn point(doing: &'static str, path: &Path) -> io::Result<()> {
     below.map(|hooked| (hooked.hook)(doing, path)).fold(Ok(()), io::Result::and)
 }
 
-/// Has `hook` called at each [`point`] below `root` until the guard is dropped; an error of it is that of the call. It must not
-/// reach such a point itself.
+/// Has `hook` called at each [`point`] below `root` until the guard is dropped; an error of it is that of the
+/// call. It must not reach such a point itself.
 #[must_use]
 pub fn intercept(
     root: &Path,
@@ -131,8 +132,8 @@ impl Fault<'_> {
     }
 }
 
-/// Calls `round` with the first call below `root` that fails, then the second, and so on, until no call was reached. Returns how
-/// many were.
+/// Calls `round` with the first call below `root` that fails, then the second, and so on, until no call was
+/// reached. Returns how many were.
 pub fn fail_each(root: &Path, failing: Failing, mut round: impl FnMut(&Fault<'_>)) -> usize {
     for nth in 1..MOST {
         let fault = Fault { root, failing, nth, hit: RefCell::default() };

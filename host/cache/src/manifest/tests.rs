@@ -34,7 +34,7 @@ fn link<'a>(folder: u32, name: &'a [u8], target: &'a [u8]) -> (u32, &'a [u8], St
     (folder, name, Stored::Link(target))
 }
 
-/// Where no pack holds anything.
+/// Decodes a manifest where no pack holds anything.
 fn decode(bytes: &[u8]) -> Result<Manifest, Invalid> {
     Manifest::decode(bytes, &mut |pack| {
         Ok(PackIndex { pack: pack.clone(), blocks: Vec::new(), records: Vec::new() })

@@ -1,5 +1,5 @@
-//! The first pass of a restore: what is there is compared with the entry, what does not belong is removed, and missing
-//! folders are made. It ends with what is to be written.
+//! The first pass of a restore: what is there is compared with the entry, what does not belong is removed,
+//! and missing folders are made. It ends with what is to be written.
 
 use std::cell::RefCell;
 use std::os::fd::AsFd;
@@ -30,27 +30,27 @@ use crate::{Error, GIT, Warning};
 /// Files of one folder that one task looks at.
 const CHUNK: usize = 512;
 
-/// What the first pass found.
+/// The result of the first pass.
 pub(super) struct Compared {
-    /// What is to be written, by item.
+    /// The items that are to be written.
     pub(super) todo: Vec<(usize, WriteMode)>,
-    /// What was seen of items that are right, where that is news.
+    /// The state in which items that are right were seen, where that is news.
     pub(super) seen: Vec<(usize, Option<Seen>)>,
-    /// By folder: its permissions or time are not, or will not be, the entry's.
+    /// For each folder: its permissions or time are not, or will not be, the entry's.
     pub(super) dirty: Vec<bool>,
     /// The folders that were made.
     pub(super) made: Vec<usize>,
     /// WriteMode many files and symlinks were removed.
     pub(super) removed: u64,
     pub(super) warnings: WarningList<Warning>,
-    /// Why it ended early.
+    /// The reason why it ended early.
     pub(super) failed: Option<Error>,
 }
 
 /// WriteMode a file comes to its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum WriteMode {
-    /// Nothing is there.
+    /// A file where there is none.
     New,
     /// Something is there, which it replaces as a whole.
     Replace,
@@ -115,9 +115,9 @@ struct Compare<'a> {
 
 #[derive(Clone, Copy)]
 struct FolderPair {
-    /// What the entry has there.
+    /// The folder of the entry that is there.
     folder: Option<usize>,
-    /// What was last seen there.
+    /// The folder that was last seen there.
     base: Option<usize>,
     /// A pattern names it, or one above it.
     inside: bool,
@@ -125,9 +125,9 @@ struct FolderPair {
 
 /// WriteMode a file of the tree compares with the entry.
 enum Comparison {
-    /// It is what the entry wants, which was known.
+    /// Equal to what the entry wants, which was known.
     Right,
-    /// It is what the entry wants, which is news; with what vouches for that later, if anything does.
+    /// Equal to what the entry wants, which is news; with what vouches for that later, if anything does.
     FoundRight(Option<Seen>),
     Wrong,
 }
@@ -497,8 +497,8 @@ impl<'a> Compare<'a> {
         }
     }
 
-    /// Gives a file whose content is right the permissions and the time that it should have; it is wrong where it is better
-    /// replaced.
+    /// Gives a file whose content is right the permissions and the time that it should have; it is wrong
+    /// where it is better replaced.
     fn set_meta(&self, open: &Arc<Open>, name: &[u8], item: usize, stat: &Stat) -> Comparison {
         // Of a file with other names those would change too, and they may be outside the declared paths.
         if stat.st_nlink > 1 {

@@ -16,7 +16,7 @@ use crate::{Error, Tracked, io};
 /// All rights of the owner.
 pub(super) const RWX: u16 = 0o700;
 
-/// What every part of a restore knows.
+/// The context that every part of a restore knows.
 #[derive(Clone, Copy)]
 pub(super) struct RestoreContext<'a> {
     pub(super) entry: &'a Entry,
@@ -46,7 +46,7 @@ impl RestoreContext<'_> {
 }
 
 impl RestoreContext<'_> {
-    /// As [`io::fault`], for a call that changes the tree.
+    /// The same as [`io::fault`] for a call that changes the tree.
     pub(super) fn fault(&self, doing: &'static str, path: &[u8]) -> Result<(), Errno> {
         // The path is made for tests alone.
         if cfg!(test) {

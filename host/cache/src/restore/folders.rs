@@ -1,5 +1,5 @@
-//! The last pass of a restore: folders get the permissions and times that the entry says, once nothing in them changes
-//! any more.
+//! The last pass of a restore: folders get the permissions and times that the entry says, once nothing in
+//! them changes any more.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;

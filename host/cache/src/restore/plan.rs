@@ -8,13 +8,13 @@ use loom_tree::dir::{self, to_path};
 use crate::manifest::Manifest;
 use crate::{GIT, Tracked, Warning};
 
-/// What is to be restored.
+/// The parts of an entry that are to be restored.
 pub(super) struct Plan {
-    /// By folder: a pattern names it, or one above it.
+    /// For each folder: a pattern names it, or one above it.
     inside: Vec<bool>,
-    /// By folder: it is to be there.
+    /// For each folder: it is to be there.
     folders: Vec<bool>,
-    /// By item: it is to be there. Empty if all are.
+    /// For each item: it is to be there. Empty if all are.
     items: Vec<bool>,
     pub(super) files: u64,
     pub(super) bytes: u64,

@@ -1,4 +1,5 @@
-//! The second pass of a restore: what is missing is written, block by block and object by object, in parallel.
+//! The second pass of a restore: what is missing is written, block by block and object by object, in
+//! parallel.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicBool;
@@ -53,7 +54,7 @@ impl Created {
     }
 }
 
-/// What is written as one.
+/// Files that are written as one.
 enum WriteTask<'a> {
     Block(u32, &'a [WriteJob]),
     Object(WriteJob),
@@ -67,7 +68,7 @@ struct WriteJob {
     how: WriteMode,
 }
 
-/// Where an item's content comes from, in the order in which that is restored: what takes longest first.
+/// The source of an item's content, in the order in which that is restored: what takes longest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Source {
     Object,
@@ -75,7 +76,8 @@ enum Source {
     Nowhere,
 }
 
-/// Writes the items of `todo`. Returns what was seen of them; `created` says what there is, also after an error.
+/// Writes the items of `todo`. Returns what was seen of them; `created` says what there is, also after an
+/// error.
 pub(super) fn write(
     context: &RestoreContext<'_>,
     todo: Vec<(usize, WriteMode)>,
@@ -133,7 +135,7 @@ struct Writer<'a> {
     failure: FirstError<'a, Error>,
 }
 
-/// What one task has done.
+/// The files that one task has written.
 #[derive(Default)]
 struct TaskResult {
     made: Vec<usize>,
@@ -344,7 +346,7 @@ impl OpenFolder {
     }
 }
 
-/// By item: the folder that it is in.
+/// For each item: the folder that it is in.
 fn folders_of(context: &RestoreContext<'_>) -> Vec<usize> {
     let mut folders = vec![0; context.manifest.items.len()];
     for folder in 0..context.manifest.folders.len() {

@@ -13,9 +13,9 @@ use crate::pack::{BlockAt, KnownPacks, PackRef, Packed};
 
 /// A tree that was walked, and what of its content is new to the store.
 pub(super) struct Assembled {
-    /// None if the tree is as it was before.
+    /// The manifest; none if the tree is as it was before.
     pub(super) new: Option<Manifest>,
-    /// What was seen of each of its items.
+    /// The state in which each of its items was seen.
     pub(super) seen: Vec<Option<Seen>>,
     pub(super) packs: Vec<(PathBuf, PackRef)>,
     pub(super) objects: HashMap<Digest, u64>,
@@ -260,7 +260,7 @@ impl Numbers {
     }
 }
 
-/// Where an item's content is.
+/// The place of an item's content.
 enum ContentRef<'a> {
     Empty,
     Packed(BlockRef, u32, u32, Digest),

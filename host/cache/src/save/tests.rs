@@ -1,4 +1,5 @@
-//! Saves beside collections, one step after the other: what a save relies on goes between its walk and its publication.
+//! Saves beside collections, one step after the other: what a save relies on goes between its walk and its
+//! publication.
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use crate::tracked::Tracked;
 /// A point that every save comes to.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Moment {
-    /// Nothing has been looked at.
+    /// Before anything has been looked at.
     Walk,
     /// All is written and nothing is published.
     Publish,
@@ -82,8 +83,8 @@ impl World {
         self.store.save(&save).unwrap()
     }
 
-    /// Saves the other tree, with `hook` called at each moment of each try, and answers how many tries that took; what is
-    /// restored must be the tree.
+    /// Saves the other tree, with `hook` called at each moment of each try, and answers how many tries that
+    /// took; what is restored must be the tree.
     fn save_with(&self, mut hook: impl FnMut(&Layout, Moment, u32) + 'static) -> u32 {
         let tries = Rc::new(Cell::new(0));
         let counted = Rc::clone(&tries);

@@ -27,7 +27,7 @@ use crate::read::{self, Quiescence, Skipped};
 use crate::staging::Staging;
 use crate::{Error, GIT, Warning};
 
-/// What was found and read.
+/// The result of a walk: what was found and read.
 pub(super) struct Walked {
     /// The folders that could be read: the root first, and each after the one that it is in.
     pub(super) folders: Vec<SeenFolder>,
@@ -45,14 +45,14 @@ pub(super) struct SeenFolder {
     /// The place of the one that it is in; that of the root is its own.
     pub(super) parent: u32,
     pub(super) name: Arc<[u8]>,
-    /// The same in the tree that was there before.
+    /// The number of the same folder in the tree that was there before.
     pub(super) base: Option<usize>,
-    /// None for a folder that is only on the way.
+    /// The state; none for a folder that is only on the way.
     pub(super) meta: Option<Meta>,
 }
 
 pub(super) enum SeenItem {
-    /// As the item of this number in the tree that was there before.
+    /// The item of this number in the tree that was there before.
     Base(usize),
     New(Box<NewItem>),
 }
@@ -82,7 +82,8 @@ pub(super) enum BlockRef {
     New(u32),
 }
 
-/// Walks what the patterns name below `root`. Content that is in the packs to `avoid` is read and stored anew.
+/// Walks what the patterns name below `root`. Content that is in the packs to `avoid` is read and stored
+/// anew.
 pub(super) fn walk(
     layout: &Layout,
     save: &Save<'_>,
@@ -148,7 +149,7 @@ struct Pending {
     path: Arc<[u8]>,
     name: Box<[u8]>,
     base: Option<usize>,
-    /// As it was when it was found.
+    /// The size of the file when it was found.
     size: u64,
 }
 
@@ -162,31 +163,32 @@ struct ReadFile {
 enum ReadContent {
     /// The store has it.
     There(NewContent),
-    /// It may be new.
+    /// Content that may be new.
     Bytes(Vec<u8>, Digest),
 }
 
-/// Files that are read at once, and the sum of their sizes: what a save holds in memory, beside blocks that are full.
+/// Files that are read at once, and the sum of their sizes: what a save holds in memory, beside blocks that
+/// are full.
 const WAVE: usize = 2048;
 const WAVE_BYTES: u64 = 16 << 20;
 /// Files that one task reads.
 const READS: usize = 32;
 
-/// What a look at a file tells.
+/// The result of a look at a file.
 enum Looked {
-    /// It is as the item of this number in the tree that was there before.
+    /// Unchanged: the item of this number in the tree that was there before.
     Same(usize),
-    /// It has to be read.
+    /// A file that has to be read.
     Small(u64),
     Big,
 }
 
-/// What is known of a folder for what is in it.
+/// A note of a folder for what is in it.
 #[derive(Clone, Copy)]
 struct WalkNote {
     /// Among the folders that were seen.
     at: u32,
-    /// The same in the tree that was there before.
+    /// The number of the same folder in the tree that was there before.
     base: Option<usize>,
 }
 
@@ -301,7 +303,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Reads the small files that have to be, and packs those whose content is new, in the order of their paths.
+    /// Reads the small files that have to be, and packs those whose content is new, in the order of their
+    /// paths.
     fn pack(&self, root: BorrowedFd<'_>, staging: &Staging) -> Result<Packed, Error> {
         let mut pending = std::mem::take(&mut *self.pending.lock());
         pending.par_sort_unstable_by(|one, other| (&one.path, &one.name).cmp(&(&other.path, &other.name)));
@@ -380,7 +383,7 @@ impl Walk<'_> {
         Ok(ReadFile { meta, seen, content: self.place(stable.value, base) })
     }
 
-    /// Where the store has a content, if it has.
+    /// The place at which the store has a content, if it has.
     fn place(&self, bytes: Vec<u8>, base: Option<usize>) -> ReadContent {
         let Some(size) = u32::try_from(bytes.len()).ok().filter(|&size| size > 0) else {
             return ReadContent::There(NewContent::Empty);

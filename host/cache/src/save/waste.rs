@@ -1,20 +1,21 @@
-//! Packs of which an entry needs little: they are kept whole for it, so at some point it pays to store that little anew.
-//! And packs that are small: each has to be opened.
+//! Packs of which an entry needs little: they are kept whole for it, so at some point it pays to store that
+//! little anew. And packs that are small: each has to be opened.
 
 use std::collections::HashSet;
 
 use crate::digest::Digest;
 use crate::manifest::{Content, Manifest};
 
-/// Less waste than this is not worth a second walk.
+/// The waste in bytes that is worth a second walk.
 const LITTLE: u64 = 8 << 20;
 
-/// An entry that is saved again and again gets a small pack each time: with more than so many of them, they become one.
+/// An entry that is saved again and again gets a small pack each time: with more than so many of them, they
+/// become one.
 const MANY: usize = 64;
 const SMALL: u64 = 4 << 20;
 
-/// If the packs of an entry are more than twice as large as what it needs of them: those of which it needs less than
-/// half. If it has many small ones: these.
+/// If the packs of an entry are more than twice as large as what it needs of them: those of which it needs
+/// less than half. If it has many small ones: these.
 pub(super) fn wasteful(manifest: &Manifest) -> HashSet<Digest> {
     let small = || manifest.packs.iter().filter(|pack| pack.len < SMALL);
     if small().count() > MANY {

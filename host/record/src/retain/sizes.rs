@@ -1,7 +1,7 @@
 //! What records take and how their runs ended, written down when it was first looked at.
 //!
-//! It is a note for the next look and no more: what is missing in it is measured again, and before anything is removed the
-//! receipt itself is read.
+//! It is a note for the next look and no more: what is missing in it is measured again, and before anything
+//! is removed the receipt itself is read.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,7 +20,7 @@ const MOST: u64 = 16 << 20;
 const HEAD: &str = "{\"format\":1,\"holds\":\"sizes of records\"}";
 const NEW: &str = ".records.jsonl.tmp";
 
-/// What is known of a record.
+/// The size of a record, and its end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size {
     pub(super) bytes: u64,
@@ -34,7 +34,7 @@ struct Line {
     passed: bool,
 }
 
-/// What is known of all of them.
+/// The sizes of all records.
 #[derive(Debug, Default)]
 pub(super) struct Sizes {
     known: BTreeMap<RunId, Size>,
@@ -42,7 +42,7 @@ pub(super) struct Sizes {
 }
 
 impl Sizes {
-    /// Those that are written down in the open runtime folder.
+    /// Reads the sizes that are written down in the open runtime folder.
     pub(super) fn read(runtime: BorrowedFd<'_>) -> Self {
         let text = super::read(runtime, RECORD_SIZES, MOST).unwrap_or_default();
         let mut lines = text.split(|byte| *byte == b'\n');
@@ -65,8 +65,8 @@ impl Sizes {
         self.is_changed |= self.known.remove(id).is_some();
     }
 
-    /// Writes down what has changed, without what `is_there` says no to. Another file in its place stays; so does the old
-    /// one where there is no room for a new one.
+    /// Writes down what has changed, without what `is_there` says no to. Another file in its place stays; so
+    /// does the old one where there is no room for a new one.
     pub(super) fn write(mut self, runtime: BorrowedFd<'_>, is_there: impl Fn(&RunId) -> bool) {
         if !self.is_changed {
             return;

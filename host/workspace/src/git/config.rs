@@ -1,4 +1,5 @@
-//! The settings that a copy of a work tree needs too: those that decide how files are compared with the index.
+//! The settings that a copy of a work tree needs too: those that decide how files are compared with the
+//! index.
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -6,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 use super::{git, run_one};
 use crate::Error;
 
-/// None of them can hold a credential or start a program. In lower case, as git prints them.
+/// The settings that are kept. None of them can hold a credential or start a program. In lower case, as git
+/// prints them.
 const KEPT: [&str; 9] = [
     "core.filemode",
     "core.symlinks",
@@ -36,8 +38,8 @@ pub(super) fn kept(
     Ok(read_list(&run_one(command, folder, "config", cancel)?))
 }
 
-/// Reads a config file as git itself writes it. `None` for what needs git to be understood: included files, settings
-/// of one work tree, quoted values, values over several lines, comments behind values.
+/// Reads a config file as git itself writes it. `None` for what needs git to be understood: included files,
+/// settings of one work tree, quoted values, values over several lines, comments behind values.
 fn read_plain(text: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
     let mut settings = Vec::new();
     let mut section = None;
@@ -67,7 +69,8 @@ fn read_plain(text: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
     Some(settings)
 }
 
-/// What stands between the brackets, as the first part of a key: `core`, or `submodule.a/Name` for `submodule "a/Name"`.
+/// The text between the brackets, as the first part of a key: `core`, or `submodule.a/Name` for
+/// `submodule "a/Name"`.
 fn section_key(header: &[u8]) -> Option<String> {
     let header = std::str::from_utf8(header).ok()?;
     let (section, name) = match header.split_once(" \"") {
@@ -94,9 +97,10 @@ fn read_list(text: &[u8]) -> Vec<(String, Vec<u8>)> {
     settings
 }
 
-/// Of a key that stands twice the last counts.
+/// Keeps a setting; of a key that occurs twice the last one counts.
 fn keep(settings: &mut Vec<(String, Vec<u8>)>, key: String, value: &[u8]) {
-    // To git a submodule is in use if it has a URL. The URL may hold a password, so this is said in the other way.
+    // To git a submodule is in use if it has a URL. The URL may hold a password, so this is said in the other
+    // way.
     let (key, value) = match key.strip_prefix("submodule.").and_then(|rest| rest.strip_suffix(".url")) {
         Some(name) => (format!("submodule.{name}.active"), &b"true"[..]),
         None => (key, value),

@@ -26,7 +26,7 @@ impl From<io::Error> for RunError {
     }
 }
 
-/// How long to wait for git before looking at the cancel flag again.
+/// The time to wait for git before looking at the cancel flag again.
 const POLL: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// Starts all of `commands`, then collects what they write, in their order.

@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-/// What `git rev-parse --local-env-vars` lists, of all versions of git, and two more that git sets for the hooks of a
-/// repository that is pushed to.
+/// The variables that `git rev-parse --local-env-vars` lists, of all versions of git, and two more that git
+/// sets for the hooks of a repository that is pushed to.
 pub(super) const OF_REPOSITORY: [&str; 18] = [
     "GIT_ALTERNATE_OBJECT_DIRECTORIES",
     "GIT_COMMON_DIR",
@@ -28,8 +28,8 @@ pub(super) const OF_REPOSITORY: [&str; 18] = [
 /// With a number behind them, the settings that `GIT_CONFIG_COUNT` counts.
 const NUMBERED: [&str; 2] = ["GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_"];
 
-/// Whether the environment variable `name` belongs to the repository of whoever set it: a git that works on another one must
-/// not find it.
+/// Whether the environment variable `name` belongs to the repository of whoever set it: a git that works on
+/// another one must not find it.
 pub fn is_git_repository_variable(name: &OsStr) -> bool {
     let numbered = |prefix: &str| {
         let number = name.as_bytes().strip_prefix(prefix.as_bytes());
