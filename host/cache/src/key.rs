@@ -56,13 +56,13 @@ pub fn hash_files<P: AsRef<Path>>(root: &Path, paths: &[P]) -> Result<FilesHash,
     for path in sorted {
         let full = root.join(dir::to_path(path));
         let mut one = Sha256::new();
-        let mut take = |piece: Piece<'_>| match piece {
-            Piece::Length(length) => {
+        let mut take = |piece: KeyInput<'_>| match piece {
+            KeyInput::Length(length) => {
                 all.update((path.len() as u64).to_le_bytes());
                 all.update(path);
                 all.update(length.to_le_bytes());
             }
-            Piece::Content(bytes) => {
+            KeyInput::Content(bytes) => {
                 all.update(bytes);
                 one.update(bytes);
             }
@@ -79,7 +79,7 @@ pub fn hash_files<P: AsRef<Path>>(root: &Path, paths: &[P]) -> Result<FilesHash,
     Ok(FilesHash { hex: hex(&all.finalize()), files })
 }
 
-enum Piece<'a> {
+enum KeyInput<'a> {
     /// Once, before the content.
     Length(u64),
     Content(&'a [u8]),
@@ -90,7 +90,7 @@ fn content(
     root: BorrowedFd<'_>,
     path: &[u8],
     full: &Path,
-    take: &mut impl FnMut(Piece<'_>),
+    take: &mut impl FnMut(KeyInput<'_>),
 ) -> Result<bool, Errno> {
     if path.starts_with(b"/") {
         return Err(Errno::XDEV);
@@ -108,8 +108,8 @@ fn content(
         Ok(file) => file,
         Err(Errno::LOOP) => {
             let target = readlinkat(&folder, name, Vec::new())?.into_bytes();
-            take(Piece::Length(target.len() as u64));
-            take(Piece::Content(&target));
+            take(KeyInput::Length(target.len() as u64));
+            take(KeyInput::Content(&target));
             return Ok(true);
         }
         Err(Errno::NOENT | Errno::NOTDIR | Errno::NXIO | Errno::NODEV) => return Ok(false),
@@ -120,7 +120,7 @@ fn content(
         return Ok(false);
     }
     let mut left = u64::try_from(stat.st_size).unwrap_or(0);
-    take(Piece::Length(left));
+    take(KeyInput::Length(left));
     let mut buffer = vec![0; 64 << 10];
     fault("read", full).map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     loop {
@@ -128,7 +128,7 @@ fn content(
             Ok(0) if left == 0 => return Ok(true),
             Ok(got) if got > 0 && got as u64 <= left => {
                 left -= got as u64;
-                take(Piece::Content(&buffer[..got]));
+                take(KeyInput::Content(&buffer[..got]));
             }
             // Shorter or longer than it was a moment ago: the hash would be of no file that there was.
             Ok(_) => return Err(Errno::STALE),

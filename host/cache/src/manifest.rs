@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Time;
 use crate::digest::Digest;
 use crate::object::ObjectRef;
-use crate::pack::{BlockAt, LARGEST_BLOCK, PackIndex, PackRef, Record};
+use crate::pack::{BlockAt, LARGEST_BLOCK, PackIndex, PackRecord, PackRef};
 
 /// No manifest is longer than this when it is not compressed: some ten million files.
 const LONGEST: usize = 1 << 30;
@@ -239,7 +239,7 @@ struct Files {
     /// For each block: its pack, and from which to which of the pack's files it holds.
     blocks: Vec<Option<(usize, Range<usize>)>>,
     /// For each pack: its files in their order.
-    packs: Vec<Vec<Record>>,
+    packs: Vec<Vec<PackRecord>>,
     /// The file that was found last: the next one is often the one after it.
     last: usize,
 }

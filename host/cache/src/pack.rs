@@ -59,7 +59,7 @@ pub(crate) struct BlockAt {
 
 /// The place of a file in its pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Record {
+pub(crate) struct PackRecord {
     pub(crate) digest: Digest,
     pub(crate) block: u32,
     pub(crate) offset: u32,
@@ -85,7 +85,7 @@ struct NewPack {
     file: Arc<File>,
     len: u64,
     blocks: Vec<BlockAt>,
-    records: Vec<Record>,
+    records: Vec<PackRecord>,
 }
 
 /// The place of a file in the new blocks.
@@ -171,7 +171,7 @@ impl<'a> Packer<'a> {
             let block = u32::try_from(pack.blocks.len()).unwrap_or(u32::MAX);
             pack.len += u64::from(length);
             pack.blocks.push(place);
-            let record = |(digest, offset, size)| Record { digest, block, offset, size };
+            let record = |(digest, offset, size)| PackRecord { digest, block, offset, size };
             pack.records.extend(files.into_iter().map(record));
             self.blocks.push((number, place));
             writes.push((pack.file.clone(), place.at, stored));
@@ -307,17 +307,17 @@ impl PackIndex {
         self.records.len() / RECORD
     }
 
-    pub(crate) fn record(&self, index: usize) -> Record {
+    pub(crate) fn record(&self, index: usize) -> PackRecord {
         let bytes = &self.records[index * RECORD..][..RECORD];
         let number = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let mut digest = [0; 32];
         digest.copy_from_slice(&bytes[..32]);
-        Record { digest: Digest(digest), block: number(32), offset: number(36), size: number(40) }
+        PackRecord { digest: Digest(digest), block: number(32), offset: number(36), size: number(40) }
     }
 
     /// The records in the order in which the files lie in the pack.
-    pub(crate) fn in_order(&self) -> Vec<Record> {
-        let mut records: Vec<Record> = (0..self.len()).map(|number| self.record(number)).collect();
+    pub(crate) fn in_order(&self) -> Vec<PackRecord> {
+        let mut records: Vec<PackRecord> = (0..self.len()).map(|number| self.record(number)).collect();
         records.sort_unstable_by_key(|record| (record.block, record.offset));
         records
     }
@@ -328,7 +328,7 @@ impl PackIndex {
 
     /// Finds the place of a file by its hash. Hashes are spread evenly, so one looks where it should be, and
     /// then around there.
-    pub(crate) fn find(&self, digest: Digest) -> Option<Record> {
+    pub(crate) fn find(&self, digest: Digest) -> Option<PackRecord> {
         let count = self.len();
         let lead = u64::from_be_bytes(*digest.0.first_chunk()?);
         let guess = usize::try_from((u128::from(lead) * count as u128) >> 64).ok()?;
@@ -377,7 +377,7 @@ impl KnownPacks {
     }
 
     /// Which pack holds a file of this hash, and where.
-    pub(crate) fn find(&self, digest: Digest) -> Option<(u32, Record)> {
+    pub(crate) fn find(&self, digest: Digest) -> Option<(u32, PackRecord)> {
         (0_u32..).zip(&self.packs).find_map(|(number, pack)| Some((number, pack.find(digest)?)))
     }
 }

@@ -117,7 +117,7 @@ struct Place {
 
 /// The content of the folders of records.
 #[derive(Default)]
-struct Found {
+struct Scan {
     /// The runs by their time; two names can say the same.
     runs: BTreeMap<(u128, RunId), Run>,
     /// Names of receipts of checks.
@@ -159,8 +159,8 @@ impl Place {
         }
     }
 
-    fn list(&self) -> Result<Found, RecordError> {
-        let mut found = Found::default();
+    fn list(&self) -> Result<Scan, RecordError> {
+        let mut found = Scan::default();
         let unreadable = |path: PathBuf| move |errno: Errno| RecordError::new("read", path, errno);
         let listed = dir::for_each_entry(self.receipts.as_fd(), |name, _| {
             let Ok(name) = std::str::from_utf8(name) else { return };
@@ -263,7 +263,7 @@ impl Place {
     }
 }
 
-impl Found {
+impl Scan {
     fn run(&mut self, id: &str) -> Option<&mut Run> {
         let id = RunId::new(id).ok()?;
         Some(self.runs.entry((stamp(&id)?, id)).or_default())
@@ -284,7 +284,7 @@ impl<F: Fn(&RunId) -> bool> Pass<'_, F> {
         self.how.time.is_none_or(|time| self.begun.elapsed() < time / share)
     }
 
-    fn runs(mut self, found: Found) -> Result<Retained, RecordError> {
+    fn runs(mut self, found: Scan) -> Result<Retained, RecordError> {
         let Limits { count, bytes: most_bytes, age } = self.how.limits;
         let mut sizes = Sizes::read(self.place.runtime.as_fd());
         let mut all = 0;

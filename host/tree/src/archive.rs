@@ -38,7 +38,7 @@ pub(crate) fn pack(tree: OpenTree<'_>, files: &[Vec<u8>], cancel: &AtomicBool) -
     let fault = |doing| fault(doing, || tree.path.join(NAME));
     let file = fault("create").and_then(|()| openat(tree.root, &*beside, flags, rw_all)).map_err(cannot)?;
     let to = Gzip::new(std::fs::File::from(file), Compression::new(LEVEL));
-    let packer = Packer { tree, to, buffer: vec![0; BUFFER], folder: None, cancel };
+    let packer = TarWriter { tree, to, buffer: vec![0; BUFFER], folder: None, cancel };
     let packed = packer.pack(files).and_then(|()| {
         fault("rename").and_then(|()| renameat(tree.root, &*beside, tree.root, NAME)).map_err(cannot)
     });
@@ -49,7 +49,7 @@ pub(crate) fn pack(tree: OpenTree<'_>, files: &[Vec<u8>], cancel: &AtomicBool) -
     packed
 }
 
-struct Packer<'a> {
+struct TarWriter<'a> {
     tree: OpenTree<'a>,
     to: Gzip<std::fs::File>,
     buffer: Vec<u8>,
@@ -58,7 +58,7 @@ struct Packer<'a> {
     cancel: &'a AtomicBool,
 }
 
-impl<'a> Packer<'a> {
+impl<'a> TarWriter<'a> {
     fn pack(mut self, files: &'a [Vec<u8>]) -> Result<(), Error> {
         for file in files {
             self.check_cancel()?;

@@ -81,7 +81,7 @@ pub fn collect(what: &Collect<'_>) -> Result<Collected, Error> {
         return Err(Error::Cancelled);
     }
     let Search { seen, warnings, .. } = search;
-    let Seen { mut files, others, error } = seen.into_inner();
+    let SearchResult { mut files, others, error } = seen.into_inner();
     if let Some(error) = error {
         return Err(error);
     }
@@ -123,12 +123,12 @@ struct Search<'a> {
     tree: &'a Path,
     refuse: &'a (dyn Fn(&Path) -> bool + Sync),
     cancel: &'a AtomicBool,
-    seen: Mutex<Seen>,
+    seen: Mutex<SearchResult>,
     warnings: Mutex<Warnings>,
 }
 
 #[derive(Default)]
-struct Seen {
+struct SearchResult {
     files: Vec<Vec<u8>>,
     /// The files that matched and are left out.
     others: Vec<Vec<u8>>,

@@ -86,9 +86,9 @@ pub fn create(
         }
         _ => guard.dest.clone(),
     };
-    let part = Part { replicator: &replicator, cancel, notes: Mutex::default() };
-    part.copy(&root, &path, work_tree.as_ref())?;
-    let notes = part.notes.into_inner();
+    let copy = RepositoryCopy { replicator: &replicator, cancel, notes: Mutex::default() };
+    copy.copy(&root, &path, work_tree.as_ref())?;
+    let notes = copy.notes.into_inner();
     let totals = replicator.finish()?;
     let (head_sha, branch) = match work_tree.map(|work_tree| work_tree.head) {
         None => (None, None),
@@ -118,7 +118,7 @@ impl WorkTree {
 }
 
 /// The state that the copies of a repository and of those nested in it share.
-struct Part<'a> {
+struct RepositoryCopy<'a> {
     replicator: &'a Replicator<'a>,
     cancel: &'a AtomicBool,
     notes: Mutex<Notes>,
@@ -131,7 +131,7 @@ struct Notes {
     warnings: BTreeSet<String>,
 }
 
-impl Part<'_> {
+impl RepositoryCopy<'_> {
     /// Copies the folder `from` to `to`, which exists.
     fn copy(&self, from: &Path, to: &Path, work_tree: Option<&WorkTree>) -> Result<(), Error> {
         let Some(work_tree) = work_tree else {

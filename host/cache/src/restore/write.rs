@@ -63,14 +63,14 @@ enum WriteTask<'a> {
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct WriteJob {
-    source: Source,
+    source: ContentSource,
     item: usize,
     how: WriteMode,
 }
 
 /// The source of an item's content, in the order in which that is restored: what takes longest first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Source {
+enum ContentSource {
     Object,
     Block(u32),
     Nowhere,
@@ -90,9 +90,9 @@ pub(super) fn write(
         .into_iter()
         .map(|(item, how)| {
             let source = match context.manifest.items[item].content {
-                Content::Packed { block, .. } => Source::Block(block),
-                Content::Object(_) => Source::Object,
-                Content::Empty | Content::Link { .. } => Source::Nowhere,
+                Content::Packed { block, .. } => ContentSource::Block(block),
+                Content::Object(_) => ContentSource::Object,
+                Content::Empty | Content::Link { .. } => ContentSource::Nowhere,
             };
             WriteJob { source, item, how }
         })
@@ -102,14 +102,14 @@ pub(super) fn write(
         .chunk_by(|one, other| one.source == other.source)
         .flat_map(|jobs| -> Vec<WriteTask<'_>> {
             match jobs[0].source {
-                Source::Object => jobs.iter().copied().map(WriteTask::Object).collect(),
-                Source::Block(block) => vec![WriteTask::Block(block, jobs)],
-                Source::Nowhere => jobs.chunks(CHUNK).map(WriteTask::Plain).collect(),
+                ContentSource::Object => jobs.iter().copied().map(WriteTask::Object).collect(),
+                ContentSource::Block(block) => vec![WriteTask::Block(block, jobs)],
+                ContentSource::Nowhere => jobs.chunks(CHUNK).map(WriteTask::Plain).collect(),
             }
         })
         .collect();
     let folder_of = folders_of(context);
-    let writer = Writer {
+    let writer = RestoreWriter {
         context,
         folder_of: &folder_of,
         share: AtomicBool::new(true),
@@ -124,7 +124,7 @@ pub(super) fn write(
     Ok(writer.seen.into_inner())
 }
 
-struct Writer<'a> {
+struct RestoreWriter<'a> {
     context: &'a RestoreContext<'a>,
     folder_of: &'a [usize],
     /// Whether the store and the tree can share data, as far as is known.
@@ -142,7 +142,7 @@ struct TaskResult {
     seen: Vec<(usize, Option<Seen>)>,
 }
 
-impl Writer<'_> {
+impl RestoreWriter<'_> {
     fn task(&self, task: &WriteTask<'_>) {
         if self.failure.is_set() {
             return;

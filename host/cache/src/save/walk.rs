@@ -93,7 +93,7 @@ pub(super) fn walk(
     root: BorrowedFd<'_>,
     staging: &Staging,
 ) -> Result<Walked, Error> {
-    let walk = Walk {
+    let walk = SaveWalk {
         layout,
         save,
         base,
@@ -124,7 +124,7 @@ pub(super) fn walk(
     })
 }
 
-struct Walk<'a> {
+struct SaveWalk<'a> {
     layout: &'a Layout,
     save: &'a Save<'a>,
     base: &'a Index,
@@ -193,7 +193,7 @@ struct WalkNote {
 }
 
 struct Visitor<'v, 's> {
-    walk: &'s Walk<'s>,
+    walk: &'s SaveWalk<'s>,
     /// Large files are read by tasks of their own, which may take longer than the walk.
     tasks: &'v Scope<'s>,
 }
@@ -288,7 +288,7 @@ impl Visit for Visitor<'_, '_> {
     }
 }
 
-impl Walk<'_> {
+impl SaveWalk<'_> {
     /// Looks at a file, and not into it.
     fn look(&self, folder: BorrowedFd<'_>, name: &[u8], base: Option<usize>) -> Result<Looked, Skipped> {
         let stat = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
