@@ -16,7 +16,9 @@ pub(crate) mod inputs;
 pub(crate) mod services;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
 
 use crate::job::give_back::BoundWorkspace;
 use crate::job::inputs::JobInputs;
@@ -69,7 +71,7 @@ impl JobDocker {
 
     /// An image that it has asked for, by the name that it used.
     pub fn image(&self, name: &str) -> Option<ImageInfo> {
-        self.images.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.images.lock().get(name).cloned()
     }
 
     /// Sees to it that the daemon has the image `name`, for `platform` or else that of the user's settings. What a pull says
@@ -148,7 +150,7 @@ impl JobDocker {
 
     /// From now on the job may run in the image.
     fn register_image(&self, name: &str, image: ImageInfo) -> ImageInfo {
-        let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut images = self.images.lock();
         images.insert(name.to_owned(), image.clone());
         image
     }

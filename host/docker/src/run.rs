@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use loom_ownership::{Ledger, Runs};
+use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 
@@ -118,7 +119,7 @@ impl RunDocker {
                     tracing::warn!(%resource, %error, "a dead run's resource stays");
                 }
             });
-            *self.sweep.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+            *self.sweep.lock() = Some(task);
             Ok(docker)
         };
         self.docker.get_or_init(connect).await.clone()
@@ -126,7 +127,7 @@ impl RunDocker {
 
     /// Waits until what dead runs have left is removed, if nobody else does: a run that ends before would leave it again.
     pub async fn swept(&self) {
-        let sweep = self.sweep.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let sweep = self.sweep.lock().take();
         if let Some(sweep) = sweep
             && tokio::time::timeout(SWEEP_TIMEOUT, sweep).await.is_err()
         {

@@ -3,11 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bollard::models::{EndpointSettings, NetworkConnectRequest, NetworkCreateRequest, VolumeCreateRequest};
 use bollard::query_parameters::CreateContainerOptions;
 use loom_ownership::{Ledger, Object};
+use parking_lot::Mutex;
 use tokio::sync::RwLock;
 
 use crate::network::{Network, Outside};
@@ -321,7 +322,7 @@ impl Scope {
     }
 
     fn inventory<T>(&self, act: impl FnOnce(&mut Inventory) -> T) -> T {
-        act(&mut self.0.inventory.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.0.inventory.lock())
     }
 
     /// A name that says what it is, and that nothing else has.

@@ -1,8 +1,9 @@
 //! The way of events from jobs to the dispatcher, which alone hands them on.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 
 use loom_contract::event::{Event, EventBody, Level, Message, Output, Phase};
+use parking_lot::{Condvar, Mutex};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
@@ -89,11 +90,8 @@ struct Budget {
 
 impl Budget {
     fn take(&self, bytes: usize) {
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut used = self
-            .freed
-            .wait_while(used, |used| *used > 0 && *used + bytes > OUTPUT_BUDGET)
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut used = self.used.lock();
+        self.freed.wait_while(&mut used, |used| *used > 0 && *used + bytes > OUTPUT_BUDGET);
         *used += bytes;
     }
 }
@@ -106,7 +104,7 @@ pub(crate) struct Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        *self.budget.used.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        *self.budget.used.lock() -= self.bytes;
         self.budget.freed.notify_all();
     }
 }

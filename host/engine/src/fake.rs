@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use loom_contract::event::{EventBody, Phase, Stream};
 use loom_contract::id::{JobId, RunIds, StepIndex};
 use loom_contract::redacted::Redacted;
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::cancel::{self, Canceller};

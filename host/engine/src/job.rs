@@ -5,7 +5,7 @@ mod caches;
 mod secrets;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use loom_contract::error::{ErrorInfo, code};
@@ -16,6 +16,7 @@ use loom_contract::phase::PhaseCode;
 use loom_contract::section::Section;
 use loom_contract::status::{SkipReason, Status};
 use loom_workflow::PlanJob;
+use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
@@ -274,7 +275,7 @@ impl Attempt<'_> {
     }
 
     async fn prepare(&self) -> (Option<Box<dyn JobProvider>>, Result<(), ErrorInfo>) {
-        let begun = self.job.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let begun = self.job.begun.lock().take();
         let again = || PhaseGuard::start(self.emitter, self.phase(PhaseCode::JobProviderPrepare));
         let phase = begun.unwrap_or_else(again);
         let section = PhaseGuard::start(self.emitter, self.section(Section::Provider));
@@ -359,7 +360,7 @@ impl Attempt<'_> {
                 Err(ErrorInfo::new(code::WORKSPACE_FAILED, message))
             }
         };
-        seen.lock().unwrap_or_else(PoisonError::into_inner).insert(self.context.id.clone(), prints);
+        seen.lock().insert(self.context.id.clone(), prints);
     }
 
     /// Starts `section`, and its phase, which has no other.
@@ -399,7 +400,7 @@ impl Attempt<'_> {
                     data_of(*used),
                 );
             }
-            used_up.extend(self.context.used_up.lock().unwrap_or_else(PoisonError::into_inner).take());
+            used_up.extend(self.context.used_up.lock().take());
             outcome = self.judge(&result, late, used_up.first().copied());
             guard.finish(Finish {
                 exit_code: outcome.exit_code,
@@ -523,8 +524,7 @@ impl Attempt<'_> {
             let message = format!("the file of {} stays: {error}", mask::VARIABLE);
             self.context.message(Section::Cleanup, Level::Warn, message, None);
         }
-        let mut given =
-            std::mem::take(&mut *self.context.given.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut given = std::mem::take(&mut *self.context.given.lock());
         if let Err(error) = given.take_away() {
             let message = format!("a secret's file stays: {error}");
             self.context.message(Section::Cleanup, Level::Warn, message, None);

@@ -58,11 +58,13 @@ pub fn address_space() -> Option<u64> {
 /// The system does not allow so many: it has no more processes for this user, in this control group, or no more memory.
 pub fn try_threads(count: usize) -> io::Result<()> {
     let (end, over) = mpsc::channel::<()>();
-    let over = std::sync::Mutex::new(over);
+    let over = parking_lot::Mutex::new(over);
     std::thread::scope(|scope| {
         let started = (0..count).try_for_each(|_| {
             // Nothing is ever sent: they wait for the end.
-            let wait = || drop(over.lock().map(|over| over.recv()));
+            let wait = || {
+                let _ = over.lock().recv();
+            };
             Builder::new().spawn_scoped(scope, wait).map(drop)
         });
         drop(end);

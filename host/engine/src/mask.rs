@@ -12,10 +12,10 @@ use std::fmt;
 use std::io;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
+use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
 use crate::redact::Redactor;
@@ -143,7 +143,7 @@ impl MaskFile {
             stat.st_ctime,
             stat.st_ctime_nsec as i64,
         ];
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut read = self.read.lock();
         let is_whole = last_line == LastLine::IsWhole;
         if read.state == state && !is_whole || stat.st_size == 0 {
             return Ok(Vec::new());

@@ -2,10 +2,11 @@
 
 pub(crate) mod limit;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use loom_contract::event::{LINE_LIMIT, Level, Output, OutputTo, Phase, Stream};
 use loom_contract::redacted::OutputBytes;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use serde_json::{Map, Value};
 
 use crate::emit::Emitter;
@@ -38,13 +39,13 @@ impl Route {
 
     /// Output belongs to `phase` from now on.
     pub(crate) fn open(&self, phase: Phase) {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = Some(phase);
+        *self.phase.lock() = Some(phase);
         self.opened.notify_all();
     }
 
     /// Nobody takes output: who writes waits. When this returns, nothing more is sent for the phase before.
     pub(crate) fn close(&self) {
-        *self.phase.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.phase.lock() = None;
     }
 
     /// Masks what the job has asked for since it was last looked at. Blocks the thread while nobody takes output, if
@@ -60,15 +61,16 @@ impl Route {
 
     /// Says `message` in the phase that takes output now; nothing where none does.
     pub(crate) fn say(&self, level: Level, message: String, data: Option<Map<String, Value>>) {
-        let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
+        let phase = self.phase.lock();
         if let Some(phase) = phase.clone() {
             self.emitter.message(phase, level, message, data);
         }
     }
 
     fn wait_for_phase(&self) -> MutexGuard<'_, Option<Phase>> {
-        let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
-        self.opened.wait_while(phase, |p| p.is_none()).unwrap_or_else(PoisonError::into_inner)
+        let mut phase = self.phase.lock();
+        self.opened.wait_while(&mut phase, |phase| phase.is_none());
+        phase
     }
 
     fn send(&self, stream: Stream, bytes: Arc<[u8]>, open: bool) {

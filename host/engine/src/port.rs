@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use loom_contract::error::ErrorInfo;
@@ -13,6 +13,7 @@ use loom_contract::section::Section;
 use loom_contract::status::SkipReason;
 pub use loom_tree::Prints;
 use loom_workflow::Template;
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
@@ -323,7 +324,7 @@ impl JobContext {
     /// The environment of its processes on the host, secrets included.
     pub fn environment(&self) -> Vec<(OsString, OsString)> {
         let mut env = self.env.clone();
-        self.given.lock().unwrap_or_else(PoisonError::into_inner).add_to(&mut env);
+        self.given.lock().add_to(&mut env);
         if let Some(mask) = self.mask.get() {
             env.retain(|(name, _)| name != mask::VARIABLE);
             env.push((mask::VARIABLE.into(), mask.path().into()));
@@ -355,7 +356,7 @@ impl JobContext {
         secrets: &str,
     ) -> Result<Vec<(String, String)>, ErrorInfo> {
         let mut env = self.definition.with(variables);
-        self.given.lock().unwrap_or_else(PoisonError::into_inner).add_in_container(&mut env, secrets)?;
+        self.given.lock().add_in_container(&mut env, secrets)?;
         Ok(env.into_iter().collect())
     }
 
@@ -381,12 +382,12 @@ impl JobContext {
 
     /// A shell script that sets those of its secrets that are variables; none where it has none.
     pub fn secret_variables(&self) -> Option<Zeroizing<Vec<u8>>> {
-        self.given.lock().unwrap_or_else(PoisonError::into_inner).script()
+        self.given.lock().script()
     }
 
     /// The folder on the host with the files of its secrets, for this user alone; none where it has none.
     pub fn secret_files(&self) -> Option<PathBuf> {
-        self.given.lock().unwrap_or_else(PoisonError::into_inner).folder().map(Path::to_owned)
+        self.given.lock().folder().map(Path::to_owned)
     }
 
     /// The file on the host into which it writes what is to be masked, for this user alone; none where there is none.
@@ -404,7 +405,7 @@ impl JobContext {
 
     /// Its processes have used up `used` in the step that runs: where the step fails, its error says so.
     pub fn has_used_up(&self, used: UsedUp) {
-        *self.used_up.lock().unwrap_or_else(PoisonError::into_inner) = Some(used);
+        *self.used_up.lock() = Some(used);
     }
 
     /// Where its files are; none where they are in the workspace on the host.

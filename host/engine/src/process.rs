@@ -12,10 +12,11 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, LazyLock, mpsc};
 use std::time::{Duration, Instant};
 
 use loom_contract::exit;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use tokio::sync::watch;
@@ -150,7 +151,7 @@ impl Process {
 
     fn signal(&self, signal: Signal) {
         // Under the lock, so that it is not reaped in between.
-        if let Some(pid) = *self.alive.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(pid) = *self.alive.lock() {
             let _ = rustix::process::kill_process_group(pid, signal);
         }
     }
@@ -202,7 +203,7 @@ static LEDGERS: LazyLock<Mutex<usize>> = LazyLock::new(Mutex::default);
 impl JobProcesses {
     /// The ledger of the job `job_id` of the run `run_id`, whose random word is `word`, and whose processes are in `group`.
     pub(crate) fn new(run_id: &str, job_id: &str, word: &str, group: Option<ControlGroup>) -> Self {
-        *LEDGERS.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        *LEDGERS.lock() += 1;
         Self {
             mark: format!("{run_id}/{job_id}/{word}"),
             group,
@@ -252,8 +253,8 @@ impl JobProcesses {
         let reader = reader.spawn(life).map_err(error)?;
         let gone = || Err(io::Error::other("the thread that was to start it is gone"));
         let process = is_started.recv().unwrap_or_else(|_| gone()).map_err(error)?;
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(process.pid);
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
+        self.sessions.lock().insert(process.pid);
+        self.readers.lock().push(reader);
         Ok(process)
     }
 
@@ -308,7 +309,7 @@ impl JobProcesses {
             std::thread::sleep(Duration::from_millis(1));
         }
         // What was written before the end is still to be read.
-        let readers = std::mem::take(&mut *self.readers.lock().unwrap_or_else(PoisonError::into_inner));
+        let readers = std::mem::take(&mut *self.readers.lock());
         let deadline = Instant::now() + DRAIN;
         while readers.iter().any(|r| !r.is_finished()) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_micros(100));
@@ -349,21 +350,21 @@ impl JobProcesses {
         if self.group.as_ref().is_some_and(|group| group.holds(entry.pid)) {
             return true;
         }
-        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let sessions = self.sessions.lock();
         if entry.session.is_some_and(|session| sessions.contains(&session)) {
             return true;
         }
         match entry.mark() {
             Some(mark) => mark == self.mark.as_bytes(),
             // It has left its session and cleared its environment.
-            None => *LEDGERS.lock().unwrap_or_else(PoisonError::into_inner) == 1,
+            None => *LEDGERS.lock() == 1,
         }
     }
 }
 
 impl Drop for JobProcesses {
     fn drop(&mut self) {
-        *LEDGERS.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        *LEDGERS.lock() -= 1;
     }
 }
 
@@ -456,7 +457,7 @@ impl Helper {
 }
 
 fn attended() -> MutexGuard<'static, HashSet<Pid>> {
-    ATTENDED.lock().unwrap_or_else(PoisonError::into_inner)
+    ATTENDED.lock()
 }
 
 /// What a stream of a process is given, and where it is heard; nothing is heard without a sink.
@@ -551,7 +552,7 @@ impl Attendant {
     }
 
     fn reap(&self) -> Exit {
-        let mut alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alive = self.alive.lock();
         let status = loop {
             match rustix::process::waitid(WaitId::Pid(self.pid), WaitIdOptions::EXITED) {
                 Err(error) if error == rustix::io::Errno::INTR => {}
@@ -617,7 +618,7 @@ mod tests {
     use super::*;
 
     /// A sweep takes what other tests start for something left behind: it is alone.
-    pub(super) static SWEEP: std::sync::RwLock<()> = std::sync::RwLock::new(());
+    pub(super) static SWEEP: parking_lot::RwLock<()> = parking_lot::RwLock::new(());
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "the test starts what the engine does not know")]

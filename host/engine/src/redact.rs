@@ -36,10 +36,11 @@ use std::cmp::Reverse;
 use std::fmt;
 use std::mem;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use loom_contract::redacted::Mask;
+use parking_lot::{Mutex, MutexGuard};
 use zeroize::Zeroizing;
 
 mod colour;
@@ -213,7 +214,7 @@ impl Mask for Redactor {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Secrets> {
-        self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
+        self.secrets.lock()
     }
 
     fn masks(&self) -> Arc<Masks> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::event::{Event, EventBody, Finish, JobFinish, Level, Phase, PlannedJob, TakenArtifacts};
@@ -14,6 +14,7 @@ use loom_contract::redacted::Redacted;
 use loom_contract::section::Section;
 use loom_contract::status::{SkipReason, Status};
 use loom_workflow::{Plan, PlanJob};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -131,12 +132,12 @@ pub(crate) struct RunContext {
 impl RunContext {
     /// The artifacts of `job`, where it has left any.
     pub(crate) fn taken(&self, job: &JobId) -> Option<TakenArtifacts> {
-        self.artifacts.lock().unwrap_or_else(PoisonError::into_inner).get(job).cloned()
+        self.artifacts.lock().get(job).cloned()
     }
 
     /// `job` has left these; what an earlier attempt has left does not count any more.
     pub(crate) fn keep(&self, job: &JobId, taken: Option<TakenArtifacts>) {
-        let mut artifacts = self.artifacts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut artifacts = self.artifacts.lock();
         match taken {
             Some(taken) => artifacts.insert(job.clone(), taken),
             None => artifacts.remove(job),

@@ -5,8 +5,9 @@ use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
 
@@ -77,7 +78,7 @@ impl Ledger {
     /// # Errors
     /// As there.
     pub fn ensure_folder(&self, path: &Path, mode: u32) -> Result<(), Error> {
-        let _one_at_a_time = self.0.ensuring.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = self.0.ensuring.lock();
         if self.has_folder(path) { Ok(()) } else { self.make_folder(path, mode) }
     }
 
@@ -120,13 +121,12 @@ impl Ledger {
             return removed.or_else(gone).map_err(Error::doing("remove", &self.path()));
         }
         self.write(Line::Ended)?;
-        let unlocked =
-            flock(&self.0.file.lock().unwrap_or_else(PoisonError::into_inner).0, FlockOperation::Unlock);
+        let unlocked = flock(&self.0.file.lock().0, FlockOperation::Unlock);
         unlocked.map_err(Error::doing("unlock", &self.path()))
     }
 
     fn write(&self, line: Line) -> Result<(), Error> {
-        let mut locked = self.0.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut locked = self.0.file.lock();
         let (file, state) = &mut *locked;
         let written = text(&line).and_then(|text| file.write_all(&text));
         written.map_err(|error| Error::io("write to", &self.path(), error))?;
@@ -135,14 +135,14 @@ impl Ledger {
     }
 
     fn state<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.0.file.lock().unwrap_or_else(PoisonError::into_inner).1)
+        look(&self.0.file.lock().1)
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
         // A run that could not be bootstrapped made nothing, and leaves no trace.
-        let (file, state) = &mut *self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let (file, state) = &mut *self.file.lock();
         let is_ours = Stamp::of(file.as_fd()).is_ok_and(|stamp| stamp == self.head.own);
         if state.is_empty() && !state.ended && is_ours {
             let _ = unlinkat(self.runs.fd(), &self.name, AtFlags::empty());

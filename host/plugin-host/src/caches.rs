@@ -1,11 +1,13 @@
 //! The caches of a run: the store, and who has what of a workspace that jobs share.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use loom_cache::Store;
 use loom_contract::id::JobId;
+use loom_tree::glob_base;
+use parking_lot::{Mutex, MutexGuard};
 
 /// The store of a run, and what its jobs do with it.
 #[derive(Debug)]
@@ -22,7 +24,7 @@ pub struct Caches {
 struct State {
     claims: Vec<Claim>,
     last_claim: u64,
-    restored: Vec<Standing>,
+    restored: Vec<RestoredCache>,
     uses: BTreeMap<(JobId, String), Use>,
 }
 
@@ -54,7 +56,7 @@ pub(crate) struct Cache {
 
 /// An entry that was restored in this run.
 #[derive(Debug)]
-struct Standing {
+struct RestoredCache {
     cache: Cache,
     /// The key that it was found under.
     found: String,
@@ -82,8 +84,8 @@ impl Caches {
         self.only.as_ref().is_none_or(|only| only.contains(&(name.to_owned(), key.to_owned())))
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
     }
 
     /// `job` uses `cache` from now on, until what is returned is dropped.
@@ -97,21 +99,21 @@ impl Caches {
         Claimed { caches: Arc::clone(self), number, job: job.clone(), cache }
     }
 
-    /// Whether the entry that was found under `found` stands in the workspace already.
-    pub(crate) fn stands(&self, cache: &Cache, found: &str) -> bool {
-        self.state().restored.iter().any(|standing| {
-            standing.found == found
-                && standing.cache.name == cache.name
-                && standing.cache.workspace == cache.workspace
-                && standing.cache.paths == cache.paths
+    /// Whether the entry that was found under `found` is in the workspace already.
+    pub(crate) fn is_restored(&self, cache: &Cache, found: &str) -> bool {
+        self.state().restored.iter().any(|restored| {
+            restored.found == found
+                && restored.cache.name == cache.name
+                && restored.cache.workspace == cache.workspace
+                && restored.cache.paths == cache.paths
         })
     }
 
-    /// The entry that was found under `found` stands in the workspace now, and nothing else in its paths.
+    /// Notes that the entry that was found under `found` is in the workspace now, and nothing else in its paths.
     pub(crate) fn restored(&self, cache: &Cache, found: &str) {
         let mut state = self.state();
-        state.restored.retain(|standing| !standing.cache.overlaps(cache));
-        state.restored.push(Standing { cache: cache.clone(), found: found.to_owned() });
+        state.restored.retain(|restored| !restored.cache.overlaps(cache));
+        state.restored.push(RestoredCache { cache: cache.clone(), found: found.to_owned() });
     }
 }
 
@@ -156,20 +158,14 @@ impl Cache {
     fn overlaps(&self, other: &Self) -> bool {
         self.workspace == other.workspace
             && self.paths.iter().any(|path| {
-                let path = fixed(path);
+                let path = glob_base(path);
                 other
                     .paths
                     .iter()
-                    .map(|other| fixed(other))
+                    .map(|other| glob_base(other))
                     .any(|other| path.starts_with(&other) || other.starts_with(&path))
             })
     }
-}
-
-/// The folders that a glob cannot leave.
-pub(crate) fn fixed(glob: &str) -> PathBuf {
-    let parts = Path::new(glob).components().filter(|part| *part != std::path::Component::CurDir);
-    parts.take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[', '{'])).collect()
 }
 
 #[cfg(test)]
@@ -226,12 +222,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let caches = Caches::new(Store::open(folder.path()).unwrap());
         let (one, other) = (cache("w", "", "k", &["x"]), cache("w", "", "l", &["x"]));
-        assert!(!caches.stands(&one, "k"));
+        assert!(!caches.is_restored(&one, "k"));
         caches.restored(&one, "k");
-        assert!(caches.stands(&one, "k"));
+        assert!(caches.is_restored(&one, "k"));
         // Found by another job's fallback key.
-        assert!(caches.stands(&other, "k"));
+        assert!(caches.is_restored(&other, "k"));
         caches.restored(&other, "l");
-        assert!(!caches.stands(&one, "k"));
+        assert!(!caches.is_restored(&one, "k"));
     }
 }

@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use loom_cache::key::FilesHash;
 use loom_contract::event::Level;
 use loom_contract::id::StepIndex;
 use loom_contract::section::Section;
 use loom_engine::port::{JobContext, Report};
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
@@ -154,12 +155,12 @@ pub(crate) struct Kept {
 
 impl Kept {
     pub(crate) fn get(&self, key: &str) -> Option<Vec<u8>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.state.lock().get(key).cloned()
     }
 
     /// Says whether there was room for it.
     pub(crate) fn set(&self, key: String, value: Vec<u8>) -> bool {
-        let mut kept = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.state.lock();
         let others: usize = kept.iter().filter(|(k, _)| **k != key).map(|(k, v)| k.len() + v.len()).sum();
         let fits = others.saturating_add(key.len()).saturating_add(value.len()) <= KEPT_LIMIT;
         if fits {

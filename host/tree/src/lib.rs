@@ -41,7 +41,7 @@ pub use collect::{Collect, Collected, collect};
 pub use descent::{Child, Descent, Open};
 pub use error::{Error, FileError, FirstError, LeftOut, ReplicateError, Warning, WarningList};
 pub use outline::{Outline, OutlineFolder};
-pub use pattern::{BadPattern, Patterns};
+pub use pattern::{BadPattern, Patterns, glob_base};
 pub use place::{Placed, place};
 pub use print::{MOST_PRINTS, Print, Prints};
 pub use remove::{remove, remove_in};

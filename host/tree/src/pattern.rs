@@ -1,5 +1,7 @@
 //! Patterns: what they match, and in which folders that can be.
 
+use std::path::{Component, Path, PathBuf};
+
 use globset::{Candidate, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 
 /// A pattern is none that a tree may be searched by.
@@ -119,6 +121,13 @@ fn ends(path: &[u8]) -> impl Iterator<Item = usize> {
     slashes.chain([path.len()])
 }
 
+/// The path that everything a pattern matches is, or lies in: its parts before the first that is a glob.
+pub fn glob_base(pattern: &str) -> PathBuf {
+    let parts = Path::new(pattern).components().filter(|part| *part != Component::CurDir);
+    let is_plain = |part: &Component<'_>| !part.as_os_str().to_string_lossy().contains(['*', '?', '[', '{']);
+    parts.take_while(is_plain).collect()
+}
+
 /// The pattern without empty parts and `.`.
 fn normal(pattern: &str) -> Result<String, &'static str> {
     if pattern.is_empty() {
@@ -228,6 +237,21 @@ mod tests {
         }
         assert!(two.leads_below(b"a/bb"));
         assert!(!two.leads_below(b"d") && two.may_match_below(b"d"));
+    }
+
+    #[test]
+    fn what_a_pattern_matches_is_below_its_base() {
+        for (pattern, base) in [
+            ("a/b", "a/b"),
+            ("./a/*/b", "a"),
+            ("a/b*", "a"),
+            ("**", ""),
+            (".", ""),
+            ("a/{b,c}", "a"),
+            ("a[b]/c", ""),
+        ] {
+            assert_eq!(glob_base(pattern), Path::new(base), "{pattern}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The job's secrets: asked for and given.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::event::Level;
@@ -83,7 +83,7 @@ impl Attempt<'_> {
             );
             self.context.message(Section::Provider, Level::Warn, message, None);
         }
-        *self.context.given.lock().unwrap_or_else(PoisonError::into_inner) = given;
+        *self.context.given.lock() = given;
         match fatal.as_slice() {
             [] => Ok(()),
             [only] => Err(only.clone()),

@@ -18,12 +18,12 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
 use loom_contract::error::{ErrorInfo, code};
 use loom_ownership::{Entry, Ledger};
+use parking_lot::Mutex;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use self::hierarchy::{Controller, Place, Version};
@@ -323,7 +323,7 @@ impl ControlGroup {
             text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.parse().ok())
         };
         let now = Controller::ALL.map(|controller| count(controller).unwrap_or_default());
-        let before = std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), now);
+        let before = std::mem::replace(&mut *self.seen.lock(), now);
         let all = [UsedUp::Memory, UsedUp::Processes].into_iter().zip(now).zip(before);
         all.filter(|((_, now), before)| now > before).map(|((used, _), _)| used).collect()
     }

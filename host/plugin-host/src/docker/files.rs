@@ -8,7 +8,6 @@ use loom_docker::VolumeFiles;
 use loom_engine::port::{JobFiles, Prints};
 
 use super::error::error_info;
-use crate::caches::fixed;
 
 /// The files of a job that works in a volume.
 #[derive(Debug)]
@@ -17,7 +16,7 @@ pub(crate) struct WorkspaceFiles(pub(crate) VolumeFiles);
 #[async_trait]
 impl JobFiles for WorkspaceFiles {
     async fn fetch(&self, patterns: &[String], into: &Path) -> Result<Vec<String>, ErrorInfo> {
-        let mut roots: Vec<PathBuf> = patterns.iter().map(|pattern| fixed(pattern)).collect();
+        let mut roots: Vec<PathBuf> = patterns.iter().map(|pattern| loom_tree::glob_base(pattern)).collect();
         roots.sort();
         roots.dedup_by(|below, above| below.starts_with(above));
         let mut left_out = Vec::new();

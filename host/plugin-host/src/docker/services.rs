@@ -2,7 +2,7 @@
 //!
 //! Their section is open until they are up. What they print afterwards is recorded behind it, and so is how they ended.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use loom_contract::error::ErrorInfo;
 use loom_contract::event::{Finish, Level, Stream as Recorded};
@@ -11,6 +11,7 @@ use loom_contract::status::Status;
 use loom_docker::{Chunk, Container, ServiceEnd, ServiceRecorder, Services, Stream};
 use loom_engine::output::OutputSink;
 use loom_engine::port::{Afterwards, JobContext, OpenSection};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
@@ -112,7 +113,7 @@ impl ServiceSection {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

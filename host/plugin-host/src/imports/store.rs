@@ -14,12 +14,13 @@ use loom_contract::event::Level;
 use loom_contract::words::counted;
 use loom_engine::cancel::{Cancel, Urgency};
 use loom_engine::redact::Redactor;
+use loom_tree::glob_base;
 use serde_json::{Map, Value, json};
 use wasmtime::component::Resource;
 
 use crate::bindings::loom::host::types::{Error, ErrorKind};
 use crate::bindings::loom::workspace::store::{Content, FilesHash, Host, HostCache, Lookup, Restored, Saved};
-use crate::caches::{Cache, Caches, Claimed, fixed};
+use crate::caches::{Cache, Caches, Claimed};
 use crate::guest::Guest;
 use crate::imports::types::error;
 
@@ -250,7 +251,7 @@ fn staged(folder: &Path) -> Result<(), Error> {
 
 /// What git tracks in `workspace` where the paths of `cache` may lead: the cache leaves it alone.
 fn tracked(cache: &Cache, workspace: &Path, cancel: &AtomicBool) -> Result<Tracked, Error> {
-    let mut below: Vec<PathBuf> = cache.paths.iter().map(|path| fixed(path)).collect();
+    let mut below: Vec<PathBuf> = cache.paths.iter().map(|path| glob_base(path)).collect();
     if below.iter().any(|path| path.as_os_str().is_empty()) {
         below.clear();
     }
@@ -377,7 +378,7 @@ fn restore_once(
     }
     let content =
         |stored_bytes| Content { key: info.key.clone(), files: info.files, bytes: info.bytes, stored_bytes };
-    if caches.stands(cache, &info.key) {
+    if caches.is_restored(cache, &info.key) {
         claimed.found(&info.key);
         return Ok(Some((Restored::Already(content(0)), warnings)));
     }

@@ -3,11 +3,12 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use loom_engine::redact;
+use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use wasmtime::component::{HasData, Linker, ResourceTable};
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream, WasiCli, WasiCliView as _};
@@ -81,7 +82,7 @@ impl Printed {
     }
 
     fn take(&self, bytes: &[u8]) -> Result<(), Limit> {
-        let mut prints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut prints = self.0.lock();
         prints.count.add(bytes.len())?;
         let Prints { plugin, redact, tail, .. } = &mut *prints;
         if let Some(redact) = redact {
@@ -92,7 +93,7 @@ impl Printed {
 
     /// The end of it as text, without the advice to set a variable that a plugin does not have.
     pub(crate) fn text(&self) -> String {
-        let mut prints = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut prints = self.0.lock();
         let Prints { plugin, redact, tail, .. } = &mut *prints;
         if let Some(redact) = redact {
             redact.end(&mut |shown| keep(plugin, tail, shown));

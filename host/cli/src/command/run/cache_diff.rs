@@ -16,8 +16,8 @@ mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use loom_cache::{Reason, Store};
@@ -278,7 +278,7 @@ impl Drop for Frozen<'_> {
 
 /// Where `job` leaves its files: where it works.
 fn files_of(job: &JobId, compared: &Compared) -> Subject {
-    let seen = compared.seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let seen = compared.seen.lock();
     if seen.contains_key(job) { Subject::Job(job.clone()) } else { Subject::Workspace }
 }
 

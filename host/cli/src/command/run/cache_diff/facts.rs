@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 
 use loom_cache::key;
@@ -72,7 +71,7 @@ impl Facts {
                 loom_record::read::document(&logs.join(&job.manifest_path)).map_err(told)?;
             facts.add_job(&manifest, &logs, cancel)?;
         }
-        for (job, prints) in compared.seen.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for (job, prints) in compared.seen.lock().iter() {
             match prints {
                 Ok(prints) => facts.add_files(&Subject::Job(job.clone()), prints),
                 Err(error) => return Err(not_compared(&format!("the files of job `{job}`"), &error.message)),
