@@ -87,7 +87,7 @@ pub fn list_files(workspace: &Path, cancel: &AtomicBool) -> Result<Vec<PathBuf>,
     };
     let paths = listing.split(|&byte| byte == 0).filter(|path| !path.is_empty() && !path.ends_with(b"/"));
     let paths: BTreeSet<&[u8]> = paths.collect();
-    Ok(paths.into_iter().map(|path| dir::to_path(path)).collect())
+    Ok(paths.into_iter().map(dir::to_path).collect())
 }
 
 /// The files below `workspace` that git tracks; of `below` only, paths relative to it, where that is not
@@ -98,7 +98,7 @@ pub fn list_files(workspace: &Path, cancel: &AtomicBool) -> Result<Vec<PathBuf>,
 pub fn list_tracked(workspace: &Path, below: &[PathBuf], cancel: &AtomicBool) -> Result<Vec<PathBuf>, Error> {
     let listing = git::tracked(workspace, below, cancel)?.unwrap_or_default();
     let paths = listing.split(|&byte| byte == 0).filter(|path| !path.is_empty());
-    let paths = paths.map(|path| dir::to_path(path));
+    let paths = paths.map(dir::to_path);
     // A submodule that is not there stands as a file, and is a folder.
     Ok(paths.filter(|path| !workspace.join(path).is_dir() || workspace.join(path).is_symlink()).collect())
 }
@@ -112,7 +112,7 @@ pub fn list_everything(workspace: &Path, cancel: &AtomicBool) -> Result<Vec<Path
     let listing = listing::walk(workspace, cancel)?;
     let kept = |path: &&[u8]| !path.is_empty() && !path.ends_with(b"/") && !is_own(path);
     let paths = listing.split(|&byte| byte == 0).filter(kept);
-    Ok(paths.map(|path| dir::to_path(path)).collect())
+    Ok(paths.map(dir::to_path).collect())
 }
 
 /// Whether the file at the relative `path` is git's own, or of Loom's runtime folder.
