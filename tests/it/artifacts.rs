@@ -117,6 +117,32 @@ fn what_cannot_be_kept_is_named_and_the_rest_is_kept() {
 }
 
 #[test]
+fn a_job_whose_artifacts_cannot_be_kept_at_all_has_failed() {
+    for (last, exit_code, own) in [("exit 0", 1, false), ("exit 3", 3, true)] {
+        let workflow = format!(
+            "version: v1\nstages: [ci]\njob:\n  stage: ci\n  target: linux\n  artifacts: {{paths: [out], when: always}}\n  \
+             script:\n    - mkdir out; echo fine > out/fine\n    - touch \"$(echo $LOGS/*)/jobs/job/artifacts\"\n    - {last}\n"
+        );
+        let env = env(&workflow);
+        let logs = env.runtime().logs_dir();
+        let run = env.loom(&["run", "--local"]).env("LOGS", logs.to_str().unwrap()).run();
+        assert_eq!(run.exit_code, 1, "{}", run.stderr);
+        let job = run.run.job("job");
+        assert_eq!(
+            (job.status, outcome(&run)),
+            (Status::Failed, (Status::Failed, None)),
+            "{last} {}",
+            run.stderr
+        );
+        assert!(job.artifacts.is_none());
+        assert_eq!(job.exit_code == Some(exit_code), own, "{last}: {:?}", job.exit_code);
+        let error =
+            job.error.as_ref().map(|error| (&*error.code, error.message.contains("/jobs/job/artifacts`")));
+        assert_eq!(error == Some(("ARTIFACTS_FAILED", true)), !own, "{last}: {error:?}");
+    }
+}
+
+#[test]
 fn ten_thousand_files_are_counted_and_a_thousand_listed() {
     let run = run("{paths: [out]}", &["mkdir out; cd out; seq 10000 | xargs touch"]);
     assert_eq!(run.exit_code, 0, "{}", run.stderr);
