@@ -440,6 +440,35 @@ fn a_folder_on_the_way_keeps_what_is_its_own() {
 }
 
 #[test]
+fn a_folder_that_is_named_no_more_keeps_what_is_its_own() {
+    let world = World::new();
+    world.write("a/b/out.o", "o");
+    world.write("a/b/c/out.o", "o");
+    for folder in ["a/b/c", "a/b"] {
+        crate::support::set_mode(&world.tree().join(folder), 0o700);
+        crate::support::set_time(&world.tree().join(folder), 1_000_000, 0);
+    }
+    // The entry knows the state of the folders, and the patterns name files in them alone.
+    world.save("k", &["a"]);
+    let state = |root: &Path, path: &str| match look(root).get(Path::new(path)) {
+        Some(crate::support::Node::Folder { mode, time }) => (*mode, time.0),
+        _ => panic!("no folder {path}"),
+    };
+    let fresh = world.folder("fresh");
+    write(&fresh, "a/b/in.c", "other");
+    crate::support::set_mode(&fresh.join("a/b"), 0o711);
+    world.restore("k", &fresh, &["a/**/*.o"]).unwrap();
+    assert_eq!(state(&fresh, "a/b").0, 0o711);
+    assert_ne!(state(&fresh, "a/b").1, 1_000_000);
+    // One that was missing is made as any other is.
+    assert_ne!(state(&fresh, "a/b/c").0, 0o700);
+    // And where nothing is written in it, its time stays.
+    crate::support::set_time(&fresh.join("a/b"), 5, 0);
+    world.restore("k", &fresh, &["a/**/*.o"]).unwrap();
+    assert_eq!(state(&fresh, "a/b"), (0o711, 5));
+}
+
+#[test]
 fn read_only_folders_are_filled_emptied_and_restored() {
     let world = World::new();
     world.write("deps/ro/a", "a");
