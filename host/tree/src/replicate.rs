@@ -165,49 +165,73 @@ struct Whole<'a> {
     nested: Mutex<Vec<PathBuf>>,
 }
 
+/// A folder in which others are made, open on both sides.
+struct Above<'p> {
+    path: &'p [u8],
+    source: OwnedFd,
+    target: OwnedFd,
+}
+
 impl Whole<'_> {
     /// Makes the folders. Returns the device that each is on in the original; `None` for one that is no
     /// folder any more, and for all below it: what is behind a symlink is not in the tree.
     fn make_folders(&self, folders: &[OutlineFolder<'_>]) -> Result<Vec<Option<u64>>, Error> {
-        let mut devices: Vec<Option<u64>> = Vec::with_capacity(folders.len());
-        for (index, folder) in folders.iter().enumerate() {
-            if index > 0 && devices[folder.parent].is_none() {
-                devices.push(None);
-                continue;
-            }
+        let root = fstat(&self.source).map_err(|errno| FileError::read(self.from, errno))?;
+        let mut devices = vec![Some(root.st_dev)];
+        devices.reserve(folders.len());
+        // Many folders in a row are in the same one.
+        let mut above: Option<Above<'_>> = None;
+        self.replicator.check_cancel()?;
+        for (index, folder) in folders.iter().enumerate().skip(1) {
             if index % CHUNK == 0 {
                 self.replicator.check_cancel()?;
             }
-            let source = self.source.as_fd();
-            let stat = match index {
-                0 => fstat(source),
-                _ => dir::at(source, folder.path, |at, name| statat(at, name, AtFlags::SYMLINK_NOFOLLOW)),
-            };
-            let stat = match stat {
-                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => stat,
-                Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
-                    devices.push(None);
-                    continue;
-                }
-                Err(errno) => return Err(FileError::read(path_in(self.from, folder.path), errno).into()),
-            };
-            if index > 0 {
-                self.make_folder(folder.path, stat.st_mode & ALL_MODES)?;
+            if devices[folder.parent].is_none() {
+                devices.push(None);
+                continue;
             }
-            devices.push(Some(stat.st_dev));
+            let (parent, name) = dir::split(folder.path);
+            if above.as_ref().is_none_or(|above| above.path != parent) {
+                above = self.open_above(parent)?;
+            }
+            devices.push(match &above {
+                Some(above) => self.make_folder(above, name, folder.path)?,
+                None => None,
+            });
         }
         Ok(devices)
     }
 
-    fn make_folder(&self, path: &[u8], mode: u32) -> Result<(), Error> {
+    /// Opens a folder on both sides; nothing where the original is none any more.
+    fn open_above<'p>(&self, path: &'p [u8]) -> Result<Option<Above<'p>>, Error> {
+        let opened = fault("open", || path_in(self.from, path));
+        let source = match opened.and_then(|()| dir::open_beneath(self.source.as_fd(), path)) {
+            Ok(source) => source,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+            Err(errno) => return Err(FileError::read(path_in(self.from, path), errno).into()),
+        };
+        let target = dir::open_beneath(self.target.as_fd(), path)
+            .map_err(|errno| FileError::write(path_in(self.to, path), errno))?;
+        Ok(Some(Above { path, source, target }))
+    }
+
+    /// Makes one folder, and returns the device that it is on in the original; nothing where that is no
+    /// folder.
+    fn make_folder(&self, above: &Above<'_>, name: &[u8], path: &[u8]) -> Result<Option<u64>, Error> {
+        let stat = match statat(&above.source, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => stat,
+            Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(errno) => return Err(FileError::read(path_in(self.from, path), errno).into()),
+        };
+        let mode = stat.st_mode & ALL_MODES;
         let asked = Mode::from_raw_mode((mode & 0o777) | RWX_USER);
         fault("create", || path_in(self.to, path))
-            .and_then(|()| dir::at(self.target.as_fd(), path, |at, name| mkdirat(at, name, asked)))
+            .and_then(|()| mkdirat(&above.target, name, asked))
             .map_err(|errno| FileError::write(path_in(self.to, path), errno))?;
         if mode & RWX_USER != RWX_USER || mode & (self.replicator.umask | !0o777) != 0 {
             self.replicator.set_folder_mode(path_in(self.to, path), mode)?;
         }
-        Ok(())
+        Ok(Some(stat.st_dev))
     }
 
     fn copy_names(&self, folder: &OutlineFolder<'_>, device: u64, names: &[&[u8]]) -> Result<(), Error> {
