@@ -134,18 +134,18 @@ fn a_fork_bomb_stays_below_its_limit_and_is_ended() {
 stages: [ci]
 default: {target: linux}
 bomb: {stage: ci, script: ['bomb() { bomb & bomb & exec sleep 1000; }; bomb & sleep 1']}
-refused: {stage: ci, script: ['for i in $(seq 100); do sleep 1000 & done']}
+refused: {stage: ci, script: ['for i in $(seq 200); do sleep 1000 & done']}
 beside: {stage: ci, script: ['for i in $(seq 30); do sleep 1 & done; wait; echo fine']}
 ");
-    env.write(CONFIG, "runtime: {limits: {pids: 40}}\n");
+    env.write(CONFIG, "runtime: {limits: {pids: 80}}\n");
     let run = without_groups(env.run(&["--jobs", "3"]));
     assert_eq!(run.run.statuses()["beside"], "success", "{}", run.stderr);
     assert_eq!(run.run.output("beside", "01"), ["fine"]);
-    assert!(run.stderr.contains("bomb | the job had the 40 processes and threads"), "{}", run.stderr);
+    assert!(run.stderr.contains("bomb | the job had the 80 processes and threads"), "{}", run.stderr);
     assert!(warned(&run, "bomb").contains("that the job left behind"), "{}", run.stderr);
     let error = run.run.job("refused").error.unwrap();
     assert_eq!(error.code, code::STEP_OUT_OF_PROCESSES);
-    assert!(error.message.contains("the 40 processes"), "{error}");
+    assert!(error.message.contains("the 80 processes"), "{error}");
     assert!(error.hint.unwrap().contains("`runtime.limits.pids`"));
     // What is left is named, but not endlessly.
     let left = warned(&run, "refused");
@@ -173,13 +173,13 @@ fn a_bomb_a_daemon_and_a_hog_in_one_job_are_named_and_ended_and_the_neighbours_l
         "beside": {"stage": "ci", "script": [beside, beside, "sleep 1", beside]},
     });
     let env = env(&workflow.to_string());
-    env.write(CONFIG, "runtime: {limits: {memory: 64MiB, pids: 40}}\n");
+    env.write(CONFIG, "runtime: {limits: {memory: 64MiB, pids: 80}}\n");
     let run = without_groups(env.run(&["--jobs", "2"]));
     let statuses = run.run.statuses();
     assert_eq!([&statuses["all"], &statuses["beside"]], ["failed", "success"], "{}", run.stderr);
     let error = run.run.job("all").error.unwrap();
     assert!(error.code == code::STEP_OUT_OF_MEMORY && error.message.contains("exit code was 3"), "{error}");
-    assert!(run.stderr.contains("warning: all | the job had the 40 processes and threads"), "{}", run.stderr);
+    assert!(run.stderr.contains("warning: all | the job had the 80 processes and threads"), "{}", run.stderr);
     let left = warned(&run, "all");
     assert!(left.contains("sleep 1000") && left.contains("more processes"), "{left}");
     let daemon = std::fs::read_to_string(env.home().join("pid")).unwrap();

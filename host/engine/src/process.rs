@@ -41,7 +41,7 @@ const READ: usize = 64 * 1024;
 /// What is left of a job is asked to end, and killed after this long.
 const SWEEP_GRACE: Duration = Duration::from_millis(500);
 /// So many of what was left are named; of more it is said how many.
-const MOST_NAMED: usize = 20;
+const MOST_NAMED: usize = 30;
 
 /// The variable by which a process is known, whatever else its environment holds: its run, its job, and the random word of
 /// the run, with slashes between them.
@@ -289,13 +289,13 @@ impl JobProcesses {
             for process in &remains {
                 if asked.insert(process.pid) {
                     // One that is ending by itself has no command line any more, and needs no word.
-                    if left.named.len() == MOST_NAMED {
-                        left.more += 1;
-                    } else if let Some(command) = process.command_line() {
-                        left.named.push(LeftBehind {
+                    match process.command_line() {
+                        None => {}
+                        Some(_) if left.named.len() == MOST_NAMED => left.more += 1,
+                        Some(command) => left.named.push(LeftBehind {
                             pid: process.pid.as_raw_nonzero().get().unsigned_abs(),
                             command,
-                        });
+                        }),
                     }
                     if !patience_is_over {
                         let _ = rustix::process::kill_process(process.pid, Signal::TERM);
