@@ -247,6 +247,55 @@ fn a_volume_is_a_layer_over_the_workspace_and_keeps_what_is_written() {
     );
 }
 
+/// Most images' first user and most developers have the same number.
+#[test]
+fn a_volume_is_a_layer_also_for_the_user_whose_the_files_are() {
+    use std::os::unix::fs::MetadataExt as _;
+    let Some(image) = busybox() else { return };
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped, since it takes root to run Loom as another user");
+        return;
+    }
+    let write = "script: ['cat file; echo more >> file; mkdir made; stat -c %u . file made']";
+    let kept = "cache: {key: k, paths: [made]}, artifacts: {paths: [file]}";
+    let job = |stage: &str, user: &str, rest: &str| {
+        format!("{{stage: {stage}, image: {{name: '{image}', user: '{user}'}}, {rest}}}\n")
+    };
+    let jobs = [
+        format!("name: {}", job("ci", "user", &format!("{kept}, {write}"))),
+        format!("number: {}", job("ci", "1000:5", write)),
+        format!("other: {}", job("ci", "1234", write)),
+        format!(
+            "again: {}",
+            job("later", "user", &format!("{kept}, script: ['stat -c %u made; rmdir made']"))
+        ),
+    ];
+    let group = std::fs::metadata(SOCKET).unwrap().gid();
+    // The image's `user` is the user 1000.
+    for (own, named) in [(1000, "a layer over"), (2000, "sent as")] {
+        let env = in_image(&image, &jobs.concat());
+        env.write("file", "text\n");
+        let become_user = format!("exec setpriv --reuid {own} --regid {own} --groups {group} \"$0\" \"$@\"");
+        let loom = env.loom(&["run", "--local", "--jobs", "1"]).for_user(own).after(&become_user);
+        let run = passed(RunOutput::of(&env, &loom.output()));
+        for (job, owner, how) in [
+            ("name", "1000", named),
+            ("number", "1000", named),
+            ("other", "1234", "sent as"),
+            ("again", "1000", named),
+        ] {
+            let said = said_by_provider(&run, job);
+            assert!(said.iter().any(|text| text.contains(how)), "{own}, {job}: {said:?}");
+            if job != "again" {
+                assert_eq!(run.run.output(job, "01"), ["text", owner, owner, owner], "{own}, {job}");
+            }
+        }
+        assert_eq!(run.run.output("again", "01"), ["1000"]);
+        let kept = run.run.dir.join("jobs/name/artifacts/file");
+        assert_eq!(std::fs::read_to_string(kept).unwrap(), "text\nmore\n");
+    }
+}
+
 #[test]
 fn a_bind_mount_is_shared_and_belongs_to_the_user_afterwards() {
     let Some(image) = busybox() else { return };

@@ -1,5 +1,6 @@
 //! The daemon of a run, for all its jobs.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 
+use crate::user::is_root;
 use crate::visibility::Visibility;
 use crate::workspace::SharedWorkspace;
 use crate::{Connect, Docker, Error, Logins, sweep};
@@ -80,6 +82,8 @@ pub struct RunDocker {
     docker: OnceCell<Result<Docker, Arc<Error>>>,
     /// A volume over the run's copy of the repository was tried, in vain.
     cannot_layer: AtomicBool,
+    /// Images and users of theirs who are not the one whose the files of that copy are.
+    cannot_layer_for: Mutex<HashSet<(String, String)>>,
     visibility: Visibility,
     workspace: SharedWorkspace,
     /// The removal of what dead runs have left, as long as nobody waits for it.
@@ -93,6 +97,7 @@ impl RunDocker {
             config,
             docker: OnceCell::new(),
             cannot_layer: AtomicBool::new(false),
+            cannot_layer_for: Mutex::default(),
             visibility: Visibility::default(),
             workspace: SharedWorkspace::default(),
             sweep: Mutex::default(),
@@ -147,10 +152,26 @@ impl RunDocker {
         file.map_or_else(Logins::none, |file| Logins::of_file(file, helpers))
     }
 
-    /// Whether the workspace may be a layer over the run's copy of the repository, for a container of root, who may write to
-    /// what others own.
-    pub(crate) fn may_layer(&self, is_root: bool) -> bool {
-        is_root && self.config.workspace_is_immutable && !self.cannot_layer.load(Ordering::Relaxed)
+    /// Whether the workspace may be a layer over the run's copy of the repository, for a container of `image` whose
+    /// processes are those of `user`: of root, who may write to what others own, or, as far as is known before there is a
+    /// container, of the one whose the files are.
+    pub(crate) fn may_layer(&self, image: &str, user: &str) -> bool {
+        let may_own = || {
+            let own = rustix::process::getuid();
+            let number: Option<u32> = user.split(':').next().and_then(|user| user.parse().ok());
+            let known = (image.to_owned(), user.to_owned());
+            !own.is_root()
+                && number.is_none_or(|number| number == own.as_raw())
+                && !self.cannot_layer_for.lock().contains(&known)
+        };
+        self.config.workspace_is_immutable
+            && !self.cannot_layer.load(Ordering::Relaxed)
+            && (is_root(user) || may_own())
+    }
+
+    /// The user `user` of `image` turned out to be somebody else than the one whose the files are.
+    pub(crate) fn cannot_layer_for(&self, image: &str, user: &str) {
+        self.cannot_layer_for.lock().insert((image.to_owned(), user.to_owned()));
     }
 
     /// It was tried in vain.

@@ -49,6 +49,8 @@ pub struct JobContainer {
     pub(crate) workspace: Option<WorkspaceMount>,
     /// What its volumes are filled with.
     pub(crate) upload: Option<Upload>,
+    /// Whose the files of a workspace are that is a layer over the run's copy.
+    pub(crate) layer_owner: Ids,
     /// What it is given as its input.
     pub(crate) input: Option<Arc<Zeroizing<Vec<u8>>>>,
     pub(crate) is_service: bool,
@@ -81,8 +83,17 @@ impl JobDocker {
         container: &JobContainer,
         notify: &Notify<'_>,
     ) -> Result<Option<VolumeFiles>, Error> {
-        let JobContainer { container, program, user, workspace, upload, input, is_service, has_mask: _ } =
-            container;
+        let JobContainer {
+            container,
+            program,
+            user,
+            workspace,
+            upload,
+            layer_owner,
+            input,
+            is_service,
+            has_mask: _,
+        } = container;
         let start = async {
             match input {
                 Some(input) => container.start_with_input(input).await,
@@ -124,7 +135,7 @@ impl JobDocker {
             }
             (Some(WorkspaceMount::EphemeralVolume), _) => {
                 notify(Notice::WorkspaceLayered);
-                Ids::default()
+                *layer_owner
             }
             (Some(WorkspaceMount::BindMount), _) => {
                 notify(Notice::WorkspaceBound);

@@ -37,12 +37,16 @@ struct Contents {
     secrets: bool,
     /// Its processes are root's.
     is_root: bool,
+    /// Whose its processes are, in the image's words.
+    user: String,
 }
 
 /// A container that was created, and what its volumes are still to be filled with.
 struct Created {
     container: Container,
     upload: Option<Upload>,
+    /// Whose the files of a workspace are that is a layer over the run's copy.
+    layer_owner: Ids,
     /// The file is in it into which the job writes what is to be masked.
     has_mask: bool,
 }
@@ -54,6 +58,16 @@ struct BindMount {
     read_only: bool,
     /// By which it is known whether the daemon sees it.
     known_as: PathBuf,
+}
+
+/// What of a container is not what it was to be.
+enum Mismatch {
+    /// What the daemon has at a path is not what is there on this machine.
+    Path(PathBuf),
+    /// The workspace cannot be a layer over the run's copy.
+    Layer,
+    /// The user of the container is not the one whose the files of that copy are.
+    Owner,
 }
 
 impl JobDocker {
@@ -75,9 +89,11 @@ impl JobDocker {
         if workspace.is_some() {
             spec.working_dir = Some(WORKSPACE.to_owned());
         }
-        let contents = Contents { workspace, secrets, is_root: is_root(&user) };
+        let contents = Contents { workspace, secrets, is_root: is_root(&user), user };
         // On the heap, as other long ones: the stack of who calls may be small.
-        let Created { container, upload, has_mask } = Box::pin(self.create(&spec, &contents)).await?;
+        let Created { container, upload, layer_owner, has_mask } =
+            Box::pin(self.create(&spec, &contents)).await?;
+        let user = contents.user;
         if workspace.is_some() && !has_mask && self.inputs.mask.is_some() {
             notify(Notice::MaskUnavailable);
         }
@@ -88,7 +104,17 @@ impl JobDocker {
             let _ = self.bound.set(bound);
         }
         let program = spec.entrypoint.and_then(|words| words.into_iter().next()).unwrap_or_default();
-        Ok(JobContainer { container, program, user, workspace, upload, input, is_service, has_mask })
+        Ok(JobContainer {
+            container,
+            program,
+            user,
+            workspace,
+            upload,
+            layer_owner,
+            input,
+            is_service,
+            has_mask,
+        })
     }
 
     /// Waits until the job may have the run's copy of the repository, which `container` has mounted as it is, and whose
@@ -146,7 +172,7 @@ impl JobDocker {
                 });
             }
             Some(WorkspaceMount::EphemeralVolume) => {
-                let layer = match self.run.may_layer(contents.is_root) {
+                let layer = match self.run.may_layer(&spec.image, &contents.user) {
                     true => scope.create_volume_over("workspace", &self.link()?).await?,
                     false => None,
                 };
@@ -246,10 +272,21 @@ impl JobDocker {
                 };
             }
         };
-        if let Some(mismatch) = Box::pin(self.mismatch(&container, &bound, is_layer)).await {
+        let mut layer_owner = Ids::default();
+        let mut mismatch = Box::pin(self.mismatch(&container, &bound, is_layer)).await;
+        if mismatch.is_none() && is_layer && !contents.is_root {
+            layer_owner = ids(&container, &contents.user).await?;
+            if layer_owner.uid == rustix::process::getuid().as_raw() {
+                container.own(WORKSPACE, layer_owner, 0o755).await?;
+            } else {
+                mismatch = Some(Mismatch::Owner);
+            }
+        }
+        if let Some(mismatch) = mismatch {
             match mismatch {
-                Some(path) => self.does_not_see(&path, "something else is there"),
-                None => self.run.cannot_layer(),
+                Mismatch::Path(path) => self.does_not_see(&path, "something else is there"),
+                Mismatch::Layer => self.run.cannot_layer(),
+                Mismatch::Owner => self.run.cannot_layer_for(&spec.image, &contents.user),
             }
             for created in std::iter::once(&container).chain(&through) {
                 let _ = scope.remove(&created.resource()).await;
@@ -262,19 +299,14 @@ impl JobDocker {
             objects: sent_objects,
             secrets: sends_secrets,
         });
-        Ok(Some(Created { container, upload, has_mask }))
+        Ok(Some(Created { container, upload, layer_owner, has_mask }))
     }
 
-    /// What of a container that was made turns out not to be what it was to be: a path of this machine, or else the layer.
-    async fn mismatch(
-        &self,
-        container: &Container,
-        bound: &[BindMount],
-        is_layer: bool,
-    ) -> Option<Option<PathBuf>> {
+    /// What of a container that was made turns out not to be what it was to be.
+    async fn mismatch(&self, container: &Container, bound: &[BindMount], is_layer: bool) -> Option<Mismatch> {
         if is_layer && let Err(error) = container.look_at(WORKSPACE).await {
             tracing::debug!(%error, "workspaces are sent to the daemon");
-            return Some(None);
+            return Some(Mismatch::Layer);
         }
         let seen = self.run.visibility();
         for BindMount { source, at, known_as, .. } in bound {
@@ -284,7 +316,7 @@ impl JobDocker {
             // The others have names that nobody else has.
             let is_borrowed = source == known_as;
             if is_borrowed && !matches!(container.shows(at, source).await, Ok(true)) {
-                return Some(Some(known_as.clone()));
+                return Some(Mismatch::Path(known_as.clone()));
             }
             seen.set(known_as, true);
         }
