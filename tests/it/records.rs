@@ -39,7 +39,8 @@ fn name(path: &Path) -> String {
 fn there(env: &TestEnv) -> Vec<String> {
     let logs: Vec<String> = env.run_dirs().iter().map(|dir| name(dir)).collect();
     let receipts = env.receipts();
-    let receipts = receipts.iter().map(|path| name(path).strip_suffix(".json").unwrap().to_owned());
+    let receipts = receipts.iter().filter(|path| path.extension() != Some("pinned".as_ref()));
+    let receipts = receipts.map(|path| name(path).strip_suffix(".json").unwrap().to_owned());
     assert_eq!(logs, receipts.collect::<Vec<_>>());
     logs
 }
@@ -77,6 +78,40 @@ fn records_of_failed_runs_go_last_and_the_newest_never() {
     env.write(".loom/config.yml", "runtime: {keepRecords: 0}\n");
     let last = run(&env, true);
     assert_eq!(there(&env), [last]);
+}
+
+#[test]
+fn pinned_records_stay_and_no_limit_counts_them() {
+    let env = repository("keepRecords: 2");
+    let pin = |words: &[&str]| {
+        let output = env.loom(&[&["runs"], words].concat()).output();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.stdout.is_empty());
+        (output.status.code().unwrap(), text)
+    };
+    assert_eq!(pin(&["pin", "latest"]), (1, "loom runs: there is no record of a run here\n".to_owned()));
+    let first = run(&env, true);
+    assert_eq!(pin(&["pin", "latest"]), (0, format!("{first}: pinned\n")));
+    let second = run(&env, false);
+    let end = second.strip_prefix("loom-run-local-").unwrap();
+    assert_eq!(pin(&["pin", end]), (0, format!("{second}: pinned\n")));
+    assert_eq!(pin(&["pin", &second]), (0, format!("{second}: was pinned before\n")));
+    let (code, text) = pin(&["pin", "nope"]);
+    assert_eq!(code, 1);
+    assert!(text.contains("no run has an id that ends in `nope`; the newest are"), "{text}");
+    assert!(text.contains(&format!("\n  {second}\n  {first}")), "{text}");
+    let later: Vec<String> = (0..4).map(|_| run(&env, true)).collect();
+    assert_eq!(there(&env), [&*first, &second, &later[2], &later[3]]);
+    // Nor does `--all` count them, and it says so.
+    let cleaned = env.loom(&["clean", "--all"]).output();
+    let text = String::from_utf8(cleaned.stderr).unwrap();
+    assert!(text.contains("2 pinned runs"), "{text}");
+    assert_eq!(there(&env)[..2], [&*first, &second]);
+    assert_eq!(pin(&["unpin", &first]), (0, format!("{first}: not pinned any more\n")));
+    assert_eq!(pin(&["unpin", &first]), (0, format!("{first}: was not pinned\n")));
+    let last = run(&env, true);
+    assert_eq!(there(&env).len(), 3, "{last}");
+    assert!(!there(&env).contains(&first));
 }
 
 #[test]

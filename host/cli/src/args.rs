@@ -51,6 +51,9 @@ pub(crate) enum Command {
     /// Look at and tend what jobs keep for later runs
     #[command(subcommand)]
     Cache(Cache),
+    /// Keep the records of runs, or let them go
+    #[command(subcommand)]
+    Runs(Runs),
     /// Remove what is not needed any more: old records, copies of failed runs, what killed runs left, too large caches
     Clean(Clean),
     /// Print the JSON Schema of a format that Loom reads or writes
@@ -133,6 +136,21 @@ pub(crate) enum Config {
         #[arg(long)]
         user: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Runs {
+    /// Keep the record of a run, however old it gets and however many there are
+    Pin(RunName),
+    /// Let the record of a run that was pinned go when its turn comes
+    Unpin(RunName),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunName {
+    /// The run's id, an end of it that no other run's has, or `latest`
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
 }
 
 #[derive(Debug, Subcommand)]

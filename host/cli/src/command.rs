@@ -8,6 +8,7 @@ mod config;
 mod init;
 mod mask;
 mod run;
+mod runs;
 mod schema;
 mod secrets;
 mod source;
@@ -43,6 +44,7 @@ pub(crate) fn run(args: Args) -> i32 {
         Command::Config(Config::Show) => ("config show", config::show()),
         Command::Config(Config::Init { user }) => ("config init", config::init(user, terminal)),
         Command::Cache(args) => ("cache", cache::cache(&args, terminal)),
+        Command::Runs(args) => ("runs", runs::runs(&args, terminal)),
         Command::Clean(args) => ("clean", clean::clean(&args, terminal)),
         Command::Secrets(Secrets::Keepass(args)) => ("secrets keepass", secrets::keepass(&args, terminal)),
         Command::Mask { whole } => ("mask", mask::mask(whole, terminal)),

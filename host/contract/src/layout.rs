@@ -34,6 +34,8 @@ pub const PIPELINE_MANIFEST: &str = "pipeline/manifest.json";
 pub const PARTIAL_SUFFIX: &str = ".partial";
 /// What the document of a comparison ends with; it stands among the receipts.
 pub const CACHE_DIFF_SUFFIX: &str = ".cache-diff.json";
+/// The ending, beside a run's receipt, of the file that pins its record.
+pub const PINNED_SUFFIX: &str = ".pinned";
 /// What records take, so that nobody has to measure them again: relative to the runtime folder.
 pub const RECORD_SIZES: &str = "records.jsonl";
 /// Space set aside in a run's log folder while it runs, so that a full disk still takes the last documents.
@@ -84,6 +86,11 @@ impl RuntimeDir {
     /// What `--cache-diff` found, of whose two runs the second, with caches, is `run_id`.
     pub fn cache_diff(&self, run_id: &RunId) -> PathBuf {
         self.receipts_dir().join(format!("{run_id}{CACHE_DIFF_SUFFIX}"))
+    }
+
+    /// What pins the record of a run while it is there.
+    pub fn pin(&self, run_id: &RunId) -> PathBuf {
+        self.receipts_dir().join(format!("{run_id}{PINNED_SUFFIX}"))
     }
 
     /// The receipt of a check that started at `basic_iso` (UTC, `20260307T064000Z`) in process `pid`.

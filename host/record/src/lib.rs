@@ -19,6 +19,7 @@ mod fault;
 mod folders;
 mod jsonl;
 mod open;
+mod pin;
 pub mod read;
 mod recover;
 mod retain;
@@ -29,6 +30,7 @@ mod writer;
 pub use cache_diff::write_cache_diff;
 pub use check::write_check_receipt;
 pub use open::{Ended, Record, RunFacts};
+pub use pin::{pin, unpin};
 pub use recover::recover;
 pub use retain::{Limits, Retained, Retention, retain};
 

@@ -73,13 +73,15 @@ pub struct Retained {
     pub removed: u64,
     /// Bytes that those took.
     pub freed: u64,
+    /// Records that are pinned: they stay, and no limit counts them.
+    pub pinned: u64,
     /// Files that are called like a record and are none that can be known for one; they stay.
     pub left: Vec<PathBuf>,
 }
 
 /// Removes what is more than `how` says, of the repository at `repo_root`: first what is too old, then the
-/// oldest records of runs that passed, then those of runs that did not. The newest always stays. `is_alive`
-/// says of a run whether it lives.
+/// oldest records of runs that passed, then those of runs that did not. The newest always stays, and what is
+/// pinned. `is_alive` says of a run whether it lives.
 ///
 /// # Errors
 /// The folders are there but cannot be read, or a record cannot be removed.
@@ -108,11 +110,11 @@ pub(crate) fn retain_checks(repo_root: &Path) -> Result<(), RecordError> {
 }
 
 /// The open folders of a repository's records.
-struct Place {
+pub(crate) struct Place {
     path: RuntimeDir,
     runtime: OwnedFd,
     logs: OwnedFd,
-    receipts: OwnedFd,
+    pub(crate) receipts: OwnedFd,
 }
 
 /// The content of the folders of records.
@@ -120,6 +122,8 @@ struct Place {
 struct Scan {
     /// The runs by their time; two names can say the same.
     runs: BTreeMap<(u128, RunId), Run>,
+    /// Those that are pinned.
+    pinned: HashSet<RunId>,
     /// Names of receipts of checks.
     checks: Vec<String>,
 }
@@ -141,7 +145,7 @@ struct Receipt {
 
 impl Place {
     /// `None` where there is none, or a link in its place.
-    fn open(repo_root: &Path) -> Result<Option<Self>, RecordError> {
+    pub(crate) fn open(repo_root: &Path) -> Result<Option<Self>, RecordError> {
         let path = RuntimeDir::of_repo(repo_root);
         let open = || -> Result<Self, Errno> {
             let root = dir::open_root(repo_root)?;
@@ -166,6 +170,9 @@ impl Place {
             let Ok(name) = std::str::from_utf8(name) else { return };
             if is_check(name) {
                 found.checks.push(name.to_owned());
+            }
+            if let Some(id) = name.strip_suffix(layout::PINNED_SUFFIX) {
+                found.pinned.extend(RunId::new(id));
             }
             let (id, is_open) = match name.strip_suffix(layout::PARTIAL_SUFFIX) {
                 Some(name) => (name.strip_suffix(".json"), true),
@@ -300,6 +307,10 @@ impl<F: Fn(&RunId) -> bool> Pass<'_, F> {
             }
             if run.is_open {
                 all += 1;
+                continue;
+            }
+            if found.pinned.contains(&id) {
+                self.done.pinned += 1;
                 continue;
             }
             let mut size = sizes.get(&id);

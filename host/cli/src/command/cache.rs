@@ -12,6 +12,7 @@ use loom_contract::error::{ErrorInfo, code};
 use loom_contract::exit;
 use loom_contract::time::Timestamp;
 use loom_contract::visible::on_one_line;
+use loom_contract::words::counted;
 
 use crate::args::{Cache, Entry, Quarantine};
 use crate::command::Done;
@@ -71,9 +72,9 @@ fn list(store: &Store) -> Result<Told, ErrorInfo> {
         };
         let _ = writeln!(
             text,
-            "{:<12} {:>7} files {:>10}  saved {}  used {}  {}{quarantined}",
+            "{:<12} {:>13} {:>10}  saved {}  used {}  {}{quarantined}",
             shown(&entry.name),
-            entry.files,
+            counted(entry.files, "file"),
             size(entry.bytes),
             time(entry.saved),
             time(entry.used),

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use loom_cache::Store;
 use loom_contract::exit;
 use loom_contract::id::RunIds;
+use loom_contract::layout::RuntimeDir;
 use loom_contract::visible::on_one_line;
+use loom_contract::words::counted;
 use loom_engine::clock::Clock;
 use loom_ownership::{Entry, HeldFor, Note};
 use loom_record::Retention;
@@ -383,8 +385,12 @@ impl Cleaning {
                     let sizes = self.of(Kind::Records);
                     sizes.before = sizes.before.saturating_add(retained.bytes);
                     if retained.removed > 0 {
-                        let what = format!("{} records of {}", retained.removed, root.display());
+                        let what = format!("{} of {}", counted(retained.removed, "record"), root.display());
                         self.gone(Kind::Records, Path::new(&what), retained.freed);
+                    }
+                    if retained.pinned > 0 {
+                        let path = RuntimeDir::of_repo(&root).path().to_owned();
+                        self.left.push((path, counted(retained.pinned, "pinned run")));
                     }
                     let why = "no receipt of a run belongs to it";
                     self.left.extend(retained.left.into_iter().map(|path| (path, why.to_owned())));
