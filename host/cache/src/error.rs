@@ -162,7 +162,7 @@ pub enum Warning {
         first: Vec<PathBuf>,
     },
     /// The entry holds files that the declared paths do not name; they were not restored.
-    #[error("{count} files of the cache entry are outside the declared paths and were not restored, `{}` first", first.display())]
+    #[error("what the declared paths do not name was not restored from the cache entry: `{}` first, {count} in all", first.display())]
     Undeclared {
         /// The number of files.
         count: u64,

@@ -127,7 +127,7 @@ impl ExecControl {
                 return Err(Error::Refused {
                     doing: self.container.doing("end a process in"),
                     reason: Reason::Other,
-                    words: format!("{left} processes do not end although they were killed"),
+                    words: format!("processes that were killed do not end: {left}"),
                 });
             }
             self.tree(Signal::Kill.name()).await?;

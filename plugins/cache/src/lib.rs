@@ -180,8 +180,17 @@ fn restore(cache: &CacheSettings, open: &Cache, key: &str) -> Result<(Line, Opti
 
 fn say_hit(cache: &CacheSettings, what: &str, key: &str, content: &Content) {
     let under = if content.key == key { String::new() } else { format!(", saved under `{}`", content.key) };
-    let text = format!("{}: {what} {} files, {} bytes{under}", cache.label(), content.files, content.bytes);
+    let text = format!("{}: {what} {}{under}", cache.label(), amount(content));
     Message::info(text).with("cache", cache.name()).with("key", content.key.as_str()).record();
+}
+
+/// How much `content` is, in words.
+fn amount(content: &Content) -> String {
+    format!("{}, {}", counted(content.files, "file"), counted(content.bytes, "byte"))
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
 /// Saves `cache` where its settings allow. That it cannot be saved is told and no more: the job's result stands.
@@ -211,11 +220,10 @@ fn save(cache: &CacheSettings, known: &Known, outcome: Outcome) -> Line {
     match Cache::new(&cache.name(), key, &cache.paths).save() {
         Ok(Saved::Stored(content)) => {
             let text = format!(
-                "{}: saved {} files, {} bytes under `{key}`; the store grew by {} bytes in {} ms",
+                "{}: saved {} under `{key}`; the store grew by {} in {} ms",
                 cache.label(),
-                content.files,
-                content.bytes,
-                content.stored_bytes,
+                amount(&content),
+                counted(content.stored_bytes, "byte"),
                 begun.elapsed().as_millis()
             );
             Message::info(text).with("cache", cache.name()).with("key", key).record();
