@@ -710,7 +710,7 @@ fn a_new_repository_at_an_old_path_reads_nothing_of_the_old_one() {
 
 /// A `.git` file can name any repository on the machine; that repository does not know of it.
 #[test]
-fn a_git_file_opens_no_other_repositorys_cache() {
+fn a_git_file_opens_the_cache_of_no_other_repository() {
     let victim = cached("{key: k, paths: [deps]}", FILL);
     passed(victim.run(&[]));
     let folder = victim.home().join("hostile");

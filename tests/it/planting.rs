@@ -343,7 +343,7 @@ fn only_copies_that_runs_made_are_pruned() {
 
 /// A repository does not say where its user's files are.
 #[test]
-fn a_repositorys_config_names_no_folder_of_its_user() {
+fn the_config_of_a_repository_names_no_folder_of_its_user() {
     for key in ["cacheDir", "workspaceDir"] {
         let env = plain_env(true);
         let victim = victim(&env);

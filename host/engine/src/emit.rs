@@ -108,3 +108,40 @@ impl Drop for Permit {
         self.budget.freed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{RecvTimeoutError, channel};
+    use std::time::Duration;
+
+    use super::*;
+
+    fn permit(budget: &Arc<Budget>, bytes: usize) -> Permit {
+        budget.take(bytes);
+        Permit { budget: Arc::clone(budget), bytes }
+    }
+
+    #[test]
+    fn output_waits_for_what_is_on_its_way_and_never_for_itself() {
+        let budget = Arc::new(Budget::default());
+        // More than the whole budget passes where nothing else is on its way.
+        drop(permit(&budget, OUTPUT_BUDGET + 1));
+        let first = permit(&budget, OUTPUT_BUDGET - 1);
+        let second = permit(&budget, 1);
+        let (says, hears) = channel();
+        let waiting = Arc::clone(&budget);
+        std::thread::spawn(move || {
+            let third = permit(&waiting, 2);
+            let _ = says.send(*waiting.used.lock());
+            drop(third);
+            let _ = says.send(*waiting.used.lock());
+        });
+        assert_eq!(hears.recv_timeout(Duration::from_millis(50)), Err(RecvTimeoutError::Timeout));
+        drop(second);
+        // One byte is free, and it needs two.
+        assert_eq!(hears.recv_timeout(Duration::from_millis(50)), Err(RecvTimeoutError::Timeout));
+        drop(first);
+        let at_last = || hears.recv_timeout(Duration::from_secs(60));
+        assert_eq!((at_last(), at_last()), (Ok(2), Ok(0)));
+    }
+}
