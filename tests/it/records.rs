@@ -89,7 +89,8 @@ fn pinned_records_stay_and_no_limit_counts_them() {
         assert!(output.stdout.is_empty());
         (output.status.code().unwrap(), text)
     };
-    assert_eq!(pin(&["pin", "latest"]), (1, "loom runs: there is no record of a run here\n".to_owned()));
+    let none = "loom runs: there is no run `latest`: no run has left a record here\n";
+    assert_eq!(pin(&["pin", "latest"]), (1, none.to_owned()));
     let first = run(&env, true);
     assert_eq!(pin(&["pin", "latest"]), (0, format!("{first}: pinned\n")));
     let second = run(&env, false);

@@ -319,6 +319,7 @@ impl<'t> World<'t> {
             "cache list" => vec![with(&[]).shows(), with(&[]).at(&self.broken).shows()],
             "cache show" => vec![with(&["k"]).shows(), with(&[text]).shows(), with(&["k", "--cache", text])],
             "cache why" => vec![with(&["j"]).shows(), with(&[text]).shows()],
+            "runs pin" | "runs unpin" => vec![with(&["latest"]), with(&[""])],
             "cache verify" => vec![with(&[]), with(&[]).with("XDG_CACHE_HOME", &format!("/x{text}"))],
             "cache gc" => vec![with(&["--max-bytes", "0"]), with(&["--max-bytes", text]).shows()],
             "clean" => vec![

@@ -40,7 +40,9 @@ fn find(repo_root: &Path, name: &str) -> Result<RunId, ErrorInfo> {
     };
     let (message, runs) = match meant.as_slice() {
         [only] => return Ok((*only).clone()),
-        [] if ids.is_empty() => ("there is no record of a run here".to_owned(), Vec::new()),
+        [] if ids.is_empty() => {
+            (format!("there is no run `{}`: no run has left a record here", on_one_line(name)), Vec::new())
+        }
         [] => {
             let message = format!("no run has an id that ends in `{}`; the newest are", on_one_line(name));
             (message, ids.iter().take(LISTED).collect())
