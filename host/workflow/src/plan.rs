@@ -6,6 +6,7 @@ mod explain;
 mod graph;
 mod graph_ir;
 mod lower;
+mod needed;
 mod not_executable;
 mod route;
 mod step_state;
@@ -49,6 +50,8 @@ pub struct PlanJob {
     pub stage: usize,
     /// The jobs that it waits for, as places in [`Plan::jobs`], in the order in which it says so.
     pub needs: Vec<usize>,
+    /// Whether it says nothing of needs, not even that there are none: then it needs all jobs of earlier stages.
+    pub needs_stages: bool,
     /// Those of [`needs`](Self::needs) whose artifacts are restored before its steps.
     pub artifacts_from: Vec<usize>,
     /// Its place in the workflow.
@@ -101,6 +104,7 @@ pub(crate) fn plan(workflow: Workflow, sources: &Arc<Sources>, problems: &mut Pr
             stage,
             artifacts_from: needs.iter().filter(|need| need.artifacts).map(|need| need.rank).collect(),
             needs: needs.iter().map(|need| need.rank).collect(),
+            needs_stages: job.definition.needs.is_absent(),
             place,
         });
     }
