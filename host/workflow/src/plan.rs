@@ -1,6 +1,5 @@
 //! What will happen: the jobs that run, in order, with their needs, their provider and their variables.
 
-mod cache_names;
 mod caches;
 mod explain;
 mod graph;
@@ -8,6 +7,7 @@ mod graph_ir;
 mod lower;
 mod needed;
 mod not_executable;
+mod references;
 mod route;
 mod step_state;
 mod variables;
@@ -83,11 +83,7 @@ pub(crate) fn plan(workflow: Workflow, sources: &Arc<Sources>, problems: &mut Pr
         step_state::warn_of_lost_state(&workflow, problems);
     }
     let not_executable = not_executable::find(&workflow, &order).into_diagnostics(Arc::clone(sources));
-    for job in &workflow.jobs {
-        let set = job.variables();
-        cache_names::check(job, set.keys().map(|name| &**name), &workflow.owners, problems);
-    }
-    let mut variables = variables::Resolver::new(problems);
+    let mut left = variables::Budget::default();
     let mut jobs = Vec::with_capacity(workflow.jobs.len());
     for (place, needs) in order.into_iter().zip(needs) {
         let Some(job) = workflow.jobs.get(place) else {
@@ -97,7 +93,9 @@ pub(crate) fn plan(workflow: Workflow, sources: &Arc<Sources>, problems: &mut Pr
         let Ok(id) = JobId::new(&job.id) else { continue };
         let stage = job.stage.unwrap_or_default();
         let stage_name = workflow.stages.get(stage).map_or("", |stage| &**stage);
-        let variables = variables.resolve(job, stage_name, &workflow.owners);
+        let variables =
+            variables::Resolver::new(problems, &mut left).resolve(job, stage_name, &workflow.owners);
+        references::check(job, &variables.known, &workflow.owners, problems);
         jobs.push(PlanJob {
             node: lower::node(job, id, stage_name, variables),
             name: job.definition.name.value.as_ref().to_owned(),

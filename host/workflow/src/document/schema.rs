@@ -25,7 +25,7 @@ const PATH: &str = r"^(?![/~])(?!(?:[\s\S]*/)?\.\.(?:/|$))[\s\S]*\S";
 /// Dollar signs only where they begin a whole reference, or are just that.
 const REFERENCES: &str = r"^(?:[^$]|\$\$|\$\{[A-Za-z_][A-Za-z0-9_]*\}|\$(?![${]))*$";
 /// An image's name, without references.
-const IMAGE: &str = r"^[^\s$]+$";
+const IMAGE: &str = r"^\S+$";
 /// Whole numbers with units, the larger units first, at least one of them not zero.
 const DURATION: &str = r"^(?=[a-z0-9]*[1-9])(?:[0-9]+h)?(?:[0-9]+m)?(?:[0-9]+s)?(?:[0-9]+ms)?$";
 /// A file in the templates' folder.
@@ -128,7 +128,7 @@ fn keyword_schema(keyword: Keyword) -> Value {
         Keyword::Image => described(
             "The container image in which the job runs. Nothing, or an empty text, undoes an inherited image: the job runs on the host.",
             json!({ "anyOf": [
-                { "type": ["string", "null"], "pattern": r"^[^\s$]*$" },
+                { "type": ["string", "null"], "pattern": r"^\S*$" },
                 object(ImageKey::KEYS, &[], image_key),
             ] }),
         ),
