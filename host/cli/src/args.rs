@@ -126,7 +126,8 @@ pub(crate) struct Compile {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Workflow {
-    /// The workflow file, relative to the current folder [default: .loom/workflow.yml of the repository]
+    /// The workflow file, relative to the current folder; its repository is the one that counts [default:
+    /// .loom/workflow.yml of the current folder's repository]
     #[arg(long, value_name = "PATH")]
     pub(crate) workflow: Option<PathBuf>,
 }
