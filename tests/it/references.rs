@@ -189,7 +189,7 @@ fn in_images(image: &str, job: &str) -> TestEnv {
     let (name, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
     env(&format!(
         "version: v1\nstages: [ci]\nvariables: {{TAG: '{tag}', DIR: ctx}}\ndefault: {{target: linux}}\n{}",
-        job.replace("NAME", name)
+        job.replace("IMAGE_HERE", name)
     ))
 }
 
@@ -201,7 +201,7 @@ fn images_and_their_builds_get_the_value() {
         r#"job:
   stage: ci
   variables: {PATH: "/tools:$PATH", WHO: "0"}
-  image: {name: "NAME:$TAG", user: "$WHO"}
+  image: {name: "IMAGE_HERE:$TAG", user: "$WHO"}
   script: ["echo $PATH; id -u; echo $CI_JOB_IMAGE"]
 built:
   stage: ci
