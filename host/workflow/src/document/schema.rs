@@ -128,9 +128,7 @@ fn keyword_schema(keyword: Keyword) -> Value {
         Keyword::Image => described(
             "The container image in which the job runs. Nothing, or an empty text, undoes an inherited image: the job runs on the host.",
             json!({ "anyOf": [
-                { "type": "null" },
-                { "type": "string", "maxLength": 0 },
-                text(IMAGE),
+                { "type": ["string", "null"], "pattern": format!("^$|{IMAGE}") },
                 object(ImageKey::KEYS, &[], image_key),
             ] }),
         ),

@@ -11,7 +11,7 @@ use crate::source::Sources;
 use crate::{NoFiles, load, yaml};
 
 /// Faults that no schema can express, each with the reason.
-const BEYOND_A_SCHEMA: [(&str, &str); 31] = [
+const BEYOND_A_SCHEMA: [(&str, &str); 32] = [
     ("cache_incomplete", "what is missing may be inherited"),
     ("cache_names", "what is set is beyond one place"),
     ("errors_of_both_kinds", "the fault is in the included file"),
