@@ -38,6 +38,8 @@ mod planting;
 mod processes;
 mod record;
 mod records;
+mod references;
+mod root;
 mod schedule;
 mod schema;
 mod secrets;

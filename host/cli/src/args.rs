@@ -72,6 +72,7 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("selection").multiple(true))]
 pub(crate) struct Run {
     /// Run on this machine: required, there is no other place yet
     #[arg(long)]
@@ -90,12 +91,19 @@ pub(crate) struct Run {
     /// Jobs that may run at once [default: the number of processors]
     #[arg(long, value_name = "N")]
     pub(crate) jobs: Option<NonZeroUsize>,
-    /// Run this job and what it needs; may be given more than once
-    #[arg(long = "job", value_name = "NAME")]
+    /// Run these jobs, by name or pattern (`'test*'`), and what they need: their `needs` or, without these, the earlier
+    /// stages
+    #[arg(long = "job", value_name = "NAME", num_args = 1.., group = "selection")]
     pub(crate) job: Vec<String>,
-    /// Run the jobs that failed or never ran in the last run, and what they need
-    #[arg(long, conflicts_with = "job")]
+    /// Run the jobs of these stages, by name or pattern, and what they need
+    #[arg(long = "stage", value_name = "NAME", num_args = 1.., group = "selection")]
+    pub(crate) stage: Vec<String>,
+    /// Run the jobs that failed or never ran last time, and what they need
+    #[arg(long, conflicts_with_all = ["job", "stage"], group = "selection")]
     pub(crate) rerun_failed: bool,
+    /// Leave out what the chosen jobs need
+    #[arg(long, requires = "selection")]
+    pub(crate) no_deps: bool,
     /// Start no further job once one has failed
     #[arg(long)]
     pub(crate) fail_fast: bool,
@@ -121,7 +129,8 @@ pub(crate) struct Compile {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Workflow {
-    /// The workflow file, relative to the current folder [default: .loom/workflow.yml of the repository]
+    /// The workflow file, relative to the current folder; its repository is the one that counts [default:
+    /// .loom/workflow.yml of the current folder's repository]
     #[arg(long, value_name = "PATH")]
     pub(crate) workflow: Option<PathBuf>,
 }

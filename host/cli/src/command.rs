@@ -7,6 +7,7 @@ mod compile;
 mod config;
 mod init;
 mod mask;
+mod named;
 mod run;
 mod runs;
 mod schema;

@@ -12,7 +12,7 @@ use loom_contract::event::{
 use loom_contract::id::{JobId, RunId, StepIndex};
 use loom_contract::layout::{self, JobLayout, RuntimePath};
 use loom_contract::redacted::{OutputBytes, Redacted};
-use loom_contract::status::Status;
+use loom_contract::status::{SkipReason, Status};
 use loom_contract::visible::on_one_line;
 use loom_engine::redact::Redactor;
 
@@ -251,7 +251,8 @@ impl Report {
                 .get_or_insert_with(|| (format!("job \"{job_id}\" failed ({})", first(&why)), 0));
             failures.1 += 1;
         }
-        if self.verbosity == Verbosity::Quiet {
+        // Whoever asked for other jobs knows that this one is left out.
+        if self.verbosity == Verbosity::Quiet || end.skip_reason == Some(SkipReason::NotSelected) {
             return;
         }
         let duration = line::duration(end.duration_ms);

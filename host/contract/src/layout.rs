@@ -30,6 +30,8 @@ pub const PIPELINE_EVENTS: &str = "pipeline/events.jsonl";
 pub const PIPELINE_SUMMARY: &str = "pipeline/summary.json";
 /// The pipeline's manifest.
 pub const PIPELINE_MANIFEST: &str = "pipeline/manifest.json";
+/// The folder of the jobs' folders.
+pub const JOBS: &str = "jobs";
 /// What a receipt that is not final ends with.
 pub const PARTIAL_SUFFIX: &str = ".partial";
 /// What the document of a comparison ends with; it stands among the receipts.
@@ -167,7 +169,7 @@ pub struct JobLayout {
 
 /// The record of the job `job_id`: of its last attempt, where it was tried more than once.
 pub fn job(job_id: &JobId) -> JobLayout {
-    JobLayout { root: format!("jobs/{job_id}") }
+    JobLayout { root: format!("{JOBS}/{job_id}") }
 }
 
 impl JobLayout {

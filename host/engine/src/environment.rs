@@ -64,6 +64,20 @@ impl Definition {
         ResolvedVariables { variables, unset }
     }
 
+    /// `text` with its references filled in: from `variables`, what Loom predefines, and what `outer` knows. What is set
+    /// nowhere is empty.
+    pub(crate) fn fill_text(
+        &self,
+        text: &str,
+        variables: &[(String, String)],
+        outer: &dyn Fn(&str) -> Option<String>,
+    ) -> String {
+        let own = self.with(variables);
+        let mut lookup =
+            |name: &str| Some(own.get(name).cloned().or_else(|| outer(name)).unwrap_or_default());
+        Template::fill(text, &mut lookup)
+    }
+
     /// What Loom predefines; what could be and is not known of this run is empty.
     pub(crate) fn predefined(&self) -> Vec<(String, String)> {
         let known = self.predefined.iter().map(|(key, value)| ((*key).to_owned(), value.clone()));

@@ -125,11 +125,19 @@ impl Job {
         Some((self.run.cache.as_ref()?, cache))
     }
 
-    /// What the workflow says under the keywords of providers.
-    fn keywords(&self) -> Value {
+    /// What the workflow says under the keywords of providers, with the references to variables filled in. Of the
+    /// environment of an image that is still to be found, nothing is known here.
+    fn keywords(&self, definition: &Definition) -> Value {
         let Node { image, image_build, image_options, services, .. } = &self.plan.node;
-        let image_options = image_options.clone().unwrap_or_default();
-        json!({ "image": image, "image_build": image_build, "image_options": image_options, "services": services })
+        let (mut build, mut options) = (image_build.clone(), image_options.clone().unwrap_or_default());
+        let variables = definition.fill(|_| None).variables;
+        let build_texts = build.iter_mut().flat_map(|build| {
+            build.args.iter_mut().map(|argument| &mut argument.value).chain(build.target.as_mut())
+        });
+        for text in build_texts.chain(options.user.as_mut()).chain(options.platform.as_mut()) {
+            *text = definition.fill_text(text, &variables, &|_| None);
+        }
+        json!({ "image": image, "image_build": build, "image_options": options, "services": services })
     }
 
     /// The control group of an attempt at it, where the run has any and it works on this machine.
@@ -172,7 +180,7 @@ impl Job {
                 head_sha: self.run.head_sha.clone(),
                 stage: self.stage.clone(),
                 image: self.plan.image.clone(),
-                keywords: self.keywords(),
+                keywords: self.keywords(&definition),
                 debug_trace: environment::is_traced(&env),
                 definition,
                 resolved,

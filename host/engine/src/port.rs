@@ -12,7 +12,6 @@ use loom_contract::id::{JobId, RunIds, StepIndex};
 use loom_contract::section::Section;
 use loom_contract::status::SkipReason;
 pub use loom_tree::Prints;
-use loom_workflow::Template;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
@@ -372,12 +371,8 @@ impl JobContext {
 
     /// `text` with its references filled in: from `variables`, what Loom predefines, and `env`. What is set nowhere is empty.
     pub fn fill(&self, text: &str, variables: &[(String, String)], env: &[(String, String)]) -> String {
-        let own = self.definition.with(variables);
-        let mut lookup = |name: &str| {
-            let outer = || env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
-            Some(own.get(name).cloned().or_else(outer).unwrap_or_default())
-        };
-        Template::fill(text, &mut lookup)
+        let outer = |name: &str| env.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        self.definition.fill_text(text, variables, &outer)
     }
 
     /// A shell script that sets those of its secrets that are variables; none where it has none.

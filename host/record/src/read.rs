@@ -1,13 +1,16 @@
 //! Reads what runs have left.
 
 use std::io::{self, ErrorKind, Read as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use loom_contract::event::EventLine;
+use loom_contract::id::{JobId, RunId};
 use loom_contract::layout::{self, RuntimeDir};
-use rustix::fs::OFlags;
+use loom_contract::summary::JobSummary;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use serde::de::DeserializeOwned;
 
 use crate::RecordError;
@@ -57,25 +60,61 @@ pub fn events(path: &Path) -> Result<Vec<EventLine>, RecordError> {
     lines.map(|line| serde_json::from_slice(line).map_err(|e| RecordError::new("read", path, e))).collect()
 }
 
-/// The receipts of the runs of the repository at `repo_root`, the newest first; those of runs that did not
-/// end are not among them.
-pub fn receipts(repo_root: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(RuntimeDir::of_repo(repo_root).receipts_dir());
-    let mut receipts: Vec<PathBuf> = entries
+/// A run that has left a receipt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Left {
+    /// The receipt.
+    pub receipt: PathBuf,
+    /// The run's log folder.
+    pub logs: PathBuf,
+    /// Whether the receipt is final. One of a run that goes on, or that was killed, is not.
+    pub has_ended: bool,
+}
+
+/// The runs of the repository at `repo_root`, the newest first, whatever became of them.
+pub fn runs(repo_root: &Path) -> Vec<Left> {
+    let runtime = RuntimeDir::of_repo(repo_root);
+    let mut runs: Vec<Left> = fs::read_dir(runtime.receipts_dir())
         .into_iter()
         .flatten()
         .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("loom-run-local-")
-                && name.ends_with(".json")
-                && !name.ends_with(layout::CACHE_DIFF_SUFFIX)
+        .filter_map(|entry| {
+            let name = entry.file_name();
+            let name = name.to_str()?;
+            let whole = name.strip_suffix(layout::PARTIAL_SUFFIX);
+            let run_id = RunId::new(whole.unwrap_or(name).strip_suffix(".json")?).ok()?;
+            let logs = runtime.run_dir(&run_id);
+            Some(Left { receipt: entry.path(), logs, has_ended: whole.is_none() })
         })
         .collect();
-    // Names are stamps of one length: their order is that of time.
-    receipts.sort_unstable_by(|one, other| other.cmp(one));
-    receipts
+    // Names are stamps of one length: their order is that of time. A run that was killed while it ended has both
+    // receipts, of which the final one counts.
+    runs.sort_unstable_by(|one, other| (&other.logs, other.has_ended).cmp(&(&one.logs, one.has_ended)));
+    runs.dedup_by(|one, other| one.logs == other.logs);
+    runs
+}
+
+/// The final receipts of the runs of the repository at `repo_root`, the newest first.
+pub fn receipts(repo_root: &Path) -> Vec<PathBuf> {
+    runs(repo_root).into_iter().filter(|run| run.has_ended).map(|run| run.receipt).collect()
+}
+
+/// Whether the run with the log folder `logs` still writes to it.
+pub fn is_written_to(logs: &Path) -> bool {
+    open_folder(logs).is_some_and(|folder| flock(&folder, FlockOperation::NonBlockingLockShared).is_err())
+}
+
+/// What the jobs that ended have left in the log folder `logs`, also where the run was killed.
+pub fn job_summaries(logs: &Path) -> Vec<JobSummary> {
+    let jobs = fs::read_dir(logs.join(layout::JOBS)).into_iter().flatten().flatten();
+    let ids = jobs.filter_map(|job| JobId::new(job.file_name().to_str()?).ok());
+    ids.filter_map(|id| document(&logs.join(layout::job(&id).summary())).ok()).collect()
+}
+
+/// Opens the folder at `path`; nothing else that may be there, which could let the caller wait for ever.
+pub(crate) fn open_folder(path: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).ok()
 }
 
 /// A document.

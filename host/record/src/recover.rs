@@ -1,13 +1,12 @@
 //! Runs whose Loom was killed.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use fs_err as fs;
 use loom_contract::id::RunId;
 use loom_contract::layout::{self, RuntimeDir};
 use loom_contract::receipt::RunReceipt;
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::{RecordError, read};
 
@@ -36,7 +35,7 @@ pub fn recover(repo_root: &Path, is_alive: impl Fn(&RunId) -> bool) -> Result<Ve
         // Held until the receipt is closed, so that two recoveries do not meet. A run of somebody else, in a
         // container with this repository mounted for example, is not known here, and holds it while it lives.
         let folder = runtime.run_dir(&run_id);
-        let lock = match open_folder(&folder) {
+        let lock = match read::open_folder(&folder) {
             Some(opened) => match flock(&opened, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => Some(opened),
                 Err(_) => continue,
@@ -58,12 +57,6 @@ pub fn recover(repo_root: &Path, is_alive: impl Fn(&RunId) -> bool) -> Result<Ve
         }
     }
     result.map(|()| dead)
-}
-
-/// Opens the folder at `path`; nothing else that may be there, which could let the caller wait for ever.
-fn open_folder(path: &Path) -> Option<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).ok()
 }
 
 fn close(partial: &Path, receipt: &Path) -> Result<(), RecordError> {

@@ -40,6 +40,7 @@ pub(crate) use self::keyword::Job;
 pub use self::keyword::Keyword;
 pub(crate) use self::needs::Need;
 pub(crate) use self::parallel::Parallel;
+pub(crate) use self::paths::outside;
 pub(crate) use self::retry::Retry;
 pub(crate) use self::schema::schema;
 pub(crate) use self::script::Step;
@@ -47,7 +48,7 @@ pub(crate) use self::secrets::{Secret, Secrets};
 pub(crate) use self::services::{Service, Services};
 pub(crate) use self::timeout::Timeout;
 pub(crate) use self::value::{Reader, Text};
-pub(crate) use self::variables::{LONGEST, Variable, Variables, is_too_long};
+pub(crate) use self::variables::{LONGEST, Variable, Variables, is_too_long, merge as merge_variables, put};
 
 use self::keys::{Keys, keys, written};
 use crate::diagnostic::{Pointer, quoted};

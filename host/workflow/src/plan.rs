@@ -1,12 +1,13 @@
 //! What will happen: the jobs that run, in order, with their needs, their provider and their variables.
 
-mod cache_names;
 mod caches;
 mod explain;
 mod graph;
 mod graph_ir;
 mod lower;
+mod needed;
 mod not_executable;
+mod references;
 mod route;
 mod step_state;
 mod variables;
@@ -49,6 +50,8 @@ pub struct PlanJob {
     pub stage: usize,
     /// The jobs that it waits for, as places in [`Plan::jobs`], in the order in which it says so.
     pub needs: Vec<usize>,
+    /// Whether it says nothing of needs, not even that there are none: then it needs all jobs of earlier stages.
+    pub needs_stages: bool,
     /// Those of [`needs`](Self::needs) whose artifacts are restored before its steps.
     pub artifacts_from: Vec<usize>,
     /// Its place in the workflow.
@@ -80,11 +83,7 @@ pub(crate) fn plan(workflow: Workflow, sources: &Arc<Sources>, problems: &mut Pr
         step_state::warn_of_lost_state(&workflow, problems);
     }
     let not_executable = not_executable::find(&workflow, &order).into_diagnostics(Arc::clone(sources));
-    for job in &workflow.jobs {
-        let set = job.variables();
-        cache_names::check(job, set.keys().map(|name| &**name), &workflow.owners, problems);
-    }
-    let mut variables = variables::Resolver::new(problems);
+    let mut left = variables::Budget::default();
     let mut jobs = Vec::with_capacity(workflow.jobs.len());
     for (place, needs) in order.into_iter().zip(needs) {
         let Some(job) = workflow.jobs.get(place) else {
@@ -94,13 +93,16 @@ pub(crate) fn plan(workflow: Workflow, sources: &Arc<Sources>, problems: &mut Pr
         let Ok(id) = JobId::new(&job.id) else { continue };
         let stage = job.stage.unwrap_or_default();
         let stage_name = workflow.stages.get(stage).map_or("", |stage| &**stage);
-        let variables = variables.resolve(job, stage_name, &workflow.owners);
+        let variables =
+            variables::Resolver::new(problems, &mut left).resolve(job, stage_name, &workflow.owners);
+        references::check(job, &variables.known, &workflow.owners, problems);
         jobs.push(PlanJob {
             node: lower::node(job, id, stage_name, variables),
             name: job.definition.name.value.as_ref().to_owned(),
             stage,
             artifacts_from: needs.iter().filter(|need| need.artifacts).map(|need| need.rank).collect(),
             needs: needs.iter().map(|need| need.rank).collect(),
+            needs_stages: job.definition.needs.is_absent(),
             place,
         });
     }

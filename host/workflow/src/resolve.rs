@@ -10,7 +10,7 @@ use std::sync::Arc;
 use loom_contract::id::JobId;
 
 use crate::diagnostic::{Pointer, Problems, quoted};
-use crate::document::{Document, Field, Job, Text, Variables};
+use crate::document::{Document, Field, Job, Text, Variables, merge_variables};
 use crate::loader::Loader;
 use crate::owners::Owners;
 use crate::source::{Sources, Span, Spanned};
@@ -199,7 +199,7 @@ impl Layers {
                 layers.stages = stages;
                 layers.has_stages = true;
             }
-            layers.variables.extend(file.variables);
+            merge_variables(&mut layers.variables, &file.variables);
             layers.variables_weight += file.variables_weight;
             if let Some(default) = file.default {
                 layers.owners.add(&default);

@@ -93,6 +93,24 @@ impl Template {
         resolved
     }
 
+    /// A path without the reference to one of `roots` that it begins with: `$ROOT/a` is `a`, and `$ROOT` alone is `.`.
+    pub(crate) fn below(mut self, roots: &[&str]) -> Self {
+        match self.parts.first() {
+            Some(Part::Reference { name, .. }) if roots.contains(&name.as_str()) => {}
+            _ => return self,
+        }
+        match self.parts.get(1) {
+            Some(Part::Text(text)) if text.starts_with('/') => {
+                let below = Part::Text(text.trim_start_matches('/').to_owned());
+                self.parts.splice(..2, [below]);
+                if self.len() == 0 { Self::literal(".") } else { self }
+            }
+            None => Self::literal("."),
+            // It goes on without a slash: another name.
+            Some(_) => self,
+        }
+    }
+
     /// About how many bytes it takes in memory.
     pub(crate) fn weight(&self) -> usize {
         self.len() + self.parts.len() * (size_of::<Part>() + 16)
@@ -239,6 +257,22 @@ mod tests {
         assert_eq!(resolved.refs().collect::<Vec<_>>(), ["HOME", "HOME", "C"]);
         let text = resolved.render(&mut |name| (name == "HOME").then(|| "/h".to_owned()));
         assert_eq!(text, "/hx//h/$B/$C");
+    }
+
+    #[test]
+    fn a_path_below_a_root_is_what_follows_it() {
+        for (path, below) in [
+            ("$ROOT/a/$B", "a/$B"),
+            ("${ROOT}//a", "a"),
+            ("$ROOT", "."),
+            ("$ROOT/", "."),
+            ("$ROOT-a/b", "$ROOT-a/b"),
+            ("$ROOT$B", "$ROOT$B"),
+            ("a/$ROOT/b", "a/$ROOT/b"),
+            ("$$ROOT/b", "$$ROOT/b"),
+        ] {
+            assert_eq!(Template::parse(path).unwrap().below(&["ROOT"]).to_string(), below, "{path}");
+        }
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Job {
         let span = self.definition.parallel.as_ref().map(|parallel| parallel.span).unwrap_or_default();
         for (name, value) in &self.matrix {
             let value = Spanned::new(value.clone(), span);
-            variables.insert(name.clone(), document::Variable { value });
+            document::put(&mut variables, name.clone(), document::Variable::new(value));
         }
         variables
     }

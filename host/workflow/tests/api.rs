@@ -69,6 +69,45 @@ impl Loader for Template {
     }
 }
 
+/// The ids of the jobs that run where `chosen` are asked for.
+fn needed(plan: &Plan, chosen: &[&str]) -> Vec<String> {
+    let mut flags: Vec<bool> = plan.jobs.iter().map(|job| chosen.contains(&job.id.as_str())).collect();
+    plan.add_needed(&mut flags);
+    plan.jobs.iter().zip(flags).filter(|(_, chosen)| *chosen).map(|(job, _)| job.id.to_string()).collect()
+}
+
+#[test]
+fn a_job_needs_what_it_names_or_else_all_earlier_stages() {
+    let plan = plan(
+        "version: v1
+stages: [prepare, build, unused, test]
+default: {target: linux}
+install: {stage: prepare, script: [x]}
+tools: {stage: prepare, script: [x]}
+app: {stage: build, needs: [install], script: [x]}
+docs: {stage: build, script: [x]}
+alone: {stage: test, needs: [], script: [x]}
+perhaps: {stage: test, needs: [{job: gone, optional: true}], script: [x]}
+unit: {stage: test, needs: [app], script: [x]}
+all: {stage: test, script: [x]}
+report: {stage: test, needs: [unit, docs], script: [x]}
+",
+    );
+    for (chosen, expected) in [
+        (&["install"][..], &["install"][..]),
+        (&["docs"], &["install", "tools", "docs"]),
+        (&["unit"], &["install", "app", "unit"]),
+        (&["alone"], &["alone"]),
+        (&["perhaps"], &["perhaps"]),
+        (&["all"], &["install", "tools", "app", "docs", "all"]),
+        (&["report"], &["install", "tools", "app", "docs", "unit", "report"]),
+        (&["alone", "app"], &["install", "app", "alone"]),
+        (&[], &[]),
+    ] {
+        assert_eq!(needed(&plan, chosen), expected, "{chosen:?}");
+    }
+}
+
 #[test]
 fn an_explanation_names_who_gave_each_value_and_where() {
     let text = "version: v1

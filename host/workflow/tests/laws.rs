@@ -318,7 +318,18 @@ proptest! {
             let graph = compile(text).ok()?;
             Some(graph.nodes[0].variables.iter().map(|variable| variable.value.clone()).collect())
         };
-        if let Some(once) = resolved(&workflow(&values)) {
+        // What still refers to one of them means what lies below the workflow, and would now mean the variable.
+        let refers = |value: &String| {
+            let mut own = false;
+            loom_workflow::Template::fill(value, &mut |name| {
+                own |= ["A", "B", "C", "D"].contains(&name);
+                None
+            });
+            own
+        };
+        if let Some(once) = resolved(&workflow(&values))
+            && !once.iter().any(refers)
+        {
             prop_assert_eq!(resolved(&workflow(&once)), Some(once));
         }
     }

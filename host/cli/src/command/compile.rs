@@ -7,6 +7,7 @@ use loom_workflow::Origin;
 
 use crate::args::Compile;
 use crate::command::Done;
+use crate::command::named::{Kind, unknown};
 use crate::command::source::{self, Source};
 use crate::terminal::{self, Terminal};
 
@@ -18,7 +19,7 @@ pub(crate) fn compile(args: &Compile, terminal: Terminal) -> Done {
     let invalid = || ErrorInfo::new(code::WF_SCHEMA_V1, "the workflow is not valid");
     let plan = loaded.plan.ok_or_else(invalid)?;
     if let Some(job) = &args.explain {
-        let unknown = || ErrorInfo::new(code::WORKFLOW_UNREADABLE, format!("no job is named `{job}`"));
+        let unknown = || unknown(Kind::Job, job, plan.jobs.iter().map(|job| job.id.as_str()));
         return super::print(table(&plan.explain(job).ok_or_else(unknown)?));
     }
     terminal::print_json(&plan.graph_ir()).map(|()| exit::SUCCESS)

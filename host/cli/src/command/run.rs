@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod cache_diff;
+mod past;
 mod runtime;
 mod selection;
 pub(super) mod traces;
@@ -33,7 +34,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::Run;
 use crate::command::run::bootstrap::{Known, Start, bootstrap, load_plan};
-use crate::command::run::selection::Wanted;
+use crate::command::run::past::Past;
+use crate::command::run::selection::{Jobs, Wanted};
 use crate::command::run::traces::Folders;
 use crate::command::source::Source;
 use crate::config::{Effective, Flags};
@@ -65,16 +67,32 @@ const ONLY_LOCAL: &str = "ONLY_LOCAL";
 fn dry_run(args: &Run, terminal: Terminal) -> Result<i32, ErrorInfo> {
     let source = Source::find(&args.workflow)?;
     let wanted = wanted(args, &source)?;
+    if nothing_failed(&wanted, terminal) {
+        return Ok(exit::SUCCESS);
+    }
     let plan = load_plan(&source, terminal)?;
     let selected = selection::select(&plan, &wanted)?;
     super::print(selection::table(&plan, &selected))
 }
 
 fn wanted(args: &Run, source: &Source) -> Result<Wanted, ErrorInfo> {
-    if args.rerun_failed {
-        return Ok(Wanted::Again(selection::failed_last_time(&source.repo_root, &source.workflow_path)?));
+    let jobs = if args.rerun_failed {
+        Jobs::Again(Past::of(&source.repo_root, &source.workflow_path)?)
+    } else if args.job.is_empty() && args.stage.is_empty() {
+        Jobs::All
+    } else {
+        Jobs::Named { jobs: args.job.clone(), stages: args.stage.clone() }
+    };
+    Ok(Wanted { jobs, alone: args.no_deps })
+}
+
+/// Whether what failed is wanted and nothing did, which is told.
+fn nothing_failed(wanted: &Wanted, terminal: Terminal) -> bool {
+    let nothing = matches!(&wanted.jobs, Jobs::Again(past) if past.all_passed());
+    if nothing {
+        terminal.say("loom run: every job of the last run passed; nothing to run again\n");
     }
-    Ok(if args.job.is_empty() { Wanted::All } else { Wanted::Jobs(args.job.clone()) })
+    nothing
 }
 
 /// What a run is for.
@@ -165,8 +183,7 @@ fn execute(
 ) -> Result<Done, ErrorInfo> {
     let source = Source::find(&args.workflow)?;
     let wanted = wanted(args, &source)?;
-    if matches!(&wanted, Wanted::Again(jobs) if jobs.is_empty()) {
-        terminal.say("loom run: every job of the last run passed; nothing to run again\n");
+    if nothing_failed(&wanted, terminal) {
         return Ok(Done { exit_code: exit::SUCCESS, compared: None });
     }
     let flags = Flags { jobs: args.jobs, workspace_mount: args.docker_workspace_mount };

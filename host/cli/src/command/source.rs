@@ -24,34 +24,18 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Finds the repository of the current folder.
+    /// Finds the repository: the one that the workflow is in. A workflow in no repository, as one that several share, and the
+    /// default one, are for the repository of the current folder.
     ///
     /// # Errors
     /// There is none, or the current folder is gone.
     pub(crate) fn find(args: &Workflow) -> Result<Self, ErrorInfo> {
         let cwd = super::current_dir()?;
-        // The repository is the one that the workflow is in: another folder is not to be run over.
-        let named = args.workflow.as_ref().map(|path| normal(&cwd.join(path)));
-        let found = named
-            .as_deref()
-            .and_then(|path| loom_workspace::find_repo_root(path.parent()?))
-            .or_else(|| loom_workspace::find_repo_root(&cwd));
-        let (repo_root, workflow_path) = match (named, found) {
-            (Some(path), Some(root)) => (root, path),
-            (None, Some(root)) => {
-                let path = root.join(layout::DEFAULT_WORKFLOW);
-                (root, path)
-            }
-            (_, None) => {
-                let message =
-                    format!("no repository at {} or above it: no `.loom` folder and no git", cwd.display());
-                let hint = format!(
-                    "write {} at the root of the repository, as `loom init` does",
-                    layout::DEFAULT_WORKFLOW
-                );
-                return Err(ErrorInfo::new(code::WORKFLOW_UNREADABLE, message).with_hint(hint));
-            }
-        };
+        let named = args.workflow.as_ref().map(|path| in_real_folder(&cwd.join(path)));
+        let of_workflow = |path: &PathBuf| loom_workspace::find_repo_root(path.parent()?);
+        let found = named.as_ref().and_then(of_workflow).or_else(|| loom_workspace::find_repo_root(&cwd));
+        let Some(repo_root) = found else { return Err(no_repository(&cwd, named.as_deref())) };
+        let workflow_path = named.unwrap_or_else(|| repo_root.join(layout::DEFAULT_WORKFLOW));
         let below = workflow_path.strip_prefix(&cwd).ok().filter(|path| !path.as_os_str().is_empty());
         let shown = below.unwrap_or(&workflow_path).display().to_string();
         Ok(Self { repo_root, workflow_path, shown })
@@ -85,6 +69,30 @@ impl Source {
         })?;
         Ok(loom_workflow::load(&self.shown, &text, &Files { root: &self.repo_root }))
     }
+}
+
+/// The file at `path`, in its folder without symbolic links; as it is written where there is no such folder.
+fn in_real_folder(path: &Path) -> PathBuf {
+    let real = path.parent().zip(path.file_name()).and_then(|(folder, name)| {
+        let folder = fs::canonicalize(folder).ok()?;
+        Some(folder.join(name))
+    });
+    real.unwrap_or_else(|| normal(path))
+}
+
+fn no_repository(cwd: &Path, workflow: Option<&Path>) -> ErrorInfo {
+    let none = "no `.loom` folder and no git";
+    let message = match workflow {
+        Some(path) => format!(
+            "no repository at {} or {}, nor above them: {none}",
+            path.parent().unwrap_or(path).display(),
+            cwd.display()
+        ),
+        None => format!("no repository at {} or above it: {none}", cwd.display()),
+    };
+    let hint =
+        format!("write {} at the root of the repository, as `loom init` does", layout::DEFAULT_WORKFLOW);
+    ErrorInfo::new(code::WORKFLOW_UNREADABLE, message).with_hint(hint)
 }
 
 /// What stands in the way of a run of the repository at `repo_root`: plugins that it asks for by a file of its own, which this

@@ -18,6 +18,7 @@ use serde_json::{Map, json};
 
 use super::{Attempt, Outcome, object};
 use crate::cancel::{Cancel, Urgency};
+use crate::port::JobContext;
 use crate::redact::Redactor;
 
 impl Attempt<'_> {
@@ -58,12 +59,14 @@ impl Attempt<'_> {
     }
 
     async fn collect(&self, artifacts: &Artifacts) -> Result<Result<TakenArtifacts, SkipReason>, ErrorInfo> {
-        let (context, artifacts) = (Arc::clone(&self.context), artifacts.clone());
+        let context = Arc::clone(&self.context);
+        let filled = |paths: &[String]| paths_in_workspace(&context, paths);
+        let (paths, exclude) = (filled(&artifacts.paths)?, filled(&artifacts.exclude)?);
         let into = (self.job.run.artifacts_dir)(&context.id);
         let (tree, mut warnings) = match context.files() {
             Some(files) => {
                 let staged = self.staged("artifacts")?;
-                let warnings = files.fetch(&artifacts.paths, &staged).await?;
+                let warnings = files.fetch(&paths, &staged).await?;
                 (staged, warnings)
             }
             None => (context.workspace.clone(), Vec::new()),
@@ -75,8 +78,8 @@ impl Attempt<'_> {
             };
             let collected = loom_tree::collect(&Collect {
                 tree: &tree,
-                paths: &artifacts.paths,
-                exclude: &artifacts.exclude,
+                paths: &paths,
+                exclude: &exclude,
                 into: &into,
                 refuse: &hidden,
                 cancel,
@@ -145,6 +148,27 @@ impl Attempt<'_> {
             |cause| ErrorInfo::new(code::ARTIFACTS_FAILED, format!("artifacts have no place: {cause}"));
         made.map(|()| folder).map_err(failed)
     }
+}
+
+/// `paths` with their references filled in, relative to the workspace also where they begin with its root.
+fn paths_in_workspace(context: &JobContext, paths: &[String]) -> Result<Vec<String>, ErrorInfo> {
+    let predefined = context.predefined();
+    let root = predefined.iter().find(|(name, _)| name == "CI_PROJECT_DIR").map(|(_, root)| root.as_str());
+    let fill = |path: &String| {
+        let path = context.fill(path, context.variables(), &[]);
+        let below = root.and_then(|root| Path::new(&path).strip_prefix(root).ok()?.to_str());
+        match below {
+            Some("") => ".".to_owned(),
+            Some(below) => below.to_owned(),
+            None => path,
+        }
+    };
+    let paths: Vec<String> = paths.iter().map(fill).collect();
+    let bad = |error: loom_tree::BadPattern| {
+        ErrorInfo::new(code::ARTIFACTS_FAILED, format!("artifacts could not be taken out: {error}"))
+    };
+    loom_tree::Patterns::new(&paths).map(|_| ()).map_err(bad)?;
+    Ok(paths)
 }
 
 fn failed(what: &str, cause: &loom_tree::Error) -> ErrorInfo {

@@ -8,9 +8,9 @@ use super::field::Field;
 use super::keys::{Keys, keys, written};
 use super::paths;
 use super::value::{Reader, Text};
+use super::variables::check_template;
 use crate::diagnostic::{Pointer, quoted};
 use crate::source::{Span, Spanned};
-use crate::template::{BadReference, Template};
 use crate::yaml::{Kind, Meaning, Node};
 
 keys! {
@@ -265,7 +265,9 @@ fn read_key(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Ke
         let value = &entry.value;
         match KeySpecKey::of(&entry.key) {
             Some(KeySpecKey::Prefix) => {
-                key.prefix = reader.filled_text(value, place, "set prefix to a text").into();
+                let prefix = reader.filled_text(value, place, "set prefix to a text");
+                let prefix = prefix.filter(|text| check_template(&text.value, text.span, place, reader));
+                key.prefix = prefix.into();
             }
             Some(KeySpecKey::Files) => {
                 key.files = paths::read(value, place, "files", false, reader).into();
@@ -279,13 +281,4 @@ fn read_key(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Ke
         }
     }
     Some(Key::Spec(key))
-}
-
-/// Whether `text` has only whole references; a broken one is reported.
-fn check_template(text: &str, span: Span, at: &Pointer<'_>, reader: &mut Reader<'_>) -> bool {
-    let Err(BadReference(bad)) = Template::check(text) else {
-        return true;
-    };
-    reader.error(span, at, super::variables::bad_reference(&bad));
-    false
 }

@@ -8,6 +8,7 @@ use super::field::Field;
 use super::keys::{Keys, keys, written};
 use super::paths;
 use super::value::{Reader, Text};
+use super::variables::check_template;
 use crate::diagnostic::Pointer;
 use crate::source::{Span, Spanned};
 use crate::yaml::{Kind, Meaning, Node};
@@ -147,8 +148,7 @@ pub(super) fn read_name(
     reader: &mut Reader<'_>,
 ) -> Option<Spanned<Text>> {
     let name = reader.filled_text(node, at, hint)?;
-    if name.value.contains('$') {
-        reader.error(name.span, at, "write the image's name out: it takes no variables");
+    if !check_template(&name.value, name.span, at, reader) {
         return None;
     }
     if name.value.contains(|char: char| char.is_whitespace() || char.is_control()) {
@@ -156,6 +156,17 @@ pub(super) fn read_name(
         return None;
     }
     Some(name)
+}
+
+/// A text that may refer to variables.
+fn read_template(
+    node: &Node,
+    at: &Pointer<'_>,
+    hint: &str,
+    reader: &mut Reader<'_>,
+) -> Option<Spanned<Text>> {
+    let text = reader.filled_text(node, at, hint)?;
+    check_template(&text.value, text.span, at, reader).then_some(text)
 }
 
 fn read_spec(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<ImageSpec> {
@@ -177,11 +188,11 @@ fn read_spec(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<I
             }
             Some(ImageKey::User) => {
                 let hint = "set user to a user's name or number, quoted, as in \"1000:1000\"";
-                spec.user = reader.filled_text(value, place, hint).into();
+                spec.user = read_template(value, place, hint, reader).into();
             }
             Some(ImageKey::Platform) => {
                 let hint = "set platform to a system and architecture, as in linux/amd64";
-                spec.platform = reader.filled_text(value, place, hint).into();
+                spec.platform = read_template(value, place, hint, reader).into();
             }
             None => reader.unknown_key(entry, place, "image", &written(ImageKey::KEYS)),
         }
@@ -206,8 +217,9 @@ fn read_build(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<
                 let hint = "set args to a mapping of names to texts";
                 for entry in reader.map(value, place, hint).unwrap_or_default() {
                     let place = place.key(&entry.key);
+                    let text = reader.text(&entry.value, &place, "set each build argument to a text");
                     if let Some(value) =
-                        reader.text(&entry.value, &place, "set each build argument to a text")
+                        text.filter(|text| check_template(&text.value, text.span, &place, reader))
                     {
                         build.args.insert(entry.key.as_str().into(), value);
                     }
@@ -215,7 +227,7 @@ fn read_build(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<
             }
             Some(BuildKey::Target) => {
                 let hint = "set target to the name of a build stage";
-                build.target = reader.filled_text(value, place, hint).into();
+                build.target = read_template(value, place, hint, reader).into();
             }
             None => reader.unknown_key(entry, place, "build", &written(BuildKey::KEYS)),
         }

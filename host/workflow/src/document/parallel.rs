@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use super::field::Field;
 use super::keys::{Keys, keys, written};
 use super::value::{Reader, Text};
-use super::variables::{bad_reference, check_name};
+use super::variables::{check_name, check_template};
 use crate::diagnostic::{Pointer, quoted};
 use crate::source::{Span, Spanned};
-use crate::template::{BadReference, Template};
 use crate::yaml::{Kind, Node};
 
 keys! {
@@ -150,9 +149,5 @@ fn read_values(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option
 
 fn read_value(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Spanned<Text>> {
     let value = reader.text(node, at, VALUES)?;
-    if let Err(BadReference(text)) = Template::check(&value.value) {
-        reader.error(value.span, at, bad_reference(&text));
-        return None;
-    }
-    Some(value)
+    check_template(&value.value, value.span, at, reader).then_some(value)
 }

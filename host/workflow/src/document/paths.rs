@@ -1,6 +1,7 @@
 //! Paths and patterns inside the workspace.
 
 use super::value::{Reader, Text};
+use super::variables::check_template;
 use crate::diagnostic::{Pointer, quoted};
 use crate::source::Spanned;
 use crate::yaml::Node;
@@ -39,13 +40,21 @@ pub(super) fn read_one(
 ) -> Option<Spanned<Text>> {
     let path =
         reader.filled_text(node, at, &format!("set {what} to a path relative to the repository's root"))?;
-    let problem = if path.value.starts_with(['/', '~']) {
-        "write it relative to the repository's root"
-    } else if path.value.split('/').any(|part| part == "..") {
-        "remove `..`: it must stay inside the repository"
-    } else {
-        return Some(path);
-    };
+    if !check_template(&path.value, path.span, at, reader) {
+        return None;
+    }
+    let Some(problem) = outside(&path.value) else { return Some(path) };
     reader.error(path.span, at, format!("correct the path {}: {problem}", quoted(&path.value)));
     None
+}
+
+/// What to do about `path` where it leads out of the workspace by its own words.
+pub(crate) fn outside(path: &str) -> Option<&'static str> {
+    if path.starts_with(['/', '~']) {
+        Some("write it relative to the repository's root")
+    } else if path.split('/').any(|part| part == "..") {
+        Some("remove `..`: it must stay inside the repository")
+    } else {
+        None
+    }
 }

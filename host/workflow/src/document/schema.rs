@@ -24,8 +24,8 @@ const FILLED: &str = r"\S";
 const PATH: &str = r"^(?![/~])(?!(?:[\s\S]*/)?\.\.(?:/|$))[\s\S]*\S";
 /// Dollar signs only where they begin a whole reference, or are just that.
 const REFERENCES: &str = r"^(?:[^$]|\$\$|\$\{[A-Za-z_][A-Za-z0-9_]*\}|\$(?![${]))*$";
-/// An image's name, without references.
-const IMAGE: &str = r"^[^\s$]+$";
+/// An image's name, with whole references only.
+const IMAGE: &str = r"^(?:[^\s$]|\$\$|\$\{[A-Za-z_][A-Za-z0-9_]*\}|\$(?![${\s]))+$";
 /// Whole numbers with units, the larger units first, at least one of them not zero.
 const DURATION: &str = r"^(?=[a-z0-9]*[1-9])(?:[0-9]+h)?(?:[0-9]+m)?(?:[0-9]+s)?(?:[0-9]+ms)?$";
 /// A file in the templates' folder.
@@ -128,7 +128,7 @@ fn keyword_schema(keyword: Keyword) -> Value {
         Keyword::Image => described(
             "The container image in which the job runs. Nothing, or an empty text, undoes an inherited image: the job runs on the host.",
             json!({ "anyOf": [
-                { "type": ["string", "null"], "pattern": r"^[^\s$]*$" },
+                { "type": ["string", "null"], "pattern": format!("^$|{IMAGE}") },
                 object(ImageKey::KEYS, &[], image_key),
             ] }),
         ),
@@ -199,25 +199,31 @@ fn image_key(key: ImageKey) -> Value {
         ImageKey::Build => described(
             "How the image is built before the job runs.",
             object(BuildKey::KEYS, &[], |key| match key {
-                BuildKey::Context => {
-                    described("The folder that is sent to the build, from the repository's root.", text(PATH))
-                }
-                BuildKey::Dockerfile => {
-                    described("The file that says how to build, from the repository's root.", text(PATH))
-                }
+                BuildKey::Context => described(
+                    "The folder that is sent to the build, from the repository's root.",
+                    both(PATH, REFERENCES),
+                ),
+                BuildKey::Dockerfile => described(
+                    "The file that says how to build, from the repository's root.",
+                    both(PATH, REFERENCES),
+                ),
                 BuildKey::Args => described(
                     "The build's arguments by name.",
-                    json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+                    json!({ "type": "object", "additionalProperties": text(REFERENCES) }),
                 ),
-                BuildKey::Target => described("The stage of the build to stop at.", text(FILLED)),
+                BuildKey::Target => described("The stage of the build to stop at.", both(FILLED, REFERENCES)),
             }),
         ),
         ImageKey::Entrypoint => {
             described("The words that start the container, in place of the image's own.", words())
         }
         ImageKey::PullPolicy => described("When the image is pulled.", one_of(&image::PULL_POLICIES)),
-        ImageKey::User => described("The user inside the container: a name or number, quoted.", text(FILLED)),
-        ImageKey::Platform => described("The system and architecture, as in `linux/amd64`.", text(FILLED)),
+        ImageKey::User => {
+            described("The user inside the container: a name or number, quoted.", both(FILLED, REFERENCES))
+        }
+        ImageKey::Platform => {
+            described("The system and architecture, as in `linux/amd64`.", both(FILLED, REFERENCES))
+        }
     }
 }
 
@@ -260,6 +266,11 @@ fn secret_key(key: SecretKey) -> Value {
     }
 }
 
+/// A text that two patterns match.
+fn both(one: &str, other: &str) -> Value {
+    json!({ "type": "string", "allOf": [{ "pattern": one }, { "pattern": other }] })
+}
+
 fn cache_key(key: EntryKey) -> Value {
     match key {
         EntryKey::Name => {
@@ -272,11 +283,11 @@ fn cache_key(key: EntryKey) -> Value {
             json!({ "anyOf": [
                 { "type": "string", "allOf": [{ "pattern": FILLED }, { "pattern": REFERENCES }] },
                 object(KeySpecKey::KEYS, &[], |key| match key {
-                    KeySpecKey::Prefix => described("The beginning of the key.", text(FILLED)),
+                    KeySpecKey::Prefix => described("The beginning of the key.", both(FILLED, REFERENCES)),
                     KeySpecKey::Files => described("The files whose content makes the rest of the key.", paths(1)),
                     KeySpecKey::Template => described(
                         "The whole key as a text with references; it goes with neither prefix nor files.",
-                        json!({ "type": "string", "allOf": [{ "pattern": FILLED }, { "pattern": REFERENCES }] }),
+                        both(FILLED, REFERENCES),
                     ),
                 }),
             ] }),
@@ -378,7 +389,7 @@ fn words() -> Value {
 }
 
 fn paths(least: usize) -> Value {
-    json!({ "type": "array", "minItems": least, "items": text(PATH) })
+    json!({ "type": "array", "minItems": least, "items": both(PATH, REFERENCES) })
 }
 
 /// A list in which nothing stands twice.

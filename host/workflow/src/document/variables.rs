@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::value::{Reader, Text};
 use crate::diagnostic::{Pointer, quoted};
-use crate::source::Spanned;
+use crate::source::{Span, Spanned};
 use crate::template::{BadReference, Template};
 use crate::yaml::Node;
 
@@ -27,6 +27,27 @@ pub(crate) type Variables = BTreeMap<Text, Variable>;
 #[derive(Debug, Clone)]
 pub(crate) struct Variable {
     pub(crate) value: Spanned<Text>,
+    /// The inherited values that this one refers to by the variable's own name, the nearest first. The last one that does
+    /// means what lies below all of the workflow.
+    pub(crate) below: Vec<Spanned<Text>>,
+}
+
+impl Variable {
+    /// One that takes nothing over.
+    pub(crate) fn new(value: Spanned<Text>) -> Self {
+        Self { value, below: Vec::new() }
+    }
+
+    /// Puts it over `below`, a variable of the same name: what that holds stays only where this one refers to it.
+    fn put_over(&mut self, name: &str, below: &Self) {
+        let last = self.below.last().unwrap_or(&self.value);
+        let refers = last.value.contains('$')
+            && Template::parse(&last.value).is_ok_and(|template| template.refs().any(|other| other == name));
+        if refers {
+            self.below.push(below.value.clone());
+            self.below.extend(below.below.iter().cloned());
+        }
+    }
 }
 
 pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Variables> {
@@ -44,33 +65,39 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
             reader.error(value.span, &place, hint);
             continue;
         }
-        if let Err(BadReference(text)) = Template::check(&value.value) {
-            reader.error(value.span, &place, bad_reference(&text));
+        if !check_template(&value.value, value.span, &place, reader) {
             continue;
         }
-        variables.insert(entry.key.as_str().into(), Variable { value });
+        variables.insert(entry.key.as_str().into(), Variable::new(value));
     }
     Some(variables)
 }
 
-/// Puts `nearer` over `below`: a nearer variable replaces one of the same name.
-pub(super) fn merge(below: &mut Variables, nearer: &Variables) {
-    below.extend(nearer.iter().map(|(name, variable)| (name.clone(), variable.clone())));
+/// Puts `nearer` over `below`: a nearer variable replaces one of the same name, and may refer to it.
+pub(crate) fn merge(below: &mut Variables, nearer: &Variables) {
+    for (name, variable) in nearer {
+        put(below, name.clone(), variable.clone());
+    }
 }
 
-/// What to do about a `${` that begins no reference.
-pub(super) fn bad_reference(text: &str) -> String {
-    format!("write {} as `${{NAME}}`, or with `$$` for a dollar sign", quoted(text))
+/// Puts `variable` over the one of its name, if there is one.
+pub(crate) fn put(below: &mut Variables, name: Text, mut variable: Variable) {
+    if let Some(inherited) = below.get(&name) {
+        variable.put_over(&name, inherited);
+    }
+    below.insert(name, variable);
+}
+
+/// Whether `text` has only whole references; a broken one is reported.
+pub(super) fn check_template(text: &str, span: Span, at: &Pointer<'_>, reader: &mut Reader<'_>) -> bool {
+    let Err(BadReference(bad)) = Template::check(text) else { return true };
+    let hint = format!("write {} as `${{NAME}}`, or with `$$` for a dollar sign", quoted(&bad));
+    reader.error(span, at, hint);
+    false
 }
 
 /// Reports a name that a variable or secret may not have.
-pub(super) fn check_name(
-    what: &str,
-    name: &str,
-    span: crate::source::Span,
-    at: &Pointer<'_>,
-    reader: &mut Reader<'_>,
-) {
+pub(super) fn check_name(what: &str, name: &str, span: Span, at: &Pointer<'_>, reader: &mut Reader<'_>) {
     let fits = name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_')
         && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
     if !fits {

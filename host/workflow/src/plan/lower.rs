@@ -6,8 +6,9 @@ use loom_contract::graph_ir::{
 };
 use loom_contract::id::JobId;
 
+use super::references;
 use super::route;
-use super::variables::Resolved;
+use super::variables::{Known, Resolved};
 use crate::document;
 use crate::document::{Field, Image, ImageSpec, Text};
 use crate::source::Spanned;
@@ -16,6 +17,8 @@ use crate::workflow::Job;
 /// The graph's node of `job`, which runs in `stage`.
 pub(super) fn node(job: &Job, id: JobId, stage: &str, variables: Resolved) -> Node {
     let definition = &*job.definition;
+    let known = variables.known;
+    let known = &known;
     let spec = match definition.image.as_ref() {
         Some(Image::Spec(spec)) => Some(&**spec),
         _ => None,
@@ -25,8 +28,8 @@ pub(super) fn node(job: &Job, id: JobId, stage: &str, variables: Resolved) -> No
         stage: stage.to_owned(),
         target: definition.target.as_ref().map(text).unwrap_or_default(),
         provider: route::provider(definition).to_owned(),
-        image: route::image(definition).map(|name| name.as_ref().to_owned()),
-        image_build: spec.and_then(image_build),
+        image: route::image(definition).map(|name| filled(name, false, known)),
+        image_build: spec.and_then(|spec| image_build(spec, known)),
         image_options: spec.map(image_options).filter(|options| *options != ImageOptions::default()),
         script: definition.script.iter().flat_map(|steps| steps.iter()).map(command).collect(),
         secrets: definition.secrets.iter().flatten().map(|(name, value)| secret(name, value)).collect(),
@@ -35,10 +38,10 @@ pub(super) fn node(job: &Job, id: JobId, stage: &str, variables: Resolved) -> No
             .iter()
             .flat_map(|services| &services.list)
             .zip(variables.services)
-            .map(|(value, variables)| service(value, variables))
+            .map(|(value, variables)| service(value, variables, known))
             .collect(),
         variables: variables.job,
-        cache: definition.cache.as_ref().and_then(cache),
+        cache: definition.cache.as_ref().and_then(|value| cache(value, known)),
         artifacts: definition.artifacts.as_ref().map(artifacts),
         runner_pool: definition.runner_pool.as_ref().map(text),
         invariant: definition.invariant.as_ref().map(document::Invariant::to_json),
@@ -65,15 +68,24 @@ fn listed(values: &Field<Spanned<Vec<Text>>>) -> Vec<String> {
     values.iter().flat_map(|values| texts(&values.value)).collect()
 }
 
+/// `value` as it is known before the run. What is not has been reported.
+fn filled(value: &str, path: bool, known: &Known) -> String {
+    references::fill(value, path, known).unwrap_or_default()
+}
+
+fn path(value: &Spanned<Text>, known: &Known) -> String {
+    filled(&value.value, true, known)
+}
+
 fn command(step: &document::Step) -> String {
     step.command.as_ref().to_owned()
 }
 
-fn image_build(spec: &ImageSpec) -> Option<ImageBuild> {
+fn image_build(spec: &ImageSpec, known: &Known) -> Option<ImageBuild> {
     let build = spec.build.as_ref()?;
     Some(ImageBuild {
-        context: build.context.as_ref().map(text).unwrap_or_default(),
-        dockerfile: build.dockerfile.as_ref().map(text).unwrap_or_default(),
+        context: build.context.as_ref().map(|value| path(value, known)).unwrap_or_default(),
+        dockerfile: build.dockerfile.as_ref().map(|value| path(value, known)).unwrap_or_default(),
         args: build
             .args
             .iter()
@@ -101,9 +113,9 @@ fn secret(name: &Text, secret: &document::Secret) -> Secret {
     }
 }
 
-fn service(service: &document::Service, variables: Vec<Variable>) -> Service {
+fn service(service: &document::Service, variables: Vec<Variable>, known: &Known) -> Service {
     Service {
-        name: service.name.as_ref().to_owned(),
+        name: filled(&service.name, false, known),
         alias: service.alias.as_deref().map(str::to_owned),
         variables,
         entrypoint: service.entrypoint.as_deref().map(texts),
@@ -116,15 +128,17 @@ fn service(service: &document::Service, variables: Vec<Variable>) -> Service {
     }
 }
 
-fn cache(cache: &document::Cache) -> Option<Cache> {
+fn cache(cache: &document::Cache, known: &Known) -> Option<Cache> {
     match cache {
         document::Cache::Off => None,
-        document::Cache::One(entry) => Some(Cache::One(Box::new(cache_entry(entry)))),
-        document::Cache::List(entries) => Some(Cache::List(entries.iter().map(cache_entry).collect())),
+        document::Cache::One(entry) => Some(Cache::One(Box::new(cache_entry(entry, known)))),
+        document::Cache::List(entries) => {
+            Some(Cache::List(entries.iter().map(|entry| cache_entry(entry, known)).collect()))
+        }
     }
 }
 
-fn cache_entry(entry: &document::CacheEntry) -> CacheEntry {
+fn cache_entry(entry: &document::CacheEntry, known: &Known) -> CacheEntry {
     CacheEntry {
         name: entry.name.as_ref().map(text),
         disabled: entry.is_disabled(),
@@ -133,7 +147,11 @@ fn cache_entry(entry: &document::CacheEntry) -> CacheEntry {
             document::CacheKey::Template(template) => CacheKey::Template(text(template)),
             document::CacheKey::Spec(spec) => CacheKey::Parts(CacheKeyParts {
                 prefix: spec.prefix.as_ref().map(text),
-                files: listed(&spec.files),
+                files: spec
+                    .files
+                    .iter()
+                    .flat_map(|files| files.value.iter().map(|file| filled(file, true, known)))
+                    .collect(),
                 template: spec.template.as_ref().map(text),
             }),
         }),

@@ -1,108 +1,121 @@
 //! Which jobs of a plan are to run.
 
-use std::path::Path;
-
 use loom_contract::error::{ErrorInfo, code};
-use loom_contract::layout;
-use loom_contract::manifest::PipelineManifest;
-use loom_contract::receipt::RunReceipt;
-use loom_contract::status::{SkipReason, Status};
-use loom_contract::summary::JobSummary;
 use loom_contract::visible::on_one_line;
-use loom_engine::redact;
+use loom_tree::Patterns;
 use loom_workflow::{Plan, PlanJob};
+
+use super::past::Past;
+use crate::command::named::{Kind, is_pattern, unknown};
 
 /// What the user asked for.
 #[derive(Debug, Clone)]
-pub(super) enum Wanted {
-    /// Every job.
-    All,
-    /// These, by id or, for all jobs of a matrix, by name; and what they need.
-    Jobs(Vec<String>),
-    /// Those of these ids that still exist, and what they need.
-    Again(Vec<String>),
+pub(super) struct Wanted {
+    pub(super) jobs: Jobs,
+    /// Whether the jobs run alone, without what they need.
+    pub(super) alone: bool,
 }
 
-/// The jobs that failed, were cancelled or never ran in the repository's last run of the workflow at `workflow_path` that
-/// came as far as its jobs.
-///
-/// # Errors
-/// There is no such run, or its record cannot be read.
-pub(super) fn failed_last_time(repo_root: &Path, workflow_path: &Path) -> Result<Vec<String>, ErrorInfo> {
-    let none = || ErrorInfo::new(code::WORKFLOW_UNREADABLE, "no earlier run of this workflow to go by");
-    let read_error = |error: loom_record::RecordError| error.to_info();
-    for path in loom_record::read::receipts(repo_root) {
-        // One that is damaged, or whose logs were removed, says nothing.
-        let Ok(receipt) = loom_record::read::document::<RunReceipt>(&path) else { continue };
-        let dir = layout::logs_of_receipt(&path);
-        let manifest = loom_record::read::document::<PipelineManifest>(&dir.join(layout::PIPELINE_MANIFEST));
-        let Ok(manifest) = manifest else { continue };
-        if receipt.is_for_comparison() {
-            continue;
-        }
-        if !redact::may_be(&receipt.workflow_path, &workflow_path.to_string_lossy())
-            || manifest.jobs.is_empty()
-        {
-            continue;
-        }
-        let mut again = Vec::new();
-        for job in manifest.jobs.into_iter().filter(|job| job.status != Status::Success) {
-            let summary: JobSummary =
-                loom_record::read::document(&dir.join(job.summary_path)).map_err(read_error)?;
-            if summary.skip_reason != Some(SkipReason::NotSelected) {
-                again.push(job.job_id.to_string());
-            }
-        }
-        return Ok(again);
-    }
-    Err(none())
+/// The jobs that the user asked for.
+#[derive(Debug, Clone)]
+pub(super) enum Jobs {
+    /// Every job.
+    All,
+    /// Those of these names or in these stages. A name is that of a job, or of all jobs of a matrix; it may be a pattern.
+    Named { jobs: Vec<String>, stages: Vec<String> },
+    /// Those that did not pass.
+    Again(Past),
 }
 
 /// For each job of `plan`, whether it is to run.
 ///
 /// # Errors
-/// A name stands for no job.
+/// A name stands for no job or stage.
 pub(super) fn select(plan: &Plan, wanted: &Wanted) -> Result<Vec<bool>, ErrorInfo> {
-    let (names, all_must_exist) = match wanted {
-        Wanted::All => return Ok(vec![true; plan.jobs.len()]),
-        Wanted::Jobs(names) => (names, true),
-        Wanted::Again(names) => (names, false),
+    let mut selected = match &wanted.jobs {
+        Jobs::All => return Ok(vec![true; plan.jobs.len()]),
+        Jobs::Named { jobs, stages } => named(plan, jobs, stages)?,
+        Jobs::Again(past) => {
+            let selected: Vec<bool> = plan.jobs.iter().map(|job| !past.has_passed(&job.id)).collect();
+            if !selected.contains(&true) {
+                return Err(ErrorInfo::new(
+                    code::WORKFLOW_UNREADABLE,
+                    "no job that failed last time exists any more",
+                ));
+            }
+            selected
+        }
     };
+    if !wanted.alone {
+        plan.add_needed(&mut selected);
+    }
+    Ok(selected)
+}
+
+fn named(plan: &Plan, jobs: &[String], stages: &[String]) -> Result<Vec<bool>, ErrorInfo> {
     let mut selected = vec![false; plan.jobs.len()];
-    let mut open = Vec::new();
-    for name in names {
-        let before = open.len();
-        open.extend((0..plan.jobs.len()).filter(|at| is_named(&plan.jobs[*at], name)));
-        if open.len() == before && all_must_exist {
-            return Err(unknown(plan, name));
+    let mut choose = |is_meant: &dyn Fn(&PlanJob) -> bool| {
+        let mut any = false;
+        for (selected, _) in selected.iter_mut().zip(&plan.jobs).filter(|(_, job)| is_meant(job)) {
+            *selected = true;
+            any = true;
+        }
+        any
+    };
+    for name in jobs {
+        let matches = matcher(Kind::Job, name)?;
+        let is_meant =
+            |job: &PlanJob| matches(job.id.as_str()) || (!job.matrix.is_empty() && matches(&job.name));
+        if !choose(&is_meant) {
+            return Err(no_job(plan, name));
         }
     }
-    if open.is_empty() {
-        return Err(ErrorInfo::new(
-            code::WORKFLOW_UNREADABLE,
-            "no job that failed last time exists any more",
-        ));
-    }
-    while let Some(at) = open.pop() {
-        if !selected[at] {
-            selected[at] = true;
-            open.extend(&plan.jobs[at].needs);
+    for name in stages {
+        let matches = matcher(Kind::Stage, name)?;
+        if !plan.stages.iter().any(|stage| matches(stage)) {
+            return Err(no_stage(plan, name));
+        }
+        if !choose(&|job: &PlanJob| matches(&plan.stages[job.stage])) {
+            let message = format!("stage `{name}` has no jobs");
+            return Err(ErrorInfo::new(code::WORKFLOW_UNREADABLE, message));
         }
     }
     Ok(selected)
 }
 
-fn is_named(job: &PlanJob, name: &str) -> bool {
-    job.id.as_str() == name || (!job.matrix.is_empty() && job.name == name)
+/// Tells the names that `name` stands for.
+fn matcher(kind: Kind, name: &str) -> Result<impl Fn(&str) -> bool, ErrorInfo> {
+    let pattern = match is_pattern(name) {
+        true => Some(Patterns::new(&[name]).map_err(|error| {
+            let flag = if kind == Kind::Job { "--job" } else { "--stage" };
+            ErrorInfo::new(code::WORKFLOW_UNREADABLE, format!("{flag} {error}"))
+        })?),
+        false => None,
+    };
+    let name = name.to_owned();
+    Ok(move |known: &str| match &pattern {
+        Some(pattern) => pattern.matches(known.as_bytes()),
+        None => known == name,
+    })
 }
 
-fn unknown(plan: &Plan, name: &str) -> ErrorInfo {
-    let error = ErrorInfo::new(code::WORKFLOW_UNREADABLE, format!("no job is named `{name}`"));
-    let near = plan.jobs.iter().map(|job| (strsim::jaro_winkler(job.id.as_str(), name), &job.id));
-    match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
-        Some((score, id)) if score > 0.8 => error.with_hint(format!("did you mean `{id}`?")),
-        _ => error.with_hint("`loom run --local --dry-run` lists the jobs"),
+fn no_job(plan: &Plan, name: &str) -> ErrorInfo {
+    if plan.stages.iter().any(|stage| stage == name) {
+        let message = format!("no job is named `{name}`, but a stage is");
+        return ErrorInfo::new(code::WORKFLOW_UNREADABLE, message).with_hint(format!("use `--stage {name}`"));
     }
+    // The jobs of a matrix stand together.
+    let mut names: Vec<&str> = plan.jobs.iter().map(|job| job.name.as_str()).collect();
+    names.dedup();
+    unknown(Kind::Job, name, names)
+}
+
+fn no_stage(plan: &Plan, name: &str) -> ErrorInfo {
+    if plan.jobs.iter().any(|job| job.name == name || job.id.as_str() == name) {
+        let message = format!("no stage is named `{name}`, but a job is");
+        return ErrorInfo::new(code::WORKFLOW_UNREADABLE, message).with_hint(format!("use `--job {name}`"));
+    }
+    unknown(Kind::Stage, name, plan.stages.iter().map(String::as_str))
 }
 
 /// The selected jobs of `plan` as lines: stage, job, provider, what it waits for.

@@ -11,7 +11,7 @@ use crate::source::Sources;
 use crate::{NoFiles, load, yaml};
 
 /// Faults that no schema can express, each with the reason.
-const BEYOND_A_SCHEMA: [(&str, &str); 31] = [
+const BEYOND_A_SCHEMA: [(&str, &str); 32] = [
     ("cache_incomplete", "what is missing may be inherited"),
     ("cache_names", "what is set is beyond one place"),
     ("errors_of_both_kinds", "the fault is in the included file"),
@@ -36,6 +36,7 @@ const BEYOND_A_SCHEMA: [(&str, &str); 31] = [
     ("no_job", "templates and jobs are told apart by name"),
     ("parallel_ids", "ids are made of values"),
     ("parallel_too_many", "a product of lengths"),
+    ("references", "which variables exist"),
     ("required_keys", "what is missing may be inherited"),
     ("secrets_and_variables", "two mappings share a name"),
     ("secrets_incomplete_template", "what is missing may be inherited"),
@@ -220,8 +221,11 @@ fn patterns_draw_the_lines_where_the_reader_does() {
         ),
         ("artifacts", ["a", "./a", "a..b/c", "a/..b", "**/*.txt"].map(kept).to_vec()),
         ("artifacts", ["", " ", "/a", "~/a", "..", "a/..", "a/../b", "../a"].map(kept).to_vec()),
-        ("image", vec![json!(""), json!(null), json!("a/b:c"), json!({"name": "a"})]),
-        ("image", vec![json!(" "), json!("$A"), json!("a b"), json!(1), json!([])]),
+        (
+            "image",
+            vec![json!(""), json!(null), json!("a/b:c"), json!({"name": "a"}), json!("a:${CI_JOB_NAME}")],
+        ),
+        ("image", vec![json!(" "), json!("a:${A:-b}"), json!("a b"), json!(1), json!([])]),
     ];
     for (keyword, values) in cases {
         for value in values {
