@@ -38,6 +38,7 @@ mod planting;
 mod processes;
 mod record;
 mod records;
+mod report;
 mod schedule;
 mod schema;
 mod secrets;

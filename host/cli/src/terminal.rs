@@ -40,6 +40,13 @@ impl Terminal {
         Self { color, interactive }
     }
 
+    /// The columns that lines of Loom's own are fitted into: those of the terminal, or as many as a log is read with.
+    pub(crate) fn width(self) -> usize {
+        const OF_A_LOG: usize = 120;
+        let size = self.interactive.then(|| console::Term::stderr().size_checked()).flatten();
+        size.map(|(_, columns)| usize::from(columns)).filter(|columns| *columns > 0).unwrap_or(OF_A_LOG)
+    }
+
     /// Writes `text`, whole lines, to stderr. A reader that has gone away does not end a run.
     pub(crate) fn say(self, text: impl Into<Text>) {
         let text = text.into().render(self.color);
