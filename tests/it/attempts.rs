@@ -46,7 +46,13 @@ fn a_retried_job_keeps_the_record_of_each_attempt() {
     let job = run.run.job("job");
     assert_eq!((job.status, job.attempts.len()), (Status::Success, 2));
     assert_eq!(run.run.output("job", "01").len(), 3);
-    assert!(run.stderr.lines().any(|line| line.starts_with("passed  job (") && line.ends_with("), attempt 3 of 3")), "{}", run.stderr);
+    assert!(
+        run.stderr
+            .lines()
+            .any(|line| line.starts_with("passed  job (") && line.ends_with("), attempt 3 of 3")),
+        "{}",
+        run.stderr
+    );
     for (index, attempt) in job.attempts.iter().enumerate() {
         assert_eq!((attempt.attempt, attempt.exit_code), (index as u32 + 1, Some(1)));
         let events =

@@ -9,7 +9,7 @@ use crate::env;
 const WORKFLOW: &str = r#"version: v1
 stages: [test, release]
 include:
-  - local: .loom/base.yml
+  - local: .loom/templates/base.yml
 default:
   target: linux
 unit:
@@ -33,7 +33,7 @@ deploy: {stage: release, script: ['true']}
 
 fn failing() -> TestEnv {
     let env = env(WORKFLOW);
-    env.write(".loom/base.yml", "\n.base:\n  script:\n    - no-such-program\n");
+    env.write(".loom/templates/base.yml", "\n.base:\n  script:\n    - no-such-program\n");
     env.write("src/app.js", "");
     env
 }
@@ -44,8 +44,11 @@ fn what_failed_is_said() {
     let run = env.run(&["--jobs", "1"]);
     assert_eq!(run.exit_code, 1);
     // Shells name the program in their own words.
+    let copy = run.run.receipt.snapshot_path.clone().unwrap();
+    let stamp = run.run.run_id().replace("loom-run-local-", "");
     let told: String = run
         .plain_stderr()
+        .replace(&copy.replace(&stamp, "[STAMP]"), "[COPY]")
         .lines()
         .map(|line| match line.ends_with("not found") {
             true => "  | [not found]\n".to_owned(),
@@ -54,26 +57,21 @@ fn what_failed_is_said() {
         .collect();
     insta::assert_snapshot!("failures", told);
     // The record keeps what was printed, and knows the line, too.
-    let copy = run.run.receipt.snapshot_path.clone().unwrap();
     assert!(run.run.output("unit", "02").contains(&format!("at {copy}/src/app.js:3:7")));
     let steps = run.run.job("unit").steps;
-    let sources: Vec<String> =
-        steps.iter().map(|step| step.source.as_ref().unwrap().to_string()).collect();
-    assert_eq!(
-        sources,
-        [".loom/workflow.yml:10", ".loom/workflow.yml:11", ".loom/workflow.yml:16"]
-    );
+    let sources: Vec<String> = steps.iter().map(|step| step.source.as_ref().unwrap().to_string()).collect();
+    assert_eq!(sources, [".loom/workflow.yml:10", ".loom/workflow.yml:12", ".loom/workflow.yml:16"]);
     let summary: loom_contract::summary::StepSummary =
         run.run.document("jobs/inherits/user/execution/script/01/summary.json");
-    assert_eq!(summary.source.unwrap().to_string(), ".loom/base.yml:4");
+    assert_eq!(summary.source.unwrap().to_string(), ".loom/templates/base.yml:4");
 }
 
 #[test]
 fn output_that_was_shown_is_not_shown_again_and_quiet_is_quiet() {
     let env = failing();
     let run = env.run(&["--jobs", "1", "--stream"]);
-    assert_eq!(run.stderr.matches("src/app.js:3:7").count(), 1, "{}", run.stderr);
-    assert!(run.stderr.contains("step 2 of 3, .loom/workflow.yml:11\n  $ printf "), "{}", run.stderr);
+    assert_eq!(run.stderr.matches("src/app.js:3:7\n").count(), 1, "{}", run.stderr);
+    assert!(run.stderr.contains("step 2 of 3, .loom/workflow.yml:12\n  $ printf "), "{}", run.stderr);
     let run = env.run(&["-q"]);
     let lines: Vec<&str> = run.stderr.lines().collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
@@ -87,27 +85,37 @@ fn a_narrow_terminal_without_colour_shows_the_same() {
     let (status, shown) = loom.on_terminal_of(40);
     assert_eq!(status.code(), Some(1));
     let raw = String::from_utf8(shown).unwrap();
-    assert!(!raw.contains('m') || !raw.split('\x1b').skip(1).any(|sequence| {
-        sequence.find(|c: char| c.is_ascii_alphabetic()).is_some_and(|at| sequence[at..].starts_with('m'))
-    }));
+    assert!(
+        !raw.contains('m')
+            || !raw.split('\x1b').skip(1).any(|sequence| {
+                sequence
+                    .find(|c: char| c.is_ascii_alphabetic())
+                    .is_some_and(|at| sequence[at..].starts_with('m'))
+            })
+    );
     let screen = screen(&raw);
-    let lines: Vec<&str> = screen.iter().map(|line| line.trim_end()).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> =
+        screen.iter().map(|line| line.trim_end()).filter(|line| !line.is_empty()).collect();
     let at = lines.iter().position(|line| line.starts_with("failed  unit (")).unwrap();
     assert_eq!(
         lines[at + 1..at + 4],
-        ["  step 2 of 3, .loom/workflow.yml:11", "  $ printf '10%%\\r90%%\\r100%%\\n'; ech …", "  | 100%"]
+        ["  step 2 of 3, .loom/workflow.yml:12", "  $ printf '10%%\\r90%%\\r100%%\\n'; echo …", "  | 100%"]
     );
     // The paths of the record are longer than the terminal is wide.
     assert!(
         lines.iter().all(|line| line.len() <= 40
-            || ["  see ", "  | ", "receipt: ", "failed", "loom run: "].iter().any(|word| line.starts_with(word))),
+            || ["  see ", "  | ", "receipt: ", "failed", "loom run: "]
+                .iter()
+                .any(|word| line.starts_with(word))),
         "{lines:?}"
     );
 }
 
 #[test]
 fn a_run_that_passed_is_added_up_in_a_line() {
-    let env = env("version: v1\nstages: [ci]\ndefault: {target: linux}\na: {stage: ci, script: ['true']}\nb: {stage: ci, script: ['true']}\n");
+    let env = env(
+        "version: v1\nstages: [ci]\ndefault: {target: linux}\na: {stage: ci, script: ['true']}\nb: {stage: ci, script: ['true']}\n",
+    );
     let run = env.run(&[]);
     assert!(run.plain_stderr().contains("\n2 jobs in [TIME]: 2 passed\nloom run passed\n"), "{}", run.stderr);
 }
@@ -119,6 +127,10 @@ fn secrets_stay_out_of_commands_and_last_lines() {
     );
     env.plant_variable("REPORT_TOKEN", "swordfish-4711");
     let run = env.run(&[]);
-    assert!(run.stderr.contains("  $ test [REDACTED:SECRET_TOKEN] = x || echo $TOKEN && exit 1\n"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("  $ test [REDACTED:SECRET_TOKEN] = x || echo $TOKEN && exit 1\n"),
+        "{}",
+        run.stderr
+    );
     assert!(run.stderr.contains("  | [REDACTED:SECRET_TOKEN]\n"), "{}", run.stderr);
 }

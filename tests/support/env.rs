@@ -387,7 +387,8 @@ fn durations(line: &str) -> String {
         let number = word.trim_end_matches(['h', 'm', 's']);
         number.len() < word.len() && number.starts_with(|c: char| c.is_ascii_digit())
     };
-    let end_of = |rest: &str| rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.').unwrap_or(rest.len());
+    let end_of =
+        |rest: &str| rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.').unwrap_or(rest.len());
     let mut out = String::new();
     let mut rest = line;
     while let Some(at) = ["(", "in "].iter().filter_map(|word| Some(rest.find(word)? + word.len())).min() {

@@ -301,16 +301,17 @@ impl Report {
                 }
                 let see = failed_step.map_or_else(|| record.manifest(), |step| record.step_events(step));
                 let planned = self.jobs.get(job_id);
-                // What a job says before it is tried again is in the record; the last time counts.
-                let shows_output = meaning != Meaning::Retried && !self.verbosity.streams();
+                // What it did before it is tried again is in the record; the last time counts.
+                let told = failed_step.filter(|_| meaning != Meaning::Retried);
+                let shows_output = told.is_some() && !self.verbosity.streams();
                 let failed = FailedJob {
                     job_id,
                     duration_ms: end.duration_ms,
                     why: why_in_words,
                     attempt,
                     meaning,
-                    step: failed_step.and_then(|step| Some(FailedStep::new(step, planned?))),
-                    said: (failed_step.is_some() && shows_output).then(|| self.said(job_id, running.tail)),
+                    step: told.and_then(|step| Some(FailedStep::new(step, planned?))),
+                    said: shows_output.then(|| self.said(job_id, running.tail)),
                     hint: end.error.as_ref().and_then(|error| error.hint.as_deref()),
                     see: Redacted::new(self.run_dir.join(&see), &self.redactor).to_string(),
                 };

@@ -156,7 +156,12 @@ mod tests {
             why: "exit code 101".to_owned(),
             attempt: None,
             meaning: Meaning::Counts,
-            step: Some(FailedStep { number: 2, of: 3, command: "cargo test".to_owned(), source: Some(source) }),
+            step: Some(FailedStep {
+                number: 2,
+                of: 3,
+                command: "cargo test".to_owned(),
+                source: Some(source),
+            }),
             said: Some(said.collect()),
             hint: None,
             see: "/app/.loom/.runtime/logs/x/events.jsonl".to_owned(),

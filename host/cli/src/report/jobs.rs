@@ -119,7 +119,11 @@ impl Jobs {
             (count(|end| matches!(end, End::Failed { .. })), "failed", Style::Bad),
             (count(|end| *end == End::AllowedToFail), "allowed to fail", Style::Warning),
             (count(|end| *end == End::Cancelled), "cancelled", Style::Bad),
-            (count(|end| matches!(end, End::Skipped(why) if *why != Some(SkipReason::NotSelected))), "skipped", Style::Dim),
+            (
+                count(|end| matches!(end, End::Skipped(why) if *why != Some(SkipReason::NotSelected))),
+                "skipped",
+                Style::Dim,
+            ),
         ];
         let all: usize = counts.iter().map(|(count, ..)| count).sum();
         if all == 0 {

@@ -28,7 +28,7 @@ pub(super) fn in_own_tree<'l>(line: &'l [u8], copy: &Path, tree: &Tree<'_>) -> C
         let start = looked + at;
         let below = start + copy.len();
         looked = below;
-        let before = &line[..start];
+        let before = without_colour(&line[..start]);
         let begins = before.last().is_none_or(|b| !is_of_path(*b)) || before.ends_with(b"://");
         let length = line[below..].iter().position(|b| !is_of_path(*b)).unwrap_or(line.len() - below);
         let path = without_full_stop(&line[below..below + length]);
@@ -43,6 +43,19 @@ pub(super) fn in_own_tree<'l>(line: &'l [u8], copy: &Path, tree: &Tree<'_>) -> C
     }
     out.extend_from_slice(&line[from..]);
     Cow::Owned(out)
+}
+
+/// `text` without a change of colour at its end.
+fn without_colour(text: &[u8]) -> &[u8] {
+    let escape = text.iter().rposition(|b| *b == 0x1b);
+    match escape.map(|at| (&text[..at], &text[at + 1..])) {
+        Some((before, [b'[', parameters @ .., b'm']))
+            if parameters.iter().all(|b| b.is_ascii_digit() || *b == b';') =>
+        {
+            before
+        }
+        _ => text,
+    }
 }
 
 fn without_full_stop(path: &[u8]) -> &[u8] {
