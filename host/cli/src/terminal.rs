@@ -172,13 +172,18 @@ pub(crate) fn print(text: impl Into<Text>) -> Result<(), ErrorInfo> {
     print_raw(&text.into().render(false))
 }
 
+/// `value` as a JSON text of whole lines.
+pub(crate) fn json(value: &impl Serialize) -> String {
+    // The keys of what is printed are texts: serialising cannot fail.
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}
+
 /// Writes `value` to stdout as JSON. On a terminal, what is hidden in its texts is escaped: the same data.
 ///
 /// # Errors
 /// As for [`print()`].
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), ErrorInfo> {
-    // The keys of what is printed are texts: serialising cannot fail.
-    let json = serde_json::to_string_pretty(value).unwrap_or_default() + "\n";
+    let json = json(value);
     match std::io::stdout().is_terminal() {
         true => print_raw(&escaped_json(&json)),
         false => print_raw(&json),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use loom_contract::event::PlannedJob;
 use loom_contract::id::{JobId, StepIndex};
-use loom_contract::status::{SkipReason, Status};
+use loom_contract::status::SkipReason;
 
 use super::line::duration;
 use crate::text::{Style, Text};
