@@ -72,6 +72,12 @@ fn output_that_was_shown_is_not_shown_again_and_quiet_is_quiet() {
     let run = env.run(&["--jobs", "1", "--stream"]);
     assert_eq!(run.stderr.matches("src/app.js:3:7\n").count(), 1, "{}", run.stderr);
     assert!(run.stderr.contains("step 2 of 3, .loom/workflow.yml:12\n  $ printf "), "{}", run.stderr);
+    // The same from a folder of the repository.
+    let mut loom = env.loom(&["run", "--local", "--stream"]);
+    loom.command.current_dir(env.repo().join("src"));
+    let run = loom.run();
+    assert!(run.stderr.contains("step 2 of 3, .loom/workflow.yml:12\n"), "{}", run.stderr);
+    assert_eq!(run.run.job("unit").steps[0].source.as_ref().unwrap().file, ".loom/workflow.yml");
     let run = env.run(&["-q"]);
     let lines: Vec<&str> = run.stderr.lines().collect();
     assert_eq!(lines.len(), 2, "{lines:?}");
