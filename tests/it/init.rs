@@ -397,6 +397,30 @@ fn the_second_run_finds_what_the_first_one_built() {
 }
 
 #[test]
+fn folders_are_those_of_the_copy_and_no_two_jobs_share_a_name() {
+    let make = "test:\n\ttrue\n";
+    let env = repo(&[
+        (".gitignore", "/out\n"),
+        ("out/Makefile", make),
+        ("Web/Makefile", make),
+        ("web/Makefile", make),
+        ("lib/Makefile", make),
+    ]);
+    assert_eq!(jobs_of(&env), ["test/web-test: cd Web && make test", "test/lib-test: cd lib && make test"]);
+    std::fs::remove_file(env.repo().join(layout::DEFAULT_WORKFLOW)).unwrap();
+    let output = env.loom(&["init", "--print"]).output();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("warning: web is passed over: its jobs would be called like others\n"),
+        "{stderr}"
+    );
+    if available(&env, &["make", "--version"]) {
+        env.write(layout::DEFAULT_WORKFLOW, std::str::from_utf8(&output.stdout).unwrap());
+        passes(&env);
+    }
+}
+
+#[test]
 fn printed_it_is_the_same_and_no_file() {
     let env = repo(&[("Makefile", "test:\n\ttrue\n")]);
     let printed = env.loom(&["init", "--print"]).output();

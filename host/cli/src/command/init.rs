@@ -15,7 +15,9 @@ mod tasks;
 mod tools;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use loom_contract::{exit, layout};
 
@@ -27,6 +29,10 @@ use crate::terminal::{self, Terminal};
 const LONGEST: u64 = 4 << 20;
 /// Folders that are looked into, at most.
 const MOST_FOLDERS: usize = 50;
+/// The longest name of such a folder: with the words of its jobs it is one of theirs.
+const LONGEST_NAME: usize = 40;
+/// Folders that belong to others, where somebody tracks them.
+const NOT_LOOKED_INTO: [&str; 3] = ["node_modules", "third_party", "vendor"];
 
 pub(crate) fn init(prints: bool, terminal: Terminal) -> Done {
     let root = super::repo_root_or_here()?;
@@ -194,6 +200,12 @@ struct Draft {
     suggestions: Vec<Job>,
 }
 
+impl Draft {
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.jobs.iter().chain(&self.suggestions).map(|job| &job.name)
+    }
+}
+
 #[derive(Debug)]
 struct Job {
     name: String,
@@ -259,18 +271,29 @@ fn look(root: &Path) -> (Draft, Vec<String>) {
     ecosystems.extend(stacks::look(&repo));
     // What the root has, it has for the folders below, too, as workspaces do.
     let known: BTreeSet<&str> = tasks.iter().chain(&ecosystems).map(|offer| offer.tool).collect();
-    let mut below = Vec::new();
-    for (folder, repo) in folders(root) {
+    let below = folders(root).unwrap_or_else(|words| {
+        warnings.push(words);
+        Vec::new()
+    });
+    let mut drafts = Vec::new();
+    for (folder, repo) in below {
         let mut unread = Vec::new();
         let tasks = if tasks.is_empty() { offers(&repo, &TASKS, &mut unread) } else { Vec::new() };
         let mut ecosystems = offers(&repo, &ECOSYSTEMS, &mut unread);
         ecosystems.extend(stacks::look(&repo));
         ecosystems.retain(|offer| !known.contains(offer.tool));
-        below.push((folder.clone(), choose(tasks, ecosystems, Some(&folder))));
+        drafts.push((choose(tasks, ecosystems, Some(&folder)), folder.clone()));
         warnings.extend(unread.into_iter().map(|words| format!("in {folder}: {words}")));
     }
     let mut draft = choose(tasks, ecosystems, None);
-    for (_, more) in below {
+    let mut names: BTreeSet<String> = draft.names().cloned().collect();
+    for (more, folder) in drafts {
+        let before = names.len();
+        names.extend(more.names().cloned());
+        if names.len() < before + more.names().count() {
+            warnings.push(format!("{folder} is passed over: its jobs would be called like others"));
+            continue;
+        }
         draft.jobs.extend(more.jobs);
         draft.suggestions.extend(more.suggestions);
     }
@@ -289,24 +312,29 @@ fn offers(repo: &Repo, looks: &[Look], warnings: &mut Vec<String>) -> Vec<Offer>
     found.collect()
 }
 
-/// The folders right below `root` whose names can be those of jobs and need no quotes anywhere.
-fn folders(root: &Path) -> Vec<(String, Repo)> {
-    const NOT_THE_REPOSITORYS: [&str; 6] = ["node_modules", "target", "build", "dist", "vendor", "venv"];
-    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| {
-            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-            name.starts_with(|c: char| c.is_ascii_alphabetic())
-                && name.len() <= 40
-                && name.chars().all(plain)
-                && !NOT_THE_REPOSITORYS.contains(&name.as_str())
-        })
-        .collect();
-    names.sort_unstable();
-    names.truncate(MOST_FOLDERS);
-    names.into_iter().map(|name| (name.clone(), Repo { root: root.join(name) })).collect()
+/// The folders right below `root` that are in a run's copy of it, and whose names can be those of jobs and need no quotes
+/// anywhere.
+///
+/// # Errors
+/// It cannot be said which files there are; in words.
+fn folders(root: &Path) -> Result<Vec<(String, Repo)>, String> {
+    let files = loom_workspace::list_files(root, &AtomicBool::new(false))
+        .map_err(|error| format!("folders below are not looked into: {error}"))?;
+    let is_plain = |name: &&str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        name.len() <= LONGEST_NAME
+            && name.starts_with(|c: char| c.is_ascii_alphabetic())
+            && name.chars().all(plain)
+            && !NOT_LOOKED_INTO.contains(name)
+    };
+    let folder = |file: &PathBuf| {
+        let mut parts = file.iter();
+        let name = parts.next().and_then(OsStr::to_str).filter(is_plain);
+        parts.next().and(name).map(str::to_owned)
+    };
+    let names: BTreeSet<String> = files.iter().filter_map(folder).collect();
+    let names = names.into_iter().take(MOST_FOLDERS);
+    Ok(names.map(|name| (name.clone(), Repo { root: root.join(name) })).collect())
 }
 
 /// One job for each thing to do. A task of the repository's own wins over what its language would do for the same

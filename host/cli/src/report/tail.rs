@@ -59,11 +59,14 @@ impl Tail {
 
     /// The lines, the last one last; none where nothing was said.
     pub(super) fn into_lines(self) -> Vec<Line> {
-        let mut lines = Vec::from(self.lines);
-        while lines.last().is_some_and(Line::is_blank) {
-            lines.pop();
+        let mut lines = self.lines;
+        while lines.back().is_some_and(Line::is_blank) {
+            lines.pop_back();
         }
-        lines
+        while lines.front().is_some_and(Line::is_blank) {
+            lines.pop_front();
+        }
+        lines.into()
     }
 
     fn add(&mut self, line: Line) {
@@ -164,6 +167,8 @@ mod tests {
         assert_eq!(tail(&chunks), ["Error: expected 3, got 4"]);
         let all = format!("cause\n{}done\n", "\n".repeat(40));
         assert_eq!(tail(&[all.as_bytes()]), ["cause", "", "done"]);
+        let pushed_to_the_front = format!("a\n\n{}", "b\n".repeat(14));
+        assert_eq!(tail(&[pushed_to_the_front.as_bytes()]), ["b"; 14]);
     }
 
     #[test]
