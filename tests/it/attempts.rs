@@ -46,13 +46,20 @@ fn a_retried_job_keeps_the_record_of_each_attempt() {
     let job = run.run.job("job");
     assert_eq!((job.status, job.attempts.len()), (Status::Success, 2));
     assert_eq!(run.run.output("job", "01").len(), 3);
+    assert!(
+        run.stderr
+            .lines()
+            .any(|line| line.starts_with("passed  job (") && line.ends_with("), attempt 3 of 3")),
+        "{}",
+        run.stderr
+    );
     for (index, attempt) in job.attempts.iter().enumerate() {
         assert_eq!((attempt.attempt, attempt.exit_code), (index as u32 + 1, Some(1)));
         let events =
             run.run.events(&format!("jobs/job/attempts/{}/user/execution/script/01/events.jsonl", index + 1));
         assert_eq!(events.iter().filter(|e| e.line.is_some()).count(), index + 1);
     }
-    assert!(run.stderr.contains("exit code 1; trying again"), "{}", run.stderr);
+    assert!(run.stderr.contains("attempt 2 of 3: exit code 1; trying again\n"), "{}", run.stderr);
 }
 
 #[test]

@@ -267,12 +267,13 @@ fn the_live_view_leaves_the_scrollback_clean() {
     assert!(raw.contains("sleep 0.4"), "the running step is shown: {raw:?}");
     let screen = screen(&raw);
     let lines: Vec<&str> = screen.iter().map(String::as_str).filter(|line| !line.is_empty()).collect();
-    assert_eq!(lines.len(), 4, "{lines:?}");
-    assert_eq!([lines[0], lines[2]], ["started job", "loom run passed"]);
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    assert!(lines[2].starts_with("1 job in ") && lines[2].ends_with(": 1 passed"), "{lines:?}");
+    assert_eq!([lines[0], lines[3]], ["started job", "loom run passed"]);
 }
 
 /// What a terminal shows after `raw`: enough of one for a view that moves up and clears lines.
-fn screen(raw: &str) -> Vec<String> {
+pub(crate) fn screen(raw: &str) -> Vec<String> {
     let (mut lines, mut row) = (vec![String::new()], 0_usize);
     let mut column = 0;
     let mut rest = raw;

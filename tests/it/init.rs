@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use loom_contract::layout;
-use loom_tests::TestEnv;
+use loom_tests::{RunOutput, TestEnv};
 use serde_json::Value;
 
 use crate::LOOM;
@@ -30,7 +30,11 @@ fn jobs_of(env: &TestEnv) -> Vec<String> {
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(check.status.success(), "{text}\n{check:?}");
     assert!(check.stderr.starts_with(b"loom check passed\n"), "{text}\n{check:?}");
-    let schema: Value = serde_json::from_slice(&env.loom(&["schema", "workflow"]).output().stdout).unwrap();
+    // The schema that editors are pointed to is there, and is Loom's.
+    assert!(text.starts_with("# yaml-language-server: $schema=workflow.schema.json\n"), "{text}");
+    let written = std::fs::read(path.with_file_name("workflow.schema.json")).unwrap();
+    assert_eq!(written, env.loom(&["schema", "workflow"]).output().stdout);
+    let schema: Value = serde_json::from_slice(&written).unwrap();
     let value: Value = serde_saphyr::from_str(&text).unwrap();
     assert!(jsonschema::draft202012::is_valid(&schema, &value), "{text}");
     let compiled = env.loom(&["compile"]).output().stdout;
@@ -61,7 +65,7 @@ fn available(env: &TestEnv, words: &[&str]) -> bool {
 }
 
 /// Runs the workflow, with this machine's cargo first on the PATH.
-fn passes(env: &TestEnv) {
+fn passes(env: &TestEnv) -> RunOutput {
     let mut loom = env.loom(&["run", "--local", "--stream"]);
     let rest = loom.command.get_envs().find(|(name, _)| *name == "PATH").and_then(|(_, path)| path);
     let cargo = Path::new(env!("CARGO")).parent().unwrap().to_str().unwrap().to_owned();
@@ -69,6 +73,7 @@ fn passes(env: &TestEnv) {
     loom.command.env("PATH", path).env("GOTOOLCHAIN", "local").env("npm_config_offline", "true");
     let run = loom.run();
     assert_eq!(run.exit_code, 0, "{}\n{}", text(env), run.stderr);
+    run
 }
 
 #[test]
@@ -156,7 +161,7 @@ fn npm() {
     assert_eq!(
         jobs_of(&env),
         [
-            "prepare/install: npm ci",
+            "prepare/install: test -e node_modules/.package-lock.json || npm ci",
             "check/lint: npm run lint",
             "build/build: npm run build",
             "test/test: npm test"
@@ -180,6 +185,8 @@ fn node_with_other_managers() {
             "pnpm run",
         ),
         ("other", r#", "packageManager": "yarn@4.0.0""#, None, "yarn run"),
+        ("bun.lockb", "", Some("bun install --frozen-lockfile"), "bun run"),
+        ("bun.lock", "", Some("bun install --frozen-lockfile"), "bun run"),
     ] {
         let env = repo(&[("package.json", &format!("{{ {scripts} {more} }}")), (lock, "")]);
         let mut wanted: Vec<String> =
@@ -227,42 +234,225 @@ fn go() {
     assert_eq!(jobs_of(&env)[0], "check/lint: go vet ./...; golangci-lint run");
 }
 
+/// What `loom init` writes for the repository, which is valid.
+fn golden(name: &str, files: &[(&str, &str)]) {
+    let env = repo(files);
+    jobs_of(&env);
+    insta::assert_snapshot!(format!("init {name}"), text(&env));
+}
+
+#[test]
+fn each_stack_has_its_workflow() {
+    let package =
+        r#"{ "workspaces": ["packages/*"], "scripts": { "test": "x", "lint": "y", "build": "z" } }"#;
+    golden("npm workspaces", &[("package.json", package), ("package-lock.json", "{}")]);
+    golden(
+        "cargo",
+        &[
+            ("Cargo.toml", "[workspace]\nmembers = []\n[workspace.lints.clippy]\ntodo = \"warn\"\n"),
+            ("Cargo.lock", "version = 4\n"),
+            ("rustfmt.toml", ""),
+            (".pre-commit-config.yaml", "repos: []\n"),
+        ],
+    );
+    golden(
+        "uv",
+        &[
+            (
+                "pyproject.toml",
+                "[tool.ruff.format]\n[tool.pytest]\n[dependency-groups]\ndev = [\"pytest>=8\"]\n",
+            ),
+            ("uv.lock", ""),
+        ],
+    );
+    golden(
+        "poetry",
+        &[
+            ("pyproject.toml", "[tool.poetry.group.dev.dependencies]\nruff = \"*\"\npytest = \"^8\"\n"),
+            ("poetry.lock", ""),
+            ("tests/test_app.py", "def test_two():\n    assert True\n"),
+        ],
+    );
+    golden(
+        "tox",
+        &[("tox.ini", "[tox]\nenv_list = py312\n[testenv]\ncommands = pytest\n"), ("setup.py", "")],
+    );
+    golden(
+        "venv",
+        &[
+            (
+                "pyproject.toml",
+                "[build-system]\nrequires = [\"setuptools\"]\n[project]\nname = \"app\"\nversion = \"1\"\n\
+                 [project.optional-dependencies]\ntest = [\"pytest\"]\n[tool.ruff]\n",
+            ),
+            ("requirements-dev.txt", "pytest-cov\n"),
+            ("tests/test_app.py", "def test_two():\n    assert True\n"),
+        ],
+    );
+    golden("maven", &[("pom.xml", "<project/>"), ("mvnw", "")]);
+    golden("gradle", &[("settings.gradle.kts", ""), ("build.gradle.kts", ""), ("gradlew", "")]);
+    golden("cmake", &[("CMakeLists.txt", "project(app)\nenable_testing()\n")]);
+    golden("meson", &[("meson.build", "project('app', 'c')\ntest('t', e)\n")]);
+    golden("bazel", &[("MODULE.bazel", "module(name = 'app')\n")]);
+    golden(
+        "mise",
+        &[
+            ("mise.toml", "[tasks]\nlint = \"ruff check\"\n[tasks.test]\nrun = \"pytest\"\n"),
+            ("package.json", r#"{ "scripts": { "build": "z" } }"#),
+            ("pnpm-lock.yaml", ""),
+            ("pnpm-workspace.yaml", ""),
+        ],
+    );
+    golden(
+        "rake",
+        &[("Rakefile", "Rake::TestTask.new\nRuboCop::RakeTask.new\n"), ("Gemfile", ""), ("Gemfile.lock", "")],
+    );
+    golden(
+        "folders",
+        &[
+            ("Cargo.toml", "[workspace]\n"),
+            ("Core.Lib/Cargo.toml", "[package]\nname = \"core\"\n"),
+            ("web/package.json", r#"{ "scripts": { "build": "x", "test": "y" } }"#),
+            ("web/package-lock.json", "{}"),
+            ("api/pyproject.toml", "[tool.pytest]\n"),
+            ("api/uv.lock", ""),
+            ("docs/Makefile", "lint:\n\ttrue\n"),
+            ("node_modules/x/package.json", r#"{ "scripts": { "test": "x" } }"#),
+            ("with space/package.json", r#"{ "scripts": { "test": "x" } }"#),
+        ],
+    );
+}
+
 #[test]
 fn python() {
-    let env = repo(&[
-        (
-            "pyproject.toml",
-            "[project]\nname = \"app\"\nversion = \"1\"\n[tool.pytest.ini_options]\ntestpaths = [\"tests\"]\n",
-        ),
-        ("tests/test_app.py", "def test_two():\n    assert 1 + 1 == 2\n"),
-    ]);
-    assert_eq!(jobs_of(&env), ["test/test: python3 -m pytest"]);
-    if available(&env, &["python3", "-m", "pytest", "--version"]) {
+    let unit = "import unittest\n\n\nclass T(unittest.TestCase):\n    def test_two(self):\n        self.assertEqual(1 + 1, 2)\n";
+    let env = repo(&[("pyproject.toml", "[project]\nname = \"app\"\n"), ("tests/test_app.py", unit)]);
+    assert_eq!(jobs_of(&env), ["test/test: python3 -m unittest discover -s tests"]);
+    if available(&env, &["python3", "--version"]) {
         passes(&env);
     }
+    let made = |what: &str| {
+        format!(
+            "prepare/install: test -e .venv/ready && exit\npython3 -m venv .venv\n.venv/bin/python -m pip install --quiet {what}\ntouch .venv/ready"
+        )
+    };
+    let pytest = "test/test: .venv/bin/python -m pytest".to_owned();
     for (files, wanted) in [
-        (&[("setup.py", ""), ("pytest.ini", "[pytest]\n")][..], &["test/test: python3 -m pytest"][..]),
-        (&[("setup.cfg", "[metadata]\nname = x\n[tool:pytest]\n")], &["test/test: python3 -m pytest"]),
-        (&[("setup.py", ""), ("tests/conftest.py", "")], &["test/test: python3 -m pytest"]),
-        (&[("setup.py", "")], &["check/hello: echo \"hello from $LOOM_JOB_NAME\""]),
+        (&[("setup.py", ""), ("pytest.ini", "[pytest]\n")][..], vec![made("-e . pytest"), pytest.clone()]),
+        (&[("setup.cfg", "[metadata]\nname = x\n[tool:pytest]\n")], vec![made("pytest"), pytest.clone()]),
+        (&[("setup.py", ""), ("tests/conftest.py", "")], vec![made("-e . pytest"), pytest.clone()]),
+        (&[("setup.py", "")], vec!["check/hello: echo \"hello from $LOOM_JOB_NAME\"".to_owned()]),
         (
-            &[("pyproject.toml", "[tool.ruff.format]\n[tool.pytest]\n"), ("uv.lock", "")],
-            &[
-                "check/format: uv run --locked ruff format --check .",
-                "check/lint: uv run --locked ruff check .",
-                "test/test: uv run --locked pytest",
-            ],
+            &[("requirements.txt", "flask\npytest==8\n"), ("test/test_x.py", "")],
+            vec![made("-r requirements.txt pytest"), pytest.clone()],
         ),
         (
-            &[("pyproject.toml", "[tool.ruff]\n[tool.pytest]\n"), ("poetry.lock", "")],
-            &[
-                "prepare/install: poetry install",
-                "check/lint: poetry run ruff check .",
-                "test/test: poetry run pytest",
-            ],
+            &[("pyproject.toml", "[dependency-groups]\ndev = [\"pytest\"]\n"), ("tests/test_a.py", "")],
+            vec![made("--upgrade pip\n.venv/bin/python -m pip install --quiet --group dev pytest"), pytest],
         ),
     ] {
         assert_eq!(jobs_of(&repo(files)), wanted);
+    }
+}
+
+#[test]
+fn cmake_maven_and_gradle() {
+    let cmake = "cmake_minimum_required(VERSION 3.10)\nproject(app NONE)\nenable_testing()\nadd_test(NAME t COMMAND true)\n";
+    let pom = "<project><modelVersion>4.0.0</modelVersion><groupId>org.example</groupId>\
+               <artifactId>app</artifactId><version>1</version><packaging>pom</packaging></project>\n";
+    for (tool, files) in [
+        ("cmake", &[("CMakeLists.txt", cmake)][..]),
+        ("mvn", &[("pom.xml", pom)]),
+        ("gradle", &[("settings.gradle", ""), ("build.gradle", "plugins { id 'base' }\n")]),
+    ] {
+        let env = repo(files);
+        jobs_of(&env);
+        if available(&env, &[tool, "--version"]) {
+            passes(&env);
+        }
+    }
+}
+
+#[test]
+fn the_second_run_finds_what_the_first_one_built() {
+    let env = repo(&[
+        ("Cargo.toml", "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2021\"\n"),
+        ("Cargo.lock", "version = 4\n\n[[package]]\nname = \"app\"\nversion = \"0.1.0\"\n"),
+        ("src/lib.rs", "#[test]\nfn adds() {\n    assert_eq!(1 + 1, 2);\n}\n"),
+        (".gitignore", "/target\n"),
+    ]);
+    jobs_of(&env);
+    passes(&env);
+    let run = passes(&env);
+    let hits: Vec<bool> = run
+        .run
+        .receipt
+        .executor_receipt
+        .jobs
+        .values()
+        .flat_map(|job| &job.caches)
+        .map(|cache| cache.hit)
+        .collect();
+    assert_eq!(hits, [true]);
+}
+
+#[test]
+fn folders_are_those_of_the_copy_and_no_two_jobs_share_a_name() {
+    let make = "test:\n\ttrue\n";
+    let env = repo(&[
+        (".gitignore", "/out\n"),
+        ("out/Makefile", make),
+        ("Web/Makefile", make),
+        ("web/Makefile", make),
+        ("lib/Makefile", make),
+    ]);
+    assert_eq!(jobs_of(&env), ["test/web-test: cd Web && make test", "test/lib-test: cd lib && make test"]);
+    std::fs::remove_file(env.repo().join(layout::DEFAULT_WORKFLOW)).unwrap();
+    let output = env.loom(&["init", "--print"]).output();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("warning: web is passed over: its jobs would be called like others\n"),
+        "{stderr}"
+    );
+    if available(&env, &["make", "--version"]) {
+        env.write(layout::DEFAULT_WORKFLOW, std::str::from_utf8(&output.stdout).unwrap());
+        passes(&env);
+    }
+}
+
+#[test]
+fn printed_it_is_the_same_and_no_file() {
+    let env = repo(&[("Makefile", "test:\n\ttrue\n")]);
+    let printed = env.loom(&["init", "--print"]).output();
+    assert!(printed.status.success() && !env.repo().join(".loom").exists(), "{printed:?}");
+    jobs_of(&env);
+    assert_eq!(String::from_utf8(printed.stdout).unwrap(), text(&env));
+    // A schema that is there stays as it is.
+    let path = env.repo().join(".loom");
+    std::fs::remove_file(path.join("workflow.yml")).unwrap();
+    std::fs::write(path.join("workflow.schema.json"), "mine").unwrap();
+    assert!(env.loom(&["init"]).output().status.success());
+    assert_eq!(std::fs::read(path.join("workflow.schema.json")).unwrap(), b"mine");
+}
+
+#[test]
+fn missing_tools_and_descriptions_for_others_are_named() {
+    let env = repo(&[
+        ("pom.xml", "<project/>"),
+        (".gitlab-ci.yml", ""),
+        (".github/workflows/a.yml", ""),
+        (".github/workflows/b.yaml", ""),
+    ]);
+    let output = env.loom(&["init"]).env("PATH", "/nowhere").output();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    let line = text(&env).lines().position(|line| line.contains("- mvn")).unwrap() + 1;
+    for words in [
+        &*format!("warning: .loom/workflow.yml:{line}: `mvn` is not on the PATH; job `test` needs it\n"),
+        "note: .gitlab-ci.yml (GitLab CI) is not converted",
+        "note: .github/workflows (2 workflows of GitHub Actions) is not converted",
+    ] {
+        assert!(stderr.contains(words), "{stderr}");
     }
 }
 
@@ -307,7 +497,7 @@ fn several_languages_share_no_name() {
     assert_eq!(
         jobs_of(&env),
         [
-            "prepare/node-install: npm ci",
+            "prepare/node-install: test -e node_modules/.package-lock.json || npm ci",
             "check/node-lint: npm run lint",
             "test/cargo-test: cargo test",
             "test/node-test: npm test",

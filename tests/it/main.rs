@@ -39,6 +39,7 @@ mod processes;
 mod record;
 mod records;
 mod references;
+mod report;
 mod root;
 mod schedule;
 mod schema;

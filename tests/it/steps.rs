@@ -219,7 +219,7 @@ fn a_flood_is_recorded_whole() {
 fn a_program_that_is_missing_fails_its_step() {
     let run = run_steps(&["no-such-program-anywhere"]);
     assert_eq!(run.exit_code, 1);
-    assert!(run.stderr.contains("(exit code 127)"), "{}", run.stderr);
+    assert!(run.stderr.contains("exit code 127 (command not found)"), "{}", run.stderr);
 }
 
 #[test]

@@ -300,8 +300,13 @@ impl Loom<'_> {
 
     /// Waits for its end on a terminal, where its two streams are one. Nothing is looked at but that it keeps planted values
     /// to itself.
-    pub fn on_terminal(mut self) -> (ExitStatus, Vec<u8>) {
-        let pty = Pty::new();
+    pub fn on_terminal(self) -> (ExitStatus, Vec<u8>) {
+        self.on_terminal_of(Pty::COLUMNS)
+    }
+
+    /// The same on a terminal of `columns` columns.
+    pub fn on_terminal_of(mut self, columns: u16) -> (ExitStatus, Vec<u8>) {
+        let pty = Pty::of(columns);
         pty.attach(&mut self.command);
         let mut child = self.command.spawn().unwrap();
         let env = self.env;
@@ -376,21 +381,23 @@ impl RunOutput {
     }
 }
 
-/// `line` with `(1.2s)` as `([TIME])`.
+/// `line` with `(1.2s)` as `([TIME])`, and `in 1.2s:` as `in [TIME]:`.
 fn durations(line: &str) -> String {
+    let is_time = |word: &str| {
+        let number = word.trim_end_matches(['h', 'm', 's']);
+        number.len() < word.len() && number.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let end_of =
+        |rest: &str| rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '.').unwrap_or(rest.len());
     let mut out = String::new();
     let mut rest = line;
-    while let Some(open) = rest.find('(') {
-        let (before, inner) = rest.split_at(open + 1);
+    while let Some(at) = ["(", "in "].iter().filter_map(|word| Some(rest.find(word)? + word.len())).min() {
+        let (before, after) = rest.split_at(at);
+        let (word, behind) = after.split_at(end_of(after));
         out.push_str(before);
-        rest = inner;
-        if let Some(close) = inner.find(')') {
-            let time = &inner[..close];
-            if time.ends_with('s') && time.starts_with(|c: char| c.is_ascii_digit()) {
-                out.push_str("[TIME]");
-                rest = &inner[close..];
-            }
-        }
+        let is_told = is_time(word) && (behind.starts_with(')') || behind.starts_with(':'));
+        out.push_str(if is_told { "[TIME]" } else { "" });
+        rest = if is_told { behind } else { after };
     }
     out + rest
 }

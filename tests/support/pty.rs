@@ -17,15 +17,23 @@ pub struct Pty {
 }
 
 impl Pty {
+    /// The columns of a terminal for which nothing else is said.
+    pub const COLUMNS: u16 = 200;
+
     /// A terminal of 30 rows and 200 columns.
     #[expect(clippy::new_without_default, reason = "it opens a device")]
     pub fn new() -> Self {
+        Self::of(Self::COLUMNS)
+    }
+
+    /// A terminal of 30 rows and `columns` columns.
+    pub fn of(columns: u16) -> Self {
         let window = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&window).unwrap();
         unlockpt(&window).unwrap();
         let name = ptsname(&window, Vec::new()).unwrap();
         let path = PathBuf::from(std::ffi::OsStr::from_bytes(name.as_bytes()));
-        let size = Winsize { ws_row: 30, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize { ws_row: 30, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&window, size).unwrap();
         Self { window: window.into(), path }
     }

@@ -62,8 +62,12 @@ pub(crate) enum Command {
         #[arg(value_enum)]
         format: Format,
     },
-    /// Write a first workflow, fitted to the repository
-    Init,
+    /// Write a first workflow, fitted to the repository, and the schema with which editors complete it
+    Init {
+        /// Print the workflow instead, and write no file
+        #[arg(long)]
+        print: bool,
+    },
     /// Print the version
     Version,
     /// The process that ends what a killed run leaves behind

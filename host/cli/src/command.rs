@@ -50,7 +50,7 @@ pub(crate) fn run(args: Args) -> i32 {
         Command::Secrets(Secrets::Keepass(args)) => ("secrets keepass", secrets::keepass(&args, terminal)),
         Command::Mask { whole } => ("mask", mask::mask(whole, terminal)),
         Command::Schema { format } => ("schema", schema::schema(format)),
-        Command::Init => ("init", init::init(terminal)),
+        Command::Init { print } => ("init", init::init(print, terminal)),
         Command::Version => ("version", print(format!("loom {}\n", env!("CARGO_PKG_VERSION")))),
         Command::Guard { ledger, secrets_dir } => {
             loom_engine::guard::watch(&ledger, &secrets_dir, std::io::stdin());

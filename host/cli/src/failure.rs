@@ -46,12 +46,32 @@ fn for_system(message: &str) -> Option<&'static str> {
     HINTS.iter().find(|(words, _)| message.contains(words)).map(|(_, hint)| *hint)
 }
 
-/// The word for signal `signal`.
+/// The name of signal `signal` on Linux: `SIGKILL`.
 pub(crate) fn signal_name(signal: i32) -> String {
-    match signal {
-        1 => "SIGHUP".to_owned(),
-        2 => "SIGINT".to_owned(),
-        15 => "SIGTERM".to_owned(),
-        other => format!("signal {other}"),
+    const NAMES: [(i32, &str); 20] = [
+        (1, "SIGHUP"),
+        (2, "SIGINT"),
+        (3, "SIGQUIT"),
+        (4, "SIGILL"),
+        (5, "SIGTRAP"),
+        (6, "SIGABRT"),
+        (7, "SIGBUS"),
+        (8, "SIGFPE"),
+        (9, "SIGKILL"),
+        (10, "SIGUSR1"),
+        (11, "SIGSEGV"),
+        (12, "SIGUSR2"),
+        (13, "SIGPIPE"),
+        (14, "SIGALRM"),
+        (15, "SIGTERM"),
+        (16, "SIGSTKFLT"),
+        (24, "SIGXCPU"),
+        (25, "SIGXFSZ"),
+        (29, "SIGIO"),
+        (31, "SIGSYS"),
+    ];
+    match NAMES.iter().find(|(number, _)| *number == signal) {
+        Some((_, name)) => (*name).to_owned(),
+        None => format!("signal {signal}"),
     }
 }

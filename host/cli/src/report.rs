@@ -1,22 +1,32 @@
 //! What a run tells its user, from the same events that are recorded.
 
+mod exit_words;
+mod failed_job;
+mod jobs;
 mod line;
 mod live;
+mod own_tree;
+mod tail;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
+use std::path::PathBuf;
 
 use loom_contract::error::{ErrorInfo, code};
-use loom_contract::event::{
-    Event, EventBody, JobFinish, Level, Message, Output, OutputTo, Phase, PlannedJob,
-};
+use loom_contract::event::{Event, EventBody, Finish, JobFinish, Level, Message, Output, OutputTo, Phase};
 use loom_contract::id::{JobId, RunId, StepIndex};
-use loom_contract::layout::{self, JobLayout, RuntimePath};
-use loom_contract::redacted::{OutputBytes, Redacted};
+use loom_contract::layout::{self, RuntimePath};
+use loom_contract::redacted::Redacted;
 use loom_contract::status::{SkipReason, Status};
 use loom_contract::visible::on_one_line;
 use loom_engine::redact::Redactor;
 
+use crate::report::exit_words::exit_in_words;
+use crate::report::failed_job::{FailedJob, FailedStep, Meaning, Said};
+use crate::report::jobs::{End, Jobs};
+use crate::report::line::{listed, word};
 use crate::report::live::Live;
+use crate::report::own_tree::{Tree, in_own_tree};
+use crate::report::tail::Tail;
 use crate::terminal::Terminal;
 use crate::text::{Style, Text};
 
@@ -52,10 +62,8 @@ impl Verbosity {
     }
 }
 
-/// Lines of a failed step that are shown with it.
-const TAIL_LINES: usize = 10;
-/// Chunks of output that are kept for them.
-const TAIL_CHUNKS: usize = 4;
+/// Jobs that are named as the reason why another one did not run, at most.
+const MOST_BLOCKERS: usize = 2;
 
 /// The reporter of one run.
 pub(crate) struct Report {
@@ -63,49 +71,46 @@ pub(crate) struct Report {
     verbosity: Verbosity,
     redactor: Redactor,
     live: Live,
+    repo_root: PathBuf,
     run_dir: RuntimePath,
-    roster: HashMap<JobId, PlannedJob>,
-    tails: HashMap<JobId, Tail>,
-    /// Attempts of jobs that were retried.
-    attempts: HashMap<JobId, u32>,
+    jobs: Jobs,
+    running: HashMap<JobId, Running>,
+    /// How often jobs were tried again.
+    retries: HashMap<JobId, u32>,
     /// The first job to fail, and how many did.
     failures: Option<(String, usize)>,
     /// What a job that succeeded has done, in a word of seven characters.
     succeeded: &'static str,
 }
 
-/// What a failure of a job means for the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ending {
-    /// The run fails.
-    Counts,
-    /// Nothing.
-    AllowedToFail,
-    /// The job is tried again.
-    Retried,
-}
-
-/// What the running step of a job said last.
+/// A job that runs: its step, and what that one said last.
 #[derive(Default)]
-struct Tail {
+struct Running {
     step: Option<StepIndex>,
     failed: bool,
-    chunks: VecDeque<OutputBytes>,
+    signal: Option<i32>,
+    tail: Tail,
 }
 
 impl Report {
-    /// A reporter that masks by `redactor` what it says beside events.
-    pub(crate) fn new(terminal: Terminal, verbosity: Verbosity, redactor: Redactor) -> Self {
+    /// A reporter for a run of the repository at `repo_root`, which masks by `redactor` what it says beside events.
+    pub(crate) fn new(
+        terminal: Terminal,
+        verbosity: Verbosity,
+        redactor: Redactor,
+        repo_root: PathBuf,
+    ) -> Self {
         let live = verbosity != Verbosity::Quiet && terminal.interactive;
         Self {
             terminal,
             verbosity,
             redactor,
             live: Live::new(live),
+            repo_root,
             run_dir: RuntimePath::default(),
-            roster: HashMap::new(),
-            tails: HashMap::new(),
-            attempts: HashMap::new(),
+            jobs: Jobs::default(),
+            running: HashMap::new(),
+            retries: HashMap::new(),
             failures: None,
             succeeded: "passed ",
         }
@@ -127,23 +132,20 @@ impl Report {
 
     pub(crate) fn event(&mut self, event: &Redacted<Event>) {
         match &event.body {
-            EventBody::Planned(roster) => {
-                self.roster = roster.iter().map(|job| (job.job_id.clone(), job.clone())).collect();
-            }
+            EventBody::Planned(roster) => self.jobs.plan(roster),
             EventBody::PhaseStart(phase) => self.phase_started(phase),
-            EventBody::PhaseFinish(Phase::Step(job_id, _), finish) => {
-                if let Some(tail) = self.tails.get_mut(job_id) {
-                    tail.failed = finish.status == Status::Failed;
-                }
-            }
+            EventBody::PhaseFinish(Phase::Step(job_id, _), finish) => self.step_finished(job_id, finish),
             EventBody::PhaseFinish(..) => {}
             EventBody::Message(phase, message) => self.message(phase, message),
             EventBody::Output(output) if output.to == OutputTo::Record => {}
             EventBody::Output(output) => self.output(output),
-            EventBody::JobRetry(job_id, end) => self.job_ended(job_id, end, Ending::Retried),
+            EventBody::JobRetry(job_id, end) => {
+                *self.retries.entry(job_id.clone()).or_default() += 1;
+                self.job_ended(job_id, end, Meaning::Retried);
+            }
             EventBody::JobFinish(job_id, end) => {
-                let allowed = self.roster.get(job_id).is_some_and(|job| job.allow_failure);
-                self.job_ended(job_id, end, if allowed { Ending::AllowedToFail } else { Ending::Counts });
+                let allowed = self.jobs.get(job_id).is_some_and(|job| job.allow_failure);
+                self.job_ended(job_id, end, if allowed { Meaning::AllowedToFail } else { Meaning::Counts });
             }
         }
     }
@@ -161,23 +163,37 @@ impl Report {
         })
     }
 
+    /// How many jobs ended how, of a run that took `duration_ms`; nothing where it is to be quiet, or had no jobs.
+    pub(crate) fn totals(&self, duration_ms: u64) -> Text {
+        if self.verbosity == Verbosity::Quiet {
+            return Text::default();
+        }
+        self.jobs.totals(duration_ms)
+    }
+
     fn phase_started(&mut self, phase: &Phase) {
         match phase {
             Phase::Job(job_id, loom_contract::phase::PhaseCode::JobProviderPrepare) => {
-                self.tails.insert(job_id.clone(), Tail::default());
+                self.running.insert(job_id.clone(), Running::default());
                 self.live.started(job_id);
                 if self.verbosity != Verbosity::Quiet {
-                    self.say(line(Style::Dim, "started", &format!("{job_id}")));
+                    self.say(word(Style::Dim, "started", job_id.as_str()));
                 }
             }
             Phase::Step(job_id, step) => {
-                let tail = self.tails.entry(job_id.clone()).or_default();
-                *tail = Tail { step: Some(*step), ..Tail::default() };
-                let planned = self.roster.get(job_id);
+                self.running.insert(job_id.clone(), Running { step: Some(*step), ..Running::default() });
+                let planned = self.jobs.get(job_id);
                 let command = planned.and_then(|job| job.commands.get(step.position()));
                 self.live.step(job_id, *step, command.map_or("", String::as_str));
             }
             Phase::Run(_) | Phase::Job(..) | Phase::Section(..) | Phase::After(..) => {}
+        }
+    }
+
+    fn step_finished(&mut self, job_id: &JobId, finish: &Finish) {
+        if let Some(running) = self.running.get_mut(job_id) {
+            running.failed = finish.status == Status::Failed;
+            running.signal = finish.signal;
         }
     }
 
@@ -225,111 +241,113 @@ impl Report {
         } else if self.verbosity != Verbosity::Quiet
             // Services speak during steps, too.
             && let Phase::Step(..) = output.phase
-            && let Some(tail) = self.tails.get_mut(job_id)
+            && let Some(running) = self.running.get_mut(job_id)
         {
-            tail.chunks.push_back(output.bytes.clone());
-            if tail.chunks.len() > TAIL_CHUNKS {
-                tail.chunks.pop_front();
-            }
+            running.tail.push(output);
         }
     }
 
-    fn job_ended(&mut self, job_id: &JobId, end: &JobFinish, ending: Ending) {
-        let tail = self.tails.remove(job_id).unwrap_or_default();
+    fn job_ended(&mut self, job_id: &JobId, end: &JobFinish, meaning: Meaning) {
+        let running = self.running.remove(job_id).unwrap_or_default();
         self.live.finished(job_id);
+        let failed_step = running.step.filter(|_| running.failed);
+        let retries = self.retries.get(job_id).copied().unwrap_or_default();
         // An exit code says why only where the step ended by itself.
         let by_itself =
             |error: &ErrorInfo| [code::STEP_EXIT_NONZERO, code::STEP_SIGNALLED].contains(&&*error.code);
-        let why = match (end.exit_code, &end.error) {
-            (_, Some(error)) if !by_itself(error) => error.to_string(),
-            (Some(code), _) => format!("exit code {code}"),
-            (None, _) => "no exit code".to_owned(),
+        let (why, why_in_words) = match (end.exit_code, &end.error) {
+            (_, Some(error)) if !by_itself(error) => (error.to_string(), error.to_string()),
+            (Some(code), _) => (format!("exit code {code}"), exit_in_words(code, running.signal)),
+            (None, _) => ("no exit code".to_owned(), "no exit code".to_owned()),
         };
-        if end.status == Status::Failed && ending == Ending::Counts {
+        if end.status == Status::Failed && meaning == Meaning::Counts {
             let failures = self
                 .failures
                 .get_or_insert_with(|| (format!("job \"{job_id}\" failed ({})", first(&why)), 0));
             failures.1 += 1;
         }
+        if meaning != Meaning::Retried {
+            let ended = match end.status {
+                Status::Success => End::Passed,
+                Status::Failed if meaning == Meaning::AllowedToFail => End::AllowedToFail,
+                Status::Failed => End::Failed { step: failed_step, attempts: retries + 1 },
+                Status::Skipped => End::Skipped(end.skip_reason),
+                Status::Cancelled => End::Cancelled,
+            };
+            self.jobs.ended(job_id, ended);
+        }
         // Whoever asked for other jobs knows that this one is left out.
         if self.verbosity == Verbosity::Quiet || end.skip_reason == Some(SkipReason::NotSelected) {
             return;
         }
+        // One that is tried again has been counted already.
+        let number = if meaning == Meaning::Retried { retries } else { retries + 1 };
+        let of = self.jobs.get(job_id).map_or(number, |job| job.attempts);
+        let attempt = (retries > 0).then_some((number, of));
         let duration = line::duration(end.duration_ms);
-        let mut text = match end.status {
-            Status::Success => line(Style::Good, self.succeeded, &format!("{job_id} ({duration})")),
-            Status::Cancelled => line(Style::Bad, "cancelled", &format!("{job_id} ({duration})")),
+        let text = match end.status {
+            Status::Success => {
+                let attempt = attempt.map(|(number, of)| format!(", attempt {number} of {of}"));
+                let what = format!("{job_id} ({duration}){}", attempt.unwrap_or_default());
+                word(Style::Good, self.succeeded, &what)
+            }
+            Status::Cancelled => word(Style::Bad, "cancelled", &format!("{job_id} ({duration})")),
             Status::Skipped => {
-                let reason = end.skip_reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
-                line(Style::Dim, "skipped", &format!("{job_id}{reason}"))
+                word(Style::Dim, "skipped", &format!("{job_id}{}", self.why_skipped(job_id, end.skip_reason)))
             }
             Status::Failed => {
-                let note = match ending {
-                    Ending::Counts => "",
-                    Ending::AllowedToFail => " (allowed to fail)",
-                    Ending::Retried => "; trying again",
-                };
-                let what = format!("{job_id} ({duration}): {}{note}", first(&why));
-                let mut text = line(Style::Bad, "failed ", &what);
-                for more in why.lines().skip(1) {
-                    quote(&mut text, more.as_bytes());
+                let mut record = layout::job(job_id);
+                if meaning == Meaning::Retried {
+                    record = record.attempt(number);
                 }
-                text
+                let see = failed_step.map_or_else(|| record.manifest(), |step| record.step_events(step));
+                let planned = self.jobs.get(job_id);
+                // What it did before it is tried again is in the record; the last time counts.
+                let told = failed_step.filter(|_| meaning != Meaning::Retried);
+                let shows_output = told.is_some() && !self.verbosity.streams();
+                let failed = FailedJob {
+                    job_id,
+                    duration_ms: end.duration_ms,
+                    why: why_in_words,
+                    attempt,
+                    meaning,
+                    step: told.and_then(|step| Some(FailedStep::new(step, planned?))),
+                    said: shows_output.then(|| self.said(job_id, running.tail)),
+                    hint: end.error.as_ref().and_then(|error| error.hint.as_deref()),
+                    see: Redacted::new(self.run_dir.join(&see), &self.redactor).to_string(),
+                };
+                failed.text(self.terminal.width())
             }
         };
-        if end.status == Status::Failed {
-            let mut record = layout::job(job_id);
-            if ending == Ending::Retried {
-                let attempt = self.attempts.entry(job_id.clone()).or_default();
-                *attempt += 1;
-                record = record.attempt(*attempt);
-            }
-            self.add_failure(&mut text, &record, end, &tail);
-        }
         self.say(text);
     }
 
-    /// The last lines of the step that failed, and where to read on.
-    fn add_failure(&self, text: &mut Text, record: &JobLayout, end: &JobFinish, tail: &Tail) {
-        let pointer = match tail.step.filter(|_| tail.failed) {
-            Some(step) => {
-                let bytes: Vec<u8> = tail.chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect();
-                let lines: Vec<_> = line::lines(&bytes).collect();
-                for bytes in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
-                    quote(text, bytes);
-                }
-                record.step_events(step)
-            }
-            None => record.manifest(),
+    /// The last lines of a step of `job_id`. Of files that the user's own tree has, too, they name those.
+    fn said(&self, job_id: &JobId, tail: Tail) -> Vec<Said> {
+        let copy = self.jobs.get(job_id).map(|job| job.workspace.clone()).unwrap_or_default();
+        let shown = Redacted::new(self.repo_root.clone(), &self.redactor);
+        let tree = Tree { root: &self.repo_root, shown: &shown };
+        let said = |line: tail::Line| Said {
+            bytes: in_own_tree(&line.bytes, &copy, &tree).into_owned(),
+            is_cut: line.is_cut,
         };
-        if let Some(hint) = end.error.as_ref().and_then(|error| error.hint.as_ref()) {
-            text.push(&format!("\n  hint: {hint}"));
+        tail.into_lines().into_iter().map(said).collect()
+    }
+
+    fn why_skipped(&self, job_id: &JobId, reason: Option<SkipReason>) -> String {
+        let blockers = self.jobs.blocked_by(job_id);
+        match reason {
+            Some(_) if !blockers.is_empty() => format!(": {} failed", listed(&blockers, MOST_BLOCKERS)),
+            Some(SkipReason::Cancelled) => ": the run was cancelled".to_owned(),
+            Some(reason) => format!(" ({reason})"),
+            None => String::new(),
         }
-        let pointer = Redacted::new(self.run_dir.join(&pointer), &self.redactor).to_string();
-        text.push(&format!("\n  see {}", on_one_line(&pointer)));
     }
 
     fn say(&self, mut text: Text) {
         text.push("\n");
         self.live.around(|| self.terminal.say(text));
     }
-}
-
-/// A line that begins with a word that says what happened.
-fn line(style: Style, word: &str, rest: &str) -> Text {
-    let mut text = Text::default();
-    text.styled(style, word);
-    text.push(" ");
-    text.push(rest);
-    text
-}
-
-/// Adds a line that belongs to what stands above it.
-fn quote(text: &mut Text, line: &[u8]) {
-    text.push("\n  ");
-    text.styled(Style::Dim, "|");
-    text.push(" ");
-    text.output(line);
 }
 
 /// The first line, which says what happened; the others what was said about it.

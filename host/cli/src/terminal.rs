@@ -40,6 +40,13 @@ impl Terminal {
         Self { color, interactive }
     }
 
+    /// The columns that lines of Loom's own are fitted into: those of the terminal, or as many as a log is read with.
+    pub(crate) fn width(self) -> usize {
+        const OF_A_LOG: usize = 120;
+        let size = self.interactive.then(|| console::Term::stderr().size_checked()).flatten();
+        size.map(|(_, columns)| usize::from(columns)).filter(|columns| *columns > 0).unwrap_or(OF_A_LOG)
+    }
+
     /// Writes `text`, whole lines, to stderr. A reader that has gone away does not end a run.
     pub(crate) fn say(self, text: impl Into<Text>) {
         let text = text.into().render(self.color);
@@ -165,13 +172,18 @@ pub(crate) fn print(text: impl Into<Text>) -> Result<(), ErrorInfo> {
     print_raw(&text.into().render(false))
 }
 
+/// `value` as a JSON text of whole lines.
+pub(crate) fn json(value: &impl Serialize) -> String {
+    // The keys of what is printed are texts: serialising cannot fail.
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}
+
 /// Writes `value` to stdout as JSON. On a terminal, what is hidden in its texts is escaped: the same data.
 ///
 /// # Errors
 /// As for [`print()`].
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), ErrorInfo> {
-    // The keys of what is printed are texts: serialising cannot fail.
-    let json = serde_json::to_string_pretty(value).unwrap_or_default() + "\n";
+    let json = json(value);
     match std::io::stdout().is_terminal() {
         true => print_raw(&escaped_json(&json)),
         false => print_raw(&json),

@@ -17,6 +17,7 @@ use crate::id::{JobId, PipelineId, RunId, StepIndex};
 use crate::phase::{PhaseCode, PhaseFamily, Scope};
 use crate::redacted::{OutputBytes, Redact};
 use crate::section::Section;
+use crate::source_line::SourceLine;
 use crate::status::{SkipReason, Status};
 use crate::time::Timestamp;
 
@@ -60,6 +61,14 @@ pub struct PlannedJob {
     pub provider: String,
     /// The steps' commands, in order.
     pub commands: Vec<String>,
+    /// Where each of them is written.
+    pub sources: Vec<SourceLine>,
+    /// The jobs that it waits for by name.
+    pub needs: Vec<JobId>,
+    /// How often it is tried, at most; at least 1.
+    pub attempts: u32,
+    /// The run's copy of the repository, where its steps find it.
+    pub workspace: PathBuf,
     /// Whether its failure leaves the run as it is.
     pub allow_failure: bool,
     /// The values that make it one of the jobs of a matrix.

@@ -35,6 +35,7 @@ pub mod receipt;
 pub mod redacted;
 pub mod schema;
 pub mod section;
+pub mod source_line;
 pub mod status;
 pub mod summary;
 pub mod time;

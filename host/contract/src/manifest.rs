@@ -11,6 +11,7 @@ use crate::event::Metrics;
 use crate::id::{JobId, PipelineId, RunId, StepIndex};
 use crate::phase::PhaseCode;
 use crate::section::Section;
+use crate::source_line::SourceLine;
 use crate::status::{SkipReason, Status};
 
 /// `pipeline/manifest.json`: which job failed. All paths are relative to the run's log folder.
@@ -148,6 +149,9 @@ pub struct StepEntry {
     pub step: StepIndex,
     /// Its command, as the workflow gives it.
     pub command: String,
+    /// Where it is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceLine>,
     /// How it ended; `skipped` for one that never started.
     pub status: Status,
     /// The exit code; 128 + n where signal n ended it.

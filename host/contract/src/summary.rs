@@ -11,6 +11,7 @@ use crate::event::Metrics;
 use crate::id::{JobId, PipelineId, RunId, StepIndex};
 use crate::phase::PhaseCode;
 use crate::section::Section;
+use crate::source_line::SourceLine;
 use crate::status::{RunStatus, SkipReason, Status};
 use crate::time::Timestamp;
 
@@ -133,6 +134,9 @@ pub struct StepSummary {
     pub step: StepIndex,
     /// Its command, as the workflow gives it.
     pub command: String,
+    /// Where it is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceLine>,
     /// How it ended.
     pub status: Status,
     /// The exit code; 128 + n where signal n ended it; absent where no process ended.

@@ -223,6 +223,10 @@ impl End {
 
 fn planned(prepared: &Prepared) -> Arc<[PlannedJob]> {
     let plan = &prepared.plan;
+    let workspace = |job: &PlanJob| {
+        let elsewhere = prepared.providers.get(&job.provider).and_then(|provider| provider.workspace());
+        elsewhere.unwrap_or(&prepared.workspace)
+    };
     plan.jobs
         .iter()
         .map(|job| PlannedJob {
@@ -230,6 +234,10 @@ fn planned(prepared: &Prepared) -> Arc<[PlannedJob]> {
             stage: plan.stages[job.stage].clone(),
             provider: job.provider.clone(),
             commands: job.script.clone(),
+            sources: job.sources.clone(),
+            needs: job.needs.iter().map(|&need| plan.jobs[need].id.clone()).collect(),
+            attempts: job.retry.as_ref().map_or(0, |retry| retry.max).saturating_add(1),
+            workspace: workspace(job).to_owned(),
             allow_failure: job.allow_failure,
             matrix: job.matrix.clone(),
         })

@@ -72,6 +72,10 @@ fn record(repo: &Path, chunk: &Arc<[u8]>) {
         stage: String::new(),
         provider: String::new(),
         commands: vec![String::new()],
+        sources: Vec::new(),
+        needs: Vec::new(),
+        attempts: 1,
+        workspace: repo.to_owned(),
         allow_failure: false,
         matrix: Default::default(),
     }];

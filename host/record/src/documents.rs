@@ -105,6 +105,7 @@ impl Fold {
             job_id: job_id.clone(),
             step: index,
             command: self.command(job_id, index),
+            source: self.planned_job(job_id).and_then(|job| job.sources.get(index.position())).cloned(),
             status: finish.status,
             exit_code: finish.exit_code,
             signal: finish.signal,
@@ -202,6 +203,7 @@ impl Fold {
                 StepEntry {
                     step,
                     command: command.clone(),
+                    source: planned.as_ref().and_then(|job| job.sources.get(position)).cloned(),
                     status: ran.and_then(|s| s.status).unwrap_or(Status::Skipped),
                     exit_code: ran.and_then(|s| s.exit_code),
                     summary_path: ran.map(|_| place.step_summary(step)),

@@ -74,6 +74,10 @@ fn record(repo: &Path) -> Recorded {
         stage: "stage".to_owned(),
         provider: "host".to_owned(),
         commands: vec!["true".to_owned()],
+        sources: Vec::new(),
+        needs: Vec::new(),
+        attempts: 1,
+        workspace: repo.to_owned(),
         allow_failure: false,
         matrix: Default::default(),
     }];

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use loom_contract::graph_ir::Node;
 use loom_contract::id::JobId;
+use loom_contract::source_line::SourceLine;
 
 pub use self::explain::Origin;
 use crate::diagnostic::{Diagnostics, Problems};
@@ -46,6 +47,8 @@ pub struct PlanJob {
     pub node: Node,
     /// Its key in the workflow: the id, but for the jobs of a matrix, which share one.
     pub name: String,
+    /// Where each entry of its script is written, which may be in a template or in another file.
+    pub sources: Vec<SourceLine>,
     /// Its place in [`Plan::stages`].
     pub stage: usize,
     /// The jobs that it waits for, as places in [`Plan::jobs`], in the order in which it says so.
@@ -99,6 +102,7 @@ pub(crate) fn plan(workflow: Workflow, sources: &Arc<Sources>, problems: &mut Pr
         jobs.push(PlanJob {
             node: lower::node(job, id, stage_name, variables),
             name: job.definition.name.value.as_ref().to_owned(),
+            sources: lower::sources(job, sources),
             stage,
             artifacts_from: needs.iter().filter(|need| need.artifacts).map(|need| need.rank).collect(),
             needs: needs.iter().map(|need| need.rank).collect(),

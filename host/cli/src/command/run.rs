@@ -215,7 +215,7 @@ fn execute(
     let record = Record::open(facts, Arc::new(redactor.clone())).map_err(|error| error.to_info())?;
     let run_id = record.ids().run_id.clone();
     let verbosity = Verbosity::new(args.quiet, args.verbose, args.stream);
-    let mut report = Report::new(terminal, verbosity, redactor.clone());
+    let mut report = Report::new(terminal, verbosity, redactor.clone(), source.repo_root.clone());
     if mode != Mode::Usual {
         report.is_compared();
     }
@@ -354,6 +354,7 @@ fn execute(
             Some(Compared { receipt, reason: end.reason, place, workspace, seen, caches })
         }
         _ => {
+            terminal.say(report.totals(clock.now().millis_since(clock.started_at())));
             say_end(&source.repo_root, &receipt, end.exit_code, &end.reason, redactor, terminal);
             None
         }

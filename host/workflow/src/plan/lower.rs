@@ -5,13 +5,14 @@ use loom_contract::graph_ir::{
     Ready, Retry, RetryWhen, Secret, Service, Timeout, Variable, When,
 };
 use loom_contract::id::JobId;
+use loom_contract::source_line::SourceLine;
 
 use super::references;
 use super::route;
 use super::variables::{Known, Resolved};
 use crate::document;
 use crate::document::{Field, Image, ImageSpec, Text};
-use crate::source::Spanned;
+use crate::source::{Sources, Spanned};
 use crate::workflow::Job;
 
 /// The graph's node of `job`, which runs in `stage`.
@@ -54,6 +55,16 @@ pub(super) fn node(job: &Job, id: JobId, stage: &str, variables: Resolved) -> No
             .map(|(name, value)| (name.as_ref().to_owned(), value.as_ref().to_owned()))
             .collect(),
     }
+}
+
+/// Where each step of `job` is written.
+pub(super) fn sources(job: &Job, sources: &Sources) -> Vec<SourceLine> {
+    let steps = job.definition.script.iter().flat_map(|steps| steps.iter());
+    let source = |step: &document::Step| SourceLine {
+        file: sources.name(step.span.file).to_owned(),
+        line: sources.line_number(step.span),
+    };
+    steps.map(source).collect()
 }
 
 fn text(value: &Spanned<Text>) -> String {

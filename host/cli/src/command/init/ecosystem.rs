@@ -1,25 +1,12 @@
-//! What a language's own tools can check.
+//! What the tools of Rust, Node, Go and Ruby can check.
 
 use serde_json::{Map, Value};
 use toml::Table;
 
-use super::{Check, Kind, Offer, Repo};
-
-fn check(kind: Kind, script: &[&str], because: impl Into<String>) -> Check {
-    Check {
-        kind,
-        script: script.iter().map(|step| (*step).to_owned()).collect(),
-        because: because.into(),
-        asked: true,
-    }
-}
-
-fn offer(tool: &'static str, checks: Vec<Check>) -> Option<Offer> {
-    Some(Offer { tool, checks, besides: Vec::new() })
-}
+use super::{Cache, Check, Kind, Offer, Repo, offer};
 
 /// Rust: tests always; format and lints where they are configured.
-pub(super) fn cargo(repo: &Repo<'_>) -> Result<Option<Offer>, String> {
+pub(super) fn cargo(repo: &Repo) -> Result<Option<Offer>, String> {
     let Some((name, text)) = repo.first(&["Cargo.toml"])? else {
         return Ok(None);
     };
@@ -32,26 +19,18 @@ pub(super) fn cargo(repo: &Repo<'_>) -> Result<Option<Offer>, String> {
     let lint_file = ["clippy.toml", ".clippy.toml"].into_iter().find(|file| repo.has(file));
     let lint_reason =
         lint_file.or_else(|| (lints(&manifest) || workspace.is_some_and(lints)).then_some(name));
+    let lock = repo.first_name(&["Cargo.lock"]).unwrap_or(name);
+    let cache = Cache::new("cargo", &[lock], &["target"]).or_older();
+    let format = format!("The form that {} asks for.", format_file.unwrap_or(name));
+    let clippy = format!("cargo clippy{all} --all-targets -- --deny warnings");
+    let lint = format!("The lints that {} sets.", lint_reason.unwrap_or(name));
+    let test = format!("cargo test{all}");
     Ok(offer(
         "cargo",
         vec![
-            Check {
-                asked: format_file.is_some(),
-                ..check(
-                    Kind::Format,
-                    &["cargo fmt --check"],
-                    format!("The form that {} asks for.", format_file.unwrap_or(name)),
-                )
-            },
-            Check {
-                asked: lint_reason.is_some(),
-                ..check(
-                    Kind::Lint,
-                    &[&format!("cargo clippy{all} --all-targets -- --deny warnings")],
-                    format!("The lints that {} sets.", lint_reason.unwrap_or(name)),
-                )
-            },
-            check(Kind::Test, &[&format!("cargo test{all}")], format!("The tests of {name}.")),
+            Check::new(Kind::Format, &["cargo fmt --check"], format).asked(format_file.is_some()),
+            Check::new(Kind::Lint, &[clippy], lint).asked(lint_reason.is_some()).cached(cache.clone()),
+            Check::new(Kind::Test, &[test], format!("The tests of {name}.")).cached(cache),
         ],
     ))
 }
@@ -67,7 +46,7 @@ const SCRIPTS: [(Kind, &[&str]); 6] = [
 ];
 
 /// Node: the scripts that there are, after an installation of what they need.
-pub(super) fn node(repo: &Repo<'_>) -> Result<Option<Offer>, String> {
+pub(super) fn node(repo: &Repo) -> Result<Option<Offer>, String> {
     let Some((name, text)) = repo.first(&["package.json"])? else {
         return Ok(None);
     };
@@ -75,9 +54,7 @@ pub(super) fn node(repo: &Repo<'_>) -> Result<Option<Offer>, String> {
         serde_json::from_str(&text).map_err(|_| format!("{name} is not a JSON object and is passed over"))?;
     let manager = Manager::of(repo, &package);
     let mut checks = Vec::new();
-    if let Some((command, because)) = manager.install(repo, &package) {
-        checks.push(check(Kind::Install, &[command], because));
-    }
+    checks.extend(manager.install(repo, &package));
     let no_scripts = Map::new();
     let scripts = package.get("scripts").and_then(Value::as_object).unwrap_or(&no_scripts);
     // What `npm init` writes fails on purpose.
@@ -93,7 +70,11 @@ pub(super) fn node(repo: &Repo<'_>) -> Result<Option<Offer>, String> {
         // One that another one runs would run twice.
         let ran = found.iter().any(|(_, other, body)| other != script && runs(body, script));
         if !ran {
-            checks.push(check(*kind, &[&manager.run(script)], format!("The script `{script}` of {name}.")));
+            checks.push(Check::new(
+                *kind,
+                &[manager.run(script)],
+                format!("The script `{script}` of {name}."),
+            ));
         }
     }
     Ok(offer("node", checks))
@@ -106,88 +87,84 @@ fn runs(body: &str, name: &str) -> bool {
         .filter(|word| !word.is_empty())
         .collect();
     words.windows(2).any(|pair| {
-        pair[1] == name && ["run", "npm", "pnpm", "yarn", "run-s", "run-p", "npm-run-all"].contains(&pair[0])
+        pair[1] == name
+            && ["run", "npm", "pnpm", "yarn", "bun", "run-s", "run-p", "npm-run-all"].contains(&pair[0])
     })
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manager {
     Npm,
     Pnpm,
     Yarn,
+    Bun,
 }
 
-/// Files that say exactly what is to be installed.
-const NPM_LOCKS: [&str; 2] = ["package-lock.json", "npm-shrinkwrap.json"];
-const PNPM_LOCK: &str = "pnpm-lock.yaml";
-const YARN_LOCK: &str = "yarn.lock";
+/// Per manager its word in `packageManager`, the files that say exactly what is to be installed, and how that is done; without
+/// such a file, how else.
+const MANAGERS: [(Manager, &str, &[&str], &str, &str); 4] = [
+    (Manager::Pnpm, "pnpm", &["pnpm-lock.yaml"], "pnpm install --frozen-lockfile", "pnpm install"),
+    (Manager::Yarn, "yarn", &["yarn.lock"], "yarn install --frozen-lockfile", "yarn install"),
+    (Manager::Bun, "bun", &["bun.lock", "bun.lockb"], "bun install --frozen-lockfile", "bun install"),
+    // It removes what is there first, so it is only asked where nothing is: a file of its own says that all of it was installed.
+    (
+        Manager::Npm,
+        "npm",
+        &["package-lock.json", "npm-shrinkwrap.json"],
+        "test -e node_modules/.package-lock.json || npm ci",
+        "npm install",
+    ),
+];
 
 impl Manager {
     /// By the lock file, else by what `package.json` says.
-    fn of(repo: &Repo<'_>, package: &Map<String, Value>) -> Self {
-        let named = package.get("packageManager").and_then(Value::as_str).unwrap_or("npm");
-        if repo.has(PNPM_LOCK) {
-            Self::Pnpm
-        } else if repo.has(YARN_LOCK) {
-            Self::Yarn
-        } else if NPM_LOCKS.iter().any(|lock| repo.has(lock)) {
-            Self::Npm
-        } else if named.starts_with("pnpm") {
-            Self::Pnpm
-        } else if named.starts_with("yarn") {
-            Self::Yarn
-        } else {
-            Self::Npm
-        }
+    fn of(repo: &Repo, package: &Map<String, Value>) -> Self {
+        let named = package.get("packageManager").and_then(Value::as_str).unwrap_or_default();
+        let by_lock = MANAGERS.iter().find(|(_, _, locks, ..)| repo.first_name(locks).is_some());
+        let by_name = || MANAGERS.iter().find(|(_, word, ..)| named.split('@').next() == Some(word));
+        by_lock.or_else(by_name).map_or(Self::Npm, |(manager, ..)| *manager)
     }
 
-    /// How to install, and why; nothing where there is nothing to install.
-    fn install(self, repo: &Repo<'_>, package: &Map<String, Value>) -> Option<(&'static str, String)> {
-        let (lock, frozen, loose) = match self {
-            Self::Npm => {
-                let lock = NPM_LOCKS.into_iter().find(|lock| repo.has(lock));
-                (lock, "npm ci", "npm install")
-            }
-            Self::Pnpm => {
-                let lock = repo.has(PNPM_LOCK).then_some(PNPM_LOCK);
-                (lock, "pnpm install --frozen-lockfile", "pnpm install")
-            }
-            Self::Yarn => {
-                // The file of version 2 and later, which has another word for the same thing.
-                let frozen = if repo.has(".yarnrc.yml") {
-                    "yarn install --immutable"
-                } else {
-                    "yarn install --frozen-lockfile"
-                };
-                let lock = repo.has(YARN_LOCK).then_some(YARN_LOCK);
-                (lock, frozen, "yarn install")
-            }
+    /// How to install; nothing where there is nothing to install.
+    fn install(self, repo: &Repo, package: &Map<String, Value>) -> Option<Check> {
+        let (_, _, locks, frozen, loose) = MANAGERS.iter().find(|(manager, ..)| *manager == self)?;
+        // The file of version 2 and later, which has another word for the same thing.
+        let is_later_yarn = self == Self::Yarn && repo.has(".yarnrc.yml");
+        let frozen = if is_later_yarn { "yarn install --immutable" } else { frozen };
+        let has_packages = package.contains_key("workspaces") || repo.has("pnpm-workspace.yaml");
+        let kept: &[&str] = if has_packages {
+            &["node_modules", "*/node_modules", "*/*/node_modules"]
+        } else {
+            &["node_modules"]
         };
-        if let Some(lock) = lock {
-            return Some((frozen, format!("What {lock} names. The workspace is shared: once is enough.")));
+        if let Some(lock) = repo.first_name(locks) {
+            let because = format!("What {lock} names. The workspace is shared: once is enough.");
+            let cache = Cache::new(self.name(), &[lock], kept);
+            return Some(Check::new(Kind::Install, &[frozen], because).cached(cache));
         }
         let needs = ["dependencies", "devDependencies", "optionalDependencies"]
             .iter()
             .filter_map(|key| package.get(*key)?.as_object())
             .any(|names| !names.is_empty());
-        needs.then(|| {
-            let because = "What package.json names. With a lock file it would be the same every time.";
-            (loose, because.to_owned())
-        })
+        let because = "What package.json names. With a lock file it would be the same every time.";
+        let cache = Cache::new(self.name(), &["package.json"], kept);
+        needs.then(|| Check::new(Kind::Install, &[*loose], because).cached(cache))
+    }
+
+    fn name(self) -> &'static str {
+        MANAGERS.iter().find(|(manager, ..)| *manager == self).map_or("npm", |(_, name, ..)| name)
     }
 
     fn run(self, script: &str) -> String {
         match self {
             Self::Npm if script == "test" => "npm test".to_owned(),
-            Self::Npm => format!("npm run {script}"),
-            Self::Pnpm => format!("pnpm run {script}"),
-            Self::Yarn => format!("yarn run {script}"),
+            _ => format!("{} run {script}", self.name()),
         }
     }
 }
 
 /// Go: vet and tests come with the language; golangci-lint where it is configured.
-pub(super) fn go(repo: &Repo<'_>) -> Result<Option<Offer>, String> {
+pub(super) fn go(repo: &Repo) -> Result<Option<Offer>, String> {
     if !repo.has("go.mod") {
         return Ok(None);
     }
@@ -195,86 +172,84 @@ pub(super) fn go(repo: &Repo<'_>) -> Result<Option<Offer>, String> {
         .into_iter()
         .find(|file| repo.has(file));
     let lint = match configured {
-        Some(file) => check(
+        Some(file) => Check::new(
             Kind::Lint,
             &["go vet ./...", "golangci-lint run"],
             format!("What the compiler lets pass and should not be, and what {file} asks for."),
         ),
-        None => check(Kind::Lint, &["go vet ./..."], "What the compiler lets pass and should not be."),
+        None => Check::new(Kind::Lint, &["go vet ./..."], "What the compiler lets pass and should not be."),
     };
-    let test = check(Kind::Test, &["go test ./..."], "The tests of go.mod's module.");
+    let test = Check::new(Kind::Test, &["go test ./..."], "The tests of go.mod's module.");
     Ok(offer("go", vec![lint, test]))
 }
 
-/// Python: pytest and ruff where they are configured, in the way the repository installs them.
-pub(super) fn python(repo: &Repo<'_>) -> Result<Option<Offer>, String> {
-    let markers = ["pyproject.toml", "setup.py", "setup.cfg", "pytest.ini", "tox.ini"];
-    if !markers.iter().any(|file| repo.has(file)) {
+/// Ruby: tasks of the Rakefile, with the gems that the Gemfile names.
+pub(super) fn ruby(repo: &Repo) -> Result<Option<Offer>, String> {
+    let Some((file, text)) = repo.first(&["Rakefile", "rakefile", "Rakefile.rb"])? else {
         return Ok(None);
-    }
-    let project: Table = match repo.first(&["pyproject.toml"])? {
-        Some((name, text)) => {
-            text.parse().map_err(|_| format!("{name} is not valid TOML and is passed over"))?
-        }
-        None => Table::new(),
-    };
-    let tool = |name: &str| project.get("tool").and_then(|tools| tools.get(name));
-    let says = |file: &str, section: &str| {
-        let text = repo.text(file).unwrap_or_default();
-        text.lines().any(|line| line.trim_end() == section)
-    };
-    let pytest = if tool("pytest").is_some() {
-        Some("pyproject.toml")
-    } else if repo.has("pytest.ini") {
-        Some("pytest.ini")
-    } else if says("setup.cfg", "[tool:pytest]") {
-        Some("setup.cfg")
-    } else if says("tox.ini", "[pytest]") {
-        Some("tox.ini")
-    } else {
-        ["conftest.py", "tests/conftest.py", "test/conftest.py"].into_iter().find(|file| repo.has(file))
-    };
-    let ruff = if tool("ruff").is_some() {
-        Some("pyproject.toml")
-    } else {
-        ["ruff.toml", ".ruff.toml"].into_iter().find(|file| repo.has(file))
-    };
-    // Without a tool that installs, what is on the PATH is used: an active virtual environment is.
-    let (install, run) = if repo.has("uv.lock") {
-        (None, "uv run --locked ")
-    } else if repo.has("poetry.lock") {
-        (Some("poetry.lock"), "poetry run ")
-    } else {
-        (None, "")
     };
     let mut checks = Vec::new();
-    if let Some(lock) = install {
-        checks.push(check(
-            Kind::Install,
-            &["poetry install"],
-            format!("What {lock} names. The workspace is shared: once is enough."),
-        ));
+    let has_gems = repo.has("Gemfile");
+    let variables = if has_gems { vec![("BUNDLE_PATH", "vendor/bundle")] } else { Vec::new() };
+    if has_gems {
+        let lock = repo.first_name(&["Gemfile.lock"]).unwrap_or("Gemfile");
+        let because = format!("What {lock} names. The workspace is shared: once is enough.");
+        let cache = Cache::new("ruby", &[lock], &["vendor/bundle"]).or_older();
+        checks.push(Check::new(Kind::Install, &["bundle install"], because).cached(cache));
     }
-    if let Some(file) = ruff {
-        let formats = tool("ruff").is_some_and(|ruff| ruff.get("format").is_some())
-            || repo.text(file).is_some_and(|text| text.lines().any(|line| line.trim() == "[format]"));
-        checks.push(Check {
-            asked: formats,
-            ..check(
-                Kind::Format,
-                &[&format!("{run}ruff format --check .")],
-                format!("The form that {file} asks for."),
-            )
-        });
-        checks.push(check(
-            Kind::Lint,
-            &[&format!("{run}ruff check .")],
-            format!("The lints that {file} sets."),
-        ));
+    let tasks: Vec<String> = text.lines().filter_map(rake_task).collect();
+    for (kind, names) in [(Kind::Lint, &["lint", "rubocop"][..]), (Kind::Test, &["test", "spec"])] {
+        if let Some(task) = names.iter().find(|name| tasks.iter().any(|task| task == *name)) {
+            let before = if has_gems { "bundle exec " } else { "" };
+            let because = format!("The task `{task}` of {file}.");
+            checks.push(Check::new(kind, &[format!("{before}rake {task}")], because));
+        }
     }
-    if let Some(file) = pytest {
-        let command = if run.is_empty() { "python3 -m pytest".to_owned() } else { format!("{run}pytest") };
-        checks.push(check(Kind::Test, &[&command], format!("The tests that {file} sets up.")));
+    checks.iter_mut().for_each(|check| check.variables.clone_from(&variables));
+    Ok(offer("ruby", checks))
+}
+
+/// The task that `line` of a Rakefile defines; those of namespaces stand further in.
+fn rake_task(line: &str) -> Option<String> {
+    const CLASSES: [(&str, &str); 3] = [
+        ("Rake::TestTask.new", "test"),
+        ("RSpec::Core::RakeTask.new", "spec"),
+        ("RuboCop::RakeTask.new", "rubocop"),
+    ];
+    let of_class = CLASSES.iter().find_map(|(class, name)| Some((line.strip_prefix(class)?, Some(*name))));
+    let (rest, default) = of_class.or_else(|| Some((line.strip_prefix("task")?, None)))?;
+    let name = rest.trim_start_matches(['(', ' ', ':', '"', '\'']);
+    if name.len() == rest.len() && default.is_none() {
+        return None;
     }
-    Ok(offer("python", checks))
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
+    let is_named = rest.starts_with(['(', ' ']) && rest.contains([':', '"', '\'']);
+    match (is_named && end > 0, default) {
+        (true, _) => Some(name[..end].to_owned()),
+        (false, default) => default.map(str::to_owned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rakefiles_name_their_tasks() {
+        for (line, task) in [
+            ("task :test do", Some("test")),
+            ("task(:test => [:build])", Some("test")),
+            ("task test: %w[build]", Some("test")),
+            ("task \"lint\"", Some("lint")),
+            ("Rake::TestTask.new do |t|", Some("test")),
+            ("Rake::TestTask.new(:units) do |t|", Some("units")),
+            ("RSpec::Core::RakeTask.new(:spec)", Some("spec")),
+            ("RuboCop::RakeTask.new", Some("rubocop")),
+            ("  task :inner", None),
+            ("tasks = 1", None),
+            ("# task :test", None),
+        ] {
+            assert_eq!(rake_task(line).as_deref(), task, "{line}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The repository's own tasks: of make, of task, of just. Only those whose names say that they check something.
+//! The repository's own tasks: of make, of task, of just, of mise. Only those whose names say that they check something.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ const NAMES: [(Kind, &[&str]); 5] = [
 type Tasks = BTreeMap<String, Vec<String>>;
 
 /// The targets of a makefile, in whichever of its three places make looks first.
-pub(super) fn make(repo: &Repo<'_>) -> Result<Option<Offer>, String> {
+pub(super) fn make(repo: &Repo) -> Result<Option<Offer>, String> {
     let Some((file, text)) = repo.first(&["GNUmakefile", "makefile", "Makefile"])? else {
         return Ok(None);
     };
@@ -27,7 +27,7 @@ pub(super) fn make(repo: &Repo<'_>) -> Result<Option<Offer>, String> {
 }
 
 /// The tasks of a Taskfile.
-pub(super) fn task(repo: &Repo<'_>) -> Result<Option<Offer>, String> {
+pub(super) fn task(repo: &Repo) -> Result<Option<Offer>, String> {
     let names = [
         "Taskfile.yml",
         "taskfile.yml",
@@ -47,11 +47,40 @@ pub(super) fn task(repo: &Repo<'_>) -> Result<Option<Offer>, String> {
 }
 
 /// The recipes of a justfile.
-pub(super) fn just(repo: &Repo<'_>) -> Result<Option<Offer>, String> {
+pub(super) fn just(repo: &Repo) -> Result<Option<Offer>, String> {
     let Some((file, text)) = repo.first(&["justfile", "Justfile", ".justfile"])? else {
         return Ok(None);
     };
     Ok(Some(offer("just", "recipe", file, &recipes(&text))))
+}
+
+/// The tasks of mise, which runs them only where it is told to trust the file.
+pub(super) fn mise(repo: &Repo) -> Result<Option<Offer>, String> {
+    let names = ["mise.toml", ".mise.toml", "mise/config.toml", ".mise/config.toml", ".config/mise.toml"];
+    let Some((file, text)) = repo.first(&names)? else {
+        return Ok(None);
+    };
+    let file_of_mise: toml::Table =
+        text.parse().map_err(|_| format!("{file} is not valid TOML and is passed over"))?;
+    let mut tasks = Tasks::new();
+    let table = file_of_mise.get("tasks").and_then(toml::Value::as_table);
+    for (name, task) in table.into_iter().flatten() {
+        let lists = ["depends", "run"].into_iter().filter_map(|key| task.get(key));
+        let words = lists.flat_map(|value| match value {
+            toml::Value::Array(values) => values.iter().filter_map(toml::Value::as_str).collect(),
+            value => value.as_str().into_iter().collect::<Vec<_>>(),
+        });
+        tasks.insert(
+            name.clone(),
+            words.map(|word| word.trim_start_matches("mise run ").to_owned()).collect(),
+        );
+    }
+    let mut offer = offer("mise run", "task", file, &tasks);
+    offer.tool = "mise";
+    for check in &mut offer.checks {
+        check.variables.push(("MISE_TRUSTED_CONFIG_PATHS", "$CI_PROJECT_DIR"));
+    }
+    Ok((!offer.checks.is_empty()).then_some(offer))
 }
 
 /// A check for each task whose name is known, but for those that another one of them runs anyway. `word` is what `tool`
@@ -69,12 +98,8 @@ fn offer(tool: &'static str, word: &str, file: &str, tasks: &Tasks) -> Offer {
         if known.iter().any(|(_, other)| other != name && runs(tasks, other, name)) {
             offer.besides.push(*kind);
         } else {
-            offer.checks.push(Check {
-                kind: *kind,
-                script: vec![format!("{tool} {name}")],
-                because: format!("The {word} `{name}` of {file}."),
-                asked: true,
-            });
+            let because = format!("The {word} `{name}` of {file}.");
+            offer.checks.push(Check::new(*kind, &[format!("{tool} {name}")], because));
         }
     }
     offer

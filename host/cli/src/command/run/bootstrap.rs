@@ -127,7 +127,7 @@ pub(super) fn load_plan(source: &Source, terminal: Terminal) -> Result<Plan, Err
     }
     let loaded = source.load()?;
     source::show(&loaded.diagnostics, terminal);
-    let Some(plan) = loaded.plan else {
+    let Some(mut plan) = loaded.plan else {
         let errors = loaded.diagnostics.to_contract();
         let first = errors.first().map_or_else(String::new, |e| {
             format!("{}:{}:{}: {} {}: {}", e.file, e.line, e.column, e.code, e.pointer, e.hint)
@@ -138,6 +138,13 @@ pub(super) fn load_plan(source: &Source, terminal: Terminal) -> Result<Plan, Err
         };
         return Err(ErrorInfo::new(code::WF_SCHEMA_V1, message));
     };
+    // Messages name the workflow as seen from here; what is recorded is the same from everywhere.
+    let in_repo = source.in_repo();
+    for place in plan.jobs.iter_mut().flat_map(|job| &mut job.sources) {
+        if place.file == source.shown {
+            place.file.clone_from(&in_repo);
+        }
+    }
     Ok(plan)
 }
 
