@@ -126,3 +126,17 @@ fn the_sdk_has_a_module_for_each_interface() {
         assert!(texts.iter().any(uses), "no file of sdk/src offers `{}` to plugins", offer.name);
     }
 }
+
+#[test]
+fn the_sdk_names_each_capability_and_whose_it_is() {
+    let text = read("sdk/src/lib.rs");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("//! | `")?.strip_suffix(" |"));
+    let named: Vec<(&str, &str)> =
+        rows.map(|row| (row.split('`').next().unwrap(), row.rsplit(" | ").next().unwrap())).collect();
+    let offered = OFFERS.iter().filter_map(|offer| Some((offer.capability?.key, offer.kinds)));
+    let offered: Vec<(&str, String)> = offered
+        .map(|(key, kinds)| (key, kinds.iter().map(|kind| kind.words()).collect::<Vec<_>>().join(", ")))
+        .collect();
+    let offered: Vec<(&str, &str)> = offered.iter().map(|(key, kinds)| (*key, kinds.as_str())).collect();
+    assert_eq!(named, offered);
+}
