@@ -46,12 +46,25 @@
 //! - [`Job`] and [`Step`] say what is to be done, [`Command`] does it.
 //! - [`docker`] is for providers that run jobs in containers.
 //! - [`Wrapper`] is what works around providers, with a [`store`] and a [`section`] of its own.
-//! - [`SecretResolver`] is what a resolver of secrets implements; only `resolve` has no default. It has [`config`],
-//!   [`credentials`], [`mod@env`], [`files`] and [`http`] to work with, as far as its manifest asks for them.
+//! - [`SecretResolver`] is what a resolver of secrets implements; only `resolve` has no default.
+//! - [`config`] is what the user's configuration says to a provider or a resolver.
 //! - [`Error`] takes any error of the standard library through `?`; [`Error::new`] adds a kind and a stable code.
 //! - [`Message`] tells the reader of a run something; [`info!`] and its siblings write to Loom's own log, for who develops
 //!   the plugin. What is printed to standard output or error goes there too.
 //! - A panic fails the job, and its text is shown to the user. [`state`] survives it.
+//!
+//! What a plugin has to ask for, under `[capabilities]` of its manifest:
+//!
+//! | Capability | What it is used with | Whose it is |
+//! |---|---|---|
+//! | `exec` | [`Command`] | provider |
+//! | `docker` | [`docker`] | provider |
+//! | `workspace` | [`Job::workspace_path`], [`Job::workspace_has`] | provider |
+//! | `store` | [`store`] | wrapper |
+//! | `files` | [`files`] | secret resolver |
+//! | `credentials` | [`credentials`] | secret resolver |
+//! | `env` | [`mod@env`] | secret resolver |
+//! | `http` | [`http`] | secret resolver |
 
 pub mod config;
 pub mod credentials;
@@ -96,19 +109,15 @@ pub mod bindings {
     pub mod provider {
         wit_bindgen::generate!({
             path: "../wit",
-            world: "provider-plugin",
+            inline: "
+                package loom:exports;
+                world provider-plugin { export loom:plugin/provider@0.1.0; }
+            ",
             default_bindings_module: "loom_sdk::bindings::provider",
             pub_export_macro: true,
             with: {
                 "loom:host/types@0.1.0": crate::bindings::loom::host::types,
-                "loom:host/log@0.1.0": crate::bindings::loom::host::log,
-                "loom:host/config@0.1.0": crate::bindings::loom::host::config,
-                "loom:host/events@0.1.0": crate::bindings::loom::host::events,
-                "loom:host/context@0.1.0": crate::bindings::loom::host::context,
                 "loom:host/job@0.1.0": crate::bindings::loom::host::job,
-                "loom:exec/process@0.1.0": crate::bindings::loom::exec::process,
-                "loom:docker/engine@0.1.0": crate::bindings::loom::docker::engine,
-                "loom:workspace/workspace@0.1.0": crate::bindings::loom::workspace::workspace,
             },
         });
     }
@@ -116,17 +125,15 @@ pub mod bindings {
     pub mod wrapper {
         wit_bindgen::generate!({
             path: "../wit",
-            world: "wrapper-plugin",
+            inline: "
+                package loom:exports;
+                world wrapper-plugin { export loom:plugin/wrapper@0.1.0; }
+            ",
             default_bindings_module: "loom_sdk::bindings::wrapper",
             pub_export_macro: true,
             with: {
                 "loom:host/types@0.1.0": crate::bindings::loom::host::types,
-                "loom:host/log@0.1.0": crate::bindings::loom::host::log,
-                "loom:host/events@0.1.0": crate::bindings::loom::host::events,
-                "loom:host/section@0.1.0": crate::bindings::loom::host::section,
-                "loom:host/context@0.1.0": crate::bindings::loom::host::context,
                 "loom:host/job@0.1.0": crate::bindings::loom::host::job,
-                "loom:workspace/store@0.1.0": crate::bindings::loom::workspace::store,
             },
         });
     }
@@ -134,17 +141,14 @@ pub mod bindings {
     pub mod resolver {
         wit_bindgen::generate!({
             path: "../wit",
-            world: "secret-resolver-plugin",
+            inline: "
+                package loom:exports;
+                world secret-resolver-plugin { export loom:plugin/secret-resolver@0.1.0; }
+            ",
             default_bindings_module: "loom_sdk::bindings::resolver",
             pub_export_macro: true,
             with: {
                 "loom:host/types@0.1.0": crate::bindings::loom::host::types,
-                "loom:host/log@0.1.0": crate::bindings::loom::host::log,
-                "loom:host/config@0.1.0": crate::bindings::loom::host::config,
-                "loom:credentials/credentials@0.1.0": crate::bindings::loom::credentials::credentials,
-                "loom:workspace/files@0.1.0": crate::bindings::loom::workspace::files,
-                "loom:net/env@0.1.0": crate::bindings::loom::net::env,
-                "loom:net/http@0.1.0": crate::bindings::loom::net::http,
             },
         });
     }
@@ -152,13 +156,14 @@ pub mod bindings {
     pub mod vault {
         wit_bindgen::generate!({
             path: "../wit",
-            world: "vault-plugin",
+            inline: "
+                package loom:exports;
+                world vault-plugin { export loom:plugin/vault-admin@0.1.0; }
+            ",
             default_bindings_module: "loom_sdk::bindings::vault",
             pub_export_macro: true,
             with: {
                 "loom:host/types@0.1.0": crate::bindings::loom::host::types,
-                "loom:credentials/credentials@0.1.0": crate::bindings::loom::credentials::credentials,
-                "loom:workspace/files@0.1.0": crate::bindings::loom::workspace::files,
             },
         });
     }

@@ -21,8 +21,7 @@ pub(crate) use files::WorkspaceFiles;
 pub(crate) use notice::notify;
 pub(crate) use services::ServiceSection;
 
-use crate::bindings::loom::host::types::{Error as PluginError, ErrorKind};
-use crate::imports::types::error as plugin_error;
+use crate::types::{Error as PluginError, ErrorKind, error as plugin_error};
 
 /// What a job has with the daemon. It outlives the plugin's instances.
 #[derive(Debug, Default)]
@@ -76,9 +75,10 @@ impl DockerState {
         let _ = self.files.set(Arc::new(files));
     }
 
-    /// The workflow's variables, once the job's image is there.
-    pub(crate) fn variables(&self) -> Option<&[(String, String)]> {
-        self.variables.get().map(|resolved| &*resolved.variables)
+    /// The workflow's variables for `job`, whose state this is, as far as they are resolved: with those of its image once
+    /// that is there.
+    pub(crate) fn variables_of<'j>(&'j self, job: &'j JobContext) -> &'j [(String, String)] {
+        self.variables.get().map_or_else(|| job.variables(), |resolved| &*resolved.variables)
     }
 
     /// See [`JobProvider::image_digest`](loom_engine::port::JobProvider::image_digest).

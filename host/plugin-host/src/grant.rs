@@ -6,13 +6,12 @@ use std::path::{Component, Path, PathBuf};
 use loom_contract::error::code;
 use ureq::http::Uri;
 
-use crate::bindings::loom::host::types::{Error, ErrorKind};
 use crate::config::PluginConfig;
-use crate::imports::types::error;
+use crate::info::PluginInfo;
 use crate::manifest::{Access, CONFIG, ExecGrant, REFERENCES};
-use crate::runtime::Loaded;
+use crate::types::{Error, ErrorKind, error};
 
-fn denied(plugin: &Loaded, what: &str, capability: &str, granted: &[String]) -> Error {
+fn denied(plugin: &PluginInfo, what: &str, capability: &str, granted: &[String]) -> Error {
     let message = format!("the plugin `{}` may not {what}", plugin.reference.name);
     let granted = match granted {
         [] => "nothing".to_owned(),
@@ -24,7 +23,7 @@ fn denied(plugin: &Loaded, what: &str, capability: &str, granted: &[String]) -> 
 }
 
 /// Whether `plugin` may have the credential `slot`.
-pub(crate) fn credential(plugin: &Loaded, slot: &str) -> Result<(), Error> {
+pub(crate) fn credential(plugin: &PluginInfo, slot: &str) -> Result<(), Error> {
     let granted = &plugin.manifest.capabilities.credentials;
     if granted.iter().any(|granted| granted == slot) {
         return Ok(());
@@ -33,7 +32,7 @@ pub(crate) fn credential(plugin: &Loaded, slot: &str) -> Result<(), Error> {
 }
 
 /// Whether `plugin` may read the variable `name`.
-pub(crate) fn variable(plugin: &Loaded, config: &PluginConfig, name: &str) -> Result<(), Error> {
+pub(crate) fn variable(plugin: &PluginInfo, config: &PluginConfig, name: &str) -> Result<(), Error> {
     let granted: Vec<String> = plugin
         .manifest
         .capabilities
@@ -52,7 +51,7 @@ pub(crate) fn variable(plugin: &Loaded, config: &PluginConfig, name: &str) -> Re
 
 /// The file at `path`, where `plugin` may use it so.
 pub(crate) fn file(
-    plugin: &Loaded,
+    plugin: &PluginInfo,
     config: &PluginConfig,
     path: &str,
     access: Access,
@@ -91,7 +90,12 @@ fn below(root: &Path, asked: &Path) -> bool {
 }
 
 /// Whether `plugin` may send a request to `url`.
-pub(crate) fn request(plugin: &Loaded, config: &PluginConfig, method: &str, url: &Uri) -> Result<(), Error> {
+pub(crate) fn request(
+    plugin: &PluginInfo,
+    config: &PluginConfig,
+    method: &str,
+    url: &Uri,
+) -> Result<(), Error> {
     let grants = &plugin.manifest.capabilities.http;
     let asked = origin(url);
     let granted: Vec<(String, &Vec<String>)> = grants

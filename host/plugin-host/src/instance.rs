@@ -9,10 +9,11 @@ use wasmtime::component::ResourceTableError;
 use wasmtime::{Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
-use crate::bindings::loom::host::types::Error;
-use crate::guest::{CallScope, Guest};
+use crate::guest::Guest;
 use crate::limits::{CALL_BYTES, HANDLES, Limit};
-use crate::runtime::{Loaded, label};
+use crate::loaded::Loaded;
+use crate::messages::CallScope;
+use crate::types::Error;
 
 /// How long a call may go on after its processes had to end.
 const AFTERMATH: Duration = Duration::from_secs(2);
@@ -63,7 +64,7 @@ impl<E> Instance<E> {
         });
         let made = tokio::select! {
             made = meter.measure(plugin.pre.instantiate_async(&mut store)) => made,
-            why = run_out(patience, cancel) => return Err(timed_out(&label(&plugin.reference), why)),
+            why = run_out(patience, cancel) => return Err(timed_out(&plugin.info.label(), why)),
         };
         match made.and_then(|instance| find(&mut store, &instance)) {
             Ok(exports) => Ok(Self { store, exports }),
@@ -82,15 +83,15 @@ impl<E> Instance<E> {
     ) -> Result<(Self, T), ErrorInfo> {
         let guest = self.store.data_mut();
         guest.call += 1;
-        guest.scope = scope;
+        guest.messages.scope = scope;
         let (meter, plugin) = (Arc::clone(&guest.meter), Arc::clone(&guest.plugin));
         let called = call(&mut self.store, &self.exports);
         let ended = tokio::select! {
             ended = meter.measure(called) => ended,
-            why = run_out(patience, cancel) => return Err(timed_out(&label(&plugin.reference), why)),
+            why = run_out(patience, cancel) => return Err(timed_out(&plugin.label(), why)),
         };
         let guest = self.store.data_mut();
-        guest.scope = None;
+        guest.messages.scope = None;
         match ended {
             Ok(returned) => Ok((self, returned)),
             Err(error) => Err(failure(&error, guest)),
@@ -160,7 +161,7 @@ fn limited(mut text: String) -> String {
 
 /// What is said of a guest that a trap has ended.
 fn failure(error: &wasmtime::Error, guest: &Guest) -> ErrorInfo {
-    let plugin = label(&guest.plugin.reference);
+    let plugin = guest.plugin.label();
     if let Some(limit) = error.downcast_ref::<Limit>() {
         let (code, hint) = match limit {
             Limit::Cpu { .. } => {

@@ -3,7 +3,8 @@
 use semver::Version;
 use wasmparser::{BinaryReaderError, Encoding, Parser, Payload};
 
-use crate::manifest::{self, Capabilities, Kind, Manifest};
+use crate::imports::OFFERS;
+use crate::manifest::{self, Capabilities, Kind};
 
 /// What can be read off a component without compiling it.
 pub(crate) struct Interface {
@@ -14,100 +15,6 @@ pub(crate) struct Interface {
     /// The contents of its manifest sections.
     pub(crate) manifests: Vec<Vec<u8>>,
 }
-
-/// What Loom offers under one name.
-pub(crate) struct Offer {
-    /// Package and interface.
-    pub(crate) name: &'static str,
-    /// Its version.
-    pub(crate) version: &'static str,
-    /// What it takes to get it.
-    pub(crate) needs: Needs,
-    /// Who has any use for it.
-    pub(crate) kinds: &'static [Kind],
-}
-
-impl Offer {
-    /// Whether a plugin with this manifest gets it.
-    pub(crate) fn reaches(&self, manifest: &Manifest) -> bool {
-        self.kinds.contains(&manifest.kind) && self.needs.granted(&manifest.capabilities)
-    }
-}
-
-/// What it takes to get an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Needs {
-    Nothing,
-    Exec,
-    Docker,
-    Workspace,
-    Store,
-    Credentials,
-    Files,
-    Env,
-    Http,
-}
-
-impl Needs {
-    /// Whether `capabilities` have it.
-    fn granted(self, capabilities: &Capabilities) -> bool {
-        match self {
-            Self::Nothing => true,
-            Self::Exec => !capabilities.exec.is_empty(),
-            Self::Docker => !capabilities.docker.is_empty(),
-            Self::Workspace => capabilities.workspace,
-            Self::Store => capabilities.store,
-            Self::Credentials => !capabilities.credentials.is_empty(),
-            Self::Files => !capabilities.files.is_empty(),
-            Self::Env => !capabilities.env.is_empty(),
-            Self::Http => !capabilities.http.is_empty(),
-        }
-    }
-
-    /// The key of the manifest.
-    fn key(self) -> &'static str {
-        match self {
-            Self::Nothing => "",
-            Self::Exec => "exec",
-            Self::Docker => "docker",
-            Self::Workspace => "workspace",
-            Self::Store => "store",
-            Self::Credentials => "credentials",
-            Self::Files => "files",
-            Self::Env => "env",
-            Self::Http => "http",
-        }
-    }
-}
-
-const ANY: &[Kind] = &[Kind::Provider, Kind::Wrapper, Kind::SecretResolver];
-const WITH_JOBS: &[Kind] = &[Kind::Provider, Kind::Wrapper];
-const PROVIDERS: &[Kind] = &[Kind::Provider];
-const WRAPPERS: &[Kind] = &[Kind::Wrapper];
-const RESOLVERS: &[Kind] = &[Kind::SecretResolver];
-const CONFIGURED: &[Kind] = &[Kind::Provider, Kind::SecretResolver];
-
-const fn offer(name: &'static str, needs: Needs, kinds: &'static [Kind]) -> Offer {
-    Offer { name, version: "0.1.0", needs, kinds }
-}
-
-pub(crate) const OFFERS: [Offer; 15] = [
-    offer("loom:host/types", Needs::Nothing, ANY),
-    offer("loom:host/log", Needs::Nothing, ANY),
-    offer("loom:host/config", Needs::Nothing, CONFIGURED),
-    offer("loom:host/events", Needs::Nothing, WITH_JOBS),
-    offer("loom:host/section", Needs::Nothing, WRAPPERS),
-    offer("loom:host/context", Needs::Nothing, WITH_JOBS),
-    offer("loom:host/job", Needs::Nothing, WITH_JOBS),
-    offer("loom:exec/process", Needs::Exec, PROVIDERS),
-    offer("loom:docker/engine", Needs::Docker, PROVIDERS),
-    offer("loom:workspace/workspace", Needs::Workspace, PROVIDERS),
-    offer("loom:workspace/store", Needs::Store, WRAPPERS),
-    offer("loom:workspace/files", Needs::Files, RESOLVERS),
-    offer("loom:credentials/credentials", Needs::Credentials, RESOLVERS),
-    offer("loom:net/env", Needs::Env, RESOLVERS),
-    offer("loom:net/http", Needs::Http, RESOLVERS),
-];
 
 /// What a plugin of this kind exports at least.
 pub(crate) fn export(kind: Kind) -> &'static str {
@@ -219,8 +126,9 @@ fn refusal(import: &str, kind: Kind, capabilities: &Capabilities) -> Option<Refu
         if !offer.kinds.contains(&kind) {
             return Some(Refusal::OtherKind { import: owned(), kind: kind.words() });
         }
-        return (!offer.needs.granted(capabilities))
-            .then(|| Refusal::NotDeclared { import: owned(), capability: offer.needs.key() });
+        let missing = offer.capability.filter(|capability| !capability.is_in(capabilities));
+        return missing
+            .map(|capability| Refusal::NotDeclared { import: owned(), capability: capability.key });
     }
     Some(if name.starts_with("loom:") {
         Refusal::Unknown { import: owned() }
@@ -233,41 +141,6 @@ fn refusal(import: &str, kind: Kind, capabilities: &Capabilities) -> Option<Refu
 mod tests {
     use super::*;
     use crate::manifest::ExecGrant;
-
-    #[test]
-    fn what_is_offered_is_what_the_interface_files_hold() {
-        let wit = std::path::Path::new("../../wit");
-        let world = fs_err::read_to_string(wit.join("plugin.wit")).unwrap();
-        let line =
-            |line: &str| line.trim().strip_prefix("import ").map(|l| l.trim_end_matches(';').to_owned());
-        let imports = |name: &str| -> Vec<String> {
-            let at = world.find(&format!("world {name} {{")).unwrap();
-            world[at..].lines().take_while(|l| *l != "}").filter_map(line).collect()
-        };
-        let offered = |kind: Option<Kind>| -> Vec<String> {
-            let offers = OFFERS.iter().filter(|offer| kind.is_none_or(|kind| offer.kinds.contains(&kind)));
-            offers.map(|offer| format!("{}@{}", offer.name, offer.version)).collect()
-        };
-        let sorted = |mut names: Vec<String>| {
-            names.sort();
-            names
-        };
-        assert_eq!(imports("host-offers"), offered(None));
-        assert_eq!(imports("provider-plugin"), offered(Some(Kind::Provider)));
-        assert_eq!(imports("wrapper-plugin"), offered(Some(Kind::Wrapper)));
-        let resolver = Some(Kind::SecretResolver);
-        assert_eq!(sorted(imports("secret-resolver-plugin")), sorted(offered(resolver)));
-        let readme = fs_err::read_to_string(wit.join("README.md")).unwrap();
-        for offer in OFFERS.iter().filter(|offer| offer.needs != Needs::Nothing) {
-            assert!(readme.contains(&format!("| `{}` |", offer.needs.key())), "{} in README.md", offer.name);
-        }
-        let exports = [Kind::Provider, Kind::Wrapper, Kind::SecretResolver].map(export);
-        for export in exports.into_iter().chain([VAULT_ADMIN]) {
-            let name = export.strip_prefix("loom:plugin/").and_then(|e| e.strip_suffix("@0.1.0")).unwrap();
-            assert!(world.contains(&format!("  export {name};")), "{name}");
-        }
-        assert!(world.contains("package loom:plugin@0.1.0;"));
-    }
 
     #[test]
     fn an_import_needs_its_capability() {

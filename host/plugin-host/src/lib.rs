@@ -4,36 +4,43 @@
 //!  bytes ──> interface (names of imports and exports, before anything is compiled)
 //!              │   manifest (what it says it is and needs), config (what the user gives it), grant (the gate between)
 //!              v
-//!           runtime ──> compiled (the cache of machine code, authenticated)
+//!           runtime ──> compiled (the cache of machine code, authenticated) ──> loaded (what instances share)
 //!              │
 //!              v
 //!           provider, wrapper, resolver (the engine's ports) ──> instance (one store per job or run, its calls, their limits)
 //!                                                          │ the guest calls
 //!                                                          v
-//!                                                       imports (one file per interface), guest (what they work on)
+//!                        imports (one file per interface, and the table of them) ──> guest (what they borrow views of)
 //! ```
+//!
+//! `types` is `loom:host/types`, which all interfaces share; `exports` is what plugins offer the host.
 //!
 //! A plugin that traps, hangs, floods or eats memory becomes an error of the call that it was in, which names the plugin
 //! and the cause. Its instance is never used again; cleanup gets a new one.
 //!
 //! Deliberately absent: files and sockets of WASI, reading of this process's environment, anything about terminals.
 
-mod bindings;
 mod caches;
 mod compiled;
 mod config;
 mod docker;
+mod exports;
 mod grant;
 mod guest;
 mod imports;
+mod info;
 mod instance;
 mod interface;
 mod limits;
+mod loaded;
 mod manifest;
+mod messages;
 mod meter;
+mod printed;
 mod provider;
 mod resolver;
 mod runtime;
+mod types;
 mod wrapper;
 
 pub use caches::{Caches, Use};

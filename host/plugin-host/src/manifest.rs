@@ -50,7 +50,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// It in words.
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Provider, Self::Wrapper, Self::SecretResolver];
+
+    /// The kind as a word, for messages.
     pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Provider => "provider",

@@ -14,16 +14,17 @@ use loom_engine::port::{CleanupReason, JobContext, JobProvider, PreparedJob, Pro
 use wasmtime::Store;
 use wasmtime::component::Resource;
 
-use crate::bindings::loom::host::types::{Error, Exit};
-use crate::bindings::provider::ProviderPlugin;
-use crate::bindings::provider::exports::loom::plugin::provider as exports;
 use crate::compiled::Origin;
 use crate::config::PluginConfig;
-use crate::guest::{CallScope, Guest, Kept};
+use crate::exports::provider::ProviderPlugin;
+use crate::exports::provider::exports::loom::plugin::provider as exports;
+use crate::guest::{Guest, Kept};
 use crate::imports::job::{JobHandle, StepHandle};
 use crate::instance::{Instance, Patience, into_error_info};
+use crate::loaded::Loaded;
 use crate::manifest::Manifest;
-use crate::runtime::{Loaded, label};
+use crate::messages::CallScope;
+use crate::types::{Error, Exit};
 
 /// How long a daemon may take to remove what a job has made, when the user wants the run to end at once.
 const REMOVAL: Duration = Duration::from_secs(10);
@@ -41,7 +42,7 @@ impl Plugin {
 
     /// What it says of itself.
     pub fn manifest(&self) -> &Manifest {
-        &self.loaded.manifest
+        &self.loaded.info.manifest
     }
 
     /// Where its machine code came from.
@@ -53,7 +54,7 @@ impl Plugin {
 impl std::fmt::Debug for Plugin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Plugin")
-            .field("reference", &self.loaded.reference)
+            .field("reference", &self.loaded.info.reference)
             .field("origin", &self.loaded.origin)
             .finish_non_exhaustive()
     }
@@ -72,11 +73,11 @@ struct PluginJob {
 #[async_trait]
 impl Provider for Plugin {
     fn plugin(&self) -> PluginRef {
-        self.loaded.reference.clone()
+        self.loaded.info.reference.clone()
     }
 
     fn workspace(&self) -> Option<&Path> {
-        let is_docker = !self.loaded.manifest.capabilities.docker.is_empty();
+        let is_docker = !self.loaded.info.manifest.capabilities.docker.is_empty();
         is_docker.then_some(Path::new(loom_docker::WORKSPACE))
     }
 
@@ -183,7 +184,7 @@ impl PluginJob {
     async fn instantiate(&mut self, patience: Patience) -> Result<Instance<ProviderPlugin>, ErrorInfo> {
         let (job, kept) = (Arc::clone(&self.job), Arc::clone(&self.kept));
         let cancel = job.cancel.clone();
-        let guest = Guest::of_job(&self.plugin, Arc::clone(&self.config), job, kept);
+        let guest = Guest::of_job(&self.plugin.info, Arc::clone(&self.config), job, kept);
         Instance::new(&self.plugin, guest, |store, i| ProviderPlugin::new(store, i), patience, cancel).await
     }
 
@@ -198,7 +199,7 @@ impl PluginJob {
             Resource<JobHandle>,
         ) -> wasmtime::Result<Result<T, Error>>,
     ) -> Result<T, ErrorInfo> {
-        let plugin = label(&self.plugin.reference);
+        let plugin = self.plugin.info.label();
         let Some(instance) = self.instance.take() else {
             let message = format!("{plugin} lost its instance in an earlier call");
             return Err(ErrorInfo::new(code::PLUGIN_TRAPPED, message));
@@ -224,7 +225,7 @@ impl PluginJob {
                 Ok(StepEnd { exit_code: exit::of_signal(signal), signal: Some(signal) })
             }
             Exit::Code(number) | Exit::Signal(number) => {
-                let plugin = label(&self.plugin.reference);
+                let plugin = self.plugin.info.label();
                 let message = format!("{plugin} returned {number}, which is no exit code and no signal");
                 Err(ErrorInfo::new(code::PLUGIN_INCOMPATIBLE, message))
             }

@@ -10,15 +10,15 @@ use loom_engine::port::{SecretResolver, SecretValue};
 use tokio::sync::Mutex;
 use wasmtime::Store;
 
-use crate::bindings::loom::host::types::{Error, ErrorKind};
-use crate::bindings::resolver::SecretResolverPlugin;
-use crate::bindings::vault::VaultPlugin;
-use crate::bindings::vault::exports::loom::plugin::vault_admin as admin;
 use crate::config::PluginConfig;
+use crate::exports::resolver::SecretResolverPlugin;
+use crate::exports::vault::VaultPlugin;
+use crate::exports::vault::exports::loom::plugin::vault_admin as admin;
 use crate::guest::Guest;
 use crate::instance::{Instance, Patience, into_error_info};
+use crate::loaded::Loaded;
 use crate::manifest::Manifest;
-use crate::runtime::{Loaded, label};
+use crate::types::{Error, ErrorKind};
 
 /// A secret resolver that was loaded. It has one instance, made when it is first needed; where a call is lost, the next
 /// one gets a new instance.
@@ -39,14 +39,14 @@ pub struct VaultItem {
 
 impl std::fmt::Debug for Resolver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Resolver").field("reference", &self.plugin.reference).finish_non_exhaustive()
+        f.debug_struct("Resolver").field("reference", &self.plugin.info.reference).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl SecretResolver for Resolver {
     fn plugin(&self) -> PluginRef {
-        self.plugin.reference.clone()
+        self.plugin.info.reference.clone()
     }
 
     async fn open(&self, references: &[String], cancel: Cancel) {
@@ -71,7 +71,7 @@ impl SecretResolver for Resolver {
                 exports.loom_plugin_secret_resolver().call_resolve(store, references).await
             })
             .await?;
-        let plugin = label(&self.plugin.reference);
+        let plugin = self.plugin.info.label();
         if answers.len() != references.len() {
             let message =
                 format!("{plugin} gave {} answers to {} references", answers.len(), references.len());
@@ -94,7 +94,7 @@ impl Resolver {
 
     /// What it says of itself.
     pub fn manifest(&self) -> &Manifest {
-        &self.plugin.manifest
+        &self.plugin.info.manifest
     }
 
     async fn call<T>(
@@ -118,7 +118,7 @@ impl Resolver {
 
     async fn given_up(&self, mut cancel: Cancel) -> ErrorInfo {
         cancel.reached(Urgency::Ask).await;
-        let plugin = label(&self.plugin.reference);
+        let plugin = self.plugin.info.label();
         ErrorInfo::new(code::PLUGIN_TIMEOUT, format!("{plugin} was busy when the job was cancelled"))
     }
 
@@ -127,7 +127,7 @@ impl Resolver {
         find: fn(&mut Store<Guest>, &wasmtime::component::Instance) -> wasmtime::Result<E>,
         cancel: Cancel,
     ) -> Result<Instance<E>, ErrorInfo> {
-        let guest = Guest::of_run(&self.plugin, Arc::clone(&self.config));
+        let guest = Guest::of_run(&self.plugin.info, Arc::clone(&self.config));
         Instance::new(&self.plugin, guest, find, Patience::Answer, cancel).await
     }
 
@@ -192,7 +192,7 @@ impl Resolver {
         cancel: Cancel,
         call: impl AsyncFnOnce(&mut Store<Guest>, &admin::Guest) -> wasmtime::Result<Result<T, Error>>,
     ) -> Result<T, ErrorInfo> {
-        let plugin = label(&self.plugin.reference);
+        let plugin = self.plugin.info.label();
         if !self.plugin.manages_vaults {
             let message = format!("{plugin} manages no vaults");
             return Err(ErrorInfo::new(code::PLUGIN_INCOMPATIBLE, message));

@@ -1,31 +1,30 @@
 //! The one engine of a process, and what it takes to load a plugin with it.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::event::PluginRef;
 use semver::Version;
-use wasmtime::component::{InstancePre, Linker};
+use wasmtime::component::Linker;
 use wasmtime::{Config, Engine};
 
-use crate::bindings::provider::ProviderPluginPre;
-use crate::bindings::resolver::SecretResolverPluginPre;
-use crate::bindings::wrapper::WrapperPluginPre;
 use crate::caches::Caches;
-use crate::compiled::{CompiledCache, Origin};
+use crate::compiled::CompiledCache;
 use crate::config::PluginConfig;
+use crate::exports::provider::ProviderPluginPre;
+use crate::exports::resolver::SecretResolverPluginPre;
+use crate::exports::wrapper::WrapperPluginPre;
 use crate::guest::Guest;
 use crate::imports;
+use crate::info::{PluginInfo, label};
 use crate::interface::{self, Interface};
+use crate::loaded::{Loaded, Ticker};
 use crate::manifest::{Kind, Manifest};
 use crate::provider::Plugin;
 use crate::resolver::Resolver;
 use crate::wrapper::RunWrapper;
 
-/// How often a guest that runs is asked to let others run, and its CPU time is looked at.
-const TICK: Duration = Duration::from_millis(10);
 /// MiB of memory that a plugin may ask for at most.
 const MEMORY_CAP_MIB: u32 = 4096;
 /// Milliseconds of CPU time per call that a plugin may ask for at most.
@@ -36,44 +35,6 @@ pub struct Runtime {
     engine: Engine,
     compiled: CompiledCache,
     ticker: Arc<Ticker>,
-}
-
-/// A plugin that was loaded: what all its instances share.
-pub(crate) struct Loaded {
-    pub(crate) reference: PluginRef,
-    pub(crate) manifest: Manifest,
-    pub(crate) pre: InstancePre<Guest>,
-    pub(crate) origin: Origin,
-    pub(crate) ticker: Arc<Ticker>,
-    /// Whether it exports what manages vaults.
-    pub(crate) manages_vaults: bool,
-}
-
-/// Advances the engine's epoch from the first job on, for as long as the engine lives.
-pub(crate) struct Ticker {
-    engine: wasmtime::EngineWeak,
-    started: OnceLock<Result<(), String>>,
-}
-
-impl Ticker {
-    /// Starts it, if it does not run yet.
-    pub(crate) fn start(&self) -> Result<(), ErrorInfo> {
-        let started = self.started.get_or_init(|| {
-            let engine = self.engine.clone();
-            let tick = move || {
-                while let Some(engine) = engine.upgrade() {
-                    engine.increment_epoch();
-                    drop(engine);
-                    std::thread::sleep(TICK);
-                }
-            };
-            let thread = std::thread::Builder::new().name("plugin clock".into()).spawn(tick);
-            thread.map(drop).map_err(|error| error.to_string())
-        });
-        started.clone().map_err(|error| {
-            ErrorInfo::new(code::INTERNAL, format!("cannot start the plugins' clock: {error}"))
-        })
-    }
 }
 
 impl Runtime {
@@ -91,18 +52,19 @@ impl Runtime {
         }
         let engine = Engine::new(&config).map_err(LoadError::Engine)?;
         let compiled = CompiledCache::open(cache_dir.as_deref(), &engine);
-        let ticker = Arc::new(Ticker { engine: engine.weak(), started: OnceLock::new() });
+        let ticker = Arc::new(Ticker::new(&engine));
         Ok(Self { engine, compiled, ticker })
     }
 
-    /// Loads the provider in `component`, for one run in which `config` holds. Takes about a millisecond where its machine code is in the cache, else about one
-    /// for each KiB. Refuses, before anything is compiled, what imports more than its manifest declares.
+    /// Loads the provider in `component`, for one run in which `config` holds. Takes about a millisecond where its
+    /// machine code is in the cache, else about one for each KiB. Refuses, before anything is compiled, what imports more
+    /// than its manifest declares.
     ///
     /// # Errors
     /// `component` is not a provider, does not fit this Loom, or asks for what it does not get.
     pub fn load_provider(&self, component: &[u8], config: PluginConfig) -> Result<Arc<Plugin>, LoadError> {
         let loaded = self.load(component, Kind::Provider)?;
-        ProviderPluginPre::new(loaded.pre.clone()).map_err(|cause| loaded.broken(cause))?;
+        ProviderPluginPre::new(loaded.pre.clone()).map_err(|cause| broken(&loaded, cause))?;
         Ok(Arc::new(Plugin::new(loaded, config)))
     }
 
@@ -112,7 +74,7 @@ impl Runtime {
     /// As [`Runtime::load_provider`].
     pub fn load_wrapper(&self, component: &[u8], caches: Arc<Caches>) -> Result<Arc<RunWrapper>, LoadError> {
         let loaded = self.load(component, Kind::Wrapper)?;
-        WrapperPluginPre::new(loaded.pre.clone()).map_err(|cause| loaded.broken(cause))?;
+        WrapperPluginPre::new(loaded.pre.clone()).map_err(|cause| broken(&loaded, cause))?;
         Ok(Arc::new(RunWrapper::new(loaded, caches)))
     }
 
@@ -122,7 +84,7 @@ impl Runtime {
     /// As [`Runtime::load_provider`].
     pub fn load_resolver(&self, component: &[u8], config: PluginConfig) -> Result<Arc<Resolver>, LoadError> {
         let loaded = self.load(component, Kind::SecretResolver)?;
-        SecretResolverPluginPre::new(loaded.pre.clone()).map_err(|cause| loaded.broken(cause))?;
+        SecretResolverPluginPre::new(loaded.pre.clone()).map_err(|cause| broken(&loaded, cause))?;
         Ok(Arc::new(Resolver::new(loaded, config)))
     }
 
@@ -148,14 +110,14 @@ impl Runtime {
         imports::link(&mut linker, &manifest).map_err(broken)?;
         let pre = linker.instantiate_pre(&component).map_err(broken)?;
         let manages_vaults = interface.exports.iter().any(|exported| exported == interface::VAULT_ADMIN);
-        Ok(Loaded { reference, manifest, pre, origin, ticker: Arc::clone(&self.ticker), manages_vaults })
+        let info = Arc::new(PluginInfo { reference, manifest });
+        Ok(Loaded { info, pre, origin, ticker: Arc::clone(&self.ticker), manages_vaults })
     }
 }
 
-impl Loaded {
-    fn broken(&self, cause: wasmtime::Error) -> LoadError {
-        LoadError::Broken { plugin: label(&self.reference), cause }
-    }
+/// The engine does not take a plugin that was loaded.
+fn broken(plugin: &Loaded, cause: wasmtime::Error) -> LoadError {
+    LoadError::Broken { plugin: plugin.info.label(), cause }
 }
 
 impl std::fmt::Debug for Runtime {
@@ -208,12 +170,6 @@ fn check(
         return Err(LoadError::NoExport { plugin: label(plugin), export });
     }
     Ok(())
-}
-
-/// A plugin as errors name it: name, version and the beginning of its digest.
-pub(crate) fn label(plugin: &PluginRef) -> String {
-    let digest = plugin.digest.get(..12).unwrap_or(&plugin.digest);
-    format!("plugin `{}` {} ({digest})", plugin.name, plugin.version)
 }
 
 /// A plugin cannot be loaded.

@@ -11,14 +11,16 @@ use serde_json::Value;
 use wasmtime::Store;
 use wasmtime::component::Resource;
 
-use crate::bindings::loom::host::types::Error;
-use crate::bindings::wrapper::WrapperPlugin;
-use crate::bindings::wrapper::exports::loom::plugin::wrapper as exports;
 use crate::caches::Caches;
-use crate::guest::{CallScope, Guest, Kept};
+use crate::exports::wrapper::WrapperPlugin;
+use crate::exports::wrapper::exports::loom::plugin::wrapper as exports;
+use crate::guest::{Guest, Kept};
 use crate::imports::job::JobHandle;
+use crate::imports::store::context::StoreContext;
 use crate::instance::{Instance, Patience, into_error_info};
-use crate::runtime::{Loaded, label};
+use crate::loaded::Loaded;
+use crate::messages::CallScope;
+use crate::types::Error;
 
 /// A wrapper that was loaded, for one run.
 pub struct RunWrapper {
@@ -28,7 +30,7 @@ pub struct RunWrapper {
 
 impl std::fmt::Debug for RunWrapper {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RunWrapper").field("reference", &self.plugin.reference).finish_non_exhaustive()
+        f.debug_struct("RunWrapper").field("reference", &self.plugin.info.reference).finish_non_exhaustive()
     }
 }
 
@@ -41,7 +43,7 @@ impl RunWrapper {
 #[async_trait]
 impl Wrapper for RunWrapper {
     fn plugin(&self) -> PluginRef {
-        self.plugin.reference.clone()
+        self.plugin.info.reference.clone()
     }
 
     async fn open(&self, job: Arc<JobContext>, keyword: Value) -> Result<Box<dyn JobWrapper>, ErrorInfo> {
@@ -85,9 +87,9 @@ impl Wrapped {
     async fn instantiate(&mut self) -> Result<Instance<WrapperPlugin>, ErrorInfo> {
         let (job, kept) = (Arc::clone(&self.job), Arc::clone(&self.kept));
         let cancel = job.cancel.clone();
-        let mut guest = Guest::of_job(&self.plugin, Arc::default(), job, kept);
+        let mut guest = Guest::of_job(&self.plugin.info, Arc::default(), job, kept);
         guest.keyword = self.keyword.clone();
-        guest.caches = Some(Arc::clone(&self.caches));
+        guest.store = StoreContext::new(Arc::clone(&self.caches));
         let find = |store: &mut Store<Guest>, i: &wasmtime::component::Instance| WrapperPlugin::new(store, i);
         Instance::new(&self.plugin, guest, find, Patience::Work, cancel).await
     }
@@ -101,7 +103,7 @@ impl Wrapped {
             Resource<JobHandle>,
         ) -> wasmtime::Result<Result<(), Error>>,
     ) -> Result<Report, ErrorInfo> {
-        let plugin = label(&self.plugin.reference);
+        let plugin = self.plugin.info.label();
         let Some(instance) = self.instance.take() else {
             let message = format!("{plugin} lost its instance in an earlier call");
             return Err(ErrorInfo::new(code::PLUGIN_TRAPPED, message));

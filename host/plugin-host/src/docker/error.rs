@@ -6,7 +6,7 @@ use loom_contract::status::Status;
 use loom_docker::Error;
 use loom_engine::port::JobContext;
 
-use crate::bindings::loom::host::types::{Error as PluginError, ErrorKind};
+use crate::types::{Error as PluginError, ErrorKind};
 
 /// An error of the daemon for a plugin.
 pub(crate) fn to_plugin_error(error: &Error) -> PluginError {

@@ -1,7 +1,5 @@
 //! What a job is told of its containers, as messages.
 
-use std::sync::Arc;
-
 use loom_contract::event::Level;
 use loom_contract::words::counted;
 use loom_docker::Notice;
@@ -9,11 +7,11 @@ use loom_engine::mask::VARIABLE;
 use loom_engine::port::JobContext;
 use serde_json::{Map, Value};
 
-use crate::guest::{self, CallScope};
+use crate::messages::Messages;
 
-/// Records `notice` where a call of `job` belongs.
-pub(crate) fn notify(scope: Option<CallScope>, job: &Arc<JobContext>, notice: Notice) {
-    let say = |level, text, data| guest::say(scope, Some(job), level, text, data);
+/// Records `notice` of a call of `job` in `messages`.
+pub(crate) fn notify(messages: &Messages, job: &JobContext, notice: Notice) {
+    let say = |level, text, data| messages.record(level, text, data);
     let say_mount = |mount: &str, how: &str, mut data: Map<String, Value>| {
         data.insert("workspace_mount".to_owned(), mount.into());
         say(Level::Info, format!("workspace mount `{mount}`: {how}"), Some(data));

@@ -11,15 +11,44 @@ use loom_contract::status::Status;
 use loom_docker::{Build, Error as DockerError, ImageInfo, JobDocker, Network};
 use loom_engine::cancel::{Cancel, Urgency};
 use loom_engine::port::{JobContext, OpenSection};
-use wasmtime::component::Resource;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
-use crate::bindings::loom::docker::engine::{Daemon, Host, HostImageBuild, HostNetwork, Image, PullPolicy};
-use crate::bindings::loom::host::types::{Error, ErrorKind};
-use crate::docker::{section_end, to_plugin_error};
-use crate::guest::{self, Guest};
-use crate::imports::types::error;
+use self::wit::loom::docker::engine::{self, Daemon, Host, HostImageBuild, HostNetwork, Image, PullPolicy};
+use crate::config::PluginConfig;
+use crate::docker::{DockerState, section_end, to_plugin_error};
+use crate::guest::{Guest, OwnJob};
 use crate::imports::workspace;
+use crate::info::PluginInfo;
 use crate::manifest::DockerRight;
+use crate::messages::Messages;
+use crate::types::{Error, ErrorKind, Failure, error};
+
+mod wit {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        interfaces: "import loom:docker/engine@0.1.0;",
+        imports: {
+            "loom:docker/engine.connect": async | trappable,
+            "loom:docker/engine.ensure-image": async | trappable,
+            "loom:docker/engine.[method]image-build.run": async | trappable,
+            "loom:docker/engine.[method]container-spec.create": async | trappable,
+            "loom:docker/engine.[static]network.create": async | trappable,
+            "loom:docker/engine.[method]container.start": async | trappable,
+            "loom:docker/engine.[method]container.wait-healthy": async | trappable,
+            "loom:docker/engine.[method]command.run": async | trappable,
+            default: trappable,
+        },
+        with: {
+            "loom:host/types": crate::types::wit,
+            "loom:docker/engine.image-build": super::BuildHandle,
+            "loom:docker/engine.network": super::NetworkHandle,
+            "loom:docker/engine.container-spec": super::container::Spec,
+            "loom:docker/engine.container": super::container::ContainerHandle,
+            "loom:docker/engine.command": super::command::Request,
+        },
+        trappable_error_type: { "loom:host/types.error" => crate::types::Failure },
+    });
+}
 
 /// An image that is to be built.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
@@ -50,27 +79,55 @@ fn cancelled() -> Error {
     error(ErrorKind::Cancelled, "DOCKER_CANCELLED", "the job was cancelled")
 }
 
-impl Host for Guest {
-    async fn connect(&mut self) -> wasmtime::Result<Result<Daemon, Error>> {
-        let run = self.config.docker.clone();
+/// The part of a guest that the functions work on.
+pub(crate) struct View<'a> {
+    plugin: &'a PluginInfo,
+    config: &'a PluginConfig,
+    docker: &'a DockerState,
+    job: &'a OwnJob,
+    messages: &'a Messages,
+    call: u64,
+    table: &'a mut ResourceTable,
+}
+
+struct Engine;
+
+impl HasData for Engine {
+    type Data<'a> = View<'a>;
+}
+
+/// Offers the interface to guests.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    engine::add_to_linker::<_, Engine>(linker, |guest| View {
+        plugin: &guest.plugin,
+        config: &guest.config,
+        docker: &guest.kept.docker,
+        job: &guest.job,
+        messages: &guest.messages,
+        call: guest.call,
+        table: &mut guest.table,
+    })
+}
+
+impl Host for View<'_> {
+    async fn connect(&mut self) -> Result<Daemon, Failure> {
+        let run = self.config.docker.as_ref();
         let run = run.ok_or_else(|| wasmtime::format_err!("the run has no Docker daemon"))?;
-        let job = Arc::clone(self.job()?);
+        let job = self.job.get()?;
         let mut cancel = job.cancel.clone();
         let docker = tokio::select! {
-            docker = self.kept.docker.connect(&run, &job) => docker,
-            () = cancel.reached(Urgency::Ask) => Err(cancelled()),
+            docker = self.docker.connect(run, job) => docker?,
+            () = cancel.reached(Urgency::Ask) => return Err(cancelled().into()),
         };
-        Ok(docker.map(|docker| {
-            let daemon = docker.daemon();
-            Daemon {
-                engine: if daemon.podman { "Podman" } else { "Docker" }.to_owned(),
-                address: daemon.address.clone(),
-                version: daemon.engine_version.clone(),
-                api: daemon.api_version.clone(),
-                platform: format!("{}/{}", daemon.os, daemon.arch),
-                rootless: daemon.rootless,
-            }
-        }))
+        let daemon = docker.daemon();
+        Ok(Daemon {
+            engine: if daemon.podman { "Podman" } else { "Docker" }.to_owned(),
+            address: daemon.address.clone(),
+            version: daemon.engine_version.clone(),
+            api: daemon.api_version.clone(),
+            platform: format!("{}/{}", daemon.os, daemon.arch),
+            rootless: daemon.rootless,
+        })
     }
 
     async fn ensure_image(
@@ -78,13 +135,13 @@ impl Host for Guest {
         name: String,
         policy: PullPolicy,
         platform: Option<String>,
-    ) -> wasmtime::Result<Result<Image, Error>> {
-        let job = Arc::clone(self.job()?);
-        Ok(self.pull(&job, name, policy, platform).await)
+    ) -> Result<Image, Failure> {
+        let job = self.job.get()?;
+        Ok(self.pull(job, name, policy, platform).await?)
     }
 }
 
-impl HostImageBuild for Guest {
+impl HostImageBuild for View<'_> {
     fn new(&mut self, name: String, context: String) -> wasmtime::Result<Resource<BuildHandle>> {
         let build = Build { tags: vec![name], ..Build::default() };
         Ok(self.table.push(BuildHandle { build, context, dockerfile: None })?)
@@ -110,17 +167,17 @@ impl HostImageBuild for Guest {
         Ok(())
     }
 
-    async fn run(&mut self, build: Resource<BuildHandle>) -> wasmtime::Result<Result<Image, Error>> {
+    async fn run(&mut self, build: Resource<BuildHandle>) -> Result<Image, Failure> {
         let handle = self.table.get(&build)?.clone();
         let name = handle.build.tags.first().cloned().unwrap_or_default();
-        let job = Arc::clone(self.job()?);
+        let job = self.job.get()?;
         let section = job.open_section(Section::ImageBuild);
-        let built = self.build(handle, &job, &section).await;
+        let built = self.build(handle, job, &section).await;
         section.finish(match &built {
             Ok(_) => Finish::new(Status::Success),
-            Err(error) => section_end(&job, error),
+            Err(error) => section_end(job, error),
         });
-        Ok(built.map(|image| self.enter_image(&job, &name, image, false)))
+        Ok(self.enter_image(job, &name, built?, false))
     }
 
     fn drop(&mut self, build: Resource<BuildHandle>) -> wasmtime::Result<()> {
@@ -129,17 +186,12 @@ impl HostImageBuild for Guest {
     }
 }
 
-impl HostNetwork for Guest {
-    async fn create(&mut self, name: String) -> wasmtime::Result<Result<Resource<NetworkHandle>, Error>> {
-        let cancel = self.job()?.cancel.clone();
-        let docker = match self.docker_for(DockerRight::Run, "make networks") {
-            Ok(docker) => docker,
-            Err(error) => return Ok(Err(error)),
-        };
-        Ok(match unless_cancelled(cancel, docker.create_network(&name)).await {
-            Ok(network) => Ok(self.table.push(NetworkHandle(network))?),
-            Err(error) => Err(error),
-        })
+impl HostNetwork for View<'_> {
+    async fn create(&mut self, name: String) -> Result<Resource<NetworkHandle>, Failure> {
+        let cancel = self.job.get()?.cancel.clone();
+        let docker = self.docker_for(DockerRight::Run, "make networks")?;
+        let network = unless_cancelled(cancel, docker.create_network(&name)).await?;
+        Ok(self.table.push(NetworkHandle(network))?)
     }
 
     fn drop(&mut self, network: Resource<NetworkHandle>) -> wasmtime::Result<()> {
@@ -148,11 +200,11 @@ impl HostNetwork for Guest {
     }
 }
 
-impl Guest {
+impl View<'_> {
     /// The job's side of the daemon, for a plugin that has `right`: it may do `what`.
     fn docker_for(&self, right: DockerRight, what: &str) -> Result<Arc<JobDocker>, Error> {
         if self.plugin.manifest.capabilities.docker.contains(&right) {
-            self.kept.docker.get()
+            self.docker.get()
         } else {
             Err(self.denied(what))
         }
@@ -169,12 +221,12 @@ impl Guest {
 
     async fn pull(
         &mut self,
-        job: &Arc<JobContext>,
+        job: &JobContext,
         name: String,
         policy: PullPolicy,
         platform: Option<String>,
     ) -> Result<Image, Error> {
-        let docker = self.kept.docker.get()?;
+        let docker = self.docker.get()?;
         let may_pull = self.plugin.manifest.capabilities.docker.contains(&DockerRight::Pull);
         let policy = match policy {
             PullPolicy::Always if may_pull => loom_docker::PullPolicy::Always,
@@ -183,10 +235,9 @@ impl Guest {
             PullPolicy::IfNotPresent | PullPolicy::Never => loom_docker::PullPolicy::Never,
         };
         let mut pulled = false;
-        let scope = self.scope;
         let on_line = |line: &str| {
             pulled = true;
-            guest::say(scope, Some(job), Level::Info, line.to_owned(), None);
+            self.messages.record(Level::Info, line.to_owned(), None);
         };
         let ensure = docker.ensure_image(&name, policy, platform.as_deref(), on_line);
         let image = unless_cancelled(job.cancel.clone(), ensure).await?;
@@ -228,12 +279,12 @@ impl Guest {
     }
 
     /// The daemon has an image. If it is the job's own, its variables are filled in from that.
-    fn enter_image(&self, job: &Arc<JobContext>, name: &str, image: ImageInfo, pulled: bool) -> Image {
+    fn enter_image(&self, job: &JobContext, name: &str, image: ImageInfo, pulled: bool) -> Image {
         let (id, digest) = (image.id, image.digests.into_iter().next());
         if job.image.as_deref() == Some(name) {
             let digest = digest.as_ref().unwrap_or(&id);
-            for (message, data) in self.kept.docker.enter_image(job, &image.env, digest).warnings() {
-                self.say(Level::Warn, message, Some(data));
+            for (message, data) in self.docker.enter_image(job, &image.env, digest).warnings() {
+                self.messages.record(Level::Warn, message, Some(data));
             }
         }
         Image { id, digest, pulled }

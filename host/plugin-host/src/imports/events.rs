@@ -2,12 +2,44 @@
 
 use loom_contract::event;
 use serde_json::Map;
+use wasmtime::component::{HasData, Linker};
 
-use crate::bindings::loom::host::events::{Host, Value};
-use crate::bindings::loom::host::types::Level;
+use self::wit::loom::host::events::{self, Host, Value};
 use crate::guest::Guest;
+use crate::limits::Flood;
+use crate::messages::Messages;
+use crate::types::Level;
 
-impl Host for Guest {
+mod wit {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        interfaces: "import loom:host/events@0.1.0;",
+        imports: { default: trappable },
+        with: { "loom:host/types": crate::types::wit },
+    });
+}
+
+/// The part of a guest that the functions work on.
+pub(crate) struct View<'a> {
+    flood: &'a mut Flood,
+    messages: &'a Messages,
+}
+
+struct Events;
+
+impl HasData for Events {
+    type Data<'a> = View<'a>;
+}
+
+/// Offers the interface to guests.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    events::add_to_linker::<_, Events>(linker, |guest| View {
+        flood: &mut guest.flood,
+        messages: &guest.messages,
+    })
+}
+
+impl Host for View<'_> {
     fn message(
         &mut self,
         level: Level,
@@ -23,7 +55,7 @@ impl Host for Guest {
             Level::Error => event::Level::Error,
         };
         let data: Map<_, _> = attributes.into_iter().map(|(name, value)| (name, json(value))).collect();
-        self.say(level, text, (!data.is_empty()).then_some(data));
+        self.messages.record(level, text, (!data.is_empty()).then_some(data));
         Ok(())
     }
 }

@@ -1,48 +1,75 @@
 //! `loom:workspace/files`.
 
 use std::io::{self, Read as _, Write as _};
-
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 
-use crate::bindings::loom::host::types::{Error, ErrorKind};
-use crate::bindings::loom::workspace::files::Host;
+use wasmtime::component::{HasData, Linker};
+
+use self::wit::loom::workspace::files::{self, Host};
+use crate::config::PluginConfig;
 use crate::grant;
 use crate::guest::Guest;
-use crate::imports::types::error;
+use crate::info::PluginInfo;
 use crate::manifest::Access;
+use crate::types::{Error, ErrorKind, Failure, error};
+
+mod wit {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        interfaces: "import loom:workspace/files@0.1.0;",
+        imports: { default: async | trappable },
+        with: { "loom:host/types": crate::types::wit },
+        trappable_error_type: { "loom:host/types.error" => crate::types::Failure },
+    });
+}
 
 /// Bytes that are read at most.
 const READ: u64 = 256 << 20;
 
-impl Host for Guest {
-    async fn exists(&mut self, path: String) -> wasmtime::Result<Result<bool, Error>> {
+/// The part of a guest that the functions work on.
+pub(crate) struct View<'a> {
+    plugin: &'a PluginInfo,
+    config: &'a PluginConfig,
+}
+
+struct Files;
+
+impl HasData for Files {
+    type Data<'a> = View<'a>;
+}
+
+/// Offers the interface to guests.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    files::add_to_linker::<_, Files>(linker, |guest| View { plugin: &guest.plugin, config: &guest.config })
+}
+
+impl Host for View<'_> {
+    async fn exists(&mut self, path: String) -> Result<bool, Failure> {
         self.file(path, Access::Read, |path| Ok(path.try_exists()?)).await
     }
 
-    async fn read(&mut self, path: String) -> wasmtime::Result<Result<Vec<u8>, Error>> {
+    async fn read(&mut self, path: String) -> Result<Vec<u8>, Failure> {
         self.file(path, Access::Read, read).await
     }
 
-    async fn write(&mut self, path: String, content: Vec<u8>) -> wasmtime::Result<Result<(), Error>> {
+    async fn write(&mut self, path: String, content: Vec<u8>) -> Result<(), Failure> {
         self.file(path, Access::Write, move |path| Ok(write(path, &content)?)).await
     }
 }
 
-impl Guest {
+impl View<'_> {
     /// Does `work` with a file that is granted.
     async fn file<T: Send + 'static>(
         &mut self,
         path: String,
         access: Access,
         work: impl FnOnce(&Path) -> Result<T, Error> + Send + 'static,
-    ) -> wasmtime::Result<Result<T, Error>> {
-        match grant::file(&self.plugin, &self.config, &path, access) {
-            Ok(path) => Ok(tokio::task::spawn_blocking(move || work(&path)).await?),
-            Err(denied) => Ok(Err(denied)),
-        }
+    ) -> Result<T, Failure> {
+        let path = grant::file(self.plugin, self.config, &path, access)?;
+        Ok(tokio::task::spawn_blocking(move || work(&path)).await??)
     }
 }
 
@@ -85,14 +112,4 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     put().inspect_err(|_| {
         let _ = fs::remove_file(&beside);
     })
-}
-
-impl From<io::Error> for Error {
-    fn from(cause: io::Error) -> Self {
-        let kind = match cause.kind() {
-            io::ErrorKind::NotFound => ErrorKind::NotFound,
-            _ => ErrorKind::Unavailable,
-        };
-        error(kind, "FILE", cause.to_string())
-    }
 }

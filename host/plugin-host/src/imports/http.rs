@@ -4,14 +4,29 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use ureq::http::{self, HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use wasmtime::component::Resource;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use zeroize::Zeroizing;
 
-use crate::bindings::loom::host::types::{Error, ErrorKind};
-use crate::bindings::loom::net::http::{Host, HostRequest, HostResponse};
+use self::wit::loom::net::http::{self as interface, Host, HostRequest, HostResponse};
+use crate::config::PluginConfig;
 use crate::grant;
 use crate::guest::Guest;
-use crate::imports::types::error;
+use crate::info::PluginInfo;
+use crate::types::{Error, ErrorKind, Failure, error};
+
+mod wit {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        interfaces: "import loom:net/http@0.1.0;",
+        imports: { "loom:net/http.[method]request.send": async | trappable, default: trappable },
+        with: {
+            "loom:host/types": crate::types::wit,
+            "loom:net/http.request": super::Request,
+            "loom:net/http.response": super::Response,
+        },
+        trappable_error_type: { "loom:host/types.error" => crate::types::Failure },
+    });
+}
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,9 +51,31 @@ pub struct Response {
     body: Zeroizing<Vec<u8>>,
 }
 
-impl Host for Guest {}
+/// The part of a guest that the functions work on.
+pub(crate) struct View<'a> {
+    plugin: &'a PluginInfo,
+    config: &'a PluginConfig,
+    table: &'a mut ResourceTable,
+}
 
-impl HostRequest for Guest {
+struct Http;
+
+impl HasData for Http {
+    type Data<'a> = View<'a>;
+}
+
+/// Offers the interface to guests.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    interface::add_to_linker::<_, Http>(linker, |guest| View {
+        plugin: &guest.plugin,
+        config: &guest.config,
+        table: &mut guest.table,
+    })
+}
+
+impl Host for View<'_> {}
+
+impl HostRequest for View<'_> {
     fn new(&mut self, method: String, url: String) -> wasmtime::Result<Resource<Request>> {
         let (headers, body) = (Vec::new(), Zeroizing::default());
         Ok(self.table.push(Request { method, url, headers, body })?)
@@ -54,23 +91,12 @@ impl HostRequest for Guest {
         Ok(())
     }
 
-    async fn send(
-        &mut self,
-        request: Resource<Request>,
-    ) -> wasmtime::Result<Result<Resource<Response>, Error>> {
+    async fn send(&mut self, request: Resource<Request>) -> Result<Resource<Response>, Failure> {
         let request = self.table.get(&request)?.clone();
-        let url: Uri = match request.url.parse() {
-            Ok(url) => url,
-            Err(_) => return Ok(Err(invalid(format!("`{}` is no URL", request.url)))),
-        };
-        if let Err(error) = grant::request(&self.plugin, &self.config, &request.method, &url) {
-            return Ok(Err(error));
-        }
-        let answer = tokio::task::spawn_blocking(move || send(&request, url)).await?;
-        Ok(match answer {
-            Ok(response) => Ok(self.table.push(response)?),
-            Err(error) => Err(error),
-        })
+        let url: Uri = request.url.parse().map_err(|_| invalid(format!("`{}` is no URL", request.url)))?;
+        grant::request(self.plugin, self.config, &request.method, &url)?;
+        let response = tokio::task::spawn_blocking(move || send(&request, url)).await??;
+        Ok(self.table.push(response)?)
     }
 
     fn drop(&mut self, request: Resource<Request>) -> wasmtime::Result<()> {
@@ -79,7 +105,7 @@ impl HostRequest for Guest {
     }
 }
 
-impl HostResponse for Guest {
+impl HostResponse for View<'_> {
     fn status(&mut self, response: Resource<Response>) -> wasmtime::Result<u16> {
         Ok(self.table.get(&response)?.status)
     }

@@ -1,7 +1,6 @@
 //! `loom:exec/process`.
 
 use std::ffi::{OsStr, OsString};
-use std::sync::Arc;
 use std::time::Duration;
 
 use loom_contract::error::code;
@@ -9,13 +8,32 @@ use loom_contract::event::Level;
 use loom_engine::port::JobContext;
 use loom_engine::process::{self, MARK, Process, Spawn};
 use serde_json::Map;
-use wasmtime::component::Resource;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
-use crate::bindings::loom::exec::process::{Host, HostChild, HostCommand};
-use crate::bindings::loom::host::types::{Error, ErrorKind, Exit};
-use crate::guest::Guest;
-use crate::imports::types::{Sink, error};
+use self::wit::loom::exec::process::{self as interface, Host, HostChild, HostCommand};
+use crate::guest::{Guest, OwnJob};
 use crate::imports::workspace;
+use crate::info::PluginInfo;
+use crate::messages::Messages;
+use crate::types::{Error, ErrorKind, Exit, Failure, Sink, error};
+
+mod wit {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        interfaces: "import loom:exec/process@0.1.0;",
+        imports: {
+            "loom:exec/process.[method]child.wait": async | trappable,
+            "loom:exec/process.[method]child.stop": async | trappable,
+            default: trappable,
+        },
+        with: {
+            "loom:host/types": crate::types::wit,
+            "loom:exec/process.command": super::Request,
+            "loom:exec/process.child": super::Child,
+        },
+        trappable_error_type: { "loom:host/types.error" => crate::types::Failure },
+    });
+}
 
 /// What each process gets as it is in the job's environment: what programs are found by.
 const PATH: &str = "PATH";
@@ -28,8 +46,8 @@ pub struct Request {
     cwd: Option<String>,
     inherits: bool,
     env: Vec<(String, String)>,
-    stdout: Option<Result<loom_engine::output::OutputSink, Error>>,
-    stderr: Option<Result<loom_engine::output::OutputSink, Error>>,
+    stdout: Option<Sink>,
+    stderr: Option<Sink>,
 }
 
 /// A process that was started.
@@ -41,9 +59,35 @@ pub struct Child {
     told: bool,
 }
 
-impl Host for Guest {}
+/// The part of a guest that the functions work on.
+pub(crate) struct View<'a> {
+    plugin: &'a PluginInfo,
+    job: &'a OwnJob,
+    messages: &'a Messages,
+    call: u64,
+    table: &'a mut ResourceTable,
+}
 
-impl HostCommand for Guest {
+struct ProcessInterface;
+
+impl HasData for ProcessInterface {
+    type Data<'a> = View<'a>;
+}
+
+/// Offers the interface to guests.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    interface::add_to_linker::<_, ProcessInterface>(linker, |guest| View {
+        plugin: &guest.plugin,
+        job: &guest.job,
+        messages: &guest.messages,
+        call: guest.call,
+        table: &mut guest.table,
+    })
+}
+
+impl Host for View<'_> {}
+
+impl HostCommand for View<'_> {
     fn new(&mut self, program: String) -> wasmtime::Result<Resource<Request>> {
         Ok(self.table.push(Request {
             program,
@@ -77,43 +121,36 @@ impl HostCommand for Guest {
     }
 
     fn stdout(&mut self, command: Resource<Request>, sink: Resource<Sink>) -> wasmtime::Result<()> {
-        let sink = self.table.get(&sink)?.open(self);
+        let sink = self.table.get(&sink)?.clone();
         self.table.get_mut(&command)?.stdout = Some(sink);
         Ok(())
     }
 
     fn stderr(&mut self, command: Resource<Request>, sink: Resource<Sink>) -> wasmtime::Result<()> {
-        let sink = self.table.get(&sink)?.open(self);
+        let sink = self.table.get(&sink)?.clone();
         self.table.get_mut(&command)?.stderr = Some(sink);
         Ok(())
     }
 
-    fn spawn(&mut self, command: Resource<Request>) -> wasmtime::Result<Result<Resource<Child>, Error>> {
+    fn spawn(&mut self, command: Resource<Request>) -> Result<Resource<Child>, Failure> {
         let request = self.table.get(&command)?;
-        if let Err(error) = self.check(request) {
-            return Ok(Err(error));
-        }
+        self.check(request)?;
         let program = request.program.clone();
         let args = request.args.iter().map(OsString::from).collect();
         let cwd = request.cwd.clone();
-        let job = Arc::clone(self.job()?);
-        let env = environment(&job, request);
-        let (stdout, stderr) = match (request.stdout.clone().transpose(), request.stderr.clone().transpose())
-        {
-            (Ok(stdout), Ok(stderr)) => (stdout, stderr),
-            (Err(error), _) | (_, Err(error)) => return Ok(Err(error)),
-        };
-        let cwd = match cwd.map(|path| workspace::inside(&job.workspace, &path)).transpose() {
-            Ok(inside) => inside.unwrap_or_else(|| job.workspace.clone()),
-            Err(error) => return Ok(Err(error)),
+        let job = self.job.get()?;
+        let env = environment(job, request);
+        let open = |sink: &Option<Sink>| sink.as_ref().map(|sink| sink.open(self.call)).transpose();
+        let (stdout, stderr) = (open(&request.stdout)?, open(&request.stderr)?);
+        let cwd = match cwd {
+            Some(path) => workspace::inside(&job.workspace, &path)?,
+            None => job.workspace.clone(),
         };
         // Here and now, not on a thread for what blocks: it takes well under a millisecond, and where this call is given up
         // no process may start after the ledger was swept.
         let spawn = Spawn { program: program.clone().into(), args, cwd, env, stdout, stderr };
-        match job.processes.spawn(spawn) {
-            Ok(process) => Ok(Ok(self.table.push(Child { process, program, told: false })?)),
-            Err(error) => Ok(Err(not_started(&error))),
-        }
+        let process = job.processes.spawn(spawn).map_err(|error| not_started(&error))?;
+        Ok(self.table.push(Child { process, program, told: false })?)
     }
 
     fn drop(&mut self, command: Resource<Request>) -> wasmtime::Result<()> {
@@ -122,13 +159,13 @@ impl HostCommand for Guest {
     }
 }
 
-impl HostChild for Guest {
+impl HostChild for View<'_> {
     fn pid(&mut self, child: Resource<Child>) -> wasmtime::Result<u32> {
         Ok(self.table.get(&child)?.process.pid())
     }
 
     async fn wait(&mut self, child: Resource<Child>) -> wasmtime::Result<Exit> {
-        let cancel = self.job()?.cancel.clone();
+        let cancel = self.job.get()?.cancel.clone();
         let exit = self.table.get_mut(&child)?.process.wait(&cancel).await;
         self.tell_of_open_output(&child)?;
         Ok(to_guest(exit))
@@ -147,7 +184,7 @@ impl HostChild for Guest {
     }
 }
 
-impl Guest {
+impl View<'_> {
     fn check(&self, request: &Request) -> Result<(), Error> {
         let grants = &self.plugin.manifest.capabilities.exec;
         if !grants.iter().any(|grant| grant.allows(&request.program, &request.args)) {
@@ -189,7 +226,7 @@ impl Guest {
             ("pid".to_owned(), pid.into()),
             ("program".to_owned(), program.into()),
         ]);
-        self.say(Level::Warn, text, Some(data));
+        self.messages.record(Level::Warn, text, Some(data));
         Ok(())
     }
 }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
-use std::fmt::Write as _;
 use std::io::Read as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -10,19 +9,39 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use loom_cache::{Entry, Kind, Origin, Save, Tracked, key};
+use loom_contract::error::ErrorInfo;
 use loom_contract::event::Level;
 use loom_contract::words::counted;
 use loom_engine::cancel::{Cancel, Urgency};
 use loom_engine::redact::Redactor;
 use loom_tree::glob_base;
 use serde_json::{Map, Value, json};
-use wasmtime::component::Resource;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
-use crate::bindings::loom::host::types::{Error, ErrorKind};
-use crate::bindings::loom::workspace::store::{Content, FilesHash, Host, HostCache, Lookup, Restored, Saved};
-use crate::caches::{Cache, Caches, Claimed};
-use crate::guest::Guest;
-use crate::imports::types::error;
+use self::context::StoreContext;
+use self::wit::loom::workspace::store::{self, Content, FilesHash, Host, HostCache, Lookup, Restored, Saved};
+use crate::caches::{Cache, Claimed};
+use crate::guest::{Guest, OwnJob};
+use crate::messages::Messages;
+use crate::types::{Error, ErrorKind, Failure, error};
+
+pub(crate) mod context;
+
+mod wit {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        interfaces: "import loom:workspace/store@0.1.0;",
+        imports: {
+            "loom:workspace/store.hash-files": async | trappable,
+            "loom:workspace/store.[method]cache.quarantined": async | trappable,
+            "loom:workspace/store.[method]cache.restore": async | trappable,
+            "loom:workspace/store.[method]cache.save": async | trappable,
+            default: trappable,
+        },
+        with: { "loom:host/types": crate::types::wit, "loom:workspace/store.cache": super::CacheHandle },
+        trappable_error_type: { "loom:host/types.error" => crate::types::Failure },
+    });
+}
 
 /// A cache of the guest's own job.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
@@ -35,61 +54,80 @@ pub struct CacheHandle {
 /// Key files that are named in a message at most.
 const NAMED: usize = 2000;
 
-impl Host for Guest {
-    async fn hash_files(&mut self, globs: Vec<String>) -> wasmtime::Result<Result<FilesHash, Error>> {
-        let job = Arc::clone(self.job()?);
+/// The part of a guest that the functions work on.
+pub(crate) struct View<'a> {
+    context: &'a mut StoreContext,
+    job: &'a OwnJob,
+    messages: &'a Messages,
+    table: &'a mut ResourceTable,
+}
+
+struct Store;
+
+impl HasData for Store {
+    type Data<'a> = View<'a>;
+}
+
+/// Offers the interface to guests.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    store::add_to_linker::<_, Store>(linker, |guest| View {
+        context: &mut guest.store,
+        job: &guest.job,
+        messages: &guest.messages,
+        table: &mut guest.table,
+    })
+}
+
+impl Host for View<'_> {
+    async fn hash_files(&mut self, globs: Vec<String>) -> Result<FilesHash, Failure> {
+        let job = Arc::clone(self.job.get()?);
         let patterns = globs.clone();
-        let hashed = blocking(job.cancel.clone(), move |cancel| {
+        let hash = blocking(job.cancel.clone(), move |cancel| {
             let listing = loom_workspace::list_files(&job.workspace, cancel).map_err(unlisted)?;
             let selected = key::select(&listing, &patterns).map_err(|cause| wrong(&cause))?;
             key::hash_files(&job.workspace, &selected).map_err(|cause| wrong(&cause))
         })
         .await?;
-        Ok(hashed.map(|hash| {
-            let inputs: Map<String, Value> = hash
-                .files
-                .iter()
-                .take(NAMED)
-                .map(|(path, digest)| (path.to_string_lossy().into_owned(), digest.as_str().into()))
-                .collect();
-            let text = format!("hashed {}: {}", counted(hash.files.len() as u64, "file"), hash.hex);
-            let data = json!({ "globs": globs, "digest": hash.hex, "inputs": inputs });
-            self.say(Level::Debug, text, data.as_object().cloned());
-            let files = u32::try_from(hash.files.len()).unwrap_or(u32::MAX);
-            let answer = FilesHash { digest: hash.hex.clone(), files };
-            self.hashed.push((globs.join(" "), hash));
-            answer
-        }))
+        let inputs: Map<String, Value> = hash
+            .files
+            .iter()
+            .take(NAMED)
+            .map(|(path, digest)| (path.to_string_lossy().into_owned(), digest.as_str().into()))
+            .collect();
+        let text = format!("hashed {}: {}", counted(hash.files.len() as u64, "file"), hash.hex);
+        let data = json!({ "globs": globs, "digest": hash.hex, "inputs": inputs });
+        self.messages.record(Level::Debug, text, data.as_object().cloned());
+        let files = u32::try_from(hash.files.len()).unwrap_or(u32::MAX);
+        let answer = FilesHash { digest: hash.hex.clone(), files };
+        self.context.hashed.push((globs.join(" "), hash));
+        Ok(answer)
     }
 }
 
-impl HostCache for Guest {
+impl HostCache for View<'_> {
     fn new(
         &mut self,
         name: String,
         key: String,
         paths: Vec<String>,
     ) -> wasmtime::Result<Resource<CacheHandle>> {
-        let job = Arc::clone(self.job()?);
+        let job = Arc::clone(self.job.get()?);
         // One that works elsewhere shares its files with nobody.
         let workspace = if job.files().is_some() { job.staging.join("cache") } else { job.workspace.clone() };
         let stored = stored_key(&job.redactor, &key);
         if stored != key {
             let text = "the cache's key holds the value of a secret: in the store, a hash stands for it; \
                         keys are names, so leave the secret out of `cache.key`";
-            self.say(Level::Warn, text.to_owned(), json!({ "key": stored }).as_object().cloned());
+            self.messages.record(Level::Warn, text.to_owned(), json!({ "key": stored }).as_object().cloned());
         }
         let cache = Cache { workspace, name: stored_key(&job.redactor, &name), key: stored, paths };
-        let claimed = Arc::new(self.caches()?.claim(&job.id, cache));
+        let claimed = Arc::new(self.context.caches()?.claim(&job.id, cache));
         Ok(self.table.push(CacheHandle { claimed, key })?)
     }
 
-    async fn quarantined(
-        &mut self,
-        handle: Resource<CacheHandle>,
-    ) -> wasmtime::Result<Result<Option<String>, Error>> {
+    async fn quarantined(&mut self, handle: Resource<CacheHandle>) -> Result<Option<String>, Failure> {
         let claimed = Arc::clone(&self.table.get(&handle)?.claimed);
-        let cancel = self.job()?.cancel.clone();
+        let cancel = self.job.get()?.cancel.clone();
         blocking(cancel, move |_| {
             let Cache { name, key, .. } = &claimed.cache;
             Ok(match claimed.caches().store.is_quarantined(name, key) {
@@ -107,19 +145,19 @@ impl HostCache for Guest {
         handle: Resource<CacheHandle>,
         key: String,
         by: Lookup,
-    ) -> wasmtime::Result<Result<Restored, Error>> {
+    ) -> Result<Restored, Failure> {
         let handle = self.table.get(&handle)?;
         let (claimed, own) = (Arc::clone(&handle.claimed), handle.key.clone());
         if claimed.is_busy() {
-            return Ok(Ok(Restored::Busy));
+            return Ok(Restored::Busy);
         }
-        let cancel = self.job()?.cancel.clone();
+        let cancel = self.job.get()?.cancel.clone();
         let caches = Arc::clone(claimed.caches());
-        let job = Arc::clone(self.job()?);
+        let job = Arc::clone(self.job.get()?);
         let stored = stored_key(&job.redactor, &key);
         if stored != key && by == Lookup::Prefix {
             // What a key with a value begins with cannot be told from its hash.
-            return Ok(Ok(Restored::Miss));
+            return Ok(Restored::Miss);
         }
         let key = stored;
         let Some(files) = job.files() else {
@@ -129,15 +167,13 @@ impl HostCache for Guest {
                 let tracked = tracked(&restoring.cache, &job.workspace, cancel)?;
                 restore(&restoring, &key, by, &tracked, cancel)
             });
-            let done = done.await?;
-            return Ok(done.map(|(restored, warnings)| {
-                self.warn_all(warnings);
-                told(restored, &claimed.cache.key, own)
-            }));
+            let (restored, warnings) = done.await?;
+            self.warn_all(warnings);
+            return Ok(told(restored, &claimed.cache.key, own));
         };
         let elsewhere = Arc::clone(&claimed);
         let workspace = job.workspace.clone();
-        let done = blocking(cancel, move |cancel| {
+        let (restored, warnings, surplus) = blocking(cancel, move |cancel| {
             staged(&elsewhere.cache.workspace)?;
             // The repository is the same there, as far as it is known here.
             let tracked = tracked(&elsewhere.cache, &workspace, cancel)?;
@@ -149,25 +185,19 @@ impl HostCache for Guest {
             Ok((restored, warnings, surplus))
         })
         .await?;
-        let (restored, warnings, surplus) = match done {
-            Ok(done) => done,
-            Err(error) => return Ok(Err(error)),
-        };
         self.warn_all(warnings);
-        if let Restored::Hit(_) = &restored
-            && let Err(cause) = files.put(&claimed.cache.workspace, &surplus).await
-        {
-            return Ok(Err(Error { hint: cause.hint, ..failed(cause.message) }));
+        if let Restored::Hit(_) = &restored {
+            files.put(&claimed.cache.workspace, &surplus).await.map_err(not_moved)?;
         }
-        Ok(Ok(told(restored, &claimed.cache.key, own)))
+        Ok(told(restored, &claimed.cache.key, own))
     }
 
-    async fn save(&mut self, handle: Resource<CacheHandle>) -> wasmtime::Result<Result<Saved, Error>> {
+    async fn save(&mut self, handle: Resource<CacheHandle>) -> Result<Saved, Failure> {
         let handle = self.table.get(&handle)?;
         let (claimed, own) = (Arc::clone(&handle.claimed), handle.key.clone());
-        let job = Arc::clone(self.job()?);
+        let job = Arc::clone(self.job.get()?);
         let redactor = job.redactor.clone();
-        let (recipe, mut inputs) = self.inputs(&claimed.cache.key);
+        let (recipe, mut inputs) = self.context.inputs(&claimed.cache.key);
         for (path, _) in &mut inputs {
             *path = redactor.text(path).into_owned();
         }
@@ -175,26 +205,20 @@ impl HostCache for Guest {
         let origin = Origin { run: job.ids.run_id.to_string(), job: job.id.to_string(), inputs, recipe };
         if let Some(files) = job.files() {
             let tree = claimed.cache.workspace.clone();
-            if let Err(error) = blocking(job.cancel.clone(), move |_| staged(&tree)).await? {
-                return Ok(Err(error));
-            }
-            match files.fetch(&claimed.cache.paths, &claimed.cache.workspace).await {
-                Ok(left_out) => self.warn_all(left_out),
-                Err(cause) => return Ok(Err(Error { hint: cause.hint, ..failed(cause.message) })),
-            }
+            blocking(job.cancel.clone(), move |_| staged(&tree)).await?;
+            let left_out = files.fetch(&claimed.cache.paths, &claimed.cache.workspace).await;
+            self.warn_all(left_out.map_err(not_moved)?);
         }
         let done = blocking(job.cancel.clone(), move |cancel| {
             let tracked = tracked(&claimed.cache, &job.workspace, cancel)?;
             save(&claimed, &origin, &tracked, &redactor, cancel)
         });
-        let done = done.await?;
-        Ok(done.map(|(saved, warnings)| {
-            self.warn_all(warnings);
-            match saved {
-                Saved::Stored(content) => Saved::Stored(Content { key: own, ..content }),
-                other => other,
-            }
-        }))
+        let (saved, warnings) = done.await?;
+        self.warn_all(warnings);
+        Ok(match saved {
+            Saved::Stored(content) => Saved::Stored(Content { key: own, ..content }),
+            other => other,
+        })
     }
 
     fn drop(&mut self, handle: Resource<CacheHandle>) -> wasmtime::Result<()> {
@@ -203,28 +227,11 @@ impl HostCache for Guest {
     }
 }
 
-impl Guest {
-    fn caches(&self) -> wasmtime::Result<Arc<Caches>> {
-        self.caches.clone().ok_or_else(|| wasmtime::format_err!("the run has no store"))
-    }
-
+impl View<'_> {
     fn warn_all(&self, warnings: Vec<String>) {
         for warning in warnings {
-            self.say(Level::Warn, warning, None);
+            self.messages.record(Level::Warn, warning, None);
         }
-    }
-
-    /// The files that `key` was made from, and how.
-    fn inputs(&self, key: &str) -> (String, Vec<(String, String)>) {
-        let used = self.hashed.iter().filter(|(_, hash)| key.contains(&hash.hex));
-        let (mut recipe, mut inputs) = (String::new(), Vec::new());
-        for (globs, hash) in used {
-            let _ = write!(recipe, "{}{globs}", if recipe.is_empty() { "" } else { " " });
-            let file =
-                |(path, digest): &(PathBuf, String)| (path.to_string_lossy().into_owned(), digest.clone());
-            inputs.extend(hash.files.iter().map(file));
-        }
-        (recipe, inputs)
     }
 }
 
@@ -232,15 +239,15 @@ impl Guest {
 async fn blocking<T: Send + 'static>(
     mut cancel: Cancel,
     work: impl FnOnce(&AtomicBool) -> Result<T, Error> + Send + 'static,
-) -> wasmtime::Result<Result<T, Error>> {
+) -> Result<T, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&stop);
     let mut task = tokio::task::spawn_blocking(move || work(&seen));
     tokio::select! {
-        done = &mut task => return Ok(done?),
+        done = &mut task => return Ok(done??),
         () = cancel.reached(Urgency::Ask) => stop.store(true, Ordering::Relaxed),
     }
-    Ok(task.await?)
+    Ok(task.await??)
 }
 
 /// Makes an empty folder.
@@ -309,6 +316,11 @@ fn told(restored: Restored, stored: &str, own: String) -> Restored {
 
 fn failed(message: String) -> Error {
     error(ErrorKind::Failed, "CACHE_FAILED", message)
+}
+
+/// The files could not be moved between here and where the job works.
+fn not_moved(cause: ErrorInfo) -> Error {
+    Error { hint: cause.hint, ..failed(cause.message) }
 }
 
 fn wrong(cause: &loom_cache::Error) -> Error {

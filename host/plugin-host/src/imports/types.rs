@@ -1,50 +1,40 @@
-//! `loom:host/types`.
+//! `loom:host/types`: its one resource. The types themselves stand in [`crate::types`], where all may name them.
 
-use loom_engine::output::OutputSink;
-use wasmtime::component::Resource;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
-use crate::bindings::loom::host::types::{Error, ErrorKind, Host, HostOutputSink};
 use crate::guest::Guest;
+use crate::types::bindings::loom::host::types::{self as wit, Error, Host, HostOutputSink};
+use crate::types::{Failure, Sink};
 
-/// A sink that belongs to the call in which the guest got it.
-#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
-pub struct Sink {
-    output: OutputSink,
+/// The part of a guest that the functions work on.
+pub(crate) struct View<'a> {
     call: u64,
+    table: &'a mut ResourceTable,
 }
 
-impl Sink {
-    pub(crate) fn new(output: OutputSink, call: u64) -> Self {
-        Self { output, call }
+struct Types;
+
+impl HasData for Types {
+    type Data<'a> = View<'a>;
+}
+
+/// Offers the interface to guests.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    wit::add_to_linker::<_, Types>(linker, |guest| View { call: guest.call, table: &mut guest.table })
+}
+
+impl Host for View<'_> {
+    fn convert_error(&mut self, failure: Failure) -> wasmtime::Result<Error> {
+        failure.for_guest()
     }
-
-    /// The engine's sink, where its step is the one that runs: later nobody takes what is written, and who writes would
-    /// wait for ever.
-    pub(crate) fn open(&self, guest: &Guest) -> Result<OutputSink, Error> {
-        if self.call == guest.call {
-            Ok(self.output.clone())
-        } else {
-            Err(error(ErrorKind::Invalid, "SINK_CLOSED", "the step that the sink belongs to has ended"))
-        }
-    }
 }
 
-/// An error for the guest.
-pub(crate) fn error(kind: ErrorKind, code: &str, message: impl Into<String>) -> Error {
-    Error { kind, code: code.into(), message: message.into(), hint: None }
-}
-
-impl Host for Guest {}
-
-impl HostOutputSink for Guest {
-    async fn line(&mut self, sink: Resource<Sink>, text: String) -> wasmtime::Result<Result<(), Error>> {
-        let output = match self.table.get(&sink)?.open(self) {
-            Ok(output) => output,
-            Err(error) => return Ok(Err(error)),
-        };
+impl HostOutputSink for View<'_> {
+    async fn line(&mut self, sink: Resource<Sink>, text: String) -> Result<(), Failure> {
+        let output = self.table.get(&sink)?.open(self.call)?;
         // It waits where too much output is on its way.
         tokio::task::spawn_blocking(move || output.line(&text)).await?;
-        Ok(Ok(()))
+        Ok(())
     }
 
     fn drop(&mut self, sink: Resource<Sink>) -> wasmtime::Result<()> {

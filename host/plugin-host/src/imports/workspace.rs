@@ -3,45 +3,77 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use wasmtime::component::Resource;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
-use crate::bindings::loom::host::types::{Error, ErrorKind};
-use crate::bindings::loom::workspace::workspace::{Host, HostWorkspace};
-use crate::guest::Guest;
+use self::wit::loom::workspace::workspace::{self, Host, HostWorkspace};
+use crate::guest::{Guest, OwnJob};
 use crate::imports::job::JobHandle;
-use crate::imports::types::error;
+use crate::types::{Error, ErrorKind, Failure, error};
+
+mod wit {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        interfaces: "import loom:workspace/workspace@0.1.0;",
+        imports: {
+            "loom:workspace/workspace.[method]workspace.exists": async | trappable,
+            default: trappable,
+        },
+        with: {
+            "loom:host/types": crate::types::wit,
+            "loom:host/job": crate::imports::job::wit::loom::host::job,
+            "loom:workspace/workspace.workspace": super::WorkspaceHandle,
+        },
+        trappable_error_type: { "loom:host/types.error" => crate::types::Failure },
+    });
+}
 
 /// The workspace of the guest's own job: it has no other.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
 pub struct WorkspaceHandle;
 
-impl Host for Guest {
+/// The part of a guest that the functions work on.
+pub(crate) struct View<'a> {
+    job: &'a OwnJob,
+    table: &'a mut ResourceTable,
+}
+
+struct Workspace;
+
+impl HasData for Workspace {
+    type Data<'a> = View<'a>;
+}
+
+/// Offers the interface to guests.
+pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    workspace::add_to_linker::<_, Workspace>(linker, |guest| View {
+        job: &guest.job,
+        table: &mut guest.table,
+    })
+}
+
+impl Host for View<'_> {
     fn of_job(&mut self, _job: Resource<JobHandle>) -> wasmtime::Result<Resource<WorkspaceHandle>> {
         Ok(self.table.push(WorkspaceHandle)?)
     }
 }
 
-impl HostWorkspace for Guest {
-    fn path(&mut self, _workspace: Resource<WorkspaceHandle>) -> wasmtime::Result<Result<String, Error>> {
-        let workspace = &self.job()?.workspace;
+impl HostWorkspace for View<'_> {
+    fn path(&mut self, _workspace: Resource<WorkspaceHandle>) -> Result<String, Failure> {
+        let workspace = &self.job.get()?.workspace;
         Ok(workspace.to_str().map(str::to_owned).ok_or_else(|| {
             let message = format!("the workspace's path is not UTF-8: {}", workspace.display());
             error(ErrorKind::Invalid, "PATH_NOT_UTF8", message)
-        }))
+        })?)
     }
 
-    async fn exists(
-        &mut self,
-        _workspace: Resource<WorkspaceHandle>,
-        path: String,
-    ) -> wasmtime::Result<Result<bool, Error>> {
-        let workspace = self.job()?.workspace.clone();
+    async fn exists(&mut self, _workspace: Resource<WorkspaceHandle>, path: String) -> Result<bool, Failure> {
+        let workspace = self.job.get()?.workspace.clone();
         let found = tokio::task::spawn_blocking(move || inside(&workspace, &path)).await?;
-        Ok(match found {
+        match found {
             Ok(_) => Ok(true),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        })
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn drop(&mut self, workspace: Resource<WorkspaceHandle>) -> wasmtime::Result<()> {

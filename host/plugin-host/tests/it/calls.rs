@@ -109,6 +109,10 @@ async fn a_sink_ends_with_its_step() {
         let error = job.failure(order).await;
         assert_eq!(error.code, "SINK_CLOSED", "{order}: {error}");
     }
+    // Also where a command got it in time, and is started later.
+    assert_eq!(job.exit_code("keep-command echo late").await, 0);
+    let error = job.failure("kept-command").await;
+    assert_eq!(error.code, "SINK_CLOSED", "{error}");
     assert_eq!(job.output(), "");
 }
 

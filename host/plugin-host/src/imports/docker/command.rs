@@ -1,6 +1,5 @@
 //! Commands of `loom:docker/engine`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use loom_contract::event::Level;
@@ -14,12 +13,11 @@ use serde_json::Map;
 use tokio::sync::mpsc;
 use wasmtime::component::Resource;
 
+use super::View;
 use super::container::ContainerHandle;
-use crate::bindings::loom::docker::engine::HostCommand;
-use crate::bindings::loom::host::types::{Error, ErrorKind, Exit};
+use super::wit::loom::docker::engine::HostCommand;
 use crate::docker::to_plugin_error;
-use crate::guest::Guest;
-use crate::imports::types::{Sink, error};
+use crate::types::{Error, ErrorKind, Exit, Failure, Sink, error};
 
 /// Chunks of output that wait to be recorded.
 const WAITING: usize = 16;
@@ -30,11 +28,11 @@ const WAITING: usize = 16;
 pub struct Request {
     spec: ExecSpec,
     inherits: bool,
-    stdout: Option<Result<OutputSink, Error>>,
-    stderr: Option<Result<OutputSink, Error>>,
+    stdout: Option<Sink>,
+    stderr: Option<Sink>,
 }
 
-impl HostCommand for Guest {
+impl HostCommand for View<'_> {
     fn new(&mut self, argv: Vec<String>) -> wasmtime::Result<Resource<Request>> {
         let spec = ExecSpec { command: argv, ..ExecSpec::default() };
         Ok(self.table.push(Request { spec, inherits: false, stdout: None, stderr: None })?)
@@ -56,13 +54,13 @@ impl HostCommand for Guest {
     }
 
     fn stdout(&mut self, command: Resource<Request>, sink: Resource<Sink>) -> wasmtime::Result<()> {
-        let sink = self.table.get(&sink)?.open(self);
+        let sink = self.table.get(&sink)?.clone();
         self.table.get_mut(&command)?.stdout = Some(sink);
         Ok(())
     }
 
     fn stderr(&mut self, command: Resource<Request>, sink: Resource<Sink>) -> wasmtime::Result<()> {
-        let sink = self.table.get(&sink)?.open(self);
+        let sink = self.table.get(&sink)?.clone();
         self.table.get_mut(&command)?.stderr = Some(sink);
         Ok(())
     }
@@ -71,11 +69,10 @@ impl HostCommand for Guest {
         &mut self,
         command: Resource<Request>,
         container: Resource<ContainerHandle>,
-    ) -> wasmtime::Result<Result<Exit, Error>> {
+    ) -> Result<Exit, Failure> {
         let request = self.table.get(&command)?.clone();
         let handle = self.table.get(&container)?.clone();
-        let job = Arc::clone(self.job()?);
-        Ok(self.execute(&job, request, &handle).await)
+        Ok(self.execute(self.job.get()?, request, &handle).await?)
     }
 
     fn drop(&mut self, command: Resource<Request>) -> wasmtime::Result<()> {
@@ -84,7 +81,7 @@ impl HostCommand for Guest {
     }
 }
 
-impl Guest {
+impl View<'_> {
     async fn execute(
         &mut self,
         job: &JobContext,
@@ -92,14 +89,15 @@ impl Guest {
         handle: &ContainerHandle,
     ) -> Result<Exit, Error> {
         let Request { spec, inherits, stdout, stderr } = request;
-        let (stdout, stderr) = (stdout.transpose()?, stderr.transpose()?);
+        let open = |sink: Option<Sink>| sink.map(|sink| sink.open(self.call)).transpose();
+        let (stdout, stderr) = (open(stdout)?, open(stderr)?);
         let container = &handle.container;
         let env = if inherits {
-            Some(environment(job, self.job_variables(job), container.has_mask())?)
+            Some(environment(job, self.docker.variables_of(job), container.has_mask())?)
         } else {
             None
         };
-        let docker = self.kept.docker.get()?;
+        let docker = self.docker.get()?;
         if container.is_service() {
             docker.services().awaits(container.container());
         }
@@ -117,13 +115,13 @@ impl Guest {
         }
         if exit.oom_killed {
             let text = "the memory that the container may use was used up, and a process was killed for it";
-            self.say(Level::Warn, text.to_owned(), None);
+            self.messages.record(Level::Warn, text.to_owned(), None);
             job.has_used_up(UsedUp::Memory);
         }
         if exit.output_open {
             let text = "the step has ended, but something that it started still holds its output open; it is not heard any more";
             let data = Map::from_iter([("code".to_owned(), "output_detached".into())]);
-            self.say(Level::Warn, text.to_owned(), Some(data));
+            self.messages.record(Level::Warn, text.to_owned(), Some(data));
         }
         match i32::try_from(exit.code) {
             Ok(code @ 0..=255) => Ok(Exit::Code(code)),

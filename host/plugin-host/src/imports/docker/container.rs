@@ -9,13 +9,11 @@ use loom_docker::{
 use loom_engine::port::JobContext;
 use wasmtime::component::Resource;
 
-use super::{NetworkHandle, unless_cancelled};
-use crate::bindings::loom::docker::engine::{HostContainer, HostContainerSpec, WorkspaceMount};
-use crate::bindings::loom::host::types::{Error, ErrorKind};
+use super::wit::loom::docker::engine::{HostContainer, HostContainerSpec, WorkspaceMount};
+use super::{NetworkHandle, View, unless_cancelled};
 use crate::docker::{WorkspaceFiles, notify, section_end};
-use crate::guest::Guest;
-use crate::imports::types::error;
 use crate::manifest::DockerRight;
+use crate::types::{Error, ErrorKind, Failure, error};
 
 /// A container that is to be made.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
@@ -37,7 +35,7 @@ pub struct ContainerHandle {
     service: Option<String>,
 }
 
-impl HostContainerSpec for Guest {
+impl HostContainerSpec for View<'_> {
     fn new(&mut self, name: String, image: String) -> wasmtime::Result<Resource<Spec>> {
         let spec =
             ContainerSpec { name, image, init: true, output: KeepOutput::No, ..ContainerSpec::default() };
@@ -112,16 +110,10 @@ impl HostContainerSpec for Guest {
         Ok(())
     }
 
-    async fn create(
-        &mut self,
-        spec: Resource<Spec>,
-    ) -> wasmtime::Result<Result<Resource<ContainerHandle>, Error>> {
+    async fn create(&mut self, spec: Resource<Spec>) -> Result<Resource<ContainerHandle>, Failure> {
         let spec = self.table.get(&spec)?.clone();
-        let job = Arc::clone(self.job()?);
-        Ok(match Box::pin(self.create_container(&job, spec)).await {
-            Ok(handle) => Ok(self.table.push(handle)?),
-            Err(error) => Err(error),
-        })
+        let handle = Box::pin(self.create_container(self.job.get()?, spec)).await?;
+        Ok(self.table.push(handle)?)
     }
 
     fn drop(&mut self, spec: Resource<Spec>) -> wasmtime::Result<()> {
@@ -130,7 +122,7 @@ impl HostContainerSpec for Guest {
     }
 }
 
-impl HostContainer for Guest {
+impl HostContainer for View<'_> {
     fn id(&mut self, handle: Resource<ContainerHandle>) -> wasmtime::Result<String> {
         Ok(self.table.get(&handle)?.container.container().id().to_owned())
     }
@@ -139,51 +131,43 @@ impl HostContainer for Guest {
         Ok(self.table.get(&handle)?.container.container().name().to_owned())
     }
 
-    async fn start(&mut self, handle: Resource<ContainerHandle>) -> wasmtime::Result<Result<(), Error>> {
+    async fn start(&mut self, handle: Resource<ContainerHandle>) -> Result<(), Failure> {
         let ContainerHandle { container, service } = self.table.get(&handle)?.clone();
-        let job = Arc::clone(self.job()?);
-        let docker = match self.kept.docker.get() {
-            Ok(docker) => docker,
-            Err(error) => return Ok(Err(error)),
-        };
-        let notify = self.notifier(&job);
+        let job = self.job.get()?;
+        let docker = self.docker.get()?;
+        let notify = self.notifier(job);
         let started = unless_cancelled(job.cancel.clone(), Box::pin(docker.start(&container, &notify))).await;
         if let Some(name) = service {
-            let (services, section, own) =
-                (docker.services(), &self.kept.docker.services, container.container());
+            let (services, section, own) = (docker.services(), &self.docker.services, container.container());
             match &started {
-                Ok(_) => section.follow(&job, services, own, name),
-                Err(error) => section.failed(&job, services, own, section_end(&job, error)).await,
+                Ok(_) => section.follow(job, services, own, name),
+                Err(error) => section.failed(job, services, own, section_end(job, error)).await,
             }
         }
-        Ok(started.map(|files| {
-            if let Some(files) = files {
-                self.kept.docker.set_files(WorkspaceFiles(files));
-            }
-        }))
+        if let Some(files) = started? {
+            self.docker.set_files(WorkspaceFiles(files));
+        }
+        Ok(())
     }
 
     async fn wait_healthy(
         &mut self,
         handle: Resource<ContainerHandle>,
         timeout_ms: u32,
-    ) -> wasmtime::Result<Result<(), Error>> {
+    ) -> Result<(), Failure> {
         let ContainerHandle { container, service } = self.table.get(&handle)?.clone();
         let container = container.container();
-        let job = Arc::clone(self.job()?);
-        let docker = match self.kept.docker.get() {
-            Ok(docker) => docker,
-            Err(error) => return Ok(Err(error)),
-        };
+        let job = self.job.get()?;
+        let docker = self.docker.get()?;
         let within = Duration::from_millis(timeout_ms.into());
         let is_awaited = docker.services().is_awaited(container);
         let expect = if is_awaited { Expect::Running } else { Expect::Health };
         let healthy = unless_cancelled(job.cancel.clone(), container.wait_healthy(within, expect)).await;
         if let (Err(error), Some(_)) = (&healthy, &service) {
-            let section = &self.kept.docker.services;
-            section.failed(&job, docker.services(), container, section_end(&job, error)).await;
+            let section = &self.docker.services;
+            section.failed(job, docker.services(), container, section_end(job, error)).await;
         }
-        Ok(healthy)
+        Ok(healthy?)
     }
 
     fn drop(&mut self, handle: Resource<ContainerHandle>) -> wasmtime::Result<()> {
@@ -192,15 +176,15 @@ impl HostContainer for Guest {
     }
 }
 
-impl Guest {
+impl View<'_> {
     fn container_spec(&mut self, spec: &Resource<Spec>) -> wasmtime::Result<&mut ContainerSpec> {
         Ok(&mut self.table.get_mut(spec)?.spec.spec)
     }
 
     /// Takes notices of what the call that runs does.
     fn notifier(&self, job: &Arc<JobContext>) -> impl Fn(Notice) + Send + Sync + 'static {
-        let (scope, job) = (self.scope, Arc::clone(job));
-        move |notice| notify(scope, &job, notice)
+        let (messages, job) = (self.messages.clone(), Arc::clone(job));
+        move |notice| notify(&messages, &job, notice)
     }
 
     async fn create_container(
@@ -214,15 +198,15 @@ impl Guest {
         spec.spec.pids = job.limits.pids;
         if spec.workspace.is_some() {
             // What came before it has come up.
-            self.kept.docker.services_are_up();
+            self.docker.services_are_up();
         }
         let image_env = docker.image(&spec.spec.image).map(|image| image.env).unwrap_or_default();
         for (_, value) in &mut spec.spec.env {
-            *value = job.fill(value, self.job_variables(job), &image_env);
+            *value = job.fill(value, self.docker.variables_of(job), &image_env);
         }
         if inherits {
             let (variables, secret_script) =
-                (job.variables_in_container(self.job_variables(job)), job.secret_variables());
+                (job.variables_in_container(self.docker.variables_of(job)), job.secret_variables());
             spec.inherited = Some(JobEnv { variables, secret_script });
         }
         let notify = self.notifier(job);

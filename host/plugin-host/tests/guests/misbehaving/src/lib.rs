@@ -12,6 +12,7 @@ use loom_sdk::{
 struct Misbehaving {
     calls: i32,
     kept: Vec<OutputSink>,
+    commands: Vec<Command>,
 }
 
 loom_sdk::export_provider!(Misbehaving);
@@ -117,6 +118,13 @@ impl Misbehaving {
             }
             "line" => out(step)?.line(text)?,
             "keep-sink" => self.kept.push(out(step)?),
+            "keep-command" => {
+                self.commands.push(Command::new("sh").args(["-c", text]).stdout(&out(step)?));
+            }
+            "kept-command" => {
+                let command = self.commands.pop().ok_or_else(|| "no command was kept".into_error())?;
+                return command.status();
+            }
             "kept-line" => {
                 for sink in &self.kept {
                     sink.line(text)?;
