@@ -45,6 +45,11 @@ enum Way {
 }
 
 impl Patterns {
+    /// Those that name nothing.
+    pub fn none() -> Self {
+        Self { given: Vec::new(), set: GlobSet::empty(), parts: Vec::new() }
+    }
+
     /// Reads patterns. `./x`, `x/` and `x` mean the same, and `.` means the whole tree.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use fs_err as fs;
 use loom_faults::{Failing, Fault, fail_each};
 use rustix::io::Errno;
 
-use crate::{Collect, Error, FileError, Outline, ReplicateError, Replicator, collect, place, remove};
+use crate::{Collect, Error, FileError, Outline, Part, ReplicateError, Replicator, collect, place, remove};
 
 static GO: AtomicBool = AtomicBool::new(false);
 
@@ -73,8 +73,8 @@ fn a_replication_of_which_a_call_fails_is_whole_or_an_error() {
                 outline.add(path.as_os_str().as_encoded_bytes());
             }
             // A umask that makes every mode be set.
-            let replicator = Replicator::new(&GO, 0o777);
-            assert_eq!(replicator.copy(&outline, &from, &to)?, [""; 0].map(PathBuf::from));
+            let replicator = Replicator::new(&GO, 0o777, None);
+            assert_eq!(replicator.copy(&outline, &from, &to, Part::WHOLE)?, [""; 0].map(PathBuf::from));
             assert_eq!(replicator.finish()?.files, 5);
             Ok(())
         };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use loom_tree::Replicator;
+use loom_tree::{Part, Replicator};
 
 use crate::fault::fault;
 use crate::git::{self, Head, WorkTree};
@@ -48,8 +48,8 @@ pub(crate) fn create(
         let refs = original.common_dir.join("refs");
         let listing = listing::walk(&refs, cancel)?;
         // Refs do not count as files of the repository.
-        let aside = replicator.aside();
-        aside.copy(&listing::outline(&listing, true), &refs, &git_dir.join("refs"))?;
+        let aside = replicator.apart();
+        aside.copy(&listing::outline(&listing, true), &refs, &git_dir.join("refs"), Part::WHOLE)?;
         aside.finish()?;
         copy_if_there(&original.common_dir.join("packed-refs"), &git_dir.join("packed-refs"))?;
     }

@@ -1,6 +1,7 @@
 //! Listings of what is to be copied: relative paths, each ended by a NUL, as git writes them.
 
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,6 +26,18 @@ pub(crate) fn outline(listing: &[u8], descend: bool) -> Outline<'_> {
         }
     }
     outline
+}
+
+/// A listing as seen from the top of the work tree, of which `prefix` is the folder that was listed. Loom's
+/// runtime folder is no part of it.
+pub(crate) fn below(prefix: &Path, listing: &[u8]) -> Vec<u8> {
+    let prefix = prefix.as_os_str().as_bytes();
+    let mut paths = Vec::with_capacity(listing.len());
+    for path in listing.split(|&byte| byte == 0).filter(|path| !path.is_empty() && !is_runtime(path)) {
+        paths.extend_from_slice(&dir::join(prefix, path));
+        paths.push(0);
+    }
+    paths
 }
 
 /// A listing of everything below `root`, as [`outline`] reads it with `descend`.

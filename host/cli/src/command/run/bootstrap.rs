@@ -9,16 +9,16 @@ use std::sync::atomic::AtomicBool;
 use loom_cache::Store;
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::graph_ir::{Cache, GraphIr};
+use loom_contract::id::RunId;
 use loom_contract::redacted::Redacted;
 use loom_engine::Prepared;
 use loom_engine::cancel::Cancel;
 use loom_engine::port::{Provider, SecretResolver, Wrapper};
 use loom_engine::redact::Redactor;
-use loom_ownership::{HeldFor, PrivateFolder};
 use loom_plugin_host::{Caches, DockerConfig, Runtime};
 use loom_workflow::Plan;
-use loom_workspace::Snapshot;
 
+use super::copy::{self, HeldSlot};
 use super::selection::{self, Wanted};
 use super::{Given, Mode, Place};
 use crate::command::source::{self, Source};
@@ -30,6 +30,7 @@ use crate::terminal::Terminal;
 /// What a bootstrap works with.
 pub(super) struct Start<'a> {
     pub(super) source: &'a Source,
+    pub(super) run_id: &'a RunId,
     pub(super) wanted: &'a Wanted,
     pub(super) config: &'a Effective,
     pub(super) environment: &'a Environment,
@@ -46,6 +47,8 @@ pub(super) struct Start<'a> {
 pub(super) struct Known {
     pub(super) graph_ir: Option<GraphIr>,
     pub(super) snapshot_path: Option<PathBuf>,
+    /// Where that is.
+    pub(super) slot: Option<HeldSlot>,
     pub(super) head_sha: Option<String>,
     /// The caches, where a job has one.
     pub(super) caches: Option<Arc<Caches>>,
@@ -69,23 +72,7 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
             Ok((load_providers(&plan, &selected, &runtime, start, &tasks)?, resolvers, cache))
         };
         let loading = std::thread::Builder::new().spawn_scoped(scope, load);
-        let repo_root = &start.source.repo_root;
-        let Place { ledger, workspace, .. } = start.place;
-        let make_folder = |path: &Path| {
-            let made = PrivateFolder::open_or_make(path.parent().unwrap_or(path)).and_then(|copies| {
-                start.place.folders.note(HeldFor::Workspaces, &copies, repo_root);
-                ledger.make_folder(path, 0o777)
-            });
-            made.map_err(std::io::Error::other)
-        };
-        let made = loom_workspace::create(repo_root, workspace, make_folder, start.stop_copy);
-        let snapshot = made.map_err(|error| {
-            let info = ErrorInfo::new(code::WORKSPACE_FAILED, error.to_string());
-            match error.hint() {
-                Some(hint) => info.with_hint(hint),
-                None => info,
-            }
-        });
+        let snapshot = copy::make(start);
         let plugins = match loading {
             Ok(loading) => loading.join().unwrap_or_else(|_| {
                 Err(ErrorInfo::new(code::INTERNAL, "loading the plugins failed; this is a bug in Loom"))
@@ -95,7 +82,8 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
         };
         (plugins, snapshot)
     });
-    let snapshot: Snapshot = snapshot?;
+    let (snapshot, slot) = snapshot?;
+    known.slot = Some(slot);
     for warning in &snapshot.warnings {
         let warning = Redacted::new(warning.to_string(), start.redactor);
         start.terminal.say(format!("warning: {warning}\n"));

@@ -106,9 +106,7 @@ fn compare(
                 cancelled = Some(done.exit_code);
                 return Ok(None);
             };
-            let facts = facts(&compared);
-            compared.place.remove(&compared.workspace);
-            facts.map(Some)
+            facts(&compared).map(Some)
         };
         let found = blame::find(&first_facts, &second_facts, &suspects, &mut trial)?;
         let Some(found) = found else { return Ok(cancelled.unwrap_or(exit::FAILURE)) };
@@ -142,12 +140,6 @@ fn compare(
             error.message
         );
         return Err(ErrorInfo { message, ..error });
-    }
-    if exit_code == exit::SUCCESS {
-        // What failed or differs is to be looked at.
-        for compared in [&without, &with] {
-            compared.place.remove(&compared.workspace);
-        }
     }
     pair.say_end(&document, &with.reason, &[&path, &without.receipt, &with.receipt]);
     Ok(exit_code)
