@@ -42,6 +42,7 @@ mod schedule;
 mod schema;
 mod secrets;
 mod selection;
+mod slots;
 mod steps;
 mod storm;
 mod terminal;
