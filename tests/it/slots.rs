@@ -54,7 +54,7 @@ fn a_run_finds_the_same_place_and_nothing_of_the_run_before() {
         let run = env.run(&[]);
         assert_eq!(run.exit_code, 0, "{}", run.stderr);
         let place = run.run.receipt.snapshot_path.clone().unwrap();
-        assert_eq!(run.run.output("j", "02").concat().trim(), place);
+        assert_eq!(run.run.output("job", "02").concat().trim(), place);
         assert!(Path::new(&place).join("made").exists(), "it stays");
         places.push(place);
     }
@@ -200,4 +200,102 @@ fn compared_runs_find_what_a_new_copy_has() {
         let output = env.loom(&["run", "--local", "--cache-diff"]).output();
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     }
+}
+
+const KEEPS: &str = "version: v1
+stages: [s]
+workspace: {keep: [target, 'packages/*/out'], key: {files: [lock]}}
+j: {stage: s, target: linux, script: ['git status --porcelain; ls target packages/x/out 2> /dev/null || true; mkdir -p target packages/x/out other; \
+    echo x > target/made; echo x > packages/x/out/made; echo x > other/made']}
+";
+
+fn keeping() -> TestEnv {
+    let env = env(KEEPS);
+    env.write("lock", "1");
+    env.write("packages/x/source", "");
+    env.commit_all();
+    env
+}
+
+/// What the run's step found.
+fn found(env: &TestEnv, args: &[&str]) -> String {
+    let run = env.run(args);
+    assert_eq!(run.exit_code, 0, "{}", run.stderr);
+    run.run.output("j", "01").join(" ")
+}
+
+#[test]
+fn kept_folders_stay_until_their_key_changes() {
+    let env = keeping();
+    // Not ignored, and yet no business of git's.
+    let warm = "packages/x/out: made  target: made";
+    assert_eq!(found(&env, &[]), "");
+    assert_eq!(found(&env, &[]), warm);
+    assert_eq!(found(&env, &[]), warm);
+    assert_eq!(found(&env, &["--fresh"]), "", "from nothing");
+    assert_eq!(found(&env, &[]), warm);
+    env.write("lock", "2");
+    assert_eq!(found(&env, &[]), " M lock", "another key");
+    assert_eq!(found(&env, &[]), format!(" M lock {warm}"));
+    // What the user's own folder holds is the user's.
+    env.write("target/of-the-user", "");
+    assert!(!found(&env, &[]).contains("of-the-user"));
+    fs::remove_dir_all(env.repo().join("target")).unwrap();
+    // Another list.
+    env.write(".loom/workflow.yml", &KEEPS.replace("target, ", ""));
+    assert!(!found(&env, &[]).contains("target"));
+    assert!(!copies(&env).join("0.aside").read_dir().unwrap().any(|_| true));
+    assert_eq!(env.loom(&["clean"]).output().status.code(), Some(0));
+    assert_eq!(names(&env), [""; 0]);
+}
+
+#[test]
+fn kept_folders_are_one_slots_own() {
+    let env = keeping();
+    assert_eq!(found(&env, &[]), "");
+    env.write(
+        ".loom/workflow.yml",
+        &KEEPS.replace(
+            "git status --porcelain;",
+            "touch $HOME/on; while test ! -e $HOME/go; do sleep 0.02; done;",
+        ),
+    );
+    let child = env.loom(&["run", "--local"]).spawn();
+    wait_for("the step", || env.home().join("on").exists());
+    env.write(".loom/workflow.yml", &KEEPS.replace("git status --porcelain;", ""));
+    assert_eq!(found(&env, &[]), "", "of the second slot");
+    fs::write(env.home().join("go"), "").unwrap();
+    assert_eq!(loom_tests::RunOutput::of(&env, &child.output()).exit_code, 0);
+}
+
+#[test]
+fn what_git_tracks_is_not_kept() {
+    let env = env(&KEEPS.replace("target, 'packages/*/out'", "target, 'packages/*'"));
+    env.write("packages/x/source", "");
+    env.commit_all();
+    let place = ".loom/workflow.yml:3:28: WF_SCHEMA_V1 /workspace/keep/1: name only folders that git ignores: git tracks \
+                 `packages/x/source`";
+    let checked = env.loom(&["check"]).output();
+    let stderr = String::from_utf8(checked.stderr).unwrap();
+    assert!(checked.status.code() == Some(1) && stderr.contains(place), "{stderr}");
+    let run = env.run(&[]);
+    assert!(run.exit_code == 1 && run.stderr.contains(place), "{}", run.stderr);
+    assert!(!env.home().join(".cache/loom/workspaces").exists());
+}
+
+#[test]
+fn a_comparison_takes_kept_folders_for_a_cache() {
+    let env = env(
+        "version: v1\nstages: [s]\nworkspace: {keep: [target]}\nj: {stage: s, target: linux, cache: {key: k, paths: [c]}, \
+         script: ['test -e target/x && echo warm > result || echo cold > result; mkdir -p target c; touch target/x c/x']}\n",
+    );
+    assert_eq!(env.run(&[]).exit_code, 0);
+    let output = env.loom(&["run", "--local", "--cache-diff"]).output();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("result: other content"), "{stderr}");
+    assert!(stderr.contains("kept folders (target)"), "{stderr}");
+    assert!(!stderr.contains("quarantined"), "no key is to blame: {stderr}");
+    let place = copies(&env).join("0");
+    assert!(place.join("target/x").exists(), "they are still there");
 }

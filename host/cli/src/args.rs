@@ -93,6 +93,9 @@ pub(crate) struct Run {
     /// Run the jobs that failed or never ran in the last run, and what they need
     #[arg(long, conflicts_with = "job")]
     pub(crate) rerun_failed: bool,
+    /// Start from nothing: no kept folders, a new copy of the repository
+    #[arg(long, conflicts_with_all = ["dry_run", "cache_diff"])]
+    pub(crate) fresh: bool,
     /// Start no further job once one has failed
     #[arg(long)]
     pub(crate) fail_fast: bool,

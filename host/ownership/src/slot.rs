@@ -86,6 +86,8 @@ struct Text {
     aside: Option<Made>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last: Option<LastRun>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<String>,
 }
 
 /// A folder that was made, or is about to be.
@@ -107,8 +109,20 @@ impl Slots {
     /// # Errors
     /// There is none, or what the system says.
     pub fn take(&self) -> Result<Slot, Error> {
+        self.take_where(|_| true)
+    }
+
+    /// Takes the lowest slot that is free and has no copy yet.
+    ///
+    /// # Errors
+    /// There is none, or what the system says.
+    pub fn take_new(&self) -> Result<Slot, Error> {
+        self.take_where(|slot| !slot.has_copy())
+    }
+
+    fn take_where(&self, wanted: impl Fn(&Slot) -> bool) -> Result<Slot, Error> {
         for number in 0..MOST {
-            if let Some(slot) = self.take_number(number)? {
+            if let Some(slot) = self.take_number(number)?.filter(&wanted) {
                 return Ok(slot);
             }
         }
@@ -128,7 +142,7 @@ impl Slots {
             Ok(text) => text,
             Err(()) => return Ok(None),
         };
-        let new = Text { format: FORMAT, copy: None, aside: None, last: None };
+        let new = Text { format: FORMAT, copy: None, aside: None, last: None, kept: None };
         let mut slot = Slot { folder: self.folder.clone(), number, text: text.unwrap_or(new), lock };
         let is_ours = slot.settle("", slot.text.copy) && slot.settle(ASIDE, slot.text.aside);
         if !is_ours {
@@ -186,7 +200,10 @@ impl Slots {
             };
             let stat = fstat(&file).map_err(Error::doing("look at", &path))?;
             let is_own = stat.st_uid == rustix::process::geteuid().as_raw();
-            if !is_own || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            // There is never anything in it.
+            let is_empty =
+                FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0;
+            if !is_own || !is_empty {
                 return Ok(None);
             }
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -251,18 +268,35 @@ impl Slot {
         self.text.last.as_ref()
     }
 
+    /// The key under which its kept folders were filled; none where that is not known.
+    pub fn kept(&self) -> Option<&str> {
+        self.text.kept.as_deref()
+    }
+
+    /// Notes the key under which its kept folders are filled from now on: what another key has filled is gone.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn keep(&mut self, key: &str) -> Result<(), Error> {
+        self.text.kept = Some(key.to_owned());
+        self.write()
+    }
+
     /// Whether it has a copy of whatever state.
     pub fn has_copy(&self) -> bool {
         self.text.copy.is_some()
     }
 
     /// Notes that the run `run_id` has it, and makes its folders where they do not exist. What stood in it is not what another
-    /// run has left any more.
+    /// run has left any more; its kept folders are what they were where `kept` is the key that they were filled under.
     ///
     /// # Errors
     /// What the system says.
-    pub fn begin(&mut self, run_id: &RunId) -> Result<(), Error> {
+    pub fn begin(&mut self, run_id: &RunId, kept: Option<&str>) -> Result<(), Error> {
         self.text.last = Some(LastRun { run_id: run_id.clone(), ended: None });
+        if self.kept() != kept {
+            self.text.kept = None;
+        }
         if self.text.copy.is_some() && self.text.aside.is_some() {
             return self.write();
         }
@@ -308,6 +342,7 @@ impl Slot {
                 .map_err(Error::doing("move aside", &self.path()))?;
         }
         self.text.copy = Some(Made::Begun);
+        self.text.kept = None;
         self.write()?;
         self.text.copy = Some(Made::Is(self.make("", Mode::from_raw_mode(0o777))?));
         self.write()

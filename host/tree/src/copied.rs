@@ -7,12 +7,11 @@
 //! empty; so a record counts until the machine starts again.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use parking_lot::Mutex;
-use rustix::fs::{Stat, fstat};
+use rustix::fs::{FileType, Stat, fstat};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +45,14 @@ impl Seen {
             modified: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
             changed: changed(stat),
             inode: stat.st_ino as u64,
+        }
+    }
+
+    /// The size of a file in bytes; nothing for a symlink.
+    pub(crate) fn bytes(&self) -> u64 {
+        match FileType::from_raw_mode(self.mode) {
+            FileType::RegularFile => u64::try_from(self.size).unwrap_or(0),
+            _ => 0,
         }
     }
 }
@@ -165,7 +172,7 @@ impl Copied {
     /// It is still there.
     pub fn forget(path: &Path) -> Result<(), FileError> {
         let removed = fault("remove", || path.to_owned()).map_err(io::Error::from);
-        match removed.and_then(|()| std::fs::remove_file(path)) {
+        match removed.and_then(|()| fs_err::remove_file(path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::write(path, error)),
             _ => Ok(()),
         }
@@ -214,7 +221,7 @@ impl Recording {
         let temporary = path.with_added_extension("new");
         let write = || -> io::Result<()> {
             fault("create", || temporary.clone())?;
-            let mut file = File::create(&temporary)?;
+            let mut file = fs_err::File::create(&temporary)?;
             // From here on, whatever changes in the copy is no older than this file.
             let to_before = changed(&fstat(&file)?);
             let parts = self.parts.into_inner();
@@ -234,7 +241,7 @@ impl Recording {
             file.write_all(blake3::hash(&text).as_bytes())?;
             file.write_all(&text)?;
             fault("rename", || temporary.clone())?;
-            std::fs::rename(&temporary, path)
+            fs_err::rename(&temporary, path)
         };
         write().map_err(|error| {
             let _ = fs_err::remove_file(&temporary);

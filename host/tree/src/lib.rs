@@ -49,6 +49,6 @@ pub use pattern::{BadPattern, Patterns, glob_base};
 pub use place::{Placed, place};
 pub use print::{MOST_PRINTS, Print, Prints};
 pub use remove::{remove, remove_in};
-pub use replicate::{Over, Part, Replicator, Totals};
+pub use replicate::{Kept, Over, Part, Replicator, Totals};
 pub use size::{disk_size, size};
 pub use walk::{Closed, Visit, WalkEntry, WalkFolder, Wanted, walk};

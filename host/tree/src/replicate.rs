@@ -15,17 +15,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rayon::prelude::*;
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, fstat, mkdirat, openat, readlinkat, statat, symlinkat,
-};
+use rustix::fs::{AtFlags, FileType, Mode, fstat, mkdirat, statat};
 use rustix::io::Errno;
 
+use self::file::{File, Stands};
 use crate::aside::Aside;
-use crate::copied::{Copied, Known, Recording, Row, Rows, Seen, below};
+use crate::copied::{Copied, Recording, Row, below};
 use crate::fault::fault;
-use crate::file::{self, CopyError, Filled, Source};
 use crate::outline::{Outline, OutlineFolder};
 use crate::{FileError, Patterns, ReplicateError as Error, dir};
+
+mod file;
 
 /// Names of one folder that one task copies: enough to pay for opening the folder, few enough to share a big
 /// one out.
@@ -61,7 +61,27 @@ pub struct Over<'a> {
     /// Where folders go that must.
     pub aside: &'a Aside,
     /// Folders that stay as they are though no outline names them, where the one that they are in stays.
-    pub kept: &'a Patterns,
+    pub kept: Kept<'a>,
+}
+
+/// Folders of a copy that are its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept<'a> {
+    /// Which they are.
+    pub patterns: &'a Patterns,
+    /// The folder of the whole copy that the patterns begin at.
+    pub below: &'a [u8],
+}
+
+impl Kept<'_> {
+    /// Whether the folder at `path`, in the whole copy, is one of them.
+    pub fn has(&self, path: &[u8]) -> bool {
+        let below = match self.below {
+            b"" => Some(path),
+            below => path.strip_prefix(below).and_then(|rest| rest.strip_prefix(b"/")),
+        };
+        below.is_some_and(|path| self.patterns.matches(path))
+    }
 }
 
 /// The sum of what was copied.
@@ -410,8 +430,7 @@ impl Whole<'_> {
         let mut surplus = Vec::new();
         let listed = fault("list", || path_in(self.to, folder.path)).and_then(|()| {
             dir::for_each_entry(target.as_fd(), |name, kind| {
-                let is_kept =
-                    || kind == FileType::Directory && over.kept.matches(&dir::join(&in_whole, name));
+                let is_kept = || kind == FileType::Directory && over.kept.has(&dir::join(&in_whole, name));
                 if !named.contains(name) && !is_kept() {
                     surplus.push(name.to_owned());
                 }
@@ -457,7 +476,7 @@ impl Whole<'_> {
                 None => Stands::No,
             };
             let row = match stands {
-                Stands::As(row) => Some(row),
+                Stands::As(from, to) => Some((from, to)),
                 Stands::Gone => None,
                 Stands::No => file.copy(source, target)?.map(|filled| {
                     sums.copied += 1;
@@ -467,8 +486,8 @@ impl Whole<'_> {
             };
             if let Some((from, to)) = row {
                 sums.files += 1;
-                sums.bytes += file_size(&to);
-                rows.push(Row { name, from: Seen::of(&from), to: Seen::of(&to) });
+                sums.bytes += to.bytes();
+                rows.push(Row { name, from, to });
             }
         }
         if could_share && !share.into_inner() {
@@ -489,152 +508,6 @@ struct Sums {
     bytes: u64,
     copied: u64,
     shared: u64,
-}
-
-/// The size of a file in bytes; nothing for a symlink.
-fn file_size(stat: &Stat) -> u64 {
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => u64::try_from(stat.st_size).unwrap_or(0),
-        _ => 0,
-    }
-}
-
-/// Whether the older copy has a file as it is to be.
-enum Stands {
-    /// It does.
-    As((Stat, Stat)),
-    /// There is none to copy.
-    Gone,
-    /// It does not, and nothing stands in its place.
-    No,
-}
-
-/// A file or symlink that was copied.
-struct FilledFile {
-    from: Stat,
-    to: Stat,
-    is_shared: bool,
-}
-
-/// One name of a folder.
-struct File<'a> {
-    whole: &'a Whole<'a>,
-    folder: &'a OutlineFolder<'a>,
-    /// Whether the data may be shared with the copy, as far as is known.
-    share: &'a AtomicBool,
-    name: &'a [u8],
-}
-
-impl File<'_> {
-    /// Looks whether it has to be copied, and takes away what stands in its place where it has to.
-    fn stands(
-        &self,
-        source: BorrowedFd<'_>,
-        target: BorrowedFd<'_>,
-        known: &Rows<'_>,
-    ) -> Result<Stands, Error> {
-        let to = match statat(target, self.name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(to) => to,
-            Err(Errno::NOENT) => return Ok(Stands::No),
-            Err(errno) => return Err(self.cannot_write(errno)),
-        };
-        let opened = fault("look at", || path_in(self.whole.from, &self.path()));
-        let from = match opened.and_then(|()| statat(source, self.name, AtFlags::SYMLINK_NOFOLLOW)) {
-            Ok(from) => from,
-            Err(Errno::NOENT) => {
-                self.whole.take_away(target, self.name, &self.path())?;
-                return Ok(Stands::Gone);
-            }
-            Err(errno) => return Err(self.cannot_read(errno)),
-        };
-        let is_same = match known.look_up(self.name, &Seen::of(&from), &Seen::of(&to)) {
-            Known::Same => true,
-            Known::InDoubt => file::is_equal(source, target, self.name, self.whole.replicator.cancel),
-            Known::Other => false,
-        };
-        if is_same {
-            return Ok(Stands::As((from, to)));
-        }
-        let is_folder = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        // What is in a folder that is none of the outline is not looked at here.
-        if !(is_folder(&from) && is_folder(&to)) {
-            self.whole.take_away(target, self.name, &self.path())?;
-        }
-        Ok(Stands::No)
-    }
-
-    /// Copies it; nothing where it is gone, or of a kind that is passed over.
-    fn copy(&self, source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<Option<FilledFile>, Error> {
-        let opened = fault("open", || path_in(self.whole.from, &self.path()));
-        match opened.and_then(|()| Source::open(source, self.name)) {
-            Ok(Source::File(from, stat)) => self.copy_file(from.as_fd(), target, stat).map(Some),
-            Ok(Source::Symlink) => self.copy_symlink(source, target),
-            Ok(Source::Other(FileType::Directory)) => {
-                self.whole.nested.lock().push(dir::to_path(&self.path()));
-                Ok(None)
-            }
-            Ok(Source::Other(_)) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-            Err(errno) => Err(self.cannot_read(errno)),
-        }
-    }
-
-    fn copy_file(
-        &self,
-        from: BorrowedFd<'_>,
-        target: BorrowedFd<'_>,
-        stat: Stat,
-    ) -> Result<FilledFile, Error> {
-        let Replicator { umask, cancel, .. } = self.whole.replicator;
-        let mode = stat.st_mode & ALL_MODES;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let to = fault("create", || path_in(self.whole.to, &self.path()))
-            .and_then(|()| openat(target, self.name, flags, Mode::from_raw_mode(mode & 0o777)))
-            .map_err(|errno| self.cannot_write(errno))?;
-        let set_mode = (mode & (umask | !0o777) != 0).then_some(Mode::from_raw_mode(mode));
-        let filled = fault("write", || path_in(self.whole.to, &self.path()))
-            .map_err(CopyError::Write)
-            .and_then(|()| file::fill(from, to.as_fd(), &stat, set_mode, self.share, cancel));
-        let Filled { is_shared, .. } = filled.map_err(|failed| match failed {
-            CopyError::Read(errno) => self.cannot_read(errno),
-            CopyError::Write(errno) => self.cannot_write(errno),
-            CopyError::Cancelled => Error::Cancelled,
-        })?;
-        let to = fstat(&to).map_err(|errno| self.cannot_write(errno))?;
-        Ok(FilledFile { from: stat, to, is_shared })
-    }
-
-    fn copy_symlink(
-        &self,
-        source: BorrowedFd<'_>,
-        target: BorrowedFd<'_>,
-    ) -> Result<Option<FilledFile>, Error> {
-        let looked = statat(source, self.name, AtFlags::SYMLINK_NOFOLLOW);
-        let (from, link) =
-            match looked.and_then(|stat| Ok((stat, readlinkat(source, self.name, Vec::new())?))) {
-                Ok(found) => found,
-                // Gone, or no symlink any more.
-                Err(Errno::NOENT | Errno::INVAL) => return Ok(None),
-                Err(errno) => return Err(self.cannot_read(errno)),
-            };
-        let to = fault("create", || path_in(self.whole.to, &self.path()))
-            .and_then(|()| symlinkat(&link, target, self.name))
-            .and_then(|()| statat(target, self.name, AtFlags::SYMLINK_NOFOLLOW))
-            .map_err(|errno| self.cannot_write(errno))?;
-        Ok(Some(FilledFile { from, to, is_shared: false }))
-    }
-
-    fn cannot_read(&self, errno: Errno) -> Error {
-        FileError::read(path_in(self.whole.from, &self.path()), errno).into()
-    }
-
-    fn cannot_write(&self, errno: Errno) -> Error {
-        FileError::write(path_in(self.whole.to, &self.path()), errno).into()
-    }
-
-    /// Relative to the root.
-    fn path(&self) -> Vec<u8> {
-        dir::join(self.folder.path, self.name)
-    }
 }
 
 fn path_in(root: &Path, path: &[u8]) -> PathBuf {

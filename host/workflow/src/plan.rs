@@ -5,6 +5,7 @@ mod caches;
 mod explain;
 mod graph;
 mod graph_ir;
+mod kept;
 mod lower;
 mod not_executable;
 mod route;

@@ -1,4 +1,6 @@
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::DirBuilder;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
@@ -6,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use loom_tree::{Aside, Copied, Outline, Over, Part, Patterns, Recording, Replicator};
+use loom_tree::{Aside, Copied, Kept, Outline, Over, Part, Patterns, Recording, Replicator};
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
@@ -70,9 +72,11 @@ pub struct Slot<'a> {
     pub record: &'a Path,
     /// Where folders go that must.
     pub aside: &'a Aside,
-    /// Folders that stay from copy to copy, by their paths below the copy of the repository's root: what
-    /// git ignores, and nobody but jobs makes.
+    /// Folders that are the slot's own, by their paths below the copy of the repository's root: nothing of
+    /// the repository comes there, and git in the copy does not see them.
     pub kept: &'a Patterns,
+    /// What stands in those stays.
+    pub stay: bool,
 }
 
 /// Copies the repository at `repo_root` to `dest`, which must not exist: the work tree as git sees it with a
@@ -94,7 +98,8 @@ pub fn create(
     let work_tree = WorkTree::of_root(&root, cancel)?;
     let guard = SnapshotGuard::create(&dest, make_folder)?;
     let replicator = Replicator::new(cancel, guard.umask()?, None);
-    let (snapshot, _) = copy_whole(&root, &dest, replicator, work_tree, cancel)?;
+    let kept = Kept { patterns: &Patterns::none(), below: b"" };
+    let (snapshot, _) = copy_whole(&root, &dest, replicator, kept, work_tree.as_ref(), cancel)?;
     guard.keep();
     Ok(snapshot)
 }
@@ -112,10 +117,17 @@ pub fn update(repo_root: &Path, slot: &Slot<'_>, cancel: &AtomicBool) -> Result<
     Copied::forget(slot.record)?;
     let aside = slot.aside;
     let umask = aside.umask().map_err(|errno| Error::write(aside.path(), errno))?;
-    let over = Over { copied: &copied, aside, kept: slot.kept };
+    let kept = Kept { patterns: slot.kept, below: prefix(work_tree.as_ref()) };
+    let none = Patterns::none();
+    let over = Over {
+        copied: &copied,
+        aside,
+        kept: if slot.stay { kept } else { Kept { patterns: &none, ..kept } },
+    };
     let replicator = Replicator::new(cancel, umask, Some(over));
     replicator.ensure_folder(slot.dir)?;
-    let (mut snapshot, recording) = copy_whole(&root, slot.dir, replicator, work_tree, cancel)?;
+    let (mut snapshot, recording) =
+        copy_whole(&root, slot.dir, replicator, kept, work_tree.as_ref(), cancel)?;
     if let Err(error) = recording.store(slot.record) {
         snapshot.warnings.push(format!("the next run copies the whole repository: {error}"));
     }
@@ -141,21 +153,21 @@ fn copy_whole(
     root: &Path,
     dest: &Path,
     replicator: Replicator<'_>,
-    work_tree: Option<WorkTree>,
+    kept: Kept<'_>,
+    work_tree: Option<&WorkTree>,
     cancel: &AtomicBool,
 ) -> Result<(Snapshot, Recording), Error> {
-    let path = match &work_tree {
-        // Without the slash at its end.
-        Some(work_tree) => dest.join(&work_tree.prefix).components().collect(),
-        None => dest.to_owned(),
+    let path = match prefix(work_tree) {
+        b"" => dest.to_owned(),
+        prefix => dest.join(OsStr::from_bytes(prefix)),
     };
-    let copy = RepositoryCopy { dest, replicator: &replicator, cancel, notes: Mutex::default() };
-    copy.copy(root, &path, work_tree.as_ref())?;
+    let copy = RepositoryCopy { dest, replicator: &replicator, kept, cancel, notes: Mutex::default() };
+    copy.copy(root, &path, work_tree)?;
     let notes = copy.notes.into_inner();
     let totals = replicator.finish()?;
-    let (head_sha, branch) = match work_tree.map(|work_tree| work_tree.head) {
+    let (head_sha, branch) = match work_tree.map(|work_tree| &work_tree.head) {
         None => (None, None),
-        Some(Head::Commit { sha, branch }) => (Some(sha), branch),
+        Some(Head::Commit { sha, branch }) => (Some(sha.clone()), branch.clone()),
         Some(Head::Unborn { name }) => (None, name.strip_prefix("refs/heads/").map(str::to_owned)),
     };
     let snapshot = Snapshot {
@@ -182,10 +194,17 @@ impl WorkTree {
     }
 }
 
+/// The way from the top of a work tree to the repository's root, without a slash at its end.
+fn prefix(work_tree: Option<&WorkTree>) -> &[u8] {
+    let prefix = work_tree.map_or(&b""[..], |work_tree| work_tree.prefix.as_os_str().as_bytes());
+    prefix.strip_suffix(b"/").unwrap_or(prefix)
+}
+
 /// The state that the copies of a repository and of those nested in it share.
 struct RepositoryCopy<'a> {
     dest: &'a Path,
     replicator: &'a Replicator<'a>,
+    kept: Kept<'a>,
     cancel: &'a AtomicBool,
     notes: Mutex<Notes>,
 }
@@ -201,14 +220,19 @@ impl RepositoryCopy<'_> {
     /// Copies the folder `from` to `to`. That exists, or is below the top of a work tree that does.
     fn copy(&self, from: &Path, to: &Path, work_tree: Option<&WorkTree>) -> Result<(), Error> {
         let Some(work_tree) = work_tree else {
+            let part = self.part(to, &[]);
             let listing = listing::walk(from, self.cancel)?;
-            self.replicator.copy(&listing::outline(&listing, true), from, to, self.part(to, &[]))?;
+            let listing = listing::without_kept(listing.into(), part.path, &self.kept);
+            self.replicator.copy(&listing::outline(&listing, true), from, to, part)?;
             return self.keep_mode(from, to);
         };
         let levels = work_tree.prefix.components().count();
         let top = to.ancestors().nth(levels).unwrap_or(to);
         self.replicator.take_away(top, ".git")?;
         let objects = git_dir::create(top, work_tree, from, self.replicator, self.cancel)?;
+        if top == self.dest {
+            git_dir::exclude(top, &self.kept)?;
+        }
         {
             let mut notes = self.notes.lock();
             notes.borrowed_objects.insert(objects);
@@ -216,15 +240,14 @@ impl RepositoryCopy<'_> {
         }
         let from = from.ancestors().nth(levels).unwrap_or(from);
         let part = self.part(top, &[b".git"]);
-        let nested = if levels == 0 {
-            self.replicator.copy(&listing::outline(&work_tree.listing, false), from, top, part)?
-        } else {
-            let prefix: PathBuf = work_tree.prefix.components().collect();
-            let listing = listing::below(&prefix, &work_tree.listing);
-            let mut outline = listing::outline(&listing, false);
-            outline.add_folder(prefix.as_os_str().as_bytes());
-            self.replicator.copy(&outline, from, top, part)?
+        let listing = match prefix(Some(work_tree)) {
+            b"" => Cow::Borrowed(&work_tree.listing[..]),
+            prefix => Cow::Owned(listing::below(prefix, &work_tree.listing)),
         };
+        let listing = listing::without_kept(listing, part.path, &self.kept);
+        let mut outline = listing::outline(&listing, false);
+        outline.add_folder(prefix(Some(work_tree)));
+        let nested = self.replicator.copy(&outline, from, top, part)?;
         // Not even asked for nothing: the first use starts threads.
         if !nested.is_empty() {
             nested.par_iter().try_for_each(|path| self.copy_nested(&from.join(path), &top.join(path)))?;

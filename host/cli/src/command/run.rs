@@ -116,8 +116,9 @@ struct Compared {
     place: Place,
     workspace: PathBuf,
     /// Where that is; nobody else has it.
-    #[expect(dead_code, reason = "held")]
     slot: HeldSlot,
+    /// The folders that stay in it from run to run.
+    kept: Vec<String>,
     /// What the files of jobs have become that work in a copy of their own.
     seen: Seen,
     /// None where no job has a cache.
@@ -275,6 +276,7 @@ fn execute(
                 place,
                 stop_copy: &stop_copy,
                 mode,
+                fresh: args.fresh,
                 terminal,
             };
             bootstrap(&start, &mut known)
@@ -338,7 +340,8 @@ fn execute(
     let compared = match (place, known.snapshot_path, known.slot) {
         (Some(place), Some(workspace), Some(slot)) if came_to_its_jobs && !is_cancelled => {
             let caches = known.caches;
-            Some(Compared { receipt, reason: end.reason, place, workspace, slot, seen, caches })
+            let kept = known.kept;
+            Some(Compared { receipt, reason: end.reason, place, workspace, slot, kept, seen, caches })
         }
         _ => {
             say_end(&source.repo_root, &receipt, end.exit_code, &end.reason, redactor, terminal);

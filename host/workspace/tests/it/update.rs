@@ -34,7 +34,7 @@ impl Place {
 
     fn try_update(&self, root: &Path, cancel: &AtomicBool) -> Result<Snapshot, Error> {
         let Self { dir, record, aside, kept } = self;
-        update(root, &Slot { dir, record, aside, kept }, cancel)
+        update(root, &Slot { dir, record, aside, kept, stay: true }, cancel)
     }
 
     fn update(&self, root: &Path) -> Snapshot {

@@ -16,11 +16,12 @@ use loom_engine::cancel::Cancel;
 use loom_engine::port::{Provider, SecretResolver, Wrapper};
 use loom_engine::redact::Redactor;
 use loom_plugin_host::{Caches, DockerConfig, Runtime};
-use loom_workflow::Plan;
+use loom_workflow::{Diagnostics, Plan};
 
-use super::copy::{self, HeldSlot};
+use super::copy::{self, CopyFor, HeldSlot};
 use super::selection::{self, Wanted};
 use super::{Given, Mode, Place};
+use crate::command::kept;
 use crate::command::source::{self, Source};
 use crate::config::{Effective, WorkspaceMount};
 use crate::plugins::{self, Environment};
@@ -39,6 +40,8 @@ pub(super) struct Start<'a> {
     pub(super) place: &'a Place,
     pub(super) stop_copy: &'a AtomicBool,
     pub(super) mode: Mode<'a>,
+    /// Nothing of earlier runs is to be found.
+    pub(super) fresh: bool,
     pub(super) terminal: Terminal,
 }
 
@@ -49,6 +52,8 @@ pub(super) struct Known {
     pub(super) snapshot_path: Option<PathBuf>,
     /// Where that is.
     pub(super) slot: Option<HeldSlot>,
+    /// The folders that stay in it from run to run.
+    pub(super) kept: Vec<String>,
     pub(super) head_sha: Option<String>,
     /// The caches, where a job has one.
     pub(super) caches: Option<Arc<Caches>>,
@@ -59,9 +64,13 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
     let plan = load_plan(start.source, start.terminal)?;
     let selected = selection::select(&plan, start.wanted)?;
     refuse_unsupported(&plan, &selected, start.terminal)?;
+    if plan.kept_folders().is_some() {
+        refuse(&kept::refused(&plan, &start.source.repo_root), code::WF_SCHEMA_V1, start.terminal)?;
+    }
     let secrets = plan.jobs.iter().flat_map(|job| &job.secrets);
     plugins::mask_environment(secrets, start.environment, start.redactor);
     known.graph_ir = Some(plan.graph_ir());
+    known.kept = plan.kept_folders().map(|kept| kept.keep).unwrap_or_default();
     let tasks = tokio::runtime::Handle::current();
     let (plugins, snapshot) = std::thread::scope(|scope| {
         let load = || {
@@ -72,7 +81,15 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
             Ok((load_providers(&plan, &selected, &runtime, start, &tasks)?, resolvers, cache))
         };
         let loading = std::thread::Builder::new().spawn_scoped(scope, load);
-        let snapshot = copy::make(start);
+        let whose = CopyFor {
+            repo_root: &start.source.repo_root,
+            run_id: start.run_id,
+            folders: &start.place.folders,
+            mode: start.mode,
+            fresh: start.fresh,
+            cancel: start.stop_copy,
+        };
+        let snapshot = copy::make(&whose, &plan);
         let plugins = match loading {
             Ok(loading) => loading.join().unwrap_or_else(|_| {
                 Err(ErrorInfo::new(code::INTERNAL, "loading the plugins failed; this is a bug in Loom"))
@@ -136,11 +153,16 @@ fn refuse_unsupported(plan: &Plan, selected: &[bool], terminal: Terminal) -> Res
         let name = diagnostic.pointer.split('/').nth(1);
         plan.jobs.iter().zip(selected).any(|(job, selected)| *selected && name == Some(&job.name))
     });
+    refuse(&refused, code::WF_NOT_SUPPORTED, terminal)
+}
+
+/// Shows what is refused, where anything is.
+fn refuse(refused: &Diagnostics, code: &'static str, terminal: Terminal) -> Result<(), ErrorInfo> {
     let Some(first) = refused.iter().next() else { return Ok(()) };
-    source::show(&refused, terminal);
+    source::show(refused, terminal);
     let message =
         format!("{}:{}:{}: {}: {}", first.file, first.line, first.column, first.pointer, first.hint);
-    Err(ErrorInfo::new(code::WF_NOT_SUPPORTED, message))
+    Err(ErrorInfo::new(code, message))
 }
 
 /// The providers that the selected jobs of `plan` name, from the bundled components.
