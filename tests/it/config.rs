@@ -106,8 +106,10 @@ fn a_run_keeps_to_its_folders_and_numbers() {
         places.extend(run.run.output("job", "01"));
     }
     assert!(places.iter().all(|place| place.starts_with(base.join("w").to_str().unwrap())), "{places:?}");
-    let there: Vec<bool> = places.iter().map(|place| std::path::Path::new(place).exists()).collect();
-    assert_eq!(there, [false, false, true, true]);
+    assert!(
+        places.iter().all(|place| *place == places[0] && std::path::Path::new(place).exists()),
+        "{places:?}"
+    );
     assert!(base.join("c/components").is_dir() && !env.home().join(".cache/loom").exists());
 }
 

@@ -45,6 +45,7 @@ mod schedule;
 mod schema;
 mod secrets;
 mod selection;
+mod slots;
 mod steps;
 mod storm;
 mod terminal;

@@ -31,7 +31,7 @@ const IN_REPOSITORY: [&str; 9] = [
 ];
 
 /// Places under the user's cache folder, which another program of the user, or somebody who shares it, can have made.
-const IN_CACHE: [&str; 9] = [
+const IN_CACHE: [&str; 14] = [
     "loom",
     "loom/cache",
     "loom/cache/<repo>",
@@ -41,10 +41,15 @@ const IN_CACHE: [&str; 9] = [
     "loom/staging",
     "loom/workspaces",
     "loom/workspaces/<repo>",
+    "loom/workspaces/<repo>/0",
+    "loom/workspaces/<repo>/0.aside",
+    "loom/workspaces/<repo>/0.json",
+    "loom/workspaces/<repo>/0.lock",
+    "loom/workspaces/<repo>/0.record",
 ];
 
 /// What a run makes below those, under names that have the run in them or are the content's hash: not to be foreseen.
-const BELOW: [&str; 10] = [
+const BELOW: [&str; 9] = [
     ".loom/.runtime/logs/<run>",
     ".loom/.runtime/receipts/<run>.json",
     ".loom/.runtime/receipts/<run>.json.partial",
@@ -53,7 +58,6 @@ const BELOW: [&str; 10] = [
     "loom/repositories/<repo>",
     "loom/runs/<run>.<word>",
     "loom/staging/<run>",
-    "loom/workspaces/<repo>/<run>",
     "memory/<run>-secrets",
 ];
 
@@ -156,8 +160,19 @@ fn repo_folder(env: &TestEnv, base: &str) -> PathBuf {
 
 fn place(env: &TestEnv, shape: &str) -> PathBuf {
     let in_cache = env.home().join(".cache");
-    match shape.strip_suffix("/<repo>") {
-        Some(base) => repo_folder(env, base),
+    match shape.split_once("/<repo>") {
+        Some((base, below)) => {
+            let folder = repo_folder(env, base);
+            if below.is_empty() {
+                return folder;
+            }
+            // As Loom makes them, or nothing in them is looked at.
+            for part in [folder.ancestors().nth(2).unwrap(), folder.parent().unwrap(), &folder] {
+                fs::create_dir_all(part).unwrap();
+                fs::set_permissions(part, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+            }
+            folder.join(below.trim_start_matches('/'))
+        }
         None if IN_REPOSITORY.contains(&shape) => env.repo().join(shape),
         None => in_cache.join(shape),
     }
@@ -311,26 +326,22 @@ fn shapes_of(env: &TestEnv) -> Vec<String> {
     found
 }
 
-/// Folders that are called like runs, beside copies that Loom keeps.
+/// Folders that are called like slots and like runs, beside copies that Loom keeps.
 #[test]
-fn only_copies_that_runs_made_are_pruned() {
+fn only_copies_that_runs_made_are_removed() {
     let env = plain_env(true);
     env.write(".loom/config.yml", "runtime: {keepRuns: 0}\n");
-    let folder = repo_folder(&env, "loom/workspaces");
-    fs::create_dir_all(&folder).unwrap();
-    let private = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o700);
-    for part in [&folder, folder.parent().unwrap(), folder.ancestors().nth(2).unwrap()] {
-        fs::set_permissions(part, private.clone()).unwrap();
-    }
+    let folder = place(&env, "loom/workspaces/<repo>/0").parent().unwrap().to_owned();
     let victim = victim(&env);
-    for number in 1..9 {
-        let path = folder.join(format!("loom-run-local-170000000000000000{number}"));
+    let names = (0..4).map(|number| number.to_string());
+    for (number, name) in
+        names.chain((1..9).map(|n| format!("loom-run-local-170000000000000000{n}"))).enumerate()
+    {
+        let path = folder.join(name);
         if number % 2 == 0 {
             symlink(&victim, &path).unwrap()
         } else {
-            fs::create_dir(&path).unwrap()
-        }
-        if number % 2 == 1 {
+            fs::create_dir(&path).unwrap();
             fs::write(path.join("precious"), "precious").unwrap();
         }
     }

@@ -108,6 +108,9 @@ pub(crate) struct Run {
     /// Leave out what the chosen jobs need
     #[arg(long, requires = "selection")]
     pub(crate) no_deps: bool,
+    /// Start from nothing: no kept folders, a new copy of the repository
+    #[arg(long, conflicts_with_all = ["dry_run", "cache_diff"])]
+    pub(crate) fresh: bool,
     /// Start no further job once one has failed
     #[arg(long)]
     pub(crate) fail_fast: bool,

@@ -6,6 +6,7 @@ mod clean;
 mod compile;
 mod config;
 mod init;
+mod kept;
 mod mask;
 mod named;
 mod run;

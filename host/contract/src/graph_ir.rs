@@ -21,6 +21,28 @@ pub struct GraphIr {
     pub nodes: Vec<Node>,
     /// What waits for what.
     pub edges: Vec<Edge>,
+    /// What of the run's copy of the repository stays from run to run; absent where nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<KeptFolders>,
+}
+
+/// The folders of the run's copy of the repository that stay from run to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
+#[serde(deny_unknown_fields)]
+pub struct KeptFolders {
+    /// Which they are: paths and patterns, relative to the workspace.
+    pub keep: Vec<String>,
+    /// What they depend on; absent where that is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<KeyFiles>,
+}
+
+/// Files whose content is a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Redact)]
+#[serde(deny_unknown_fields)]
+pub struct KeyFiles {
+    /// Which they are: paths and patterns, relative to the workspace.
+    pub files: Vec<String>,
 }
 
 /// A job. What it does not have is left out.

@@ -13,7 +13,8 @@
 //!  <cacheDir>/                 PrivateFolder: the user's alone, as is everything above it, or sticky
 //!    runs/<run>.<random>       Ledger of a run that lives (locked), Entry of one that does not
 //!    repositories/…            Notes: whose repository a folder is for that is named after one
-//!    workspaces/…  staging/…   OwnedFolder: listed in a ledger, with its Stamp
+//!    workspaces/<repo>/<n>      Slot: a copy that stays, with its Stamp in a file beside it
+//!    staging/…                 OwnedFolder: listed in a ledger, with its Stamp
 //! ```
 
 mod entry;
@@ -24,6 +25,7 @@ mod line;
 mod notes;
 mod remove;
 mod runs;
+mod slot;
 mod stamp;
 mod system;
 
@@ -34,5 +36,6 @@ pub use ledger::Ledger;
 pub use line::{Mark, Object, ObjectKind};
 pub use notes::{HeldFor, Note, Notes};
 pub use runs::Runs;
+pub use slot::{LastRun, Slot, SlotEnd, Slots};
 pub use stamp::Stamp;
 pub use system::boot_id;

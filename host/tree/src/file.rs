@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{
     FileType, Mode, SeekFrom, Stat, Timespec, Timestamps, UTIME_OMIT, copy_file_range, fchmod, fstat,
-    ftruncate, futimens, ioctl_ficlone, seek,
+    ftruncate, futimens, ioctl_ficlone, readlinkat, seek,
 };
 use rustix::io::{Errno, pread, pwrite};
 
@@ -81,6 +81,52 @@ pub(crate) fn fill(
     };
     finish().map_err(CopyError::Write)?;
     Ok(filled)
+}
+
+/// Whether two files of one name hold the same: files the same bytes, symlinks the same text. False where that
+/// cannot be told.
+pub(crate) fn is_equal(one: BorrowedFd<'_>, other: BorrowedFd<'_>, name: &[u8], cancel: &AtomicBool) -> bool {
+    match (Source::open(one, name), Source::open(other, name)) {
+        (Ok(Source::File(one, _)), Ok(Source::File(other, _))) => {
+            is_equal_content(&one, &other, cancel).unwrap_or(false)
+        }
+        (Ok(Source::Symlink), Ok(Source::Symlink)) => {
+            let text = |folder| readlinkat(folder, name, Vec::new()).ok();
+            text(one).is_some_and(|link| text(other) == Some(link))
+        }
+        _ => false,
+    }
+}
+
+fn is_equal_content(one: &OwnedFd, other: &OwnedFd, cancel: &AtomicBool) -> Result<bool, Errno> {
+    let mut buffers = [vec![0; BUFFER], vec![0; BUFFER]];
+    let [first, second] = &mut buffers;
+    let mut at = 0;
+    while !cancel.load(Ordering::Relaxed) {
+        let (had, has) = (read_whole(one, first, at)?, read_whole(other, second, at)?);
+        if first[..had] != second[..has] {
+            return Ok(false);
+        }
+        if had == 0 {
+            return Ok(true);
+        }
+        at += had as u64;
+    }
+    Ok(false)
+}
+
+/// Reads until the buffer is full or the file ends.
+fn read_whole(file: &OwnedFd, buffer: &mut [u8], at: u64) -> Result<usize, Errno> {
+    let mut got = 0;
+    while got < buffer.len() {
+        match pread(file, &mut buffer[got..], at + got as u64) {
+            Ok(0) => break,
+            Ok(count) => got += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(got)
 }
 
 /// The times that give another file the same time of modification.

@@ -3,7 +3,7 @@
 //! ```text
 //!  collect:    patterns ──> walk ──> names ──> copy ──> the folder ──> archive (tar, gzip)
 //!  place:                            names ──> copy ──> the tree
-//!  replicate:  an outline: folders and names ──> copy ──> a new folder
+//!  replicate:  an outline: folders and names ──> copy ──> a folder: new, or an older copy (copied, aside)
 //! ```
 //!
 //! A tree is what a job has worked in, so anything may be there, and be changed by somebody meanwhile: names
@@ -17,7 +17,9 @@
 //! which the workspace and the cache stand too.
 
 mod archive;
+mod aside;
 mod collect;
+mod copied;
 mod copy;
 mod descent;
 pub mod dir;
@@ -37,7 +39,9 @@ mod size;
 mod tests;
 mod walk;
 
+pub use aside::Aside;
 pub use collect::{Collect, Collected, collect};
+pub use copied::{Copied, Recording};
 pub use descent::{Child, Descent, Open};
 pub use error::{Error, FileError, FirstError, LeftOut, ReplicateError, Warning, WarningList};
 pub use outline::{Outline, OutlineFolder};
@@ -45,6 +49,6 @@ pub use pattern::{BadPattern, Patterns, glob_base};
 pub use place::{Placed, place};
 pub use print::{MOST_PRINTS, Print, Prints};
 pub use remove::{remove, remove_in};
-pub use replicate::{Replicator, Totals};
+pub use replicate::{Kept, Over, Part, Replicator, Totals};
 pub use size::{disk_size, size};
 pub use walk::{Closed, Visit, WalkEntry, WalkFolder, Wanted, walk};

@@ -55,6 +55,10 @@ impl<'a> Outline<'a> {
         &self.folders
     }
 
+    pub(crate) fn has_folder(&self, path: &[u8]) -> bool {
+        self.places.contains_key(path)
+    }
+
     /// The number of names to copy.
     pub(crate) fn names(&self) -> usize {
         self.folders.iter().map(|folder| folder.names.len()).sum()

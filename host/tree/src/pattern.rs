@@ -45,6 +45,21 @@ enum Way {
 }
 
 impl Patterns {
+    /// Those that name nothing.
+    pub fn none() -> Self {
+        Self { given: Vec::new(), set: GlobSet::empty(), parts: Vec::new() }
+    }
+
+    /// Whether they name nothing.
+    pub fn is_empty(&self) -> bool {
+        self.given.is_empty()
+    }
+
+    /// As they were given.
+    pub fn given(&self) -> &[String] {
+        &self.given
+    }
+
     /// Reads patterns. `./x`, `x/` and `x` mean the same, and `.` means the whole tree.
     ///
     /// # Errors

@@ -62,7 +62,8 @@ fn remove_folder(folder: BorrowedFd<'_>, name: &[u8], path: &Path) -> Result<(),
         Err(Errno::NOENT) => return Ok(()),
         Err(errno) => return Err(Error::remove(path, errno)),
     };
-    let removal = Removal { path, root, error: Mutex::default() };
+    let device = fstat(&root).map_err(|errno| Error::remove(path, errno))?.st_dev;
+    let removal = Removal { path, root, device, error: Mutex::default() };
     // The folders of each level, the root's own first.
     let mut levels: Vec<Vec<Vec<u8>>> = vec![vec![Vec::new()]];
     while let Some(level) = levels.last().filter(|level| !level.is_empty()) {
@@ -95,6 +96,8 @@ fn remove_folder(folder: BorrowedFd<'_>, name: &[u8], path: &Path) -> Result<(),
 struct Removal<'a> {
     path: &'a Path,
     root: OwnedFd,
+    /// The file system that it is on: what is mounted in it is somewhere else, too.
+    device: u64,
     /// The first failure.
     error: Mutex<Option<Error>>,
 }
@@ -132,7 +135,11 @@ impl Removal<'_> {
             Err(Errno::ACCESS) => dir::at(root, folder, dir::open_up)?,
             opened => opened?,
         };
-        let mode = fstat(&open)?.st_mode & 0o7777;
+        let stat = fstat(&open)?;
+        if stat.st_dev != self.device {
+            return Err(Errno::XDEV);
+        }
+        let mode = stat.st_mode & 0o7777;
         if mode & 0o700 != 0o700 {
             // Another user's folder refuses this, and then what is in it.
             let _ = fchmod(&open, Mode::from_raw_mode(mode | 0o700));

@@ -1,21 +1,31 @@
-//! A tree, replicated into a new folder in parallel: folders first, then the files folder by folder. Nobody
-//! else writes to the new one, and it is as good as nothing until it is whole.
+//! A tree, replicated into a folder in parallel: folders first, then the files folder by folder. Nobody else
+//! writes to it meanwhile, and it is as good as nothing until it is whole.
+//!
+//! The folder may hold an older copy, and whatever was done to that since. Of its files, those stay of which
+//! [`Copied`] says that they and their originals are what they were. All others go, and so does what the
+//! outline does not name: files at once, folders to a place from which they are removed in one's own time.
+//! A file that stays is the only one that is not made anew: nothing is ever written into one that was there,
+//! which might have another name elsewhere.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rayon::prelude::*;
-use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, fstat, mkdirat, openat, readlinkat, statat, symlinkat,
-};
+use rustix::fs::{AtFlags, FileType, Mode, fstat, mkdirat, statat};
 use rustix::io::Errno;
 
+use self::file::{File, Stands};
+use crate::aside::Aside;
+use crate::copied::{Copied, Recording, Row, below};
 use crate::fault::fault;
-use crate::file::{self, CopyError, Filled, Source};
 use crate::outline::{Outline, OutlineFolder};
-use crate::{FileError, ReplicateError as Error, dir};
+use crate::{FileError, Patterns, ReplicateError as Error, dir};
+
+mod file;
 
 /// Names of one folder that one task copies: enough to pay for opening the folder, few enough to share a big
 /// one out.
@@ -31,8 +41,11 @@ const ALL_MODES: u32 = 0o7777;
 pub struct Replicator<'a> {
     cancel: &'a AtomicBool,
     umask: u32,
+    over: Option<Over<'a>>,
+    recording: Recording,
     files: AtomicU64,
     bytes: AtomicU64,
+    copied: AtomicU64,
     shared: AtomicU64,
     /// Devices of the original that cannot share data with the copy.
     unshared: Mutex<Vec<u64>>,
@@ -40,65 +53,158 @@ pub struct Replicator<'a> {
     late_modes: Mutex<Vec<(PathBuf, Mode)>>,
 }
 
+/// What a replication into a folder that is not empty goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Over<'a> {
+    /// What is known of the older copy.
+    pub copied: &'a Copied,
+    /// Where folders go that must.
+    pub aside: &'a Aside,
+    /// Folders that stay as they are though no outline names them, where the one that they are in stays.
+    pub kept: Kept<'a>,
+}
+
+/// Folders of a copy that are its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept<'a> {
+    /// Which they are.
+    pub patterns: &'a Patterns,
+    /// The folder of the whole copy that the patterns begin at.
+    pub below: &'a [u8],
+}
+
+impl Kept<'_> {
+    /// Whether the folder at `path`, in the whole copy, is one of them.
+    pub fn has(&self, path: &[u8]) -> bool {
+        let below = match self.below {
+            b"" => Some(path),
+            below => path.strip_prefix(below).and_then(|rest| rest.strip_prefix(b"/")),
+        };
+        below.is_some_and(|path| self.patterns.matches(path))
+    }
+}
+
 /// The sum of what was copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Totals {
-    /// The number of files and symlinks.
+    /// The number of files and symlinks that the tree has now.
     pub files: u64,
     /// The size of the files in bytes.
     pub bytes: u64,
-    /// The number of files that share their data with the original.
+    /// The number of files and symlinks that had to be copied for that.
+    pub copied: u64,
+    /// The number of those that share their data with the original.
     pub shared: u64,
+    /// What is known of the copy from now on, until somebody works in it.
+    pub recording: Recording,
+}
+
+/// Where a tree that is copied stands in the whole, and what in it is the caller's own business.
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    /// The path in the whole copy, empty for all of it.
+    pub path: &'a [u8],
+    /// Names in the root that are neither copied nor removed.
+    pub not_ours: &'a [&'a [u8]],
+}
+
+impl Part<'_> {
+    /// The whole copy.
+    pub const WHOLE: Self = Self { path: b"", not_ours: &[] };
 }
 
 impl<'a> Replicator<'a> {
     /// Begins a replication, which setting `cancel` ends early. `umask` is the mode bits that new files of
-    /// the copy do not get, whatever is asked for.
-    pub fn new(cancel: &'a AtomicBool, umask: u32) -> Self {
+    /// the copy do not get, whatever is asked for. `over`: where to is not empty.
+    pub fn new(cancel: &'a AtomicBool, umask: u32, over: Option<Over<'a>>) -> Self {
         Self {
             cancel,
             umask,
+            over,
+            recording: Recording::begin(),
             files: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            copied: AtomicU64::new(0),
             shared: AtomicU64::new(0),
             unshared: Mutex::default(),
             late_modes: Mutex::default(),
         }
     }
 
-    /// A replication of its own that ends with this one, for what does not count as part of it.
-    pub fn aside(&self) -> Self {
-        Self::new(self.cancel, self.umask)
+    /// A replication into empty folders that ends with this one, for what does not count as part of it.
+    pub fn apart(&self) -> Self {
+        Self::new(self.cancel, self.umask, None)
     }
 
-    /// Copies what `outline` names from `from` to the folder `to`, which exists: files with their permissions
-    /// and times, symlinks as they are. What is gone, or is neither file nor symlink, is passed over. Returns
-    /// the names that turned out to be folders, relative to `from`: what is in them is not part of the
-    /// outline.
+    /// Makes what `outline` names of `from` stand in the folder `to`, which exists, and nothing else: files
+    /// with their permissions and times, symlinks as they are. What is gone, or is neither file nor symlink,
+    /// is passed over. Returns the names that turned out to be folders, relative to `from`: what is in them
+    /// is not part of the outline, and is not touched.
     ///
     /// # Errors
-    /// Something cannot be read or written, or the caller cancelled. What was copied by then stays.
-    pub fn copy(&self, outline: &Outline<'_>, from: &Path, to: &Path) -> Result<Vec<PathBuf>, Error> {
+    /// Something cannot be read or written, or the caller cancelled. What was done by then stays.
+    pub fn copy(
+        &self,
+        outline: &Outline<'_>,
+        from: &Path,
+        to: &Path,
+        part: Part<'_>,
+    ) -> Result<Vec<PathBuf>, Error> {
         let source = fault("open", || from.to_owned()).and_then(|()| dir::open_root(from));
         let source = source.map_err(|errno| FileError::read(from, errno))?;
         let target = fault("open", || to.to_owned()).and_then(|()| dir::open_root(to));
         let target = target.map_err(|errno| FileError::write(to, errno))?;
-        let whole = Whole { replicator: self, from, to, source, target, nested: Mutex::default() };
-        let devices = whole.make_folders(outline.folders())?;
-        let tasks: Vec<(&OutlineFolder<'_>, u64, &[&[u8]])> = outline
-            .folders()
-            .iter()
-            .zip(devices)
-            .filter_map(|(folder, device)| Some((folder, device?)))
-            .flat_map(|(folder, device)| folder.names.chunks(CHUNK).map(move |names| (folder, device, names)))
-            .collect();
-        let copy = |(folder, device, names)| whole.copy_names(folder, device, names);
-        if outline.names() < PARALLEL_FROM {
-            tasks.into_iter().try_for_each(copy)?;
-        } else {
-            tasks.into_par_iter().with_max_len(1).try_for_each(copy)?;
+        let whole = Whole { replicator: self, from, to, part, source, target, nested: Mutex::default() };
+        let folders = whole.make_folders(outline.folders())?;
+        let mut tasks: Vec<Task<'_>> = Vec::new();
+        for (at, (folder, made)) in outline.folders().iter().zip(&folders).enumerate() {
+            let Some(made) = *made else { continue };
+            if !made.is_new && self.over.is_some() {
+                tasks.push(Task::Clear { at, folder });
+            }
+            tasks.extend(folder.names.chunks(CHUNK).map(|names| Task::Copy { folder, made, names }));
         }
-        Ok(whole.nested.into_inner())
+        let below = folders_below(outline, &folders, &tasks);
+        let act = |task: Task<'_>| match task {
+            Task::Clear { at, folder } => whole.clear(folder, below.get(at).map_or(&[], Vec::as_slice)),
+            Task::Copy { folder, made, names } => whole.copy_names(folder, made, names),
+        };
+        if outline.names() < PARALLEL_FROM {
+            tasks.into_iter().try_for_each(act)?;
+        } else {
+            tasks.into_par_iter().with_max_len(1).try_for_each(act)?;
+        }
+        let mut nested = whole.nested.into_inner();
+        // A file that became a folder of the tree is named as both.
+        nested.retain(|path| !outline.has_folder(path.as_os_str().as_bytes()));
+        Ok(nested)
+    }
+
+    /// Makes the folder at `to` where it is none, in the place of whatever else is there.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn ensure_folder(&self, to: &Path) -> Result<(), FileError> {
+        let failed = |errno: Errno| FileError::write(to, errno);
+        let (above, name) = to.parent().zip(to.file_name()).ok_or_else(|| failed(Errno::INVAL))?;
+        let above = dir::open_root(above).map_err(failed)?;
+        let name = name.as_encoded_bytes();
+        let made = fault("create", || to.to_owned())
+            .and_then(|()| self.ensure(above.as_fd(), name, Mode::from_raw_mode(0o777)));
+        made.map_err(failed)?;
+        self.set_folder_mode(to.to_owned(), 0o777 & !self.umask)
+    }
+
+    /// Takes what is called `name` out of the folder `to` of the copy, if anything is.
+    ///
+    /// # Errors
+    /// It stays.
+    pub fn take_away(&self, to: &Path, name: &str) -> Result<(), FileError> {
+        let Some(over) = self.over else { return Ok(()) };
+        let path = to.join(name);
+        let taken = fault("remove", || path.clone())
+            .and_then(|()| over.aside.take(dir::open_root(to)?.as_fd(), name.as_bytes()));
+        taken.map_err(|errno| FileError::write(path, errno))
     }
 
     /// Gives the folder `to` the mode `mode`: now, or when everything is copied if it could not be filled
@@ -126,7 +232,9 @@ impl<'a> Replicator<'a> {
         Ok(Totals {
             files: self.files.into_inner(),
             bytes: self.bytes.into_inner(),
+            copied: self.copied.into_inner(),
             shared: self.shared.into_inner(),
+            recording: self.recording,
         })
     }
 
@@ -136,6 +244,31 @@ impl<'a> Replicator<'a> {
     /// The caller cancelled.
     pub fn check_cancel(&self) -> Result<(), Error> {
         if self.cancel.load(Ordering::Relaxed) { Err(Error::Cancelled) } else { Ok(()) }
+    }
+
+    /// Makes the folder `name` in `above`, where it is none. One that is there can be worked in afterwards;
+    /// returns the mode that it had.
+    fn ensure(&self, above: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<Option<u32>, Errno> {
+        match (mkdirat(above, name, mode), self.over) {
+            (Ok(()), _) => Ok(None),
+            (Err(Errno::EXIST), Some(over)) => {
+                let stat = statat(above, name, AtFlags::SYMLINK_NOFOLLOW)?;
+                if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                    over.aside.take(above, name)?;
+                    mkdirat(above, name, mode)?;
+                    return Ok(None);
+                }
+                // What is mounted there is not the copy's.
+                if stat.st_dev != fstat(above)?.st_dev {
+                    return Err(Errno::XDEV);
+                }
+                if stat.st_mode & RWX_USER != RWX_USER {
+                    dir::open_up(above, name)?;
+                }
+                Ok(Some(stat.st_mode & ALL_MODES))
+            }
+            (Err(errno), _) => Err(errno),
+        }
     }
 
     fn may_share(&self, device: u64) -> bool {
@@ -155,11 +288,50 @@ fn set_mode(folder: &Path, mode: Mode) -> Result<(), FileError> {
     set.map_err(|errno| FileError::write(folder, errno))
 }
 
+/// What there is to do in one folder.
+enum Task<'o> {
+    /// What the outline does not name goes.
+    Clear {
+        at: usize,
+        folder: &'o OutlineFolder<'o>,
+    },
+    Copy {
+        folder: &'o OutlineFolder<'o>,
+        made: MadeFolder,
+        names: &'o [&'o [u8]],
+    },
+}
+
+/// The names of the folders that stand in each folder, as far as a task asks for them.
+fn folders_below<'o>(
+    outline: &'o Outline<'_>,
+    made: &[Option<MadeFolder>],
+    tasks: &[Task<'_>],
+) -> Vec<Vec<&'o [u8]>> {
+    if !tasks.iter().any(|task| matches!(task, Task::Clear { .. })) {
+        return Vec::new();
+    }
+    let mut below = vec![Vec::new(); outline.folders().len()];
+    for (folder, _) in outline.folders().iter().zip(made).skip(1).filter(|(_, made)| made.is_some()) {
+        below[folder.parent].push(dir::split(folder.path).1);
+    }
+    below
+}
+
+/// A folder that stands on both sides.
+#[derive(Debug, Clone, Copy)]
+struct MadeFolder {
+    /// The device that it is on in the original.
+    device: u64,
+    is_new: bool,
+}
+
 /// One tree on its way.
 struct Whole<'a> {
     replicator: &'a Replicator<'a>,
     from: &'a Path,
     to: &'a Path,
+    part: Part<'a>,
     source: OwnedFd,
     target: OwnedFd,
     nested: Mutex<Vec<PathBuf>>,
@@ -173,12 +345,12 @@ struct Above<'p> {
 }
 
 impl Whole<'_> {
-    /// Makes the folders. Returns the device that each is on in the original; `None` for one that is no
-    /// folder any more, and for all below it: what is behind a symlink is not in the tree.
-    fn make_folders(&self, folders: &[OutlineFolder<'_>]) -> Result<Vec<Option<u64>>, Error> {
+    /// Makes the folders. Returns what each is; `None` for one that is no folder any more, and for all below
+    /// it: what is behind a symlink is not in the tree.
+    fn make_folders(&self, folders: &[OutlineFolder<'_>]) -> Result<Vec<Option<MadeFolder>>, Error> {
         let root = fstat(&self.source).map_err(|errno| FileError::read(self.from, errno))?;
-        let mut devices = vec![Some(root.st_dev)];
-        devices.reserve(folders.len());
+        let mut made = vec![Some(MadeFolder { device: root.st_dev, is_new: false })];
+        made.reserve(folders.len());
         // Many folders in a row are in the same one.
         let mut above: Option<Above<'_>> = None;
         self.replicator.check_cancel()?;
@@ -186,38 +358,44 @@ impl Whole<'_> {
             if index % CHUNK == 0 {
                 self.replicator.check_cancel()?;
             }
-            if devices[folder.parent].is_none() {
-                devices.push(None);
+            if made[folder.parent].is_none() {
+                made.push(None);
                 continue;
             }
             let (parent, name) = dir::split(folder.path);
             if above.as_ref().is_none_or(|above| above.path != parent) {
                 above = self.open_above(parent)?;
             }
-            devices.push(match &above {
+            made.push(match &above {
                 Some(above) => self.make_folder(above, name, folder.path)?,
                 None => None,
             });
         }
-        Ok(devices)
+        Ok(made)
     }
 
     /// Opens a folder on both sides; nothing where the original is none any more.
     fn open_above<'p>(&self, path: &'p [u8]) -> Result<Option<Above<'p>>, Error> {
-        let opened = fault("open", || path_in(self.from, path));
-        let source = match opened.and_then(|()| dir::open_beneath(self.source.as_fd(), path)) {
-            Ok(source) => source,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-            Err(errno) => return Err(FileError::read(path_in(self.from, path), errno).into()),
-        };
-        let target = dir::open_beneath(self.target.as_fd(), path)
-            .map_err(|errno| FileError::write(path_in(self.to, path), errno))?;
-        Ok(Some(Above { path, source, target }))
+        let Some(source) = self.open_source(path)? else { return Ok(None) };
+        Ok(Some(Above { path, source, target: self.open_target(path)? }))
     }
 
-    /// Makes one folder, and returns the device that it is on in the original; nothing where that is no
-    /// folder.
-    fn make_folder(&self, above: &Above<'_>, name: &[u8], path: &[u8]) -> Result<Option<u64>, Error> {
+    fn open_source(&self, path: &[u8]) -> Result<Option<OwnedFd>, Error> {
+        let opened = fault("open", || path_in(self.from, path));
+        match opened.and_then(|()| dir::open_beneath(self.source.as_fd(), path)) {
+            Ok(source) => Ok(Some(source)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(FileError::read(path_in(self.from, path), errno).into()),
+        }
+    }
+
+    fn open_target(&self, path: &[u8]) -> Result<OwnedFd, Error> {
+        let opened = dir::open_beneath(self.target.as_fd(), path);
+        Ok(opened.map_err(|errno| FileError::write(path_in(self.to, path), errno))?)
+    }
+
+    /// Makes one folder; nothing where the original is none.
+    fn make_folder(&self, above: &Above<'_>, name: &[u8], path: &[u8]) -> Result<Option<MadeFolder>, Error> {
         let stat = match statat(&above.source, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => stat,
             Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
@@ -225,115 +403,111 @@ impl Whole<'_> {
         };
         let mode = stat.st_mode & ALL_MODES;
         let asked = Mode::from_raw_mode((mode & 0o777) | RWX_USER);
-        fault("create", || path_in(self.to, path))
-            .and_then(|()| mkdirat(&above.target, name, asked))
+        let had = fault("create", || path_in(self.to, path))
+            .and_then(|()| self.replicator.ensure(above.target.as_fd(), name, asked))
             .map_err(|errno| FileError::write(path_in(self.to, path), errno))?;
-        if mode & RWX_USER != RWX_USER || mode & (self.replicator.umask | !0o777) != 0 {
+        // What had to be opened up is set again, too.
+        let is_set = match had {
+            None => mode & (self.replicator.umask | !0o777) == 0,
+            Some(had) => had == mode,
+        };
+        if !is_set || mode & RWX_USER != RWX_USER {
             self.replicator.set_folder_mode(path_in(self.to, path), mode)?;
         }
-        Ok(Some(stat.st_dev))
+        Ok(Some(MadeFolder { device: stat.st_dev, is_new: had.is_none() }))
     }
 
-    fn copy_names(&self, folder: &OutlineFolder<'_>, device: u64, names: &[&[u8]]) -> Result<(), Error> {
+    /// Removes from a folder of the copy what the outline does not name.
+    fn clear(&self, folder: &OutlineFolder<'_>, below: &[&[u8]]) -> Result<(), Error> {
+        let Some(over) = self.replicator.over else { return Ok(()) };
+        self.replicator.check_cancel()?;
+        let target = self.open_target(folder.path)?;
+        let mut named: HashSet<&[u8]> = folder.names.iter().chain(below).copied().collect();
+        if folder.path.is_empty() {
+            named.extend(self.part.not_ours);
+        }
+        let in_whole = self.in_whole(folder.path);
+        let mut surplus = Vec::new();
+        let listed = fault("list", || path_in(self.to, folder.path)).and_then(|()| {
+            dir::for_each_entry(target.as_fd(), |name, kind| {
+                let is_kept = || kind == FileType::Directory && over.kept.has(&dir::join(&in_whole, name));
+                if !named.contains(name) && !is_kept() {
+                    surplus.push(name.to_owned());
+                }
+            })
+        });
+        listed.map_err(|errno| FileError::write(path_in(self.to, folder.path), errno))?;
+        for name in surplus {
+            self.take_away(target.as_fd(), &name, &dir::join(folder.path, &name))?;
+        }
+        Ok(())
+    }
+
+    /// Takes out of the copy what is called `name` in a folder of it, if anything is.
+    fn take_away(&self, folder: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<(), Error> {
+        let Some(over) = self.replicator.over else { return Ok(()) };
+        let taken = fault("remove", || path_in(self.to, path)).and_then(|()| over.aside.take(folder, name));
+        Ok(taken.map_err(|errno| FileError::write(path_in(self.to, path), errno))?)
+    }
+
+    fn in_whole(&self, path: &[u8]) -> Vec<u8> {
+        below(self.part.path, path)
+    }
+
+    fn copy_names(&self, folder: &OutlineFolder<'_>, made: MadeFolder, names: &[&[u8]]) -> Result<(), Error> {
         let replicator = self.replicator;
         replicator.check_cancel()?;
-        let opened = fault("open", || path_in(self.from, folder.path));
-        let source = match opened.and_then(|()| dir::open_beneath(self.source.as_fd(), folder.path)) {
-            Ok(source) => source,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-            Err(errno) => return Err(FileError::read(path_in(self.from, folder.path), errno).into()),
-        };
-        let target = dir::open_beneath(self.target.as_fd(), folder.path)
-            .map_err(|errno| FileError::write(path_in(self.to, folder.path), errno))?;
-        let could_share = replicator.may_share(device);
+        let Some(source) = self.open_source(folder.path)? else { return Ok(()) };
+        let target = self.open_target(folder.path)?;
+        let could_share = replicator.may_share(made.device);
         let share = AtomicBool::new(could_share);
-        let (mut files, mut bytes, mut shared) = (0, 0, 0);
+        let known = match replicator.over {
+            Some(over) if !made.is_new => Some(over.copied.rows(&self.in_whole(folder.path))),
+            _ => None,
+        };
+        let mut sums = Sums::default();
+        let mut rows = Vec::with_capacity(names.len());
         for name in names {
             replicator.check_cancel()?;
             let file = File { whole: self, folder, share: &share, name };
-            if let Some(filled) = file.copy(source.as_fd(), target.as_fd())? {
-                (files, bytes, shared) =
-                    (files + 1, bytes + filled.bytes, shared + u64::from(filled.is_shared));
+            let (source, target) = (source.as_fd(), target.as_fd());
+            let stands = match &known {
+                Some(known) => file.stands(source, target, known)?,
+                None => Stands::No,
+            };
+            let row = match stands {
+                Stands::As(from, to) => Some((from, to)),
+                Stands::Gone => None,
+                Stands::No => file.copy(source, target)?.map(|filled| {
+                    sums.copied += 1;
+                    sums.shared += u64::from(filled.is_shared);
+                    (filled.from, filled.to)
+                }),
+            };
+            if let Some((from, to)) = row {
+                sums.files += 1;
+                sums.bytes += to.bytes();
+                rows.push(Row { name, from, to });
             }
         }
         if could_share && !share.into_inner() {
-            replicator.cannot_share(device);
+            replicator.cannot_share(made.device);
         }
-        replicator.files.fetch_add(files, Ordering::Relaxed);
-        replicator.bytes.fetch_add(bytes, Ordering::Relaxed);
-        replicator.shared.fetch_add(shared, Ordering::Relaxed);
+        replicator.recording.add(self.in_whole(folder.path), &rows);
+        replicator.files.fetch_add(sums.files, Ordering::Relaxed);
+        replicator.bytes.fetch_add(sums.bytes, Ordering::Relaxed);
+        replicator.copied.fetch_add(sums.copied, Ordering::Relaxed);
+        replicator.shared.fetch_add(sums.shared, Ordering::Relaxed);
         Ok(())
     }
 }
 
-/// One name of a folder.
-struct File<'a> {
-    whole: &'a Whole<'a>,
-    folder: &'a OutlineFolder<'a>,
-    /// Whether the data may be shared with the copy, as far as is known.
-    share: &'a AtomicBool,
-    name: &'a [u8],
-}
-
-impl File<'_> {
-    /// Copies it; nothing where it is gone, or of a kind that is passed over.
-    fn copy(&self, source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<Option<Filled>, Error> {
-        let opened = fault("open", || path_in(self.whole.from, &self.path()));
-        match opened.and_then(|()| Source::open(source, self.name)) {
-            Ok(Source::File(from, stat)) => self.copy_file(from.as_fd(), target, &stat).map(Some),
-            Ok(Source::Symlink) => self.copy_symlink(source, target),
-            Ok(Source::Other(FileType::Directory)) => {
-                self.whole.nested.lock().push(dir::to_path(&self.path()));
-                Ok(None)
-            }
-            Ok(Source::Other(_)) | Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
-            Err(errno) => Err(self.cannot_read(errno)),
-        }
-    }
-
-    fn copy_file(&self, from: BorrowedFd<'_>, target: BorrowedFd<'_>, stat: &Stat) -> Result<Filled, Error> {
-        let Replicator { umask, cancel, .. } = self.whole.replicator;
-        let mode = stat.st_mode & ALL_MODES;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let to = fault("create", || path_in(self.whole.to, &self.path()))
-            .and_then(|()| openat(target, self.name, flags, Mode::from_raw_mode(mode & 0o777)))
-            .map_err(|errno| self.cannot_write(errno))?;
-        let set_mode = (mode & (umask | !0o777) != 0).then_some(Mode::from_raw_mode(mode));
-        let filled = fault("write", || path_in(self.whole.to, &self.path()))
-            .map_err(CopyError::Write)
-            .and_then(|()| file::fill(from, to.as_fd(), stat, set_mode, self.share, cancel));
-        filled.map_err(|failed| match failed {
-            CopyError::Read(errno) => self.cannot_read(errno),
-            CopyError::Write(errno) => self.cannot_write(errno),
-            CopyError::Cancelled => Error::Cancelled,
-        })
-    }
-
-    fn copy_symlink(&self, source: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<Option<Filled>, Error> {
-        let link = match readlinkat(source, self.name, Vec::new()) {
-            Ok(link) => link,
-            // Gone, or no symlink any more.
-            Err(Errno::NOENT | Errno::INVAL) => return Ok(None),
-            Err(errno) => return Err(self.cannot_read(errno)),
-        };
-        fault("create", || path_in(self.whole.to, &self.path()))
-            .and_then(|()| symlinkat(&link, target, self.name))
-            .map_err(|errno| self.cannot_write(errno))?;
-        Ok(Some(Filled { bytes: 0, is_shared: false }))
-    }
-
-    fn cannot_read(&self, errno: Errno) -> Error {
-        FileError::read(path_in(self.whole.from, &self.path()), errno).into()
-    }
-
-    fn cannot_write(&self, errno: Errno) -> Error {
-        FileError::write(path_in(self.whole.to, &self.path()), errno).into()
-    }
-
-    /// Relative to the root.
-    fn path(&self) -> Vec<u8> {
-        dir::join(self.folder.path, self.name)
-    }
+#[derive(Default)]
+struct Sums {
+    files: u64,
+    bytes: u64,
+    copied: u64,
+    shared: u64,
 }
 
 fn path_in(root: &Path, path: &[u8]) -> PathBuf {

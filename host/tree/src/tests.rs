@@ -10,7 +10,10 @@ use fs_err as fs;
 use loom_faults::{Failing, Fault, fail_each};
 use rustix::io::Errno;
 
-use crate::{Collect, Error, FileError, Outline, ReplicateError, Replicator, collect, place, remove};
+use crate::{
+    Aside, Collect, Copied, Error, FileError, Kept, Outline, Over, Part, Patterns, ReplicateError,
+    Replicator, collect, place, remove,
+};
 
 static GO: AtomicBool = AtomicBool::new(false);
 
@@ -73,8 +76,8 @@ fn a_replication_of_which_a_call_fails_is_whole_or_an_error() {
                 outline.add(path.as_os_str().as_encoded_bytes());
             }
             // A umask that makes every mode be set.
-            let replicator = Replicator::new(&GO, 0o777);
-            assert_eq!(replicator.copy(&outline, &from, &to)?, [""; 0].map(PathBuf::from));
+            let replicator = Replicator::new(&GO, 0o777, None);
+            assert_eq!(replicator.copy(&outline, &from, &to, Part::WHOLE)?, [""; 0].map(PathBuf::from));
             assert_eq!(replicator.finish()?.files, 5);
             Ok(())
         };
@@ -87,6 +90,56 @@ fn a_replication_of_which_a_call_fails_is_whole_or_an_error() {
             }
             assert!(content(&from) == before, "{:?}", fault.hit());
             remove(&to).unwrap();
+        });
+        assert!(calls > 20, "{calls}");
+    }
+}
+
+#[test]
+fn a_replication_over_an_older_copy_of_which_a_call_fails_is_put_right_by_the_next() {
+    for failing in FAILING {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let (from, to, record) = (at("from"), at("to"), at("record"));
+        for folder in [&to, &at("aside")] {
+            fs::create_dir(folder).unwrap();
+        }
+        let aside = Aside::open(&at("aside")).unwrap();
+        let none = Patterns::none();
+        let replicate = || -> Result<u64, ReplicateError> {
+            let copied = Copied::load(&record);
+            Copied::forget(&record)?;
+            let now = content(&from);
+            let mut outline = Outline::default();
+            for path in now.keys() {
+                outline.add(path.as_os_str().as_encoded_bytes());
+            }
+            let kept = Kept { patterns: &none, below: b"" };
+            let replicator = Replicator::new(&GO, 0o022, Some(Over { copied: &copied, aside: &aside, kept }));
+            replicator.copy(&outline, &from, &to, Part::WHOLE)?;
+            let totals = replicator.finish()?;
+            totals.recording.store(&record)?;
+            Ok(totals.copied)
+        };
+        let mut round = 0_u8;
+        let calls = fail_each(dir.path(), failing, |fault| {
+            round += 1;
+            remove(&from).unwrap();
+            fill(&from, round % 2);
+            // What a job does: a folder for a file, a file for a folder, one more of each, and a change.
+            let _ = remove(&to.join("a"));
+            fs::create_dir_all(to.join("a/made")).unwrap();
+            let _ = remove(&to.join("folder/below"));
+            fs::create_dir_all(to.join("folder")).unwrap();
+            fs::write(to.join("folder/below"), "made").unwrap();
+            fs::write(to.join("made"), "made").unwrap();
+            if let Err(ReplicateError::File(error)) = fault.during(replicate) {
+                check_error(&error, failing, dir.path(), fault);
+            }
+            replicate().unwrap();
+            assert_eq!(content(&to), content(&from), "{:?}", fault.hit());
+            assert_eq!(replicate().unwrap(), 0);
+            aside.empty().unwrap();
         });
         assert!(calls > 20, "{calls}");
     }

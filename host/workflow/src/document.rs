@@ -26,6 +26,7 @@ mod timeout;
 mod value;
 mod variables;
 mod workflow_rules;
+mod workspace;
 
 use loom_contract::graph_ir::When;
 
@@ -49,6 +50,7 @@ pub(crate) use self::services::{Service, Services};
 pub(crate) use self::timeout::Timeout;
 pub(crate) use self::value::{Reader, Text};
 pub(crate) use self::variables::{LONGEST, Variable, Variables, is_too_long, merge as merge_variables, put};
+pub(crate) use self::workspace::Workspace;
 
 use self::keys::{Keys, keys, written};
 use crate::diagnostic::{Pointer, quoted};
@@ -71,6 +73,8 @@ keys! {
         Include = "include",
         /// `workflow`
         Workflow = "workflow",
+        /// `workspace`
+        Workspace = "workspace",
         /// `variables`
         Variables = "variables",
         /// `default`
@@ -91,7 +95,7 @@ impl RootKey {
     fn is_in_included(self) -> bool {
         match self {
             Self::Include | Self::Variables | Self::Default => true,
-            Self::Version | Self::Stages | Self::Workflow => false,
+            Self::Version | Self::Stages | Self::Workflow | Self::Workspace => false,
         }
     }
 }
@@ -103,6 +107,7 @@ pub(crate) struct Document {
     pub(crate) start: Span,
     pub(crate) stages: Field<Vec<Spanned<Text>>>,
     pub(crate) include: Vec<Include>,
+    pub(crate) workspace: Option<Workspace>,
     pub(crate) variables: Variables,
     /// What a copy of the variables costs at most.
     pub(crate) variables_weight: usize,
@@ -132,6 +137,7 @@ impl Document {
             start,
             stages: Field::Absent,
             include: Vec::new(),
+            workspace: None,
             variables: Variables::default(),
             variables_weight: 0,
             default: None,
@@ -159,6 +165,7 @@ impl Document {
                 Some(RootKey::Stages) => document.stages = stages::read(value, &place, reader).into(),
                 Some(RootKey::Include) => document.include = include::read(value, &place, reader),
                 Some(RootKey::Workflow) => workflow_rules::read(value, &place, reader),
+                Some(RootKey::Workspace) => document.workspace = workspace::read(value, &place, reader),
                 Some(RootKey::Variables) => {
                     document.variables = variables::read(value, &place, reader).unwrap_or_default();
                     document.variables_weight = entry.weight();

@@ -4,6 +4,7 @@ mod caches;
 mod explain;
 mod graph;
 mod graph_ir;
+mod kept;
 mod lower;
 mod needed;
 mod not_executable;

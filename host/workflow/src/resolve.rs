@@ -10,7 +10,7 @@ use std::sync::Arc;
 use loom_contract::id::JobId;
 
 use crate::diagnostic::{Pointer, Problems, quoted};
-use crate::document::{Document, Field, Job, Text, Variables, merge_variables};
+use crate::document::{Document, Field, Job, Text, Variables, Workspace, merge_variables};
 use crate::loader::Loader;
 use crate::owners::Owners;
 use crate::source::{Sources, Span, Spanned};
@@ -71,6 +71,7 @@ pub(crate) fn resolve(
     }
     Some(Workflow {
         stages: layers.stages.iter().map(|stage| stage.value.clone()).collect(),
+        workspace: layers.workspace,
         jobs: jobs.list,
         known: jobs.known,
         complete,
@@ -171,6 +172,7 @@ struct Layers {
     stages: Vec<Spanned<Text>>,
     /// Whether the stages are all of those that were meant.
     has_stages: bool,
+    workspace: Option<Workspace>,
     variables: Variables,
     variables_weight: usize,
     default: Option<Job>,
@@ -185,6 +187,7 @@ impl Layers {
             start: Span::default(),
             stages: Vec::new(),
             has_stages: false,
+            workspace: None,
             variables: Variables::new(),
             variables_weight: 0,
             default: None,
@@ -195,6 +198,7 @@ impl Layers {
         for file in files {
             // The root file comes last.
             layers.start = file.start;
+            layers.workspace = file.workspace;
             if let Field::Given(stages) = file.stages {
                 layers.stages = stages;
                 layers.has_stages = true;

@@ -13,6 +13,7 @@ use crate::source::Spanned;
 #[derive(Debug)]
 pub(crate) struct Workflow {
     pub(crate) stages: Vec<Text>,
+    pub(crate) workspace: Option<document::Workspace>,
     /// The jobs that can run, in the order of the files.
     pub(crate) jobs: Vec<Job>,
     /// Every name that a `needs` may hold.

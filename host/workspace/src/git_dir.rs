@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use loom_tree::Replicator;
+use loom_tree::{Kept, Part, Replicator, dir};
 
 use crate::fault::fault;
 use crate::git::{self, Head, WorkTree};
@@ -48,13 +48,32 @@ pub(crate) fn create(
         let refs = original.common_dir.join("refs");
         let listing = listing::walk(&refs, cancel)?;
         // Refs do not count as files of the repository.
-        let aside = replicator.aside();
-        aside.copy(&listing::outline(&listing, true), &refs, &git_dir.join("refs"))?;
+        let aside = replicator.apart();
+        aside.copy(&listing::outline(&listing, true), &refs, &git_dir.join("refs"), Part::WHOLE)?;
         aside.finish()?;
         copy_if_there(&original.common_dir.join("packed-refs"), &git_dir.join("packed-refs"))?;
     }
     copy_index(&original.git_dir, &git_dir)?;
     Ok(objects)
+}
+
+/// Keeps folders that are the copy's own out of git's sight, whatever the repository ignores.
+pub(crate) fn exclude(top: &Path, kept: &Kept<'_>) -> Result<(), Error> {
+    if kept.patterns.is_empty() {
+        return Ok(());
+    }
+    let path = top.join(".git/info/exclude");
+    let mut text = b"\n".to_vec();
+    for pattern in kept.patterns.given() {
+        let pattern = pattern.trim_start_matches("./").trim_end_matches('/');
+        let from_top =
+            if kept.below.is_empty() { pattern.into() } else { dir::join(kept.below, pattern.as_bytes()) };
+        text.extend_from_slice(&[b"/", &from_top[..], b"/\n"].concat());
+    }
+    fault("write", &path)
+        .and_then(|()| OpenOptions::new().append(true).create(true).open(&path))
+        .and_then(|mut file| file.write_all(&text))
+        .map_err(|error| Error::write(path, error))
 }
 
 /// The index keeps the times of the files it was compared with, and so does the copy. But what has changed in

@@ -1,11 +1,12 @@
 //! Listings of what is to be copied: relative paths, each ended by a NUL, as git writes them.
 
+use std::borrow::Cow;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use loom_contract::layout::RUNTIME_DIR;
-use loom_tree::{Outline, dir};
+use loom_tree::{Kept, Outline, dir};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
@@ -25,6 +26,50 @@ pub(crate) fn outline(listing: &[u8], descend: bool) -> Outline<'_> {
         }
     }
     outline
+}
+
+/// A listing without what is in kept folders: nothing of the repository comes into those. `part` is where
+/// the listed folder is in the whole copy.
+pub(crate) fn without_kept<'l>(listing: Cow<'l, [u8]>, part: &[u8], kept: &Kept<'_>) -> Cow<'l, [u8]> {
+    if kept.patterns.is_empty() {
+        return listing;
+    }
+    let is_kept = |folder: &[u8]| {
+        let mut at = folder;
+        while !at.is_empty() {
+            let in_whole = if part.is_empty() { at.to_owned() } else { dir::join(part, at) };
+            if kept.has(&in_whole) {
+                return true;
+            }
+            at = dir::split(at).0;
+        }
+        false
+    };
+    let mut left = Vec::with_capacity(listing.len());
+    let mut last: (&[u8], bool) = (b"", false);
+    for path in listing.split(|&byte| byte == 0).filter(|path| !path.is_empty()) {
+        // A folder that is named itself ends in a slash.
+        let folder = dir::split(path).0;
+        if folder != last.0 {
+            last = (folder, is_kept(folder));
+        }
+        if !last.1 {
+            left.extend_from_slice(path);
+            left.push(0);
+        }
+    }
+    left.into()
+}
+
+/// A listing as seen from the top of the work tree, of which `prefix` is the folder that was listed. Loom's
+/// runtime folder is no part of it.
+pub(crate) fn below(prefix: &[u8], listing: &[u8]) -> Vec<u8> {
+    let mut paths = Vec::with_capacity(listing.len());
+    for path in listing.split(|&byte| byte == 0).filter(|path| !path.is_empty() && !is_runtime(path)) {
+        paths.extend_from_slice(&dir::join(prefix, path));
+        paths.push(0);
+    }
+    paths
 }
 
 /// A listing of everything below `root`, as [`outline`] reads it with `descend`.

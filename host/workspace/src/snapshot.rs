@@ -1,11 +1,14 @@
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::DirBuilder;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use loom_tree::Replicator;
+use loom_tree::{Aside, Copied, Kept, Outline, Over, Part, Patterns, Recording, Replicator};
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
@@ -22,10 +25,12 @@ pub struct Snapshot {
     pub head_sha: Option<String>,
     /// The branch that the original is on, as in `main` or `feature/x`.
     pub branch: Option<String>,
-    /// The number of files and symlinks that were copied, those of submodules too.
+    /// The number of files and symlinks in the copy, those of submodules too.
     pub files: u64,
     /// The size of those files in bytes.
     pub bytes: u64,
+    /// The number of files and symlinks that were not there yet as they are now.
+    pub copied: u64,
     /// The way in which their data came over.
     pub method: Method,
     /// The object folders of the original that the copy reads from, so that git works in it only where they
@@ -58,6 +63,22 @@ impl Snapshot {
     }
 }
 
+/// The place of a copy that stays: what is in it is brought up to date.
+#[derive(Debug, Clone, Copy)]
+pub struct Slot<'a> {
+    /// The copy: a folder that exists, with whatever an earlier copy and those who worked in it left there.
+    pub dir: &'a Path,
+    /// The file that says what of the copy is known, outside of it. Nobody else writes it.
+    pub record: &'a Path,
+    /// Where folders go that must.
+    pub aside: &'a Aside,
+    /// Folders that are the slot's own, by their paths below the copy of the repository's root: nothing of
+    /// the repository comes there, and git in the copy does not see them.
+    pub kept: &'a Patterns,
+    /// What stands in those stays.
+    pub stay: bool,
+}
+
 /// Copies the repository at `repo_root` to `dest`, which must not exist: the work tree as git sees it with a
 /// `.git` of its own, or, where there is no git repository, every file but those of Loom's runtime folder.
 /// `make_folder` makes the folder `dest`, which must be new, with the permissions that the umask allows.
@@ -75,37 +96,93 @@ pub fn create(
     let dest = std::path::absolute(dest).map_err(|error| Error::write(dest, error))?;
     check_dest(&root, &dest)?;
     let work_tree = WorkTree::of_root(&root, cancel)?;
-
     let guard = SnapshotGuard::create(&dest, make_folder)?;
-    let replicator = Replicator::new(cancel, guard.umask()?);
-    let path = match &work_tree {
-        Some(work_tree) if !work_tree.prefix.as_os_str().is_empty() => {
-            let path = guard.dest.join(&work_tree.prefix);
-            create_folders(&path)?;
-            path.components().collect()
-        }
-        _ => guard.dest.clone(),
+    let replicator = Replicator::new(cancel, guard.umask()?, None);
+    let kept = Kept { patterns: &Patterns::none(), below: b"" };
+    let (snapshot, _) = copy_whole(&root, &dest, replicator, kept, work_tree.as_ref(), cancel)?;
+    guard.keep();
+    Ok(snapshot)
+}
+
+/// Brings the copy in `slot` to what [`create`] would make of the repository at `repo_root`, but for what is
+/// kept. Setting `cancel` ends it early.
+///
+/// # Errors
+/// See [`Error`]. The slot can be brought up to date again then, whatever is in it.
+pub fn update(repo_root: &Path, slot: &Slot<'_>, cancel: &AtomicBool) -> Result<Snapshot, Error> {
+    let root = std::fs::canonicalize(repo_root).map_err(|error| Error::read(repo_root, error))?;
+    check_outside(&root, slot.dir)?;
+    let work_tree = WorkTree::of_root(&root, cancel)?;
+    let copied = Copied::load(slot.record);
+    Copied::forget(slot.record)?;
+    let aside = slot.aside;
+    let umask = aside.umask().map_err(|errno| Error::write(aside.path(), errno))?;
+    let kept = Kept { patterns: slot.kept, below: prefix(work_tree.as_ref()) };
+    let none = Patterns::none();
+    let over = Over {
+        copied: &copied,
+        aside,
+        kept: if slot.stay { kept } else { Kept { patterns: &none, ..kept } },
     };
-    let copy = RepositoryCopy { replicator: &replicator, cancel, notes: Mutex::default() };
-    copy.copy(&root, &path, work_tree.as_ref())?;
+    let replicator = Replicator::new(cancel, umask, Some(over));
+    replicator.ensure_folder(slot.dir)?;
+    let (mut snapshot, recording) =
+        copy_whole(&root, slot.dir, replicator, kept, work_tree.as_ref(), cancel)?;
+    if let Err(error) = recording.store(slot.record) {
+        snapshot.warnings.push(format!("the next run copies the whole repository: {error}"));
+    }
+    Ok(snapshot)
+}
+
+/// Makes sure that a copy at `dest` would not be part of the repository at `repo_root`.
+///
+/// # Errors
+/// [`Error::InsideRepository`].
+pub fn check_outside(repo_root: &Path, dest: &Path) -> Result<(), Error> {
+    // The nearest folder that exists, without symlinks.
+    let nearest = dest.ancestors().find_map(|folder| fs_err::canonicalize(folder).ok());
+    let root = fs_err::canonicalize(repo_root).unwrap_or_else(|_| repo_root.to_owned());
+    if nearest.is_some_and(|nearest| nearest.starts_with(&root)) {
+        return Err(Error::InsideRepository { root, dest: dest.to_owned() });
+    }
+    Ok(())
+}
+
+/// Copies the repository at `root` into the folder `dest`.
+fn copy_whole(
+    root: &Path,
+    dest: &Path,
+    replicator: Replicator<'_>,
+    kept: Kept<'_>,
+    work_tree: Option<&WorkTree>,
+    cancel: &AtomicBool,
+) -> Result<(Snapshot, Recording), Error> {
+    let path = match prefix(work_tree) {
+        b"" => dest.to_owned(),
+        prefix => dest.join(OsStr::from_bytes(prefix)),
+    };
+    let copy = RepositoryCopy { dest, replicator: &replicator, kept, cancel, notes: Mutex::default() };
+    copy.copy(root, &path, work_tree)?;
     let notes = copy.notes.into_inner();
     let totals = replicator.finish()?;
-    let (head_sha, branch) = match work_tree.map(|work_tree| work_tree.head) {
+    let (head_sha, branch) = match work_tree.map(|work_tree| &work_tree.head) {
         None => (None, None),
-        Some(Head::Commit { sha, branch }) => (Some(sha), branch),
+        Some(Head::Commit { sha, branch }) => (Some(sha.clone()), branch.clone()),
         Some(Head::Unborn { name }) => (None, name.strip_prefix("refs/heads/").map(str::to_owned)),
     };
-    Ok(Snapshot {
-        dir: guard.keep(),
+    let snapshot = Snapshot {
+        dir: dest.to_owned(),
         path,
         head_sha,
         branch,
         files: totals.files,
         bytes: totals.bytes,
-        method: if totals.shared * 2 > totals.files { Method::Reflink } else { Method::Copy },
+        copied: totals.copied,
+        method: if totals.shared * 2 > totals.copied { Method::Reflink } else { Method::Copy },
         borrowed_objects: notes.borrowed_objects.into_iter().collect(),
         warnings: notes.warnings.into_iter().collect(),
-    })
+    };
+    Ok((snapshot, totals.recording))
 }
 
 impl WorkTree {
@@ -117,9 +194,17 @@ impl WorkTree {
     }
 }
 
+/// The way from the top of a work tree to the repository's root, without a slash at its end.
+fn prefix(work_tree: Option<&WorkTree>) -> &[u8] {
+    let prefix = work_tree.map_or(&b""[..], |work_tree| work_tree.prefix.as_os_str().as_bytes());
+    prefix.strip_suffix(b"/").unwrap_or(prefix)
+}
+
 /// The state that the copies of a repository and of those nested in it share.
 struct RepositoryCopy<'a> {
+    dest: &'a Path,
     replicator: &'a Replicator<'a>,
+    kept: Kept<'a>,
     cancel: &'a AtomicBool,
     notes: Mutex<Notes>,
 }
@@ -132,45 +217,70 @@ struct Notes {
 }
 
 impl RepositoryCopy<'_> {
-    /// Copies the folder `from` to `to`, which exists.
+    /// Copies the folder `from` to `to`. That exists, or is below the top of a work tree that does.
     fn copy(&self, from: &Path, to: &Path, work_tree: Option<&WorkTree>) -> Result<(), Error> {
         let Some(work_tree) = work_tree else {
+            let part = self.part(to, &[]);
             let listing = listing::walk(from, self.cancel)?;
-            self.replicator.copy(&listing::outline(&listing, true), from, to)?;
+            let listing = listing::without_kept(listing.into(), part.path, &self.kept);
+            self.replicator.copy(&listing::outline(&listing, true), from, to, part)?;
             return self.keep_mode(from, to);
         };
         let levels = work_tree.prefix.components().count();
         let top = to.ancestors().nth(levels).unwrap_or(to);
+        self.replicator.take_away(top, ".git")?;
         let objects = git_dir::create(top, work_tree, from, self.replicator, self.cancel)?;
+        if top == self.dest {
+            git_dir::exclude(top, &self.kept)?;
+        }
         {
             let mut notes = self.notes.lock();
             notes.borrowed_objects.insert(objects);
             notes.warnings.extend(work_tree.warnings.iter().cloned());
         }
-        let nested = self.replicator.copy(&listing::outline(&work_tree.listing, false), from, to)?;
+        let from = from.ancestors().nth(levels).unwrap_or(from);
+        let part = self.part(top, &[b".git"]);
+        let listing = match prefix(Some(work_tree)) {
+            b"" => Cow::Borrowed(&work_tree.listing[..]),
+            prefix => Cow::Owned(listing::below(prefix, &work_tree.listing)),
+        };
+        let listing = listing::without_kept(listing, part.path, &self.kept);
+        let mut outline = listing::outline(&listing, false);
+        outline.add_folder(prefix(Some(work_tree)));
+        let nested = self.replicator.copy(&outline, from, top, part)?;
         // Not even asked for nothing: the first use starts threads.
         if !nested.is_empty() {
-            nested.par_iter().try_for_each(|path| self.copy_nested(&from.join(path), &to.join(path)))?;
+            nested.par_iter().try_for_each(|path| self.copy_nested(&from.join(path), &top.join(path)))?;
         }
         if levels > 0 {
             git::skip_outside(top, &work_tree.prefix, self.cancel)?;
         }
-        self.keep_mode(from, to)
+        self.keep_mode(from, top)
     }
 
     /// Copies a submodule, or a repository that lies untracked in another one. A folder that git lists but
     /// that is none of these is a submodule that was never fetched, or stands where a tracked file was.
     fn copy_nested(&self, from: &Path, to: &Path) -> Result<(), Error> {
         self.replicator.check_cancel()?;
-        create_folders(to)?;
+        self.replicator.ensure_folder(to)?;
+        let leave_empty = || -> Result<(), Error> {
+            self.replicator.copy(&Outline::default(), from, to, self.part(to, &[]))?;
+            Ok(())
+        };
         if fs_err::symlink_metadata(from.join(".git")).is_err() {
-            return Ok(());
+            return leave_empty();
         }
         match git::inspect(from, self.cancel)? {
             // Its `.git` is none: git sees the work tree above.
-            Some(work_tree) if !work_tree.prefix.as_os_str().is_empty() => Ok(()),
+            Some(work_tree) if !work_tree.prefix.as_os_str().is_empty() => leave_empty(),
             work_tree => self.copy(from, to, work_tree.as_ref()),
         }
+    }
+
+    /// The tree at `to`, as a part of the whole.
+    fn part<'p>(&self, to: &'p Path, not_ours: &'p [&'p [u8]]) -> Part<'p> {
+        let path = to.strip_prefix(self.dest).unwrap_or(Path::new(""));
+        Part { path: path.as_os_str().as_bytes(), not_ours }
     }
 
     fn keep_mode(&self, from: &Path, to: &Path) -> Result<(), Error> {
@@ -180,21 +290,11 @@ impl RepositoryCopy<'_> {
     }
 }
 
-fn create_folders(path: &Path) -> Result<(), Error> {
-    let created = fault("create", path).and_then(|()| DirBuilder::new().recursive(true).create(path));
-    created.map_err(|error| Error::write(path, error))
-}
-
 fn check_dest(root: &Path, dest: &Path) -> Result<(), Error> {
     if fs_err::symlink_metadata(dest).is_ok() {
         return Err(Error::Exists { path: dest.to_owned() });
     }
-    // The nearest folder above it that exists, without symlinks.
-    let above = dest.ancestors().find_map(|folder| fs_err::canonicalize(folder).ok());
-    if above.is_some_and(|above| above.starts_with(root)) {
-        return Err(Error::InsideRepository { root: root.to_owned(), dest: dest.to_owned() });
-    }
-    Ok(())
+    check_outside(root, dest)
 }
 
 /// The folder of a copy that is not complete yet: dropped, it goes, and with it the folders made above it.
@@ -241,9 +341,8 @@ impl SnapshotGuard {
         Ok(0o777 & !meta.mode())
     }
 
-    fn keep(mut self) -> PathBuf {
+    fn keep(mut self) {
         self.complete = true;
-        std::mem::take(&mut self.dest)
     }
 
     fn remove_above(&self) {

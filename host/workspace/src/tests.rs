@@ -9,7 +9,7 @@ use fs_err as fs;
 use loom_faults::{Failing, fail_each};
 use rustix::io::Errno;
 
-use crate::{Error, create};
+use crate::{Aside, Error, Patterns, Slot, create, update};
 
 /// The ways in which calls fail here: one of them for want of space, one by itself, and all from one on.
 const FAILING: [Failing; 3] =
@@ -75,5 +75,50 @@ fn a_snapshot_of_which_a_call_fails_leaves_nothing_and_the_next_works() {
             loom_tree::remove(&dir.path().join("copies")).unwrap();
         });
         assert!(calls > 40, "{calls}");
+    }
+}
+
+/// Whatever fails while a slot is brought up to date, the next update puts it right, and does not take for done what was not.
+#[test]
+fn a_slot_of_which_a_call_fails_is_put_right_by_the_next_update() {
+    for failing in FAILING {
+        let dir = tempfile::tempdir().unwrap();
+        let root = repository(dir.path());
+        let slots = dir.path().join("slots");
+        let (copy, record) = (slots.join("0"), slots.join("0.record"));
+        fs::create_dir_all(&copy).unwrap();
+        fs::create_dir(slots.join("0.aside")).unwrap();
+        let aside = Aside::open(&slots.join("0.aside")).unwrap();
+        let kept = Patterns::none();
+        let slot = Slot { dir: &copy, record: &record, aside: &aside, kept: &kept, stay: true };
+        let go = AtomicBool::new(false);
+        let bring = || update(&root, &slot, &go);
+        bring().unwrap();
+        let before = status(&root);
+        let mut round = 0_usize;
+        let calls = fail_each(dir.path(), failing, |fault| {
+            // A change in each place, and what a job does.
+            round += 1;
+            fs::write(root.join("folder/file"), format!("round {round}")).unwrap();
+            fs::write(copy.join("untracked"), format!("of a job {round}")).unwrap();
+            fs::create_dir_all(copy.join("made/by/job")).unwrap();
+            fs::create_dir_all(copy.join("lib/made/by/job")).unwrap();
+            match fault.during(bring) {
+                // A record that cannot be written is told, and costs the next one a whole copy.
+                Ok(snapshot) => assert!(snapshot.warnings.is_empty() || fault.hit().is_some()),
+                Err(Error::File(error)) => {
+                    let hit = fault.hit().expect("a call that failed");
+                    assert!(error.to_string().contains(hit.path.to_str().unwrap()), "{error} {hit:?}");
+                }
+                Err(error) => panic!("{error} {:?}", fault.hit()),
+            }
+            bring().unwrap();
+            assert_eq!(status(&copy), before, "{:?}", fault.hit());
+            assert_eq!(fs::read_to_string(copy.join("untracked")).unwrap(), "untracked");
+            assert_eq!(fs::read_to_string(copy.join("folder/file")).unwrap(), format!("round {round}"));
+            assert!(!copy.join("made").exists() && !copy.join("lib/made").exists(), "{:?}", fault.hit());
+            aside.empty().unwrap();
+        });
+        assert!(calls > 20, "{calls}");
     }
 }

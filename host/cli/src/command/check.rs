@@ -17,8 +17,8 @@ use loom_engine::redact::Redactor;
 use loom_workflow::Plan;
 
 use crate::args::Workflow;
-use crate::command::Done;
 use crate::command::source::{self, Source};
+use crate::command::{Done, kept};
 use crate::failure;
 use crate::terminal::Terminal;
 
@@ -28,10 +28,14 @@ pub(crate) fn check(args: &Workflow, terminal: Terminal) -> Done {
     let errors = match source.load() {
         Ok(loaded) => {
             source::show(&loaded.diagnostics, terminal);
+            let mut errors = loaded.diagnostics.to_contract();
             if let Some(plan) = &loaded.plan {
                 warn_of_tracked(plan, &source.repo_root, terminal);
+                let refused = kept::refused(plan, &source.repo_root);
+                source::show(&refused, terminal);
+                errors.extend(refused.to_contract());
             }
-            loaded.diagnostics.to_contract()
+            errors
         }
         Err(error) => {
             terminal.say(failure::words(&error));

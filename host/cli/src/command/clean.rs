@@ -14,7 +14,7 @@ use loom_contract::layout::RuntimeDir;
 use loom_contract::visible::on_one_line;
 use loom_contract::words::counted;
 use loom_engine::clock::Clock;
-use loom_ownership::{Entry, HeldFor, Note};
+use loom_ownership::{Entry, HeldFor, Note, Slots};
 use loom_record::Retention;
 
 use super::cache::size;
@@ -202,11 +202,11 @@ impl Cleaning {
         roots
     }
 
-    /// Copies of failed runs.
+    /// Copies of repositories that no run has, and folders that ended runs could not remove.
     fn workspaces(&mut self, folders: &Folders) {
         let is_asked = |run: &Entry| run.ended() && (self.all || run.repo_root() == self.repo_root);
-        let kept: Vec<Entry> = folders.runs.not_alive().into_iter().filter(is_asked).collect();
-        for mut run in kept {
+        let ended: Vec<Entry> = folders.runs.not_alive().into_iter().filter(is_asked).collect();
+        for mut run in ended {
             for folder in run.folders() {
                 let (was, bytes) = (folder.exists(), size_of(&folder));
                 if !self.dry_run
@@ -223,24 +223,58 @@ impl Cleaning {
                 traces::close(run);
             }
         }
-        if self.all && !self.dry_run {
-            for note in folders.notes().all() {
-                if note.held() == HeldFor::Workspaces && !is_used(&note) && !is_alive(&note, folders) {
-                    self.forget_workspaces(folders, &note);
+        if let Some(slots) = folders.existing_slots() {
+            self.slots(&slots);
+        }
+        if !self.all {
+            return;
+        }
+        for note in folders.notes().all() {
+            if note.held() != HeldFor::Workspaces {
+                continue;
+            }
+            match note.open() {
+                Ok(Some(folder)) if folder.path() != folders.workspaces => self.slots(&Slots::new(folder)),
+                Ok(_) => {}
+                Err(error) => self.failures.push(error.to_string()),
+            }
+            if !self.dry_run && !is_used(&note) && !is_alive(&note, folders) {
+                self.forget_workspaces(folders, &note);
+            }
+        }
+    }
+
+    /// The slots of one repository that nobody uses.
+    fn slots(&mut self, slots: &Slots) {
+        for number in slots.numbers() {
+            let path = slots.path(number);
+            match slots.take_number(number) {
+                Ok(None) => {
+                    let is_used = slots.last(number).is_some_and(|last| last.ended.is_none());
+                    let why =
+                        if is_used { "a run uses it" } else { "another folder stands where a copy was" };
+                    self.left.push((path, why.to_owned()));
                 }
+                Ok(Some(slot)) => {
+                    let bytes = slots.folders(number).iter().map(|folder| size_of(folder)).sum();
+                    if !self.dry_run
+                        && let Err(error) = slot.remove()
+                    {
+                        self.failures.push(error.to_string());
+                    } else {
+                        self.gone(Kind::Workspaces, &path, bytes);
+                    }
+                }
+                Err(error) => self.failures.push(error.to_string()),
             }
         }
     }
 
     /// The repository of `note` is gone, and with it goes the folder for its copies, which were removed.
     fn forget_workspaces(&mut self, folders: &Folders, note: &Note) {
-        let is_gone = note.remove_empty() || !note.folder().exists();
-        if is_gone {
-            self.note_result(folders.notes().remove(note));
-        } else {
-            for path in entries_of(note.folder()) {
-                self.left.push((path, "it is none of what a run has made there".to_owned()));
-            }
+        traces::forget(folders, note);
+        for path in entries_of(note.folder()) {
+            self.left.push((path, "it is none of what a run has made there".to_owned()));
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod cache_diff;
+mod copy;
 mod past;
 mod runtime;
 mod selection;
@@ -34,6 +35,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::Run;
 use crate::command::run::bootstrap::{Known, Start, bootstrap, load_plan};
+use crate::command::run::copy::HeldSlot;
 use crate::command::run::past::Past;
 use crate::command::run::selection::{Jobs, Wanted};
 use crate::command::run::traces::Folders;
@@ -131,6 +133,10 @@ struct Compared {
     reason: ErrorInfo,
     place: Place,
     workspace: PathBuf,
+    /// Where that is; nobody else has it.
+    slot: HeldSlot,
+    /// The folders that stay in it from run to run.
+    kept: Vec<String>,
     /// What the files of jobs have become that work in a copy of their own.
     seen: Seen,
     /// None where no job has a cache.
@@ -141,7 +147,6 @@ struct Compared {
 struct Place {
     folders: Folders,
     ledger: Ledger,
-    workspace: PathBuf,
     staging: PathBuf,
 }
 
@@ -154,7 +159,7 @@ impl Place {
             Ok((ledger, staging))
         };
         let (ledger, staging) = make().map_err(|e| ErrorInfo::new(code::WORKSPACE_FAILED, e.to_string()))?;
-        Ok(Self { workspace: folders.workspaces.join(run_id.as_str()), folders, ledger, staging })
+        Ok(Self { folders, ledger, staging })
     }
 
     fn remove(&self, folder: &Path) {
@@ -279,6 +284,7 @@ fn execute(
             let place = place.as_ref().map_err(ErrorInfo::clone)?;
             let start = Start {
                 source: &source,
+                run_id: &run_id,
                 wanted: &wanted,
                 config: &config,
                 environment: &environment,
@@ -287,6 +293,7 @@ fn execute(
                 place,
                 stop_copy: &stop_copy,
                 mode,
+                fresh: args.fresh,
                 terminal,
             };
             bootstrap(&start, &mut known)
@@ -309,14 +316,13 @@ fn execute(
         graph_ir: known.graph_ir,
     };
     let receipt = record.receipt_path();
-    // A successful run's workspace goes while the receipt is being synced.
-    let wanted_later = end.exit_code != exit::SUCCESS || mode != Mode::Usual;
-    let keep = wanted_later && known.snapshot_path.is_some();
     let finished = std::thread::scope(|scope| {
-        if let (Ok(place), false) = (&place, keep) {
-            let remove = || place.remove(&place.workspace);
-            if std::thread::Builder::new().spawn_scoped(scope, remove).is_err() {
-                remove();
+        if let Some(slot) = &mut known.slot {
+            // What jobs of earlier runs left may still be on its way out.
+            let end = || slot.end(end.exit_code == exit::SUCCESS);
+            if std::thread::Builder::new().spawn_scoped(scope, end).is_err() {
+                // Its next run finds out.
+                tracing::warn!("it is not noted how the run ended");
             }
         }
         if let Ok(place) = &place {
@@ -333,9 +339,9 @@ fn execute(
         (Some(place), Mode::Usual) => {
             let folders = place.folders.clone();
             drop(place);
-            // Only a run that had a workspace of its own has a reason to look for older ones.
-            if known.snapshot_path.is_some() {
-                traces::prune(&source.repo_root, &folders, config.keep_runs.value);
+            // Only a run that had a copy has a reason to look for others.
+            if known.slot.take().is_some() {
+                traces::prune(&folders, config.keep_runs.value);
             }
             None
         }
@@ -348,10 +354,11 @@ fn execute(
     let end = ending(&finished, end.exit_code, end.error.as_ref(), failed.as_deref(), &cancel);
     // A signal that came too late to cancel it is for who compares.
     let is_cancelled = end.signal.is_some_and(|signal| end.exit_code == exit::of_signal(signal));
-    let compared = match (place, known.snapshot_path) {
-        (Some(place), Some(workspace)) if came_to_its_jobs && !is_cancelled => {
+    let compared = match (place, known.snapshot_path, known.slot) {
+        (Some(place), Some(workspace), Some(slot)) if came_to_its_jobs && !is_cancelled => {
             let caches = known.caches;
-            Some(Compared { receipt, reason: end.reason, place, workspace, seen, caches })
+            let kept = known.kept;
+            Some(Compared { receipt, reason: end.reason, place, workspace, slot, kept, seen, caches })
         }
         _ => {
             terminal.say(report.totals(clock.now().millis_since(clock.started_at())));

@@ -51,7 +51,7 @@ pub(super) struct Runtime {
     #[serde(default, deserialize_with = "placed")]
     #[schemars(with = "Option<PathBuf>", length(min = 1))]
     pub(super) workspace_dir: Option<Placed<PathBuf>>,
-    /// Copies of failed runs that are kept for a look, per repository. Default: 5.
+    /// Copies of a repository that stay when their runs are over, for the next ones and for a look. Default: 5.
     #[serde(default, deserialize_with = "scalar")]
     pub(super) keep_runs: Option<u64>,
     /// The size in bytes at which the cache forgets what was used longest ago. Default: 10737418240, which is 10 GiB.

@@ -19,7 +19,7 @@ pub(crate) const STARTER: &str = "\
   # Only in the user's file.
 #  workspaceDir: /data/me/loom-workspaces
 
-  # Copies of failed runs that are kept for a look, per repository.
+  # Copies of a repository that stay when their runs are over, for the next ones and for a look.
 #  keepRuns: 5
 
   # The size in bytes at which the cache forgets what was used longest ago.

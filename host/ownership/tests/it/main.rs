@@ -5,3 +5,4 @@
 
 mod folders;
 mod ledgers;
+mod slots;

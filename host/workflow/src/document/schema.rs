@@ -16,6 +16,7 @@ use super::services::{ReadyKey, ServiceKey};
 use super::timeout::TimeoutKey;
 use super::value::name_pattern;
 use super::workflow_rules::{RuleKey, WorkflowKey};
+use super::workspace::{FilesKey, WorkspaceKey};
 use super::{Keyword, RootKey, WHEN, cache, image, job, parallel, retry, stages, variables};
 
 /// Anything but a blank text.
@@ -84,12 +85,31 @@ fn root_key(key: RootKey) -> Value {
                 described("The conditions.", json!({ "type": "array", "items": rule }))
             }),
         ),
+        RootKey::Workspace => described(
+            "What of the workspace stays from run to run.",
+            object(WorkspaceKey::KEYS, &[WorkspaceKey::Keep], workspace_key),
+        ),
         RootKey::Variables => {
             described("Variables of every job, under what `default`, templates and jobs set.", variables())
         }
         RootKey::Default => described(
             "What every job starts from. Templates and the job itself are nearer.",
             object(Keyword::IN_DEFAULT, &[], keyword_reference),
+        ),
+    }
+}
+
+fn workspace_key(key: WorkspaceKey) -> Value {
+    match key {
+        WorkspaceKey::Keep => described(
+            "Folders that git ignores, or patterns of them: what jobs leave there, later runs find.",
+            list(text(PATH), 1),
+        ),
+        WorkspaceKey::Key => described(
+            "What the kept folders depend on: they begin empty when it changes.",
+            object(FilesKey::KEYS, FilesKey::KEYS, |FilesKey::Files| {
+                described("Files, or patterns of them.", list(text(PATH), 1))
+            }),
         ),
     }
 }

@@ -25,6 +25,7 @@ impl Plan {
             stages: self.stages.clone(),
             nodes: self.jobs.iter().map(|job| job.node.clone()).collect(),
             edges: edges.collect(),
+            workspace: self.kept_folders(),
         }
     }
 }

@@ -8,3 +8,4 @@ mod git_state;
 mod layout;
 mod locate;
 mod support;
+mod update;

@@ -9,18 +9,19 @@ use std::sync::atomic::AtomicBool;
 use loom_cache::Store;
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::graph_ir::{Cache, GraphIr};
+use loom_contract::id::RunId;
 use loom_contract::redacted::Redacted;
 use loom_engine::Prepared;
 use loom_engine::cancel::Cancel;
 use loom_engine::port::{Provider, SecretResolver, Wrapper};
 use loom_engine::redact::Redactor;
-use loom_ownership::{HeldFor, PrivateFolder};
 use loom_plugin_host::{Caches, DockerConfig, Runtime};
-use loom_workflow::Plan;
-use loom_workspace::Snapshot;
+use loom_workflow::{Diagnostics, Plan};
 
+use super::copy::{self, CopyFor, HeldSlot};
 use super::selection::{self, Wanted};
 use super::{Given, Mode, Place};
+use crate::command::kept;
 use crate::command::source::{self, Source};
 use crate::config::{Effective, WorkspaceMount};
 use crate::plugins::{self, Environment};
@@ -30,6 +31,7 @@ use crate::terminal::Terminal;
 /// What a bootstrap works with.
 pub(super) struct Start<'a> {
     pub(super) source: &'a Source,
+    pub(super) run_id: &'a RunId,
     pub(super) wanted: &'a Wanted,
     pub(super) config: &'a Effective,
     pub(super) environment: &'a Environment,
@@ -38,6 +40,8 @@ pub(super) struct Start<'a> {
     pub(super) place: &'a Place,
     pub(super) stop_copy: &'a AtomicBool,
     pub(super) mode: Mode<'a>,
+    /// Nothing of earlier runs is to be found.
+    pub(super) fresh: bool,
     pub(super) terminal: Terminal,
 }
 
@@ -46,6 +50,10 @@ pub(super) struct Start<'a> {
 pub(super) struct Known {
     pub(super) graph_ir: Option<GraphIr>,
     pub(super) snapshot_path: Option<PathBuf>,
+    /// Where that is.
+    pub(super) slot: Option<HeldSlot>,
+    /// The folders that stay in it from run to run.
+    pub(super) kept: Vec<String>,
     pub(super) head_sha: Option<String>,
     /// The caches, where a job has one.
     pub(super) caches: Option<Arc<Caches>>,
@@ -56,9 +64,13 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
     let plan = load_plan(start.source, start.terminal)?;
     let selected = selection::select(&plan, start.wanted)?;
     refuse_unsupported(&plan, &selected, start.terminal)?;
+    if plan.kept_folders().is_some() {
+        refuse(&kept::refused(&plan, &start.source.repo_root), code::WF_SCHEMA_V1, start.terminal)?;
+    }
     let secrets = plan.jobs.iter().flat_map(|job| &job.secrets);
     plugins::mask_environment(secrets, start.environment, start.redactor);
     known.graph_ir = Some(plan.graph_ir());
+    known.kept = plan.kept_folders().map(|kept| kept.keep).unwrap_or_default();
     let tasks = tokio::runtime::Handle::current();
     let (plugins, snapshot) = std::thread::scope(|scope| {
         let load = || {
@@ -69,23 +81,15 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
             Ok((load_providers(&plan, &selected, &runtime, start, &tasks)?, resolvers, cache))
         };
         let loading = std::thread::Builder::new().spawn_scoped(scope, load);
-        let repo_root = &start.source.repo_root;
-        let Place { ledger, workspace, .. } = start.place;
-        let make_folder = |path: &Path| {
-            let made = PrivateFolder::open_or_make(path.parent().unwrap_or(path)).and_then(|copies| {
-                start.place.folders.note(HeldFor::Workspaces, &copies, repo_root);
-                ledger.make_folder(path, 0o777)
-            });
-            made.map_err(std::io::Error::other)
+        let whose = CopyFor {
+            repo_root: &start.source.repo_root,
+            run_id: start.run_id,
+            folders: &start.place.folders,
+            mode: start.mode,
+            fresh: start.fresh,
+            cancel: start.stop_copy,
         };
-        let made = loom_workspace::create(repo_root, workspace, make_folder, start.stop_copy);
-        let snapshot = made.map_err(|error| {
-            let info = ErrorInfo::new(code::WORKSPACE_FAILED, error.to_string());
-            match error.hint() {
-                Some(hint) => info.with_hint(hint),
-                None => info,
-            }
-        });
+        let snapshot = copy::make(&whose, &plan);
         let plugins = match loading {
             Ok(loading) => loading.join().unwrap_or_else(|_| {
                 Err(ErrorInfo::new(code::INTERNAL, "loading the plugins failed; this is a bug in Loom"))
@@ -95,7 +99,8 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
         };
         (plugins, snapshot)
     });
-    let snapshot: Snapshot = snapshot?;
+    let (snapshot, slot) = snapshot?;
+    known.slot = Some(slot);
     for warning in &snapshot.warnings {
         let warning = Redacted::new(warning.to_string(), start.redactor);
         start.terminal.say(format!("warning: {warning}\n"));
@@ -155,11 +160,16 @@ fn refuse_unsupported(plan: &Plan, selected: &[bool], terminal: Terminal) -> Res
         let name = diagnostic.pointer.split('/').nth(1);
         plan.jobs.iter().zip(selected).any(|(job, selected)| *selected && name == Some(&job.name))
     });
+    refuse(&refused, code::WF_NOT_SUPPORTED, terminal)
+}
+
+/// Shows what is refused, where anything is.
+fn refuse(refused: &Diagnostics, code: &'static str, terminal: Terminal) -> Result<(), ErrorInfo> {
     let Some(first) = refused.iter().next() else { return Ok(()) };
-    source::show(&refused, terminal);
+    source::show(refused, terminal);
     let message =
         format!("{}:{}:{}: {}: {}", first.file, first.line, first.column, first.pointer, first.hint);
-    Err(ErrorInfo::new(code::WF_NOT_SUPPORTED, message))
+    Err(ErrorInfo::new(code, message))
 }
 
 /// The providers that the selected jobs of `plan` name, from the bundled components.

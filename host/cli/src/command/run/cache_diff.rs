@@ -107,7 +107,7 @@ fn compare(
                 return Ok(None);
             };
             let facts = facts(&compared);
-            compared.place.remove(&compared.workspace);
+            compared.slot.remove();
             facts.map(Some)
         };
         let found = blame::find(&first_facts, &second_facts, &suspects, &mut trial)?;
@@ -143,13 +143,21 @@ fn compare(
         );
         return Err(ErrorInfo { message, ..error });
     }
-    if exit_code == exit::SUCCESS {
-        // What failed or differs is to be looked at.
-        for compared in [&without, &with] {
-            compared.place.remove(&compared.workspace);
-        }
+    if !differ.is_empty() && !with.kept.is_empty() {
+        pair.say(&format!(
+            "the run with caches also found what earlier runs left in kept folders ({}); \
+             `loom run --local --fresh` begins without",
+            with.kept.join(", ")
+        ));
     }
     pair.say_end(&document, &with.reason, &[&path, &without.receipt, &with.receipt]);
+    if exit_code == exit::SUCCESS {
+        // What failed or differs is to be looked at.
+        without.slot.remove();
+        if with.kept.is_empty() {
+            with.slot.remove();
+        }
+    }
     Ok(exit_code)
 }
 
@@ -300,6 +308,13 @@ fn kept(uses: &BTreeMap<(JobId, String), Use>, with: &Compared) -> Kept {
     let mut kept = Kept::new();
     for ((job, _), used) in uses {
         kept.entry(files_of(job, with)).or_default().extend(used.paths.iter().cloned());
+    }
+    // Folders that stay in the workspace are a cache, too.
+    if !with.kept.is_empty() {
+        kept.entry(Subject::Workspace).or_default().extend(with.kept.iter().cloned());
+        for job in with.seen.lock().keys() {
+            kept.entry(Subject::Job(job.clone())).or_default().extend(with.kept.iter().cloned());
+        }
     }
     kept
 }

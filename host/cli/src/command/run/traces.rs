@@ -10,7 +10,7 @@ use loom_contract::id::RunId;
 use loom_engine::clock::Clock;
 use loom_engine::secrets::SecretsDir;
 use loom_engine::{process, secrets};
-use loom_ownership::{Entry, HeldFor, Ledger, Notes, PrivateFolder, Runs};
+use loom_ownership::{Entry, HeldFor, Ledger, Note, Notes, PrivateFolder, Runs, Slots};
 use loom_record::{Limits, Retention};
 
 use crate::command;
@@ -110,6 +110,23 @@ impl Folders {
         }
     }
 
+    /// The places of copies of the repository at `repo_root`, which [`Self::open`] was told.
+    ///
+    /// # Errors
+    /// Somebody else could write there.
+    pub(in crate::command) fn slots(&self, repo_root: &Path) -> Result<Slots, loom_ownership::Error> {
+        let copies = PrivateFolder::open_or_make(&self.workspaces)?;
+        self.note(HeldFor::Workspaces, &copies, repo_root);
+        Ok(Slots::new(copies))
+    }
+
+    /// The same for who only looks; `None` where no run has made one.
+    pub(in crate::command) fn existing_slots(&self) -> Option<Slots> {
+        let above =
+            PrivateFolder::open_or_make(self.workspaces.parent().filter(|above| above.is_dir())?).ok()?;
+        above.existing(self.workspaces.file_name()?.to_str()?).ok()?.map(Slots::new)
+    }
+
     /// Where the run's files are that are on their way to containers or from them.
     pub(in crate::command) fn staging_of(&self, run_id: &RunId) -> PathBuf {
         self.staging.join(run_id.as_str())
@@ -141,7 +158,7 @@ pub(in crate::command) fn secrets_dir(run_id: &RunId, ledger: Option<&Ledger>) -
 pub(in crate::command) fn clean_after_the_dead(repo_root: &Path, runs: &Runs) {
     let (ended, dead): (Vec<Entry>, Vec<Entry>) = runs.not_alive().into_iter().partition(Entry::ended);
     for mut run in ended {
-        // What it could not remove when it ended. A copy of the repository was kept on purpose.
+        // What it could not remove when it ended.
         let was_to_go = left_by_mistake(&run);
         if was_to_go.is_empty() {
             continue;
@@ -184,22 +201,46 @@ pub(in crate::command) fn left_by_mistake(ended: &Entry) -> Vec<PathBuf> {
     folders
 }
 
-/// Removes the workspaces of failed runs of the repository at `repo_root` but for the newest few.
-pub(in crate::command) fn prune(repo_root: &Path, folders: &Folders, keep: u64) {
-    let is_own = |run: &Entry| {
-        run.ended()
-            && run.repo_root() == repo_root
-            && run.folders().iter().any(|folder| folder.starts_with(&folders.workspaces))
-    };
-    let kept: Vec<Entry> = folders.runs.not_alive().into_iter().filter(is_own).collect();
-    let surplus = kept.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
-    for mut run in kept.into_iter().take(surplus) {
-        for folder in run.folders() {
-            if let Err(error) = run.remove_folder(&folder) {
-                tracing::warn!(%error, "an old workspace stays");
-            }
+/// Removes the slots of the repository that were used longest ago, where there are more than `keep` that nobody uses; and
+/// those of repositories that are gone.
+pub(in crate::command) fn prune(folders: &Folders, keep: u64) {
+    if let Some(slots) = folders.existing_slots() {
+        let mut numbers = slots.numbers();
+        // Ids of runs are stamps of one length.
+        let used = |number: &u32| slots.last(*number).map(|last| last.run_id.as_str().to_owned());
+        numbers.sort_by_cached_key(used);
+        let surplus = numbers.len().saturating_sub(usize::try_from(keep).unwrap_or(usize::MAX));
+        for number in numbers.into_iter().take(surplus) {
+            remove_slot(&slots, number);
         }
-        close(run);
+    }
+    for note in folders.notes.all() {
+        if note.held() != HeldFor::Workspaces || note.roots().iter().any(|root| root.is_dir()) {
+            continue;
+        }
+        let Ok(Some(folder)) = note.open() else { continue };
+        let slots = Slots::new(folder);
+        for number in slots.numbers() {
+            remove_slot(&slots, number);
+        }
+        forget(folders, &note);
+    }
+}
+
+/// Removes the note of a folder for copies, and the folder, where that is empty.
+pub(in crate::command) fn forget(folders: &Folders, note: &Note) {
+    if (note.remove_empty() || !note.folder().exists())
+        && let Err(error) = folders.notes.remove(note)
+    {
+        tracing::warn!(%error, "the note of a repository that is gone stays");
+    }
+}
+
+fn remove_slot(slots: &Slots, number: u32) {
+    let removed =
+        slots.take_number(number).and_then(|slot| slot.map_or(Ok(()), loom_ownership::Slot::remove));
+    if let Err(error) = removed {
+        tracing::warn!(%error, "an old copy of a repository stays");
     }
 }
 

@@ -82,6 +82,10 @@ fn places() -> Vec<(Vec<String>, String)> {
     places.push((keys(workflow), format!("{head}workflow: {{KEY: {{}}}}\n")));
     let rule = &workflow["properties"]["rules"]["items"];
     places.push((keys(rule), format!("{head}workflow: {{rules: [{{KEY: {{}}}}]}}\n")));
+    let workspace = &schema["properties"]["workspace"];
+    places.push((keys(workspace), format!("{head}workspace: {{KEY: {{}}}}\n")));
+    places
+        .push((keys(&workspace["properties"]["key"]), format!("{head}workspace: {{key: {{KEY: {{}}}}}}\n")));
     let defs = &schema["$defs"];
     let mut job = |value: &Value, inside: &str| {
         places.push((keys(value), format!("{head}job: {inside}\n")));

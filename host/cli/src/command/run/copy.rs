@@ -1,0 +1,137 @@
+//! The run's copy of the repository: the slot that it is in, brought up to date.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+
+use loom_contract::error::{ErrorInfo, code};
+use loom_contract::id::RunId;
+use loom_ownership::{Slot, SlotEnd};
+use loom_tree::FileError;
+use loom_workflow::Plan;
+use loom_workspace::{Aside, Patterns, Snapshot};
+
+use super::traces::{self, Folders};
+use super::{Given, Mode};
+use crate::command::kept;
+
+/// The slot of a run.
+pub(super) struct HeldSlot {
+    slot: Slot,
+    /// Removes what had to leave the copy.
+    removal: Option<JoinHandle<()>>,
+}
+
+impl HeldSlot {
+    /// Removes it with the copy.
+    pub(super) fn remove(self) {
+        if let Err(error) = self.slot.remove() {
+            tracing::warn!(%error, "a copy of the repository stays");
+        }
+    }
+
+    /// Notes how the run ended. What is still on its way out goes before.
+    pub(super) fn end(&mut self, passed: bool) {
+        if let Some(removal) = self.removal.take() {
+            // What it could not remove is tried again by the next run.
+            let _ = removal.join();
+        }
+        let end = if passed { SlotEnd::Passed } else { SlotEnd::Failed };
+        if let Err(error) = self.slot.end(end) {
+            tracing::warn!(%error, "it is not noted how the run ended");
+        }
+    }
+}
+
+/// Whose copy it is.
+pub(super) struct CopyFor<'a> {
+    pub(super) repo_root: &'a Path,
+    pub(super) run_id: &'a RunId,
+    pub(super) folders: &'a Folders,
+    pub(super) mode: Mode<'a>,
+    /// Nothing of earlier runs is to be found.
+    pub(super) fresh: bool,
+    /// Ends it early when it becomes true.
+    pub(super) cancel: &'a AtomicBool,
+}
+
+/// Takes a slot, and brings the copy in it up to date.
+pub(super) fn make(whose: &CopyFor<'_>, plan: &Plan) -> Result<(Snapshot, HeldSlot), ErrorInfo> {
+    let CopyFor { repo_root, run_id, folders, .. } = *whose;
+    loom_workspace::check_outside(repo_root, &folders.workspaces).map_err(|error| told(&error))?;
+    let owned =
+        |error: loom_ownership::Error| crate::command::ownership_error(code::WORKSPACE_FAILED, &error);
+    let kept = match whose.mode {
+        // Kept folders are a cache.
+        Mode::Compared(Given::None | Given::Some(..)) => None,
+        Mode::Usual | Mode::Compared(Given::All(_)) => plan.kept_folders(),
+    };
+    let key = kept.as_ref().map(|kept| kept::key(kept, repo_root, whose.cancel)).transpose()?;
+    let patterns = Patterns::new(kept.as_ref().map_or(&[][..], |kept| &kept.keep));
+    let patterns = patterns.map_err(|error| ErrorInfo::new(code::WORKSPACE_FAILED, error.to_string()))?;
+    let slots = folders.slots(repo_root).map_err(owned)?;
+    // What is kept in another slot is not for this run.
+    let taken = if whose.mode == Mode::Usual || kept.is_some() { slots.take() } else { slots.take_new() };
+    let mut slot = taken.map_err(owned)?;
+    if slot.last().is_some_and(|last| last.ended.is_none()) {
+        // That run was killed just now, and its processes may still write there.
+        traces::clean_after_the_dead(repo_root, &folders.runs);
+    }
+    let had_copy = slot.has_copy();
+    slot.begin(run_id, key.as_deref()).map_err(owned)?;
+    if whose.fresh && had_copy {
+        slot.renew().map_err(owned)?;
+    }
+    let made = match update(whose, &slot, &patterns) {
+        // What jobs have left cannot be put right; it can be left behind.
+        Err(loom_workspace::Error::File(FileError::Write { path, source }))
+            if had_copy && path.starts_with(slot.path()) =>
+        {
+            tracing::warn!(path = %path.display(), error = %source, "the copy is made anew");
+            slot.renew().map_err(owned)?;
+            update(whose, &slot, &patterns)
+        }
+        made => made,
+    };
+    match made {
+        Ok(snapshot) => {
+            if let Some(key) = key.filter(|key| slot.kept() != Some(key)) {
+                slot.keep(&key).map_err(owned)?;
+            }
+            let removal = remove_aside(&slot.aside());
+            Ok((snapshot, HeldSlot { slot, removal }))
+        }
+        Err(error) => {
+            HeldSlot { slot, removal: None }.end(false);
+            Err(told(&error))
+        }
+    }
+}
+
+fn update(whose: &CopyFor<'_>, slot: &Slot, kept: &Patterns) -> Result<Snapshot, loom_workspace::Error> {
+    let (dir, record, aside) = (slot.path(), slot.record(), slot.aside());
+    let aside = Aside::open(&aside).map_err(|errno| FileError::write(aside, errno))?;
+    let place =
+        loom_workspace::Slot { dir: &dir, record: &record, aside: &aside, kept, stay: slot.kept().is_some() };
+    loom_workspace::update(whose.repo_root, &place, whose.cancel)
+}
+
+/// Removes what has left the copy, in the background.
+fn remove_aside(aside: &Path) -> Option<JoinHandle<()>> {
+    let aside = aside.to_owned();
+    let remove = move || {
+        let emptied = Aside::open(&aside).map(|aside| aside.empty());
+        if let Ok(Err(error)) = emptied {
+            tracing::warn!(%error, "what a job has left stays");
+        }
+    };
+    std::thread::Builder::new().spawn(remove).ok()
+}
+
+fn told(error: &loom_workspace::Error) -> ErrorInfo {
+    let info = ErrorInfo::new(code::WORKSPACE_FAILED, error.to_string());
+    match error.hint() {
+        Some(hint) => info.with_hint(hint),
+        None => info,
+    }
+}
