@@ -68,7 +68,7 @@ fn copies_and_old_records_go() {
     let cleaned = clean(&env, &[]);
     assert_eq!(cleaned.code, 0, "{}", cleaned.stderr);
     assert_eq!(cleaned.stdout.matches("removed ").count(), 2, "{}", cleaned.stdout);
-    assert!(cleaned.stdout.contains("1 records of ") && cleaned.stdout.contains("workspaces "));
+    assert!(cleaned.stdout.contains("1 record of ") && cleaned.stdout.contains("workspaces "));
     assert_eq!(env.run_dirs().len(), 2);
     let copies: Vec<PathBuf> =
         entries(&caches(&env).join("workspaces")).iter().flat_map(|repo| entries(repo)).collect();

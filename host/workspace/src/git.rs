@@ -30,7 +30,7 @@ pub(crate) struct WorkTree {
     /// From the top of the work tree to the folder that was asked about: empty, or ending in `/`.
     pub(crate) prefix: PathBuf,
     pub(crate) head: Head,
-    /// Settings that decide how files are compared with the index, as `(key, value)`.
+    /// Settings that a copy needs too, as `(key, value)`.
     pub(crate) config: Vec<(String, Vec<u8>)>,
     /// All tracked and all untracked but not ignored files, each relative to the folder and ended by a NUL.
     pub(crate) listing: Vec<u8>,
@@ -93,10 +93,11 @@ pub(crate) fn inspect(folder: &Path, cancel: &AtomicBool) -> Result<Option<WorkT
         None => Head::Unborn { name: unborn_name(folder, cancel)? },
     };
     let common_dir = folder.join(fields.common_dir);
+    let top = folder.ancestors().nth(fields.prefix.components().count()).unwrap_or(folder);
     let [files, _] = <[Output; 2]>::try_from(outputs).unwrap_or_default();
     Ok(Some(WorkTree {
         git_dir: folder.join(fields.git_dir),
-        config: config::kept(folder, &common_dir, cancel)?,
+        config: config::kept(folder, top, &common_dir, cancel)?,
         common_dir,
         prefix: fields.prefix,
         head,

@@ -163,7 +163,55 @@ fn settings_that_hold_credentials_or_start_programs_stay_behind() {
     let config = fs_err::read_to_string(snapshot.path().join(".git/config")).unwrap();
     assert!(!config.contains("s3cret"), "{config}");
     assert!(!snapshot.path().join(".git/hooks").exists());
-    assert_eq!(git(snapshot.path(), ["remote"]), "");
+    assert_eq!(git(snapshot.path(), ["remote", "get-url", "origin"]), "https://example.org/x.git\n");
+}
+
+#[test]
+fn a_partial_clone_fetches_what_it_lacks_and_nothing_is_pushed() {
+    let source = Fixture::with(["a"]);
+    source.git(["config", "uploadpack.allowFilter", "true"]);
+    for text in ["first", "second"] {
+        source.write("a", text);
+        source.git(["commit", "--quiet", "--all", "--message", text]);
+    }
+    let url = format!("file://{}", source.root().display());
+    let clone = Fixture::plain();
+    for filter in ["blob:none", "tree:0"] {
+        let folder = clone.root().join(filter.split(':').next().unwrap());
+        let words = ["clone", "--quiet", "--filter", filter, &url, folder.to_str().unwrap()];
+        git(clone.root(), words);
+        let snapshot = clone.snapshot_of(&folder);
+        assert_eq!(git(snapshot.path(), ["show", "HEAD~1:a"]), "first");
+        assert_eq!(git(snapshot.path(), ["status", "--porcelain"]), "");
+        git(snapshot.path(), ["fetch", "--quiet"]);
+        let pushed = git_output(snapshot.path(), ["push", "origin", "HEAD:refs/heads/new"]);
+        assert!(!pushed.status.success());
+        let said = String::from_utf8_lossy(&pushed.stderr).into_owned();
+        assert!(said.contains("push from your own work tree"), "{said}");
+        assert_eq!(source.git(["branch", "--list", "new"]), "");
+        loom_tree::remove(snapshot.dir()).unwrap();
+    }
+}
+
+#[test]
+fn filters_of_the_clone_work_for_jobs_and_run_for_nobody_else() {
+    let repo = Fixture::with(["a"]);
+    let ran = repo.root().join(".git/ran");
+    let turn = format!("touch '{}'; tr a-z n-za-m", ran.display());
+    repo.git(["config", "filter.turn.clean", &turn]);
+    repo.git(["config", "filter.turn.smudge", &turn]);
+    repo.write(".gitattributes", "*.sec filter=turn\n");
+    repo.write("b.sec", "text\n");
+    repo.git(["add", "--all"]);
+    repo.git(["commit", "--quiet", "--message", "secret"]);
+    fs_err::remove_file(&ran).unwrap();
+    let snapshot = repo.snapshot();
+    assert_eq!(git(snapshot.path(), ["status", "--porcelain"]), "");
+    assert!(!ran.exists(), "a program of the repository ran");
+    fs_err::remove_file(snapshot.path().join("b.sec")).unwrap();
+    fs_err::write(snapshot.path().join("b.sec"), "text\n").unwrap();
+    assert_eq!(git(snapshot.path(), ["status", "--porcelain"]), "");
+    assert!(ran.exists());
 }
 
 #[test]
