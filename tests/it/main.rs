@@ -40,6 +40,7 @@ mod record;
 mod records;
 mod references;
 mod report;
+mod rerun;
 mod root;
 mod schedule;
 mod schema;

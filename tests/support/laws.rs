@@ -9,7 +9,7 @@ use loom_contract::manifest::{JobManifest, PipelineManifest};
 use loom_contract::phase_report::PhaseReport;
 use loom_contract::receipt::RunReceipt;
 use loom_contract::schema::{self, Format};
-use loom_contract::status::{RunStatus, Status};
+use loom_contract::status::{RunStatus, SkipReason, Status};
 use loom_contract::summary::{JobSummary, PipelineSummary, RunSummary, StepSummary};
 use loom_record::read;
 use serde::de::DeserializeOwned;
@@ -145,6 +145,12 @@ impl Run {
             assert_eq!((job_summary.status, job_summary.exit_code), (job.status, job.exit_code));
             assert_eq!((manifest.status, manifest.exit_code), (job.status, job.exit_code));
             assert_eq!(job.status == Status::Skipped, manifest.skip_reason.is_some(), "{manifest:#?}");
+            let is_reused = manifest.skip_reason == Some(SkipReason::Reused);
+            assert_eq!(is_reused, manifest.reused_from.is_some(), "{manifest:#?}");
+            let receipt = self.receipt.executor_receipt.jobs.get(&job.job_id);
+            for said in [&job_summary.reused_from, &job.reused_from, &receipt.unwrap().reused_from] {
+                assert_eq!(*said, manifest.reused_from, "all say the same of {}", job.job_id);
+            }
             for attempt in &manifest.attempts {
                 resolves(&attempt.summary_path);
                 let earlier: JobManifest = self.document(&attempt.manifest_path);

@@ -102,9 +102,12 @@ pub(crate) struct Run {
     /// Run the jobs of these stages, by name or pattern, and what they need
     #[arg(long = "stage", value_name = "NAME", num_args = 1.., group = "selection")]
     pub(crate) stage: Vec<String>,
-    /// Run the jobs that failed or never ran last time, and what they need
+    /// Run the jobs that failed or never ran last time, in the workspace of that run: those that passed are not run again
     #[arg(long, conflicts_with_all = ["job", "stage"], group = "selection")]
     pub(crate) rerun_failed: bool,
+    /// Begin the one chosen job, or the one that failed, at this step, in the workspace of the last run
+    #[arg(long, value_name = "N", requires = "selection", conflicts_with_all = ["fresh", "cache_diff", "dry_run"])]
+    pub(crate) from_step: Option<NonZeroUsize>,
     /// Leave out what the chosen jobs need
     #[arg(long, requires = "selection")]
     pub(crate) no_deps: bool,

@@ -292,9 +292,13 @@ impl Report {
                 word(Style::Good, self.succeeded, &what)
             }
             Status::Cancelled => word(Style::Bad, "cancelled", &format!("{job_id} ({duration})")),
-            Status::Skipped => {
-                word(Style::Dim, "skipped", &format!("{job_id}{}", self.why_skipped(job_id, end.skip_reason)))
-            }
+            Status::Skipped => match &end.reused_from {
+                Some(run_id) => word(Style::Dim, "reused ", &format!("{job_id} (passed in {run_id})")),
+                None => {
+                    let why = self.why_skipped(job_id, end.skip_reason);
+                    word(Style::Dim, "skipped", &format!("{job_id}{why}"))
+                }
+            },
             Status::Failed => {
                 let mut record = layout::job(job_id);
                 if meaning == Meaning::Retried {

@@ -73,6 +73,8 @@ pub struct PlannedJob {
     pub allow_failure: bool,
     /// The values that make it one of the jobs of a matrix.
     pub matrix: BTreeMap<String, String>,
+    /// A hash of what it is; see [`JobSummary::definition`](crate::summary::JobSummary::definition).
+    pub definition: Option<String>,
 }
 
 /// How a job ended.
@@ -86,6 +88,8 @@ pub struct JobFinish {
     pub error: Option<ErrorInfo>,
     /// Why it never ran.
     pub skip_reason: Option<SkipReason>,
+    /// The run in which it passed, where it was not run again.
+    pub reused_from: Option<RunId>,
     /// The plugins that served it.
     pub plugins: Vec<PluginRef>,
     /// The files that were taken out of its workspace.

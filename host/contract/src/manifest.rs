@@ -55,6 +55,9 @@ pub struct JobEntry {
     /// The exit code of the step that decided it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// The run in which it passed, where this one goes on with its work instead of running it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reused_from: Option<RunId>,
     /// Its summary.
     pub summary_path: String,
     /// Its manifest.
@@ -96,6 +99,9 @@ pub struct JobManifest {
     /// Why it never ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skip_reason: Option<SkipReason>,
+    /// The run in which it passed, where this one goes on with its work instead of running it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reused_from: Option<RunId>,
     /// Every entry of `script`, those that never started included.
     pub steps: Vec<StepEntry>,
     /// The system sections that were opened, in time.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::PluginRef;
 use crate::graph_ir::GraphIr;
-use crate::id::JobId;
+use crate::id::{JobId, RunId};
 use crate::layout::{CACHE_DIFF_SUFFIX, RuntimePath};
 use crate::redacted::Redact;
 use crate::status::{RunStatus, Status};
@@ -91,6 +91,9 @@ pub struct ExecutorReceipt {
 pub struct JobReceipt {
     /// How it ended.
     pub status: Status,
+    /// The run in which it passed, where this one goes on with its work instead of running it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reused_from: Option<RunId>,
     /// The provider that ran it.
     pub provider: String,
     /// The digest of the image that it ran in; of an image that no registry knows, its id. Absent without an image, and

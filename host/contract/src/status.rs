@@ -68,6 +68,8 @@ pub enum SkipReason {
     Cancelled,
     /// The user asked for other jobs.
     NotSelected,
+    /// It passed in an earlier run that this one goes on with; `reused_from` says in which it ran.
+    Reused,
     /// The cache is disabled.
     CacheDisabled,
     /// The cache's key is in quarantine.
@@ -101,6 +103,7 @@ impl SkipReason {
             Self::UpstreamSkipped => "upstream_skipped",
             Self::Cancelled => "cancelled",
             Self::NotSelected => "not_selected",
+            Self::Reused => "reused",
             Self::CacheDisabled => "cache_disabled",
             Self::CacheKeyQuarantined => "cache_key_quarantined",
             Self::CachePolicyPull => "cache_policy_pull",

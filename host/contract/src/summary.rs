@@ -78,7 +78,7 @@ pub struct JobCounts {
     pub success: usize,
     /// Those that failed.
     pub failed: usize,
-    /// Those that never ran.
+    /// Those that did not run: also those that passed in an earlier run, whose work this one goes on with.
     pub skipped: usize,
     /// Those that a signal to Loom ended.
     pub cancelled: usize,
@@ -116,6 +116,13 @@ pub struct JobSummary {
     /// Why it never ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skip_reason: Option<SkipReason>,
+    /// The run in which it passed, where this one goes on with its work instead of running it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reused_from: Option<RunId>,
+    /// A hash of what it is: what the workflow says of it and the plugins that serve it. `--rerun-failed` runs a job again
+    /// that is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<String>,
 }
 
 /// `jobs/<job>/user/execution/script/<NN>/summary.json`.

@@ -39,6 +39,8 @@ pub(crate) struct Job {
     pub(crate) plan: PlanJob,
     /// The jobs whose artifacts it gets.
     pub(crate) artifacts_from: Vec<JobId>,
+    /// The position of the step that it begins with.
+    pub(crate) first_step: usize,
     pub(crate) stage: String,
     pub(crate) workspace: PathBuf,
     pub(crate) provider: Arc<dyn Provider>,
@@ -224,6 +226,7 @@ impl Job {
             exit_code: outcome.exit_code,
             error: outcome.error.clone(),
             skip_reason: None,
+            reused_from: None,
             plugins: self.plugins(),
             artifacts: self.run.taken(&self.plan.id),
             image_digest: attempt.context.image_digest.get().cloned(),
@@ -380,7 +383,7 @@ impl Attempt<'_> {
     async fn execute(&self, provider: &mut dyn JobProvider, route: &Arc<Route>) -> Outcome {
         let phase = PhaseGuard::start(self.emitter, self.phase(PhaseCode::JobExecution));
         let mut outcome = Outcome::success();
-        for (position, command) in self.job.plan.script.iter().enumerate() {
+        for (position, command) in self.job.plan.script.iter().enumerate().skip(self.job.first_step) {
             if self.job.cancel.is_cancelled() {
                 outcome = Outcome::cancelled(None);
                 break;

@@ -30,4 +30,4 @@ mod run;
 pub mod schedule;
 pub mod secrets;
 
-pub use run::{Prepared, RunEnd, Settings, run};
+pub use run::{Prepared, Reused, RunEnd, Settings, run};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::event::{Event, EventBody, Finish, JobFinish, Level, Phase, PlannedJob, TakenArtifacts};
 use loom_contract::exit;
-use loom_contract::id::{JobId, RunIds};
+use loom_contract::id::{JobId, RunId, RunIds};
 use loom_contract::phase::PhaseCode;
 use loom_contract::redacted::Redacted;
 use loom_contract::section::Section;
@@ -70,6 +70,12 @@ pub struct Prepared {
     pub plan: Plan,
     /// Which of its jobs, by position; one that is not selected holds up nothing.
     pub selected: Vec<bool>,
+    /// What is done already, by position: jobs that passed in earlier runs and are not selected.
+    pub reused: HashMap<usize, Reused>,
+    /// Where a job begins that does not begin with its first step: its position, and that of the step.
+    pub first_step: Option<(usize, usize)>,
+    /// What each job is, as a hash, by position.
+    pub definitions: Vec<String>,
     /// The workflow's path, as jobs are told.
     pub workflow_path: String,
     /// Where jobs run.
@@ -88,6 +94,15 @@ pub struct Prepared {
     pub schemes: &'static [&'static str],
     /// What works around jobs with caches, where the plan has any.
     pub cache: Option<Arc<dyn Wrapper>>,
+}
+
+/// A job that passed in an earlier run, whose work this one goes on with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reused {
+    /// The run in which it passed.
+    pub from: RunId,
+    /// The artifacts that it left there and the folder that they are in, where a job may take them.
+    pub artifacts: Option<(PathBuf, TakenArtifacts)>,
 }
 
 /// How a run ended.
@@ -127,12 +142,23 @@ pub(crate) struct RunContext {
     pub(crate) artifacts_dir: Box<dyn Fn(&JobId) -> PathBuf + Send + Sync>,
     /// What jobs have left so far.
     artifacts: Mutex<HashMap<JobId, TakenArtifacts>>,
+    /// What jobs have left that are not run again, and where.
+    reused_artifacts: HashMap<JobId, (PathBuf, TakenArtifacts)>,
 }
 
 impl RunContext {
-    /// The artifacts of `job`, where it has left any.
+    /// The artifacts of `job` in this run, where it has left any.
     pub(crate) fn taken(&self, job: &JobId) -> Option<TakenArtifacts> {
         self.artifacts.lock().get(job).cloned()
+    }
+
+    /// The artifacts of `job` and the folder that they are in, where it has left any: in this run, or in the one in which it
+    /// passed.
+    pub(crate) fn left(&self, job: &JobId) -> Option<(PathBuf, TakenArtifacts)> {
+        match self.taken(job) {
+            Some(taken) => Some(((self.artifacts_dir)(job), taken)),
+            None => self.reused_artifacts.get(job).cloned(),
+        }
     }
 
     /// `job` has left these; what an earlier attempt has left does not count any more.
@@ -221,6 +247,12 @@ impl End {
     }
 }
 
+fn artifacts_of(plan: &Plan, reused: &HashMap<usize, Reused>) -> HashMap<JobId, (PathBuf, TakenArtifacts)> {
+    let of =
+        |(at, reused): (&usize, &Reused)| Some((plan.jobs.get(*at)?.id.clone(), reused.artifacts.clone()?));
+    reused.iter().filter_map(of).collect()
+}
+
 fn planned(prepared: &Prepared) -> Arc<[PlannedJob]> {
     let plan = &prepared.plan;
     let workspace = |job: &PlanJob| {
@@ -229,7 +261,8 @@ fn planned(prepared: &Prepared) -> Arc<[PlannedJob]> {
     };
     plan.jobs
         .iter()
-        .map(|job| PlannedJob {
+        .enumerate()
+        .map(|(at, job)| PlannedJob {
             job_id: job.id.clone(),
             stage: plan.stages[job.stage].clone(),
             provider: job.provider.clone(),
@@ -240,6 +273,7 @@ fn planned(prepared: &Prepared) -> Arc<[PlannedJob]> {
             workspace: workspace(job).to_owned(),
             allow_failure: job.allow_failure,
             matrix: job.matrix.clone(),
+            definition: prepared.definitions.get(at).cloned(),
         })
         .collect()
 }
@@ -292,6 +326,7 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
             staging_dir: settings.staging_dir,
             artifacts_dir: settings.artifacts_dir,
             artifacts: Mutex::default(),
+            reused_artifacts: artifacts_of(&prepared.plan, &prepared.reused),
         });
         let plan = prepared.plan;
         // Raised here too, when events cannot be recorded.
@@ -315,7 +350,7 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
                         let plan_job: PlanJob = plan.jobs[at].clone();
                         let stage = plan.stages[plan_job.stage].clone();
                         let Some(provider) = prepared.providers.get(&plan_job.provider) else {
-                            skip_job(emitter, &plan_job, SkipReason::ProviderFailed);
+                            skip_job(emitter, &plan_job, SkipReason::ProviderFailed, None);
                             all_passed = false;
                             schedule.finished(at, Verdict::Blocks);
                             continue;
@@ -328,6 +363,10 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
                             run: Arc::clone(&run),
                             plan: plan_job,
                             artifacts_from,
+                            first_step: prepared
+                                .first_step
+                                .filter(|(job, _)| *job == at)
+                                .map_or(0, |(_, step)| step),
                             stage,
                             workspace: prepared.workspace.clone(),
                             provider: Arc::clone(provider),
@@ -338,7 +377,11 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
                         let task = running.spawn(async move { (at, job.run().await) });
                         ids.insert(task.id(), at);
                     }
-                    Decision::Skip(at, reason) => skip_job(emitter, &plan.jobs[at], reason),
+                    Decision::Skip(at, reason) => {
+                        let reused = prepared.reused.get(&at).filter(|_| reason == SkipReason::NotSelected);
+                        let reason = reused.map_or(reason, |_| SkipReason::Reused);
+                        skip_job(emitter, &plan.jobs[at], reason, reused.map(|reused| reused.from.clone()));
+                    }
                 }
             }
             if schedule.is_done() {
@@ -488,7 +531,7 @@ fn next(urgency: Urgency) -> Urgency {
 }
 
 /// A job that never runs still closes its `job.cleanup`.
-fn skip_job(emitter: &Emitter, job: &PlanJob, reason: SkipReason) {
+fn skip_job(emitter: &Emitter, job: &PlanJob, reason: SkipReason, reused_from: Option<RunId>) {
     PhaseGuard::skip(emitter, Phase::Job(job.id.clone(), PhaseCode::JobCleanup), reason);
     emitter.emit(EventBody::JobFinish(
         job.id.clone(),
@@ -497,6 +540,7 @@ fn skip_job(emitter: &Emitter, job: &PlanJob, reason: SkipReason) {
             exit_code: None,
             error: None,
             skip_reason: Some(reason),
+            reused_from,
             plugins: Vec::new(),
             artifacts: None,
             image_digest: None,
@@ -521,6 +565,7 @@ fn broken_job(emitter: &Emitter, job: &PlanJob, panic: &tokio::task::JoinError) 
             exit_code: None,
             error: Some(error),
             skip_reason: None,
+            reused_from: None,
             plugins: Vec::new(),
             artifacts: None,
             image_digest: None,

@@ -239,6 +239,9 @@ async fn run(
         Ok(Prepared {
             plan: loaded.plan.unwrap(),
             selected: Vec::new(),
+            reused: HashMap::new(),
+            first_step: None,
+            definitions: Vec::new(),
             workflow_path: "workflow.yml".to_owned(),
             workspace: std::env::temp_dir(),
             borrowed_objects: Vec::new(),

@@ -78,6 +78,7 @@ fn record(repo: &Path, chunk: &Arc<[u8]>) {
         workspace: repo.to_owned(),
         allow_failure: false,
         matrix: Default::default(),
+        definition: None,
     }];
     let write = |body| record.write(&Redacted::new(Event { at, body }, &Nothing)).expect("a written event");
     write(EventBody::Planned(Arc::from(roster)));

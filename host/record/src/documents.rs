@@ -245,6 +245,8 @@ impl Fold {
             duration_ms: end.duration_ms,
             error: end.error.clone(),
             skip_reason: end.skip_reason,
+            reused_from: end.reused_from.clone(),
+            definition: planned.and_then(|job| job.definition.clone()),
         };
         let manifest = JobManifest {
             schema_version: summary.schema_version.clone(),
@@ -260,6 +262,7 @@ impl Fold {
             duration_ms: end.duration_ms,
             error: end.error.clone(),
             skip_reason: end.skip_reason,
+            reused_from: end.reused_from.clone(),
             steps,
             system_sections,
             failing_section,
@@ -294,6 +297,7 @@ impl Fold {
                     provider: planned.provider.clone(),
                     status,
                     exit_code: end.and_then(|end| end.exit_code),
+                    reused_from: end.and_then(|end| end.reused_from.clone()),
                     matrix: planned.matrix.clone(),
                     allow_failure: planned.allow_failure,
                     summary_path: layout::job(&planned.job_id).summary(),
@@ -350,6 +354,7 @@ impl Fold {
                 // What a wrapper counts otherwise is its own affair.
                 caches: caches.and_then(|caches| serde_json::from_value(caches).ok()).unwrap_or_default(),
                 status: end.status,
+                reused_from: end.reused_from.clone(),
                 provider: planned.provider.clone(),
                 image_digest: end.image_digest.clone(),
                 plugins: end.plugins.clone(),

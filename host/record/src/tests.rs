@@ -80,6 +80,7 @@ fn record(repo: &Path) -> Recorded {
         workspace: repo.to_owned(),
         allow_failure: false,
         matrix: Default::default(),
+        definition: None,
     }];
     write(EventBody::Planned(Arc::from(roster)));
     let run = [Phase::Run(PhaseCode::RunPipelineExecute), Phase::Run(PhaseCode::PipelineExecute)];
@@ -104,6 +105,7 @@ fn record(repo: &Path) -> Recorded {
             exit_code: Some(0),
             error: None,
             skip_reason: None,
+            reused_from: None,
             plugins: Vec::new(),
             artifacts: None,
             image_digest: None,

@@ -6,7 +6,8 @@
 //! doubt, as in git's index: their content is compared. After a power failure a file may look right and be
 //! empty; so a record counts until the machine starts again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
@@ -21,6 +22,9 @@ use crate::{FileError, dir};
 const FORMAT: u32 = 1;
 /// The coarsest clock of a file system on which sources are, in seconds.
 const COARSEST: i64 = 2;
+/// A tick of the kernel's clock, and some more, in nanoseconds: what file systems with fine stamps do not tell
+/// apart.
+const TICK: u32 = 20_000_000;
 const HASH: usize = blake3::OUT_LEN;
 
 /// A point in time as file systems keep it: seconds since 1970, and nanoseconds.
@@ -49,7 +53,7 @@ impl Seen {
     }
 
     /// The size of a file in bytes; nothing for a symlink.
-    pub(crate) fn bytes(&self) -> u64 {
+    pub(crate) fn file_size(&self) -> u64 {
         match FileType::from_raw_mode(self.mode) {
             FileType::RegularFile => u64::try_from(self.size).unwrap_or(0),
             _ => 0,
@@ -96,6 +100,30 @@ impl Rows<'_> {
             true => Known::Same,
             false => Known::InDoubt,
         }
+    }
+
+    /// The row of `name` and how its original is known, which looks like `from` today, whatever has become of
+    /// the copy.
+    pub(crate) fn original(&self, name: &[u8], from: &Seen) -> Option<(Row<'_>, Known)> {
+        let row = self.rows[self.rows.binary_search_by(|row| row.name.cmp(name)).ok()?];
+        let (seconds, nanoseconds) = self.from_before;
+        let began = seconds + COARSEST;
+        let just_before = match nanoseconds.checked_sub(TICK) {
+            Some(nanoseconds) => (began, nanoseconds),
+            None => (began - 1, 1_000_000_000 - TICK + nanoseconds),
+        };
+        let is_fine = from.changed.1 != 0;
+        let known = match row.from == *from {
+            false => Known::Other,
+            true if from.changed < self.from_before || (is_fine && from.changed < just_before) => Known::Same,
+            true => Known::InDoubt,
+        };
+        Some((row, known))
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Row<'_>> {
+        self.rows.iter()
     }
 }
 
@@ -178,6 +206,18 @@ impl Copied {
         }
     }
 
+    /// The folders of which something is known, relative to the whole copy.
+    pub(crate) fn folders(&self) -> impl Iterator<Item = &[u8]> {
+        self.folders.keys().map(Vec::as_slice)
+    }
+
+    /// Whether something is known of the folder at `path`, which is relative to the whole copy, or of one below it.
+    pub(crate) fn has_below(&self, path: &[u8]) -> bool {
+        let is_there =
+            |folder: &Vec<u8>| folder.strip_prefix(path).is_some_and(|rest| matches!(rest, [] | [b'/', ..]));
+        self.folders.contains_key(path) || self.folders.keys().any(is_there)
+    }
+
     /// Whether nothing is known.
     pub fn is_empty(&self) -> bool {
         self.folders.is_empty()
@@ -211,6 +251,18 @@ impl Recording {
         if let Ok(text) = postcard::to_stdvec(rows) {
             self.parts.lock().push((path, text));
         }
+    }
+
+    /// The names of the rows so far, by folder.
+    pub(crate) fn names(&self) -> BTreeMap<Vec<u8>, HashSet<Vec<u8>>> {
+        let mut names: BTreeMap<Vec<u8>, HashSet<Vec<u8>>> = BTreeMap::new();
+        for (folder, text) in self.parts.lock().iter() {
+            // This program has just written them.
+            let rows = postcard::from_bytes::<Vec<Row<'_>>>(text).unwrap_or_default();
+            let own = rows.iter().map(|row| row.name.to_owned());
+            names.entry(folder.clone()).or_default().extend(own);
+        }
+        names
     }
 
     /// Writes it to `path`, whole or not at all, when everything is copied and nobody works in the copy yet.

@@ -34,6 +34,7 @@ mod place;
 mod print;
 mod remove;
 mod replicate;
+mod resume;
 mod size;
 #[cfg(test)]
 mod tests;
@@ -50,5 +51,6 @@ pub use place::{Placed, place};
 pub use print::{MOST_PRINTS, Print, Prints};
 pub use remove::{remove, remove_in};
 pub use replicate::{Kept, Over, Part, Replicator, Totals};
+pub use resume::remove_gone;
 pub use size::{disk_size, size};
 pub use walk::{Closed, Visit, WalkEntry, WalkFolder, Wanted, walk};

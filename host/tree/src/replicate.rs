@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, FileType, Mode, fstat, mkdirat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, fstat, mkdirat, statat, unlinkat};
 use rustix::io::Errno;
 
 use self::file::{File, Stands};
@@ -62,6 +62,9 @@ pub struct Over<'a> {
     pub aside: &'a Aside,
     /// Folders that stay as they are though no outline names them, where the one that they are in stays.
     pub kept: Kept<'a>,
+    /// Whether all that others have made or changed in the copy stays, and only what is not any more what it
+    /// was in the original is copied. What is gone from there is for [`remove_gone`](crate::remove_gone).
+    pub resumed: bool,
 }
 
 /// Folders of a copy that are its own.
@@ -159,7 +162,7 @@ impl<'a> Replicator<'a> {
         let mut tasks: Vec<Task<'_>> = Vec::new();
         for (at, (folder, made)) in outline.folders().iter().zip(&folders).enumerate() {
             let Some(made) = *made else { continue };
-            if !made.is_new && self.over.is_some() {
+            if !made.is_new && self.over.is_some_and(|over| !over.resumed) {
                 tasks.push(Task::Clear { at, folder });
             }
             tasks.extend(folder.names.chunks(CHUNK).map(|names| Task::Copy { folder, made, names }));
@@ -174,6 +177,7 @@ impl<'a> Replicator<'a> {
         } else {
             tasks.into_par_iter().with_max_len(1).try_for_each(act)?;
         }
+        whole.remove_unwanted(outline.folders(), &folders);
         let mut nested = whole.nested.into_inner();
         // A file that became a folder of the tree is named as both.
         nested.retain(|path| !outline.has_folder(path.as_os_str().as_bytes()));
@@ -417,6 +421,25 @@ impl Whole<'_> {
         Ok(Some(MadeFolder { device: stat.st_dev, is_new: had.is_none() }))
     }
 
+    /// Removes folders again that others had removed from a copy that was resumed, as far as nothing had to come there.
+    fn remove_unwanted(&self, folders: &[OutlineFolder<'_>], made: &[Option<MadeFolder>]) {
+        let Some(over) = self.replicator.over.filter(|over| over.resumed) else { return };
+        let is_new = |made: &Option<MadeFolder>| made.is_some_and(|made| made.is_new);
+        // Those in it before the folder.
+        for (folder, _) in folders.iter().zip(made).skip(1).rev().filter(|(_, made)| is_new(made)) {
+            if !over.copied.has_below(&self.in_whole(folder.path)) {
+                continue;
+            }
+            let (above, name) = dir::split(folder.path);
+            let removed = dir::open_beneath(self.target.as_fd(), above)
+                .and_then(|above| unlinkat(&above, name, AtFlags::REMOVEDIR));
+            if removed.is_ok() {
+                let path = path_in(self.to, folder.path);
+                self.replicator.late_modes.lock().retain(|(late, _)| *late != path);
+            }
+        }
+    }
+
     /// Removes from a folder of the copy what the outline does not name.
     fn clear(&self, folder: &OutlineFolder<'_>, below: &[&[u8]]) -> Result<(), Error> {
         let Some(over) = self.replicator.over else { return Ok(()) };
@@ -462,7 +485,7 @@ impl Whole<'_> {
         let could_share = replicator.may_share(made.device);
         let share = AtomicBool::new(could_share);
         let known = match replicator.over {
-            Some(over) if !made.is_new => Some(over.copied.rows(&self.in_whole(folder.path))),
+            Some(over) if !made.is_new || over.resumed => Some(over.copied.rows(&self.in_whole(folder.path))),
             _ => None,
         };
         let mut sums = Sums::default();
@@ -472,6 +495,9 @@ impl Whole<'_> {
             let file = File { whole: self, folder, share: &share, name };
             let (source, target) = (source.as_fd(), target.as_fd());
             let stands = match &known {
+                Some(known) if replicator.over.is_some_and(|over| over.resumed) => {
+                    file.is_unedited(source, target, known)?
+                }
                 Some(known) => file.stands(source, target, known)?,
                 None => Stands::No,
             };
@@ -486,7 +512,7 @@ impl Whole<'_> {
             };
             if let Some((from, to)) = row {
                 sums.files += 1;
-                sums.bytes += to.bytes();
+                sums.bytes += to.file_size();
                 rows.push(Row { name, from, to });
             }
         }

@@ -72,7 +72,7 @@ impl Loader for Template {
 /// The ids of the jobs that run where `chosen` are asked for.
 fn needed(plan: &Plan, chosen: &[&str]) -> Vec<String> {
     let mut flags: Vec<bool> = plan.jobs.iter().map(|job| chosen.contains(&job.id.as_str())).collect();
-    plan.add_needed(&mut flags);
+    plan.add_needed(&mut flags, |_| false);
     plan.jobs.iter().zip(flags).filter(|(_, chosen)| *chosen).map(|(job, _)| job.id.to_string()).collect()
 }
 

@@ -41,7 +41,7 @@ fn update_slot(bencher: Bencher<'_, '_>, (files, to_a_folder, changed): (usize, 
     let aside = Aside::open(&beside("slot.aside")).unwrap();
     let kept = Patterns::none();
     let cancel = AtomicBool::new(false);
-    let slot = Slot { dir: &dir, record: &record, aside: &aside, kept: &kept, stay: true };
+    let slot = Slot { dir: &dir, record: &record, aside: &aside, kept: &kept, stay: true, resumed: false };
     // Twice: what was written a moment before the first is in doubt.
     for _ in 0..2 {
         update(&repository.root, &slot, &cancel).unwrap();

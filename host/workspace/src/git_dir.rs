@@ -14,6 +14,9 @@ use crate::fault::fault;
 use crate::git::{self, Head, WorkTree};
 use crate::{Error, listing};
 
+/// A file longer than this, in bytes, is no `HEAD` of ours.
+const LONGEST_HEAD: u64 = 4096;
+
 /// Makes `top`, a folder without one, a repository that stands where `original` does. Returns the folder
 /// whose objects it borrows.
 pub(crate) fn create(
@@ -32,11 +35,7 @@ pub(crate) fn create(
     let objects = original.common_dir.join("objects");
     write(git_dir.join("objects/info/alternates"), &alternates_line(&objects))?;
     write(git_dir.join("config"), &config(&original.config))?;
-    let head = match &original.head {
-        Head::Commit { sha, .. } => format!("{sha}\n"),
-        Head::Unborn { name } => format!("ref: {name}\n"),
-    };
-    write(git_dir.join("HEAD"), head.as_bytes())?;
+    write(git_dir.join("HEAD"), &head(original))?;
 
     for name in ["shallow", "info/exclude", "info/attributes"] {
         copy_if_there(&original.common_dir.join(name), &git_dir.join(name))?;
@@ -55,6 +54,42 @@ pub(crate) fn create(
     }
     copy_index(&original.git_dir, &git_dir)?;
     Ok(objects)
+}
+
+/// Whether `top` has a repository that [`create`] has made there, with the HEAD that it would make now.
+pub(crate) fn stands(top: &Path, original: &WorkTree) -> bool {
+    let git_dir = top.join(".git");
+    let is_real = |path: &Path, is: fn(&std::fs::Metadata) -> bool| {
+        std::fs::symlink_metadata(path).is_ok_and(|found| is(&found))
+    };
+    let is_small_file = |found: &std::fs::Metadata| found.is_file() && found.len() < LONGEST_HEAD;
+    is_real(&git_dir, std::fs::Metadata::is_dir)
+        && is_real(&git_dir.join("HEAD"), is_small_file)
+        && fs_err::read(git_dir.join("HEAD")).is_ok_and(|found| found == head(original))
+}
+
+/// Gives the repository at `top`, which [`stands`], the index of the original. Returns the folder whose objects
+/// it borrows.
+pub(crate) fn renew_index(top: &Path, original: &WorkTree) -> Result<PathBuf, Error> {
+    let git_dir = top.join(".git");
+    let entries = std::fs::read_dir(&git_dir).map_err(|error| Error::read(&git_dir, error))?;
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::read(&git_dir, error))?;
+        let name = entry.file_name();
+        if name == "index" || name == "index.lock" || name.as_bytes().starts_with(b"sharedindex.") {
+            let removed = fault("remove", &entry.path()).and_then(|()| fs_err::remove_file(entry.path()));
+            removed.map_err(|error| Error::write(entry.path(), error))?;
+        }
+    }
+    copy_index(&original.git_dir, &git_dir)?;
+    Ok(original.common_dir.join("objects"))
+}
+
+fn head(original: &WorkTree) -> Vec<u8> {
+    match &original.head {
+        Head::Commit { sha, .. } => format!("{sha}\n").into_bytes(),
+        Head::Unborn { name } => format!("ref: {name}\n").into_bytes(),
+    }
 }
 
 /// Keeps folders that are the copy's own out of git's sight, whatever the repository ignores.

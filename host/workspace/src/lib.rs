@@ -27,4 +27,4 @@ pub use locate::{
     repo_workspaces_dir,
 };
 pub use loom_tree::{Aside, Patterns, Print, Prints};
-pub use snapshot::{Method, Slot, Snapshot, check_outside, create, update};
+pub use snapshot::{Method, Slot, Snapshot, check_outside, create, is_known, update};

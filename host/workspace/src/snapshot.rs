@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use loom_tree::{Aside, Copied, Kept, Outline, Over, Part, Patterns, Recording, Replicator};
+use loom_tree::{Aside, Copied, Kept, Outline, Over, Part, Patterns, Recording, Replicator, remove_gone};
 use parking_lot::Mutex;
 use rayon::prelude::*;
 
@@ -29,7 +29,8 @@ pub struct Snapshot {
     pub files: u64,
     /// The size of those files in bytes.
     pub bytes: u64,
-    /// The number of files and symlinks that were not there yet as they are now.
+    /// The number of files and symlinks that were not there yet as they are now; of a copy that was resumed,
+    /// those that are gone from the original, too.
     pub copied: u64,
     /// The way in which their data came over.
     pub method: Method,
@@ -77,6 +78,14 @@ pub struct Slot<'a> {
     pub kept: &'a Patterns,
     /// What stands in those stays.
     pub stay: bool,
+    /// Whether what others have made or changed in the copy stays everywhere, and only what was edited in the
+    /// repository since is brought over. That goes by the record: see [`is_known`].
+    pub resumed: bool,
+}
+
+/// Whether enough is known of a copy, whose record is `record`, to bring over only what was edited since.
+pub fn is_known(record: &Path) -> bool {
+    !Copied::load(record).is_empty()
 }
 
 /// Copies the repository at `repo_root` to `dest`, which must not exist: the work tree as git sees it with a
@@ -99,7 +108,8 @@ pub fn create(
     let guard = SnapshotGuard::create(&dest, make_folder)?;
     let replicator = Replicator::new(cancel, guard.umask()?, None);
     let kept = Kept { patterns: &Patterns::none(), below: b"" };
-    let (snapshot, _) = copy_whole(&root, &dest, replicator, kept, work_tree.as_ref(), cancel)?;
+    let how = How { kept, resumed: false };
+    let (snapshot, _) = copy_whole(&root, &dest, replicator, how, work_tree.as_ref(), cancel)?;
     guard.keep();
     Ok(snapshot)
 }
@@ -123,11 +133,15 @@ pub fn update(repo_root: &Path, slot: &Slot<'_>, cancel: &AtomicBool) -> Result<
         copied: &copied,
         aside,
         kept: if slot.stay { kept } else { Kept { patterns: &none, ..kept } },
+        resumed: slot.resumed,
     };
     let replicator = Replicator::new(cancel, umask, Some(over));
     replicator.ensure_folder(slot.dir)?;
-    let (mut snapshot, recording) =
-        copy_whole(&root, slot.dir, replicator, kept, work_tree.as_ref(), cancel)?;
+    let how = How { kept, resumed: slot.resumed };
+    let (mut snapshot, recording) = copy_whole(&root, slot.dir, replicator, how, work_tree.as_ref(), cancel)?;
+    if slot.resumed {
+        snapshot.copied += remove_gone(slot.dir, &copied, &recording)?;
+    }
     if let Err(error) = recording.store(slot.record) {
         snapshot.warnings.push(format!("the next run copies the whole repository: {error}"));
     }
@@ -148,12 +162,19 @@ pub fn check_outside(repo_root: &Path, dest: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// What of a copy is its own.
+#[derive(Debug, Clone, Copy)]
+struct How<'a> {
+    kept: Kept<'a>,
+    resumed: bool,
+}
+
 /// Copies the repository at `root` into the folder `dest`.
 fn copy_whole(
     root: &Path,
     dest: &Path,
     replicator: Replicator<'_>,
-    kept: Kept<'_>,
+    how: How<'_>,
     work_tree: Option<&WorkTree>,
     cancel: &AtomicBool,
 ) -> Result<(Snapshot, Recording), Error> {
@@ -161,7 +182,9 @@ fn copy_whole(
         b"" => dest.to_owned(),
         prefix => dest.join(OsStr::from_bytes(prefix)),
     };
-    let copy = RepositoryCopy { dest, replicator: &replicator, kept, cancel, notes: Mutex::default() };
+    let How { kept, resumed } = how;
+    let notes = Mutex::default();
+    let copy = RepositoryCopy { dest, replicator: &replicator, kept, resumed, cancel, notes };
     copy.copy(root, &path, work_tree)?;
     let notes = copy.notes.into_inner();
     let totals = replicator.finish()?;
@@ -205,6 +228,7 @@ struct RepositoryCopy<'a> {
     dest: &'a Path,
     replicator: &'a Replicator<'a>,
     kept: Kept<'a>,
+    resumed: bool,
     cancel: &'a AtomicBool,
     notes: Mutex<Notes>,
 }
@@ -228,11 +252,16 @@ impl RepositoryCopy<'_> {
         };
         let levels = work_tree.prefix.components().count();
         let top = to.ancestors().nth(levels).unwrap_or(to);
-        self.replicator.take_away(top, ".git")?;
-        let objects = git_dir::create(top, work_tree, from, self.replicator, self.cancel)?;
-        if top == self.dest {
-            git_dir::exclude(top, &self.kept)?;
-        }
+        let objects = if self.resumed && levels == 0 && git_dir::stands(top, work_tree) {
+            git_dir::renew_index(top, work_tree)?
+        } else {
+            self.replicator.take_away(top, ".git")?;
+            let objects = git_dir::create(top, work_tree, from, self.replicator, self.cancel)?;
+            if top == self.dest {
+                git_dir::exclude(top, &self.kept)?;
+            }
+            objects
+        };
         {
             let mut notes = self.notes.lock();
             notes.borrowed_objects.insert(objects);

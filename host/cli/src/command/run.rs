@@ -4,11 +4,12 @@ mod bootstrap;
 mod cache_diff;
 mod copy;
 mod past;
+mod resume;
 mod runtime;
 mod selection;
 pub(super) mod traces;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,10 +28,11 @@ use loom_engine::guard::Guard;
 use loom_engine::port::Seen;
 use loom_engine::process::{Asked, JobLimits};
 use loom_engine::redact::Redactor;
-use loom_engine::{Settings, limits, process, secrets};
+use loom_engine::{Reused, Settings, limits, process, secrets};
 use loom_ownership::Ledger;
 use loom_plugin_host::Caches;
 use loom_record::{Ended, Record, RunFacts};
+use loom_workflow::Plan;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::args::Run;
@@ -73,19 +75,49 @@ fn dry_run(args: &Run, terminal: Terminal) -> Result<i32, ErrorInfo> {
         return Ok(exit::SUCCESS);
     }
     let plan = load_plan(&source, terminal)?;
-    let selected = selection::select(&plan, &wanted)?;
+    let standing = standing(&source, &wanted, &plan, terminal)?;
+    let selected = selection::select(&plan, &wanted, standing)?.selected;
     super::print(selection::table(&plan, &selected))
 }
 
+/// The jobs that a run would not run again.
+fn standing(
+    source: &Source,
+    wanted: &Wanted,
+    plan: &Plan,
+    terminal: Terminal,
+) -> Result<Option<HashMap<usize, Reused>>, ErrorInfo> {
+    let Some(last) = &wanted.last else { return Ok(None) };
+    let config = super::effective(&source.repo_root, Flags { jobs: None, workspace_mount: None })?;
+    let key = copy::key(plan, &source.repo_root, &AtomicBool::new(false))?;
+    let Some(folders) = Folders::existing(&config, &source.repo_root)? else { return Ok(None) };
+    match resume::take(&folders, last, key.as_deref()) {
+        Ok(_) => Ok(Some(resume::standing(plan, last, &resume::definitions(plan)))),
+        Err(why) => {
+            terminal.say(format!("cannot go on with {}: {why}\n", last.run_id));
+            Ok(None)
+        }
+    }
+}
+
 fn wanted(args: &Run, source: &Source) -> Result<Wanted, ErrorInfo> {
-    let jobs = if args.rerun_failed {
-        Jobs::Again(Past::of(&source.repo_root, &source.workflow_path)?)
+    let past = (args.rerun_failed || args.from_step.is_some())
+        .then(|| Past::of(&source.repo_root, &source.workflow_path))
+        .transpose()?;
+    let goes_on = |past: &&Past| args.from_step.is_some() || !past.none_passed();
+    let last = past.as_ref().filter(goes_on).and_then(Past::last).cloned();
+    if args.from_step.is_some() && last.is_none() {
+        let message = "`--from-step` has nothing to go on with: no run of this workflow came to its jobs";
+        return Err(ErrorInfo::new(code::WORKSPACE_FAILED, message));
+    }
+    let jobs = if let Some(past) = past.filter(|_| args.rerun_failed) {
+        Jobs::Again(past)
     } else if args.job.is_empty() && args.stage.is_empty() {
         Jobs::All
     } else {
         Jobs::Named { jobs: args.job.clone(), stages: args.stage.clone() }
     };
-    Ok(Wanted { jobs, alone: args.no_deps })
+    Ok(Wanted { jobs, alone: args.no_deps, last, from_step: args.from_step })
 }
 
 /// Whether what failed is wanted and nothing did, which is told.
@@ -294,6 +326,7 @@ fn execute(
                 stop_copy: &stop_copy,
                 mode,
                 fresh: args.fresh,
+                quiet: args.quiet,
                 terminal,
             };
             bootstrap(&start, &mut known)

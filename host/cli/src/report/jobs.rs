@@ -119,8 +119,12 @@ impl Jobs {
             (count(|end| matches!(end, End::Failed { .. })), "failed", Style::Bad),
             (count(|end| *end == End::AllowedToFail), "allowed to fail", Style::Warning),
             (count(|end| *end == End::Cancelled), "cancelled", Style::Bad),
+            (count(|end| *end == End::Skipped(Some(SkipReason::Reused))), "reused", Style::Dim),
             (
-                count(|end| matches!(end, End::Skipped(why) if *why != Some(SkipReason::NotSelected))),
+                count(|end| {
+                    let left_out = [Some(SkipReason::NotSelected), Some(SkipReason::Reused)];
+                    matches!(end, End::Skipped(why) if !left_out.contains(why))
+                }),
                 "skipped",
                 Style::Dim,
             ),
@@ -183,6 +187,7 @@ mod tests {
             workspace: Default::default(),
             allow_failure: false,
             matrix: Default::default(),
+            definition: None,
         });
         let mut jobs = Jobs::default();
         jobs.plan(&planned.collect());

@@ -109,13 +109,11 @@ impl Attempt<'_> {
     /// Puts the artifacts of the jobs that this one needs them from into its workspace.
     pub(super) async fn place_artifacts(&self) -> Result<(), ErrorInfo> {
         for need in &self.job.artifacts_from {
-            let taken = self.job.run.taken(need);
-            let Some(taken) = taken else {
+            let Some((from, taken)) = self.job.run.left(need) else {
                 let message = format!("job `{need}` has left no artifacts");
                 self.context.message(Section::Provider, Level::Warn, message, object(json!({ "job": need })));
                 continue;
             };
-            let from = (self.job.run.artifacts_dir)(need);
             let to = match self.context.files() {
                 Some(_) => self.staged("needed")?,
                 None => self.context.workspace.clone(),

@@ -70,12 +70,56 @@ impl File<'_> {
         if is_same {
             return Ok(Stands::As(seen.0, seen.1));
         }
+        self.make_room(target, &from, &to)?;
+        Ok(Stands::No)
+    }
+
+    /// Looks whether its original is what was copied, whatever has become of the copy, and takes away what
+    /// stands in its place where it is not.
+    pub(super) fn is_unedited(
+        &self,
+        source: BorrowedFd<'_>,
+        target: BorrowedFd<'_>,
+        known: &Rows<'_>,
+    ) -> Result<Stands, Error> {
+        let opened = fault("look at", || path_in(self.whole.from, &self.path()));
+        let from = match opened.and_then(|()| statat(source, self.name, AtFlags::SYMLINK_NOFOLLOW)) {
+            Ok(from) => from,
+            // Its row goes, and with it the copy.
+            Err(Errno::NOENT) => return Ok(Stands::Gone),
+            Err(errno) => return Err(self.cannot_read(errno)),
+        };
+        let seen = Seen::of(&from);
+        let row = known.original(self.name, &seen);
+        if let Some((row, Known::Same)) = row {
+            return Ok(Stands::As(row.from, row.to));
+        }
+        let to = match statat(target, self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(to) => to,
+            Err(Errno::NOENT) => return Ok(Stands::No),
+            Err(errno) => return Err(self.cannot_write(errno)),
+        };
+        // A symlink has a time of its own.
+        let time = |stat: &Stat| match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => None,
+            _ => Some((stat.st_mtime, stat.st_mtime_nsec)),
+        };
+        let looks_equal = (from.st_mode, time(&from)) == (to.st_mode, time(&to));
+        if looks_equal && file::is_equal(source, target, self.name, self.whole.replicator.cancel) {
+            return Ok(Stands::As(seen, Seen::of(&to)));
+        }
+        self.make_room(target, &from, &to)?;
+        Ok(Stands::No)
+    }
+
+    /// Takes away what stands in its place.
+    fn make_room(&self, target: BorrowedFd<'_>, from: &Stat, to: &Stat) -> Result<(), Error> {
         let is_folder = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         // What is in a folder that is none of the outline is not looked at here.
-        if !(is_folder(&from) && is_folder(&to)) {
+        if !(is_folder(from) && is_folder(to)) {
             self.whole.take_away(target, self.name, &self.path())?;
         }
-        Ok(Stands::No)
+        Ok(())
     }
 
     /// Copies it; nothing where it is gone, or of a kind that is passed over.

@@ -4,8 +4,9 @@ use super::Plan;
 
 impl Plan {
     /// Adds to `chosen`, a flag for each job, what the chosen jobs need: their needs and the needs of these or, for a job
-    /// that names none, all jobs of earlier stages, after which the stages promise it to run.
-    pub fn add_needed(&self, chosen: &mut [bool]) {
+    /// that names none, all jobs of earlier stages, after which the stages promise it to run. What is `done` is not added,
+    /// nor what only that needs.
+    pub fn add_needed(&self, chosen: &mut [bool], done: impl Fn(usize) -> bool) {
         let mut open: Vec<usize> = (0..chosen.len()).filter(|at| chosen.get(*at) == Some(&true)).collect();
         // The jobs before this place are all chosen, or on their way: they stand in the order of their stages.
         let mut whole = 0;
@@ -19,6 +20,7 @@ impl Plan {
             for needed in job.needs.iter().copied().chain(from..to) {
                 if let Some(chosen) = chosen.get_mut(needed)
                     && !*chosen
+                    && !done(needed)
                 {
                     *chosen = true;
                     open.push(needed);

@@ -34,7 +34,17 @@ impl Place {
 
     fn try_update(&self, root: &Path, cancel: &AtomicBool) -> Result<Snapshot, Error> {
         let Self { dir, record, aside, kept } = self;
-        update(root, &Slot { dir, record, aside, kept, stay: true }, cancel)
+        update(root, &Slot { dir, record, aside, kept, stay: true, resumed: false }, cancel)
+    }
+
+    /// Brings over only what was edited since the last time.
+    fn resume(&self, root: &Path) -> Snapshot {
+        let Self { dir, record, aside, kept } = self;
+        assert!(loom_workspace::is_known(record));
+        let slot = Slot { dir, record, aside, kept, stay: true, resumed: true };
+        let snapshot = update(root, &slot, &GO).unwrap();
+        self.aside.empty().unwrap();
+        snapshot
     }
 
     fn update(&self, root: &Path) -> Snapshot {
@@ -69,13 +79,53 @@ fn everything(root: &Path) -> BTreeMap<String, String> {
 
 /// The slot is what a new copy is.
 fn assert_as_new(place: &Place, root: &Path, after: &str) {
-    let new = place.dir.with_file_name("new");
-    create(root, &new, |path| fs::create_dir(path), &GO).unwrap();
-    let (is, should) = (everything(&place.dir), everything(&new));
+    let (is, should) = (everything(&place.dir), as_new(place, root));
     for name in is.keys().chain(should.keys()) {
         assert_eq!(is.get(name), should.get(name), "`{name}` {after}");
     }
+}
+
+/// What a new copy would be.
+fn as_new(place: &Place, root: &Path) -> BTreeMap<String, String> {
+    let new = place.dir.with_file_name("new");
+    create(root, &new, |path| fs::create_dir(path), &GO).unwrap();
+    let found = everything(&new);
     loom_tree::remove(&new).unwrap();
+    found
+}
+
+/// What was edited of the repository since it was `before` is in the slot, and nothing else of the slot, which `was`, has changed.
+fn assert_resumed(
+    place: &Place,
+    root: &Path,
+    before: &BTreeMap<String, String>,
+    was: &BTreeMap<String, String>,
+    after: &str,
+) {
+    let (now, is) = (as_new(place, root), everything(&place.dir));
+    let is_file = |what: Option<&String>| what.is_none_or(|what| !what.starts_with("folder"));
+    let in_git = |name: &str| name == ".git" || name.starts_with(".git/") || name.contains("/.git");
+    for name in before.keys().chain(now.keys()).chain(was.keys()).filter(|name| !in_git(name)) {
+        let (old, new, had, has) = (before.get(name), now.get(name), was.get(name), is.get(name));
+        if old != new && is_file(old) && is_file(new) {
+            let is_below =
+                |other: &String| other.strip_prefix(name).is_some_and(|rest| rest.starts_with('/'));
+            // A folder that others made where a file is gone stays.
+            let stays = new.is_none() && was.keys().any(is_below);
+            assert!(has == new || stays, "`{name}` was edited {after}: {has:?} instead of {new:?}");
+        }
+        let around = |tree: &BTreeMap<String, String>| {
+            Path::new(name).ancestors().skip(1).all(|above| {
+                tree.get(&*above.to_string_lossy()).is_none_or(|what| what.starts_with("folder"))
+            })
+        };
+        if old.is_none() && new.is_none() && is_file(had) && had.is_some() && around(&now) {
+            let in_the_way = now
+                .keys()
+                .any(|other| other.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('/')));
+            assert!(has == had || in_the_way, "`{name}` is a job's {after}: {has:?} instead of {had:?}");
+        }
+    }
 }
 
 /// Numbers that look random: the same ones for the same seed.
@@ -225,6 +275,16 @@ fn history(seed: u64, has_git: bool) {
         }
         if has_git {
             vandalise_git(&place.dir, &mut numbers);
+        }
+        if round % 2 == 0 {
+            let before = as_new(&place, repo.root());
+            for _ in 0..numbers.below(4) {
+                act(repo.root(), &mut numbers, round);
+            }
+            let was = everything(&place.dir);
+            place.resume(repo.root());
+            assert_resumed(&place, repo.root(), &before, &was, &after);
+            assert_eq!(place.resume(repo.root()).copied, 0, "nothing was edited {after}");
         }
     }
 }

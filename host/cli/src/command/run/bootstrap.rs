@@ -15,12 +15,13 @@ use loom_engine::Prepared;
 use loom_engine::cancel::Cancel;
 use loom_engine::port::{Provider, SecretResolver, Wrapper};
 use loom_engine::redact::Redactor;
+use loom_ownership::Slot;
 use loom_plugin_host::{Caches, DockerConfig, Runtime};
 use loom_workflow::{Diagnostics, Plan};
 
 use super::copy::{self, CopyFor, HeldSlot};
-use super::selection::{self, Wanted};
-use super::{Given, Mode, Place};
+use super::selection::{self, Selection, Wanted};
+use super::{Given, Mode, Place, resume};
 use crate::command::kept;
 use crate::command::source::{self, Source};
 use crate::config::{Effective, WorkspaceMount};
@@ -42,6 +43,8 @@ pub(super) struct Start<'a> {
     pub(super) mode: Mode<'a>,
     /// Nothing of earlier runs is to be found.
     pub(super) fresh: bool,
+    /// Only how the run ends is told.
+    pub(super) quiet: bool,
     pub(super) terminal: Terminal,
 }
 
@@ -62,11 +65,18 @@ pub(super) struct Known {
 /// Reads the workflow, then loads the plugins that it needs while the repository is copied.
 pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared, ErrorInfo> {
     let plan = load_plan(start.source, start.terminal)?;
-    let selected = selection::select(&plan, start.wanted)?;
-    refuse_unsupported(&plan, &selected, start.terminal)?;
     if plan.kept_folders().is_some() {
         refuse(&kept::refused(&plan, &start.source.repo_root), code::WF_SCHEMA_V1, start.terminal)?;
     }
+    let definitions = resume::definitions(&plan);
+    let resumed = resumed(start, &plan)?;
+    let standing = start.wanted.last.as_ref().filter(|_| resumed.is_some());
+    let standing = standing.map(|last| resume::standing(&plan, last, &definitions));
+    let Selection { selected, reused, first_step } = selection::select(&plan, start.wanted, standing)?;
+    // What the failed jobs have left is of no use without what others have made.
+    let resumed = resumed.filter(|_| !reused.is_empty() || first_step.is_some());
+    let goes_on = resumed.is_some();
+    refuse_unsupported(&plan, &selected, start.terminal)?;
     let secrets = plan.jobs.iter().flat_map(|job| &job.secrets);
     plugins::mask_environment(secrets, start.environment, start.redactor);
     known.graph_ir = Some(plan.graph_ir());
@@ -89,7 +99,7 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
             fresh: start.fresh,
             cancel: start.stop_copy,
         };
-        let snapshot = copy::make(&whose, &plan);
+        let snapshot = copy::make(&whose, &plan, resumed);
         let plugins = match loading {
             Ok(loading) => loading.join().unwrap_or_else(|_| {
                 Err(ErrorInfo::new(code::INTERNAL, "loading the plugins failed; this is a bug in Loom"))
@@ -105,6 +115,9 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
         let warning = Redacted::new(warning.to_string(), start.redactor);
         start.terminal.say(format!("warning: {warning}\n"));
     }
+    if goes_on && !start.quiet {
+        start.terminal.say(resume::told(start.wanted, &plan, &selected, &reused, first_step, &snapshot));
+    }
     known.snapshot_path = Some(snapshot.path().to_owned());
     known.head_sha = snapshot.head_sha.clone();
     let (providers, resolvers, cache) = plugins?;
@@ -112,6 +125,9 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
     known.caches = caches;
     Ok(Prepared {
         selected,
+        reused,
+        first_step,
+        definitions,
         plan,
         workflow_path: start.source.in_repo(),
         workspace: snapshot.path().to_owned(),
@@ -123,6 +139,29 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
         schemes: &loom_plugin_bundle::SCHEMES,
         cache,
     })
+}
+
+/// The slot of the run whose work is to be gone on with. Where that cannot be, it is told why.
+///
+/// # Errors
+/// It cannot be, and the run would not be what was asked for.
+fn resumed(start: &Start<'_>, plan: &Plan) -> Result<Option<Slot>, ErrorInfo> {
+    let Some(last) = start.wanted.last.as_ref().filter(|_| !start.fresh) else { return Ok(None) };
+    let key = copy::key(plan, &start.source.repo_root, start.stop_copy)?;
+    let why = match resume::take(&start.place.folders, last, key.as_deref()) {
+        Ok(slot) => return Ok(Some(slot)),
+        Err(why) => Redacted::new(why, start.redactor),
+    };
+    if start.wanted.from_step.is_some() {
+        let message = format!("`--from-step` has nothing to go on with: of {}, {}", last.run_id, *why);
+        return Err(ErrorInfo::new(code::WORKSPACE_FAILED, message)
+            .with_hint("leave out `--from-step`: the job runs from its first step, after what it needs"));
+    }
+    if !start.quiet {
+        let what = "what did not pass is run again with what it needs";
+        start.terminal.say(format!("cannot go on with {}: {}; {what}\n", last.run_id, *why));
+    }
+    Ok(None)
 }
 
 /// The plan of the workflow that `source` names; what is wrong with it is shown.

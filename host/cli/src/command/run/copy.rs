@@ -55,8 +55,21 @@ pub(super) struct CopyFor<'a> {
     pub(super) cancel: &'a AtomicBool,
 }
 
-/// Takes a slot, and brings the copy in it up to date.
-pub(super) fn make(whose: &CopyFor<'_>, plan: &Plan) -> Result<(Snapshot, HeldSlot), ErrorInfo> {
+/// The key of the kept folders of `plan`; none where it keeps none.
+///
+/// # Errors
+/// See [`kept::key`].
+pub(super) fn key(plan: &Plan, repo_root: &Path, stop: &AtomicBool) -> Result<Option<String>, ErrorInfo> {
+    plan.kept_folders().map(|kept| kept::key(&kept, repo_root, stop)).transpose()
+}
+
+/// Takes a slot, and brings the copy in it up to date. In `resumed`, the slot of an earlier run whose work is gone on with,
+/// all stays that its jobs have made.
+pub(super) fn make(
+    whose: &CopyFor<'_>,
+    plan: &Plan,
+    resumed: Option<Slot>,
+) -> Result<(Snapshot, HeldSlot), ErrorInfo> {
     let CopyFor { repo_root, run_id, folders, .. } = *whose;
     loom_workspace::check_outside(repo_root, &folders.workspaces).map_err(|error| told(&error))?;
     let owned =
@@ -70,9 +83,13 @@ pub(super) fn make(whose: &CopyFor<'_>, plan: &Plan) -> Result<(Snapshot, HeldSl
     let patterns = Patterns::new(kept.as_ref().map_or(&[][..], |kept| &kept.keep));
     let patterns = patterns.map_err(|error| ErrorInfo::new(code::WORKSPACE_FAILED, error.to_string()))?;
     let slots = folders.slots(repo_root).map_err(owned)?;
-    // What is kept in another slot is not for this run.
-    let taken = if whose.mode == Mode::Usual || kept.is_some() { slots.take() } else { slots.take_new() };
-    let mut slot = taken.map_err(owned)?;
+    let goes_on = resumed.is_some();
+    let mut slot = match resumed {
+        Some(slot) => slot,
+        None if whose.mode == Mode::Usual || kept.is_some() => slots.take().map_err(owned)?,
+        // What is kept in another slot is not for this run.
+        None => slots.take_new().map_err(owned)?,
+    };
     if slot.last().is_some_and(|last| last.ended.is_none()) {
         // That run was killed just now, and its processes may still write there.
         traces::clean_after_the_dead(repo_root, &folders.runs);
@@ -82,14 +99,14 @@ pub(super) fn make(whose: &CopyFor<'_>, plan: &Plan) -> Result<(Snapshot, HeldSl
     if whose.fresh && had_copy {
         slot.renew().map_err(owned)?;
     }
-    let made = match update(whose, &slot, &patterns) {
-        // What jobs have left cannot be put right; it can be left behind.
+    let made = match update(whose, &slot, &patterns, goes_on) {
+        // What jobs have left cannot be put right; it can be left behind, unless it is what the run is to go on with.
         Err(loom_workspace::Error::File(FileError::Write { path, source }))
-            if had_copy && path.starts_with(slot.path()) =>
+            if had_copy && !goes_on && path.starts_with(slot.path()) =>
         {
             tracing::warn!(path = %path.display(), error = %source, "the copy is made anew");
             slot.renew().map_err(owned)?;
-            update(whose, &slot, &patterns)
+            update(whose, &slot, &patterns, false)
         }
         made => made,
     };
@@ -103,16 +120,28 @@ pub(super) fn make(whose: &CopyFor<'_>, plan: &Plan) -> Result<(Snapshot, HeldSl
         }
         Err(error) => {
             HeldSlot { slot, removal: None }.end(false);
-            Err(told(&error))
+            let error = told(&error);
+            Err(if goes_on { error.with_hint("run everything: `loom run --local`") } else { error })
         }
     }
 }
 
-fn update(whose: &CopyFor<'_>, slot: &Slot, kept: &Patterns) -> Result<Snapshot, loom_workspace::Error> {
+fn update(
+    whose: &CopyFor<'_>,
+    slot: &Slot,
+    kept: &Patterns,
+    resumed: bool,
+) -> Result<Snapshot, loom_workspace::Error> {
     let (dir, record, aside) = (slot.path(), slot.record(), slot.aside());
     let aside = Aside::open(&aside).map_err(|errno| FileError::write(aside, errno))?;
-    let place =
-        loom_workspace::Slot { dir: &dir, record: &record, aside: &aside, kept, stay: slot.kept().is_some() };
+    let place = loom_workspace::Slot {
+        dir: &dir,
+        record: &record,
+        aside: &aside,
+        kept,
+        stay: slot.kept().is_some(),
+        resumed,
+    };
     loom_workspace::update(whose.repo_root, &place, whose.cancel)
 }
 

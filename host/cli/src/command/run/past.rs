@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use loom_contract::error::{ErrorInfo, code};
-use loom_contract::id::JobId;
+use loom_contract::id::{JobId, RunId};
 use loom_contract::layout;
 use loom_contract::manifest::PipelineManifest;
 use loom_contract::receipt::RunReceipt;
@@ -30,6 +30,33 @@ pub(super) struct Past {
     left_out: BTreeSet<JobId>,
     /// Jobs of which nothing is known were to run, and did not.
     others_failed: bool,
+    /// The newest run that came to its jobs.
+    last: Option<LastRun>,
+}
+
+/// A run that came to its jobs.
+#[derive(Debug, Clone)]
+pub(super) struct LastRun {
+    pub(super) run_id: RunId,
+    pub(super) logs: PathBuf,
+    /// Where its copy of the repository was; not known of one that was killed.
+    pub(super) workspace: Option<PathBuf>,
+    /// The commit that it worked on; not known of one that was killed.
+    pub(super) head_sha: Option<String>,
+    /// How its jobs ended, as far as they did.
+    ended: BTreeMap<JobId, Status>,
+}
+
+impl LastRun {
+    /// Whether `job` passed in it, or had passed before it.
+    pub(super) fn has_passed(&self, job: &JobId) -> bool {
+        self.ended.get(job) == Some(&Status::Success)
+    }
+
+    /// Whether `job` ran in it and failed.
+    pub(super) fn has_failed(&self, job: &JobId) -> bool {
+        self.ended.get(job) == Some(&Status::Failed)
+    }
 }
 
 /// What a receipt of any version says.
@@ -56,9 +83,7 @@ impl Past {
         let (mut runs, mut is_first) = (0, true);
         let mut last_did_not_start = false;
         for run in read::runs(repo_root) {
-            if !is_of(&run, workflow_path)? {
-                continue;
-            }
+            let Some(receipt) = receipt_of(&run, workflow_path)? else { continue };
             if !run.has_ended && read::is_written_to(&run.logs) {
                 let message = "the last run of this workflow has not ended yet";
                 return Err(ErrorInfo::new(code::WORKFLOW_UNREADABLE, message)
@@ -69,6 +94,9 @@ impl Past {
                 last_did_not_start |= runs == 1;
                 continue;
             };
+            if is_first {
+                past.last = last_run(&run, receipt, &jobs);
+            }
             past.learn(jobs, is_first);
             is_first = false;
             if past.left_out.is_empty() {
@@ -83,7 +111,7 @@ impl Past {
         }
         // That all passed before it is no word on the last run.
         if last_did_not_start && past.all_passed() {
-            past = Self { others_failed: true, ..Self::default() };
+            past = Self { others_failed: true, last: past.last, ..Self::default() };
         }
         Ok(past)
     }
@@ -110,6 +138,16 @@ impl Past {
         }
     }
 
+    /// The newest run that came to its jobs.
+    pub(super) fn last(&self) -> Option<&LastRun> {
+        self.last.as_ref()
+    }
+
+    /// Whether no job is known to have passed.
+    pub(super) fn none_passed(&self) -> bool {
+        !self.passed.values().any(|passed| *passed)
+    }
+
     /// Whether there is no job that did not pass.
     pub(super) fn all_passed(&self) -> bool {
         !self.others_failed && self.passed.values().all(|passed| *passed)
@@ -124,15 +162,26 @@ impl Past {
     }
 }
 
-/// Whether `run` is one of the workflow at `workflow_path`, and for its own sake.
-fn is_of(run: &Left, workflow_path: &Path) -> Result<bool, ErrorInfo> {
+fn last_run(run: &Left, receipt: RunReceipt, jobs: &Jobs) -> Option<LastRun> {
+    let ended = jobs.ended.iter().filter_map(|(job, status)| Some((job.clone(), (*status)?)));
+    Some(LastRun {
+        run_id: RunId::new(run.logs.file_name()?.to_str()?).ok()?,
+        logs: run.logs.clone(),
+        workspace: receipt.snapshot_path.map(PathBuf::from),
+        head_sha: receipt.snapshot_head_sha,
+        ended: ended.collect(),
+    })
+}
+
+/// The receipt of `run`, where that is one of the workflow at `workflow_path`, and for its own sake.
+fn receipt_of(run: &Left, workflow_path: &Path) -> Result<Option<RunReceipt>, ErrorInfo> {
     let whose: Whose = read::document(&run.receipt).map_err(|error| unreadable(&error))?;
     if !redact::may_be(&whose.workflow_path, &workflow_path.to_string_lossy()) {
-        return Ok(false);
+        return Ok(None);
     }
     let receipt: RunReceipt = read::document(&run.receipt).map_err(|error| unreadable(&error))?;
     of_this_version(&run.receipt, &receipt.schema_version, version::V1)?;
-    Ok(!receipt.is_for_comparison())
+    Ok((!receipt.is_for_comparison()).then_some(receipt))
 }
 
 /// What the jobs of `run` came to; `None` for a run that ended before its jobs.
@@ -165,7 +214,12 @@ fn jobs_of(run: &Left) -> Result<Option<Jobs>, ErrorInfo> {
 }
 
 fn ended(status: Status, skip_reason: Option<SkipReason>) -> Option<Status> {
-    (skip_reason != Some(SkipReason::NotSelected)).then_some(status)
+    match skip_reason {
+        Some(SkipReason::NotSelected) => None,
+        // It passed before, and the run went on with that.
+        Some(SkipReason::Reused) => Some(Status::Success),
+        _ => Some(status),
+    }
 }
 
 fn of_this_version(path: &Path, version: &str, own: &str) -> Result<(), ErrorInfo> {

@@ -1,11 +1,15 @@
 //! Which jobs of a plan are to run.
 
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::visible::on_one_line;
+use loom_engine::Reused;
 use loom_tree::Patterns;
 use loom_workflow::{Plan, PlanJob};
 
-use super::past::Past;
+use super::past::{LastRun, Past};
 use crate::command::named::{Kind, is_pattern, unknown};
 
 /// What the user asked for.
@@ -14,6 +18,10 @@ pub(super) struct Wanted {
     pub(super) jobs: Jobs,
     /// Whether the jobs run alone, without what they need.
     pub(super) alone: bool,
+    /// The run whose work is gone on with.
+    pub(super) last: Option<LastRun>,
+    /// The step that the one chosen job begins with, from 1.
+    pub(super) from_step: Option<NonZeroUsize>,
 }
 
 /// The jobs that the user asked for.
@@ -27,16 +35,37 @@ pub(super) enum Jobs {
     Again(Past),
 }
 
-/// For each job of `plan`, whether it is to run.
+/// What becomes of the jobs of a plan.
+#[derive(Debug, Default)]
+pub(super) struct Selection {
+    /// For each job, whether it is to run.
+    pub(super) selected: Vec<bool>,
+    /// Those of the others that passed before, and stand.
+    pub(super) reused: HashMap<usize, Reused>,
+    /// The job that does not begin with its first step, and the position of the one that it begins with.
+    pub(super) first_step: Option<(usize, usize)>,
+}
+
+/// What becomes of the jobs of `plan`. `standing`: the jobs that need not run again, where the work of the last run is gone on
+/// with.
 ///
 /// # Errors
-/// A name stands for no job or stage.
-pub(super) fn select(plan: &Plan, wanted: &Wanted) -> Result<Vec<bool>, ErrorInfo> {
+/// A name stands for no job or stage; there is no such step, or no one job that has it.
+pub(super) fn select(
+    plan: &Plan,
+    wanted: &Wanted,
+    standing: Option<HashMap<usize, Reused>>,
+) -> Result<Selection, ErrorInfo> {
     let mut selected = match &wanted.jobs {
-        Jobs::All => return Ok(vec![true; plan.jobs.len()]),
+        Jobs::All => vec![true; plan.jobs.len()],
         Jobs::Named { jobs, stages } => named(plan, jobs, stages)?,
         Jobs::Again(past) => {
-            let selected: Vec<bool> = plan.jobs.iter().map(|job| !past.has_passed(&job.id)).collect();
+            let is_changed = |at: usize, job: &PlanJob| match (&standing, past.last()) {
+                (Some(standing), Some(last)) => last.has_passed(&job.id) && !standing.contains_key(&at),
+                _ => false,
+            };
+            let again = |(at, job): (usize, &PlanJob)| !past.has_passed(&job.id) || is_changed(at, job);
+            let selected: Vec<bool> = plan.jobs.iter().enumerate().map(again).collect();
             if !selected.contains(&true) {
                 return Err(ErrorInfo::new(
                     code::WORKFLOW_UNREADABLE,
@@ -46,10 +75,51 @@ pub(super) fn select(plan: &Plan, wanted: &Wanted) -> Result<Vec<bool>, ErrorInf
             selected
         }
     };
+    let first_step = wanted.from_step.map(|step| first_step(plan, wanted, &selected, step)).transpose()?;
+    let mut reused = standing.unwrap_or_default();
+    reused.retain(|at, _| !selected[*at]);
     if !wanted.alone {
-        plan.add_needed(&mut selected);
+        plan.add_needed(&mut selected, |at| reused.contains_key(&at));
     }
-    Ok(selected)
+    Ok(Selection { selected, reused, first_step })
+}
+
+/// The one job that was chosen, or that failed, and the position of the step `step` of it.
+fn first_step(
+    plan: &Plan,
+    wanted: &Wanted,
+    selected: &[bool],
+    step: NonZeroUsize,
+) -> Result<(usize, usize), ErrorInfo> {
+    let error = |message: String| ErrorInfo::new(code::WORKFLOW_UNREADABLE, message);
+    let is_meant = |at: &usize| match (&wanted.jobs, &wanted.last) {
+        (Jobs::Again(_), Some(last)) => last.has_failed(&plan.jobs[*at].id),
+        _ => selected[*at],
+    };
+    let meant: Vec<usize> = (0..plan.jobs.len()).filter(is_meant).collect();
+    let [at] = meant[..] else {
+        let (count, what) = match &wanted.jobs {
+            Jobs::Again(_) => (meant.len(), "failed in the last run"),
+            _ => (meant.len(), "are chosen"),
+        };
+        return Err(error(format!("`--from-step` is for one job, but {count} {what}"))
+            .with_hint("name it with `--job NAME`"));
+    };
+    let job = &plan.jobs[at];
+    if job.image.is_some() {
+        let message = format!(
+            "job `{}` cannot begin at step {step}: it runs in a container, and that of the last run is gone",
+            job.id
+        );
+        return Err(error(message).with_hint(
+            "leave out `--from-step`: its caches and the artifacts that it needs are there again",
+        ));
+    }
+    if step.get() > job.script.len() {
+        let steps = loom_contract::words::counted(job.script.len() as u64, "step");
+        return Err(error(format!("job `{}` has no step {step}: it has {steps}", job.id)));
+    }
+    Ok((at, step.get() - 1))
 }
 
 fn named(plan: &Plan, jobs: &[String], stages: &[String]) -> Result<Vec<bool>, ErrorInfo> {
