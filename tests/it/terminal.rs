@@ -332,6 +332,12 @@ impl<'t> World<'t> {
             "cache quarantine lift" => vec![with(&[text]).shows(), with(&["k", "--cache", text])],
             "schema" => vec![with(&["workflow"]), with(&["config"])],
             "init" => vec![with(&[]).shows(), with(&[]).at(&self.fresh).shows()],
+            "shell" => vec![
+                // One that waits for nobody.
+                with(&["j"]).with("SHELL", "/bin/true"),
+                with(&["--workflow", text]).shows(),
+                with(&["j", "--secrets"]).with("SHELL", &format!("/x{text}")).shows(),
+            ],
             "version" => vec![with(&[]).with("LOOM_LOG", text)],
             "mask" => vec![with(&[]), with(&["--whole"]).with("LOOM_MASK", text)],
             // A new command: what it looks at is to be said here.

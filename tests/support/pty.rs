@@ -1,19 +1,24 @@
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
+use loom_deadlines::PATIENCE;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 /// A terminal, seen from its window: what programs on it write can be read here. It is gone when this is
 /// dropped.
 pub struct Pty {
     window: File,
     path: PathBuf,
+    /// What was read behind what was waited for.
+    rest: Vec<u8>,
 }
 
 impl Pty {
@@ -35,7 +40,7 @@ impl Pty {
         let path = PathBuf::from(std::ffi::OsStr::from_bytes(name.as_bytes()));
         let size = Winsize { ws_row: 30, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&window, size).unwrap();
-        Self { window: window.into(), path }
+        Self { window: window.into(), path, rest: Vec::new() }
     }
 
     /// Puts `command` on it.
@@ -45,7 +50,7 @@ impl Pty {
 
     /// All that is written until no program is on it any more.
     pub fn read_to_end(mut self) -> Vec<u8> {
-        let mut shown = Vec::new();
+        let mut shown = self.rest;
         let mut buffer = [0; 4096];
         // The last program's end is told as an error.
         while let Ok(count) = self.window.read(&mut buffer) {
@@ -57,14 +62,44 @@ impl Pty {
         shown
     }
 
-    /// Reads until `text` has been written.
-    pub fn read_until(&mut self, text: &str) {
-        let mut shown = Vec::new();
+    /// Reads until `text` has been written, which must come within [`PATIENCE`]. Returns all that was written, up to its end.
+    pub fn read_until(&mut self, text: &str) -> String {
+        let mut shown = std::mem::take(&mut self.rest);
         let mut buffer = [0; 4096];
-        while !String::from_utf8_lossy(&shown).contains(text) {
-            let count = self.window.read(&mut buffer).unwrap();
-            shown.extend_from_slice(&buffer[..count]);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let found = shown.windows(text.len()).position(|window| window == text.as_bytes());
+            if let Some(at) = found {
+                self.rest = shown.split_off(at + text.len());
+                return String::from_utf8_lossy(&shown).into_owned();
+            }
+            let so_far = String::from_utf8_lossy(&shown).into_owned();
+            let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).unwrap();
+            let mut window = [PollFd::new(&self.window, PollFlags::IN)];
+            let is_ready = poll(&mut window, Some(&left)).unwrap() > 0;
+            assert!(is_ready, "`{text}` was not written, but {so_far}");
+            match self.window.read(&mut buffer) {
+                Ok(count) => shown.extend_from_slice(&buffer[..count]),
+                Err(error) => panic!("`{text}` was not written ({error}), but {so_far}"),
+            }
         }
+    }
+
+    /// Makes it as large as that; who is on it is told.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(&self.window, size).unwrap();
+    }
+
+    /// Types `text`.
+    pub fn type_in(&mut self, text: &str) {
+        self.window.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Whether what is typed is shown, line by line.
+    pub fn is_cooked(&self) -> bool {
+        let modes = tcgetattr(&self.window).unwrap().local_modes;
+        modes.contains(LocalModes::ECHO | LocalModes::ICANON)
     }
 
     fn end(&self) -> Stdio {

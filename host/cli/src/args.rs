@@ -32,6 +32,8 @@ pub(crate) enum Color {
 pub(crate) enum Command {
     /// Run a workflow
     Run(Run),
+    /// Open a shell where a job runs, in the workspace that the last run has left, with the job's variables
+    Shell(Shell),
     /// Check a workflow without running it
     Check(Workflow),
     /// Print what a workflow compiles to, as JSON
@@ -126,6 +128,18 @@ pub(crate) struct Run {
     /// How Docker jobs see the workspace [default: ephemeral_volume]
     #[arg(long, value_enum, value_name = "HOW")]
     pub(crate) docker_workspace_mount: Option<WorkspaceMount>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Shell {
+    /// The job [default: none, with the workflow's variables alone]
+    #[arg(value_name = "JOB")]
+    pub(crate) job: Option<String>,
+    #[command(flatten)]
+    pub(crate) workflow: Workflow,
+    /// Give the shell the job's secrets: nothing that it prints is masked
+    #[arg(long, requires = "job")]
+    pub(crate) secrets: bool,
 }
 
 #[derive(Debug, clap::Args)]

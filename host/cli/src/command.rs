@@ -41,6 +41,7 @@ pub(crate) fn run(args: Args) -> i32 {
     }
     let (name, done) = match args.command {
         Command::Run(args) => ("run", run::run(&args, terminal)),
+        Command::Shell(args) => ("shell", run::shell(&args, terminal)),
         Command::Check(args) => ("check", check::check(&args, terminal)),
         Command::Compile(args) => ("compile", compile::compile(&args, terminal)),
         Command::Config(Config::Show) => ("config show", config::show()),

@@ -13,6 +13,7 @@
 //! | `DOCKER_DEFAULT_PLATFORM` | the platform of images where the workflow names none |
 //! | `DOCKER_CONFIG`, else `HOME` | Docker's contexts, logins and certificates; `PATH` for the helpers that it names |
 //! | `LOOM_MASK` | the file into which `loom mask` writes |
+//! | `SHELL` | the shell of `loom shell` |
 //! | `NO_COLOR`, `CLICOLOR_FORCE`, `TERM` | colour (read by `anstream`) |
 //! | `LOOM_LOG` | what Loom's own developers want to see, as a `tracing` filter |
 //!
@@ -125,6 +126,12 @@ pub(crate) fn docker(
 /// The file into which the job that this is a part of writes what is to be masked.
 pub(crate) fn mask_file() -> Option<PathBuf> {
     std::env::var_os(loom_engine::mask::VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+/// The user's shell; the system's where none is set.
+pub(crate) fn shell() -> OsString {
+    let own = std::env::var_os("SHELL").filter(|shell| Path::new(shell).is_absolute());
+    own.unwrap_or_else(|| "sh".into())
 }
 
 /// A filter for `tracing`, where a developer set one.

@@ -28,6 +28,16 @@ pub struct ResolvedVariables {
 
 /// The environment of `loom` is for jobs on the host alone; these must not show through from an outer run.
 const OF_IMAGES: [&str; 2] = ["LOOM_JOB_IMAGE", "CI_JOB_IMAGE"];
+/// What a shell does not have that is no job's.
+pub(crate) const OF_JOBS: [&str; 7] = [
+    "LOOM_JOB_NAME",
+    "CI_JOB_NAME",
+    "LOOM_JOB_ID",
+    "LOOM_JOB_STAGE",
+    "CI_JOB_STAGE",
+    "LOOM_JOB_TARGET",
+    "LOOM_PROVIDER",
+];
 /// Variables that turn tracing on.
 const TRACES: [&str; 2] = ["LOOM_DEBUG_TRACE", "CI_DEBUG_TRACE"];
 

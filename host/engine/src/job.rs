@@ -3,6 +3,7 @@
 mod artifacts;
 mod caches;
 mod secrets;
+mod shell;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -90,7 +91,7 @@ impl Job {
     pub(crate) async fn run(self) -> Status {
         let mut retries = 0;
         loop {
-            let (outcome, finish) = self.attempt().await;
+            let (outcome, finish) = self.run_once().await;
             let id = self.plan.id.clone();
             let again = outcome.status == Status::Failed
                 && !self.cancel.is_cancelled()
@@ -154,8 +155,8 @@ impl Job {
         made.ok()
     }
 
-    async fn attempt(&self) -> (Outcome, JobFinish) {
-        let started_at = self.emitter.clock().now();
+    /// An attempt at it of which nothing has happened yet.
+    fn attempt(&self) -> Attempt<'_> {
         let id = self.plan.id.clone();
         let elsewhere = self.provider.workspace();
         let workspace = elsewhere.unwrap_or(&self.workspace);
@@ -172,7 +173,7 @@ impl Job {
         let variables = resolved.get().map_or(&[][..], |it: &ResolvedVariables| &it.variables);
         let env = environment::on_host(&self.run, definition.with(variables));
         let (canceller, cancel) = self.cancel.part();
-        let attempt = Attempt {
+        Attempt {
             job: self,
             emitter: &self.emitter,
             context: Arc::new(JobContext {
@@ -212,15 +213,14 @@ impl Job {
                 .timeout
                 .and_then(|timeout| timeout.job_ms)
                 .map(|ms| Instant::now() + Duration::from_millis(ms)),
-        };
-        let outcome = attempt.run().await;
-        let staging = &attempt.context.staging;
-        // Never a path that means something else elsewhere.
-        if staging.is_absolute()
-            && let Err(error) = crate::secrets::remove(staging)
-        {
-            tracing::warn!(%error, "files that were on their way stay");
         }
+    }
+
+    async fn run_once(&self) -> (Outcome, JobFinish) {
+        let started_at = self.emitter.clock().now();
+        let attempt = self.attempt();
+        let outcome = attempt.run().await;
+        attempt.remove_staging();
         let finish = JobFinish {
             status: outcome.status,
             exit_code: outcome.exit_code,
@@ -238,6 +238,17 @@ impl Job {
 }
 
 impl Attempt<'_> {
+    /// Removes its files that were on their way.
+    fn remove_staging(&self) {
+        let staging = &self.context.staging;
+        // Never a path that means something else elsewhere.
+        if staging.is_absolute()
+            && let Err(error) = crate::secrets::remove(staging)
+        {
+            tracing::warn!(%error, "files that were on their way stay");
+        }
+    }
+
     async fn run(&self) -> Outcome {
         let (provider, prepared) = self.prepare().await;
         let route = Route::new(self.emitter.clone(), self.context.mask.get().cloned());

@@ -29,5 +29,7 @@ pub mod redact;
 mod run;
 pub mod schedule;
 pub mod secrets;
+mod shell;
 
 pub use run::{Prepared, Reused, RunEnd, Settings, run};
+pub use shell::{Shell, shell};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use loom_contract::error::ErrorInfo;
+use loom_contract::error::{ErrorInfo, code};
 use loom_contract::event::{Finish, Level, Metrics, Phase, PluginRef, Stream};
 use loom_contract::id::{JobId, RunIds, StepIndex};
 use loom_contract::section::Section;
@@ -66,6 +66,15 @@ pub trait JobProvider: Send {
     /// # Errors
     /// The step could not be run to an end of its own.
     async fn run_step(&mut self, step: Step) -> Result<StepEnd, ErrorInfo>;
+
+    /// Runs the user's own shell where its steps run, with the user's terminal. Asked only of a provider whose jobs have
+    /// their workspace elsewhere.
+    ///
+    /// # Errors
+    /// It cannot, or the shell could not be run to an end of its own.
+    async fn shell(&mut self) -> Result<StepEnd, ErrorInfo> {
+        Err(ErrorInfo::new(code::PLUGIN_INCOMPATIBLE, "the job's provider has no shell"))
+    }
 
     /// Sees to it that the files of the workspace can be read, which are about to be taken out of it: no step follows.
     async fn hand_over_files(&mut self);

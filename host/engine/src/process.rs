@@ -1,6 +1,7 @@
 //! Processes: started, heard, ended. No other module starts one or signals one.
 //!
-//! A process leads a session of its own, and so a process group, and has no terminal. One thread per process starts it,
+//! A process leads a session of its own, and so a process group, and has no terminal; but for the user's own shell
+//! (`foreground`). One thread per process starts it,
 //! reads both of its streams and waits for its end, so that output is recorded in the order in which it arrives.
 //!
 //! Loom is a *child subreaper*: whatever a step leaves behind, in its session or out of it, becomes a child of Loom, where
@@ -12,6 +13,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, mpsc};
 use std::time::{Duration, Instant};
 
@@ -24,14 +26,16 @@ use tokio::sync::watch;
 use crate::cancel::{Cancel, GRACE, Urgency};
 use crate::output::{Lines, OutputSink};
 use crate::process::control_group::ENTER;
-use crate::process::start::Image;
+use crate::process::start::{Image, Leads};
 
 mod control_group;
+mod foreground;
 mod start;
 mod table;
 
 pub use control_group::{Asked, Bytes, JobLimits, UsedUp, end_groups_of};
 pub(crate) use control_group::{ControlGroup, RunGroups, explained};
+pub use foreground::Foreground;
 pub use table::kill_marked;
 
 /// How long the output of a process is still read after its end, where another process holds it open.
@@ -193,6 +197,8 @@ pub struct JobProcesses {
     /// Each by the process that leads it.
     sessions: Mutex<HashSet<Pid>>,
     readers: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    /// Whether some of them may be in the session of Loom itself.
+    in_own_session: AtomicBool,
 }
 
 /// Processes that Loom started and waits for itself; they are never taken for something left behind.
@@ -209,6 +215,7 @@ impl JobProcesses {
             group,
             sessions: Mutex::default(),
             readers: Mutex::default(),
+            in_own_session: AtomicBool::new(false),
         }
     }
 
@@ -218,16 +225,7 @@ impl JobProcesses {
     /// The program cannot be found or started.
     pub fn spawn(&self, spawn: Spawn) -> Result<Process, SpawnError> {
         let error = |source| SpawnError { program: spawn.program.clone(), cwd: spawn.cwd.clone(), source };
-        let program = find_program(&spawn).map_err(error)?;
-        // The name as it was asked for, as a shell passes it on.
-        let args = std::iter::once(&spawn.program).chain(&spawn.args).map(OsString::as_os_str);
-        let env = spawn.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
-        // Of two that have one name, the last one counts.
-        let env: BTreeMap<_, _> = env.chain([(OsStr::new(MARK), OsStr::new(&self.mark))]).collect();
-        let mut image = Image::new(&program, args, env).map_err(error)?;
-        if let Some(group) = &self.group {
-            image = entering(group, &image).map_err(error)?;
-        }
+        let image = self.image(&spawn.program, &spawn.args, &spawn.cwd, &spawn.env).map_err(error)?;
         let (stdout, heard_out) = stream(spawn.stdout.clone()).map_err(error)?;
         let (stderr, heard_err) = stream(spawn.stderr.clone()).map_err(error)?;
         let streams = [null().map_err(error)?, stdout, stderr];
@@ -237,7 +235,7 @@ impl JobProcesses {
         let life = move || {
             // Held until the process is known: a sweep must not take it for an orphan.
             let mut attended = attended();
-            let pid = start::start_in(&cwd, &image, &streams);
+            let pid = start::start_in(&cwd, &image, &streams, Leads::Session);
             attended.extend(pid.as_ref().ok());
             drop((attended, image, streams));
             match pid {
@@ -256,6 +254,27 @@ impl JobProcesses {
         self.sessions.lock().insert(process.pid);
         self.readers.lock().push(reader);
         Ok(process)
+    }
+
+    /// The process that `program` is with `args`, in the folder `cwd` and with the environment `env`.
+    fn image(
+        &self,
+        program: &OsString,
+        args: &[OsString],
+        cwd: &Path,
+        env: &[(OsString, OsString)],
+    ) -> io::Result<Image> {
+        let path = find_program(program, cwd, env)?;
+        // The name as it was asked for, as a shell passes it on.
+        let args = std::iter::once(program).chain(args).map(OsString::as_os_str);
+        let env = env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
+        // Of two that have one name, the last one counts.
+        let env: BTreeMap<_, _> = env.chain([(OsStr::new(MARK), OsStr::new(&self.mark))]).collect();
+        let image = Image::new(&path, args, env)?;
+        match &self.group {
+            Some(group) => entering(group, &image),
+            None => Ok(image),
+        }
     }
 
     /// What the job has used up since this was asked last, as far as its control group knows.
@@ -329,8 +348,8 @@ impl JobProcesses {
                 continue;
             };
             // What a job starts is in a session of its own, and nothing ever comes back from there: this is a git that Loom
-            // itself asks something, and whoever started it waits for it.
-            if entry.session == own_session {
+            // itself asks something, and whoever started it waits for it. None is asked any more when a shell has ended.
+            if entry.session == own_session && !self.in_own_session.load(Ordering::Relaxed) {
                 continue;
             }
             if entry.is_zombie() {
@@ -405,7 +424,7 @@ fn runs_in(group: &ControlGroup) -> io::Result<bool> {
     let nothing = Image::new(Path::new("/bin/sh"), ["sh", "-c", ":"].map(OsStr::new), [])?;
     let image = entering(group, &nothing)?;
     let mut attended = attended();
-    let pid = start::start(&image, &[null()?, null()?, null()?])?;
+    let pid = start::start(&image, &[null()?, null()?, null()?], Leads::Session)?;
     attended.insert(pid);
     drop(attended);
     let (attendant, _process) = Attendant::of(pid);
@@ -430,7 +449,7 @@ impl Helper {
         let (stdin, to_stdin) = io::pipe()?;
         let streams = [stdin.into(), null()?, null()?];
         let mut attended = attended();
-        let pid = start::start(&image, &streams)?;
+        let pid = start::start(&image, &streams, Leads::Session)?;
         attended.insert(pid);
         Ok((Self { pid }, to_stdin))
     }
@@ -485,14 +504,13 @@ pub struct SpawnError {
 }
 
 /// The absolute path of a program.
-fn find_program(spawn: &Spawn) -> io::Result<PathBuf> {
-    let program = Path::new(&spawn.program);
-    if spawn.program.as_bytes().contains(&b'/') {
-        return Ok(spawn.cwd.join(program));
+fn find_program(name: &OsStr, cwd: &Path, env: &[(OsString, OsString)]) -> io::Result<PathBuf> {
+    let program = Path::new(name);
+    if name.as_bytes().contains(&b'/') {
+        return Ok(cwd.join(program));
     }
-    let path =
-        spawn.env.iter().find(|(key, _)| key == "PATH").map_or_else(Default::default, |(_, v)| v.clone());
-    let found = std::env::split_paths(&path).map(|dir| spawn.cwd.join(dir).join(program)).find(|candidate| {
+    let path = env.iter().find(|(key, _)| key == "PATH").map_or_else(Default::default, |(_, v)| v.clone());
+    let found = std::env::split_paths(&path).map(|dir| cwd.join(dir).join(program)).find(|candidate| {
         candidate.is_file() && rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok()
     });
     found.ok_or_else(|| {

@@ -146,7 +146,65 @@ pub(crate) struct RunContext {
     reused_artifacts: HashMap<JobId, (PathBuf, TakenArtifacts)>,
 }
 
+/// The jobs of a run, and what they need beside.
+pub(crate) struct Jobs {
+    pub(crate) plan: Plan,
+    pub(crate) selected: Vec<bool>,
+    pub(crate) reused: HashMap<usize, Reused>,
+    pub(crate) first_step: Option<(usize, usize)>,
+    pub(crate) workspace: PathBuf,
+    pub(crate) providers: HashMap<String, Arc<dyn Provider>>,
+}
+
+/// Opens what the jobs of a run share.
+pub(crate) fn open(settings: Settings, prepared: Prepared, emitter: &Emitter) -> (Arc<RunContext>, Jobs) {
+    let mut env = settings.env;
+    environment::remove_sources(&mut env, &prepared.plan);
+    let is_selected = |at: usize| prepared.selected.get(at).copied().unwrap_or(true);
+    let mut jobs = prepared.plan.jobs.iter().enumerate();
+    // The others are in containers, of which the daemon takes care.
+    let on_host = jobs.any(|(at, job)| job.image.is_none() && is_selected(at));
+    let (groups, said) = if on_host { RunGroups::open(&settings.control) } else { (None, Vec::new()) };
+    for message in said {
+        emitter.message(Phase::Run(PhaseCode::PipelineExecute), Level::Warn, message, None);
+    }
+    let run = RunContext {
+        ids: settings.ids,
+        workflow_path: prepared.workflow_path,
+        head_sha: prepared.head_sha,
+        branch: prepared.branch,
+        env,
+        resolvers: prepared.resolvers,
+        schemes: prepared.schemes,
+        secrets_dir: settings.secrets_dir,
+        mark: settings.mark,
+        cache: prepared.cache,
+        caches_off: settings.caches_off,
+        seen: settings.seen,
+        borrowed_objects: prepared.borrowed_objects,
+        limits: settings.control.limits,
+        groups,
+        staging_dir: settings.staging_dir,
+        artifacts_dir: settings.artifacts_dir,
+        artifacts: Mutex::default(),
+        reused_artifacts: artifacts_of(&prepared.plan, &prepared.reused),
+    };
+    let Prepared { plan, selected, workspace, providers, reused, first_step, .. } = prepared;
+    (Arc::new(run), Jobs { plan, selected, reused, first_step, workspace, providers })
+}
+
 impl RunContext {
+    /// Ends and removes what its jobs have left.
+    pub(crate) fn close(&self) {
+        process::sweep_rest();
+        if let Some(groups) = &self.groups {
+            groups.remove();
+        }
+        if let Err(error) = self.secrets_dir.remove() {
+            tracing::warn!(%error, "a folder for secrets stays");
+        }
+    }
+
     /// The artifacts of `job` in this run, where it has left any.
     pub(crate) fn taken(&self, job: &JobId) -> Option<TakenArtifacts> {
         self.artifacts.lock().get(job).cloned()
@@ -297,38 +355,10 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
         emitter: &Emitter,
         cancel: &Cancel,
     ) -> bool {
-        let mut env = settings.env;
-        environment::remove_sources(&mut env, &prepared.plan);
-        let is_selected = |at: usize| prepared.selected.get(at).copied().unwrap_or(true);
-        let mut jobs = prepared.plan.jobs.iter().enumerate();
-        // The others are in containers, of which the daemon takes care.
-        let on_host = jobs.any(|(at, job)| job.image.is_none() && is_selected(at));
-        let (groups, said) = if on_host { RunGroups::open(&settings.control) } else { (None, Vec::new()) };
-        for message in said {
-            emitter.message(Phase::Run(PhaseCode::PipelineExecute), Level::Warn, message, None);
-        }
-        let run = Arc::new(RunContext {
-            ids: settings.ids,
-            workflow_path: prepared.workflow_path,
-            head_sha: prepared.head_sha,
-            branch: prepared.branch,
-            env,
-            resolvers: prepared.resolvers,
-            schemes: prepared.schemes,
-            secrets_dir: settings.secrets_dir,
-            mark: settings.mark,
-            cache: prepared.cache,
-            caches_off: settings.caches_off,
-            seen: settings.seen,
-            borrowed_objects: prepared.borrowed_objects,
-            limits: settings.control.limits,
-            groups,
-            staging_dir: settings.staging_dir,
-            artifacts_dir: settings.artifacts_dir,
-            artifacts: Mutex::default(),
-            reused_artifacts: artifacts_of(&prepared.plan, &prepared.reused),
-        });
-        let plan = prepared.plan;
+        let (jobs_at_once, fail_fast) = (settings.jobs_at_once.max(1), settings.fail_fast);
+        let (run, jobs) = open(settings, prepared, emitter);
+        let Jobs { plan, selected, reused, first_step, workspace, providers } = jobs;
+        let is_selected = |at: usize| selected.get(at).copied().unwrap_or(true);
         // Raised here too, when events cannot be recorded.
         let (inner, inner_cancel) = crate::cancel::channel();
         let mut outer = cancel.clone();
@@ -344,12 +374,12 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
         let mut ids: HashMap<tokio::task::Id, usize> = HashMap::new();
         let mut all_passed = true;
         loop {
-            for decision in schedule.decide(settings.jobs_at_once.max(1)) {
+            for decision in schedule.decide(jobs_at_once) {
                 match decision {
                     Decision::Start(at) => {
                         let plan_job: PlanJob = plan.jobs[at].clone();
                         let stage = plan.stages[plan_job.stage].clone();
-                        let Some(provider) = prepared.providers.get(&plan_job.provider) else {
+                        let Some(provider) = providers.get(&plan_job.provider) else {
                             skip_job(emitter, &plan_job, SkipReason::ProviderFailed, None);
                             all_passed = false;
                             schedule.finished(at, Verdict::Blocks);
@@ -363,12 +393,9 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
                             run: Arc::clone(&run),
                             plan: plan_job,
                             artifacts_from,
-                            first_step: prepared
-                                .first_step
-                                .filter(|(job, _)| *job == at)
-                                .map_or(0, |(_, step)| step),
+                            first_step: first_step.filter(|(job, _)| *job == at).map_or(0, |(_, step)| step),
                             stage,
-                            workspace: prepared.workspace.clone(),
+                            workspace: workspace.clone(),
                             provider: Arc::clone(provider),
                             emitter: emitter.clone(),
                             cancel: inner_cancel.clone(),
@@ -378,7 +405,7 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
                         ids.insert(task.id(), at);
                     }
                     Decision::Skip(at, reason) => {
-                        let reused = prepared.reused.get(&at).filter(|_| reason == SkipReason::NotSelected);
+                        let reused = reused.get(&at).filter(|_| reason == SkipReason::NotSelected);
                         let reason = reused.map_or(reason, |_| SkipReason::Reused);
                         skip_job(emitter, &plan.jobs[at], reason, reused.map(|reused| reused.from.clone()));
                     }
@@ -410,7 +437,7 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
                     };
                     all_passed &= passed;
                     schedule.finished(at, if passed { Verdict::Passed } else { Verdict::Blocks });
-                    if !passed && settings.fail_fast {
+                    if !passed && fail_fast {
                         schedule.stop();
                     }
                 }
@@ -423,13 +450,7 @@ impl<F: FnMut(&Redacted<Event>) -> Result<(), ErrorInfo>> Dispatcher<F> {
                 }
             }
         }
-        process::sweep_rest();
-        if let Some(groups) = &run.groups {
-            groups.remove();
-        }
-        if let Err(error) = run.secrets_dir.remove() {
-            tracing::warn!(%error, "a folder for secrets stays");
-        }
+        run.close();
         self.drain();
         all_passed
     }

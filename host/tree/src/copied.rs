@@ -7,7 +7,6 @@
 //! empty; so a record counts until the machine starts again.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 

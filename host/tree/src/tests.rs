@@ -115,7 +115,11 @@ fn a_replication_over_an_older_copy_of_which_a_call_fails_is_put_right_by_the_ne
                 outline.add(path.as_os_str().as_encoded_bytes());
             }
             let kept = Kept { patterns: &none, below: b"" };
-            let replicator = Replicator::new(&GO, 0o022, Some(Over { copied: &copied, aside: &aside, kept }));
+            let replicator = Replicator::new(
+                &GO,
+                0o022,
+                Some(Over { copied: &copied, aside: &aside, kept, resumed: false }),
+            );
             replicator.copy(&outline, &from, &to, Part::WHOLE)?;
             let totals = replicator.finish()?;
             totals.recording.store(&record)?;

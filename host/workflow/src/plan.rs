@@ -10,6 +10,7 @@ mod needed;
 mod not_executable;
 mod references;
 mod route;
+mod shared;
 mod step_state;
 mod variables;
 

@@ -72,6 +72,7 @@ pub(crate) fn resolve(
     Some(Workflow {
         stages: layers.stages.iter().map(|stage| stage.value.clone()).collect(),
         workspace: layers.workspace,
+        variables: base.variables.as_ref().cloned().unwrap_or_default(),
         jobs: jobs.list,
         known: jobs.known,
         complete,

@@ -14,6 +14,8 @@ use crate::source::Spanned;
 pub(crate) struct Workflow {
     pub(crate) stages: Vec<Text>,
     pub(crate) workspace: Option<document::Workspace>,
+    /// The variables that a job has which says nothing of variables.
+    pub(crate) variables: Variables,
     /// The jobs that can run, in the order of the files.
     pub(crate) jobs: Vec<Job>,
     /// Every name that a `needs` may hold.

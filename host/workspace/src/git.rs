@@ -185,6 +185,12 @@ fn is_linked_back(folder: &Path) -> bool {
         && marker.parent().is_some_and(|top| is_same(git_dir.join(work_tree), top))
 }
 
+/// The short name of the branch that is checked out, also where it has no commit.
+pub(crate) fn branch(folder: &Path) -> Option<String> {
+    let answer = ask(folder, &["symbolic-ref", "--quiet", "--short", "HEAD"])?;
+    String::from_utf8(answer).ok().map(|name| name.trim_end().to_owned())
+}
+
 /// The URL of the remote `origin`.
 pub(crate) fn origin(folder: &Path) -> Option<String> {
     let answer = ask(folder, &["config", "--get", "remote.origin.url"])?;

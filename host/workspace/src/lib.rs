@@ -23,8 +23,8 @@ mod tests;
 pub use error::Error;
 pub use git::is_git_repository_variable;
 pub use locate::{
-    find_repo_root, is_own, list_everything, list_files, list_tracked, origin, prints, repo_cache_dir,
-    repo_workspaces_dir,
+    branch, find_repo_root, is_own, list_everything, list_files, list_tracked, origin, prints,
+    repo_cache_dir, repo_workspaces_dir,
 };
 pub use loom_tree::{Aside, Patterns, Print, Prints};
 pub use snapshot::{Method, Slot, Snapshot, check_outside, create, is_known, update};

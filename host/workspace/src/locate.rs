@@ -70,6 +70,12 @@ fn named_after(base: &Path, root: &Path, identity: &[u8]) -> PathBuf {
     base.join(format!("{name}-{}", &hash[..8]))
 }
 
+/// The branch that the repository at `repo_root` is on, as in `main` or `feature/x`; none where it is on no branch, or there
+/// is no git.
+pub fn branch(repo_root: &Path) -> Option<String> {
+    git::branch(repo_root)
+}
+
 /// The URL of the git remote `origin` of the repository at `repo_root`, where it has one.
 pub fn origin(repo_root: &Path) -> Option<String> {
     git::origin(repo_root)

@@ -90,7 +90,8 @@ fn a_slot_of_which_a_call_fails_is_put_right_by_the_next_update() {
         fs::create_dir(slots.join("0.aside")).unwrap();
         let aside = Aside::open(&slots.join("0.aside")).unwrap();
         let kept = Patterns::none();
-        let slot = Slot { dir: &copy, record: &record, aside: &aside, kept: &kept, stay: true };
+        let slot =
+            Slot { dir: &copy, record: &record, aside: &aside, kept: &kept, stay: true, resumed: false };
         let go = AtomicBool::new(false);
         let bring = || update(&root, &slot, &go);
         bring().unwrap();

@@ -7,6 +7,7 @@ mod past;
 mod resume;
 mod runtime;
 mod selection;
+mod shell;
 pub(super) mod traces;
 
 use std::collections::{BTreeSet, HashMap};
@@ -48,6 +49,8 @@ use crate::report::{Report, Verbosity};
 use crate::terminal::{self, Terminal};
 use crate::text::Text;
 use crate::{failure, settings};
+
+pub(super) use self::shell::shell;
 
 pub(crate) fn run(args: &Run, terminal: Terminal) -> super::Done {
     let clock = Clock::start();

@@ -27,6 +27,15 @@ const CHANGE_FOLDER: &str = "cd -- \"$0\" && exec \"$@\"";
 /// Gives back the limit of open files.
 const LIMIT_FILES: &str = "ulimit -S -n \"$0\" && exec \"$@\"";
 
+/// What a process leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leads {
+    /// A session, and so a group in it.
+    Session,
+    /// A group in the session of Loom.
+    Group,
+}
+
 /// What a process is made of, as the system takes it.
 #[derive(Debug)]
 pub(super) struct Image {
@@ -85,7 +94,12 @@ fn text_of(text: &OsStr) -> io::Result<CString> {
 ///
 /// # Errors
 /// The program or the folder cannot be used.
-pub(super) fn start_in(folder: &Path, image: &Image, streams: &[OwnedFd; 3]) -> io::Result<Pid> {
+pub(super) fn start_in(
+    folder: &Path,
+    image: &Image,
+    streams: &[OwnedFd; 3],
+    leads: Leads,
+) -> io::Result<Pid> {
     let limited = match limits::files_of_children() {
         Some(limit) => Some(image.by_shell(LIMIT_FILES, &[OsStr::new(&limit.to_string())])?),
         None => None,
@@ -94,23 +108,29 @@ pub(super) fn start_in(folder: &Path, image: &Image, streams: &[OwnedFd; 3]) -> 
     // What a process is born into is the folder of the thread that makes it; threads share one until they say otherwise.
     if unshare(CloneFlags::CLONE_FS).is_ok() {
         rustix::process::chdir(folder)?;
-        return start(image, streams);
+        return start(image, streams, leads);
     }
     // Containers may forbid it.
     rustix::fs::access(folder, rustix::fs::Access::EXEC_OK)?;
-    start(&image.by_shell(CHANGE_FOLDER, &[folder.as_os_str()])?, streams)
+    start(&image.by_shell(CHANGE_FOLDER, &[folder.as_os_str()])?, streams, leads)
 }
 
 /// Starts `image` with these standard streams, in the folder of the calling thread and with the limits of this process.
 ///
 /// # Errors
 /// The program cannot be used.
-pub(super) fn start(image: &Image, streams: &[OwnedFd; 3]) -> io::Result<Pid> {
+pub(super) fn start(image: &Image, streams: &[OwnedFd; 3], leads: Leads) -> io::Result<Pid> {
     let mut attributes = PosixSpawnAttr::init()?;
-    // `nix` has no name for it, and takes it.
-    let session = PosixSpawnFlags::from_bits_retain(nix::libc::POSIX_SPAWN_SETSID.into());
+    let place = match leads {
+        // `nix` has no name for it, and takes it.
+        Leads::Session => PosixSpawnFlags::from_bits_retain(nix::libc::POSIX_SPAWN_SETSID.into()),
+        Leads::Group => {
+            attributes.set_pgroup(nix::unistd::Pid::from_raw(0))?;
+            PosixSpawnFlags::POSIX_SPAWN_SETPGROUP
+        }
+    };
     let signals = PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK;
-    attributes.set_flags(session | signals)?;
+    attributes.set_flags(place | signals)?;
     attributes.set_sigdefault(&SigSet::all())?;
     attributes.set_sigmask(&SigSet::empty())?;
     let mut actions = PosixSpawnFileActions::init()?;
@@ -168,7 +188,10 @@ mod tests {
     fn a_process_leads_a_session_in_its_folder_and_this_process_stays_in_its_own() {
         let before = std::env::current_dir().unwrap();
         let folder = odd_folder();
-        is_as_asked(&printed(SHOWS, |image, streams| start_in(&folder, image, streams)), &folder);
+        is_as_asked(
+            &printed(SHOWS, |image, streams| start_in(&folder, image, streams, Leads::Session)),
+            &folder,
+        );
         assert_eq!(std::env::current_dir().unwrap(), before);
     }
 
@@ -176,14 +199,16 @@ mod tests {
     fn where_no_thread_may_have_its_own_folder_a_shell_goes_there() {
         let folder = odd_folder();
         let text = printed(SHOWS, |image, streams| {
-            start(&image.by_shell(CHANGE_FOLDER, &[folder.as_os_str()])?, streams)
+            start(&image.by_shell(CHANGE_FOLDER, &[folder.as_os_str()])?, streams, Leads::Session)
         });
         is_as_asked(&text, &folder);
     }
 
     #[test]
     fn a_process_has_no_signal_ignored_or_blocked() {
-        let text = printed("grep -E '^Sig(Blk|Ign)' /proc/self/status", start);
+        let text = printed("grep -E '^Sig(Blk|Ign)' /proc/self/status", |image, streams| {
+            start(image, streams, Leads::Session)
+        });
         let sets: Vec<u64> = text
             .lines()
             .map(|line| u64::from_str_radix(line.split_whitespace().nth(1).unwrap(), 16).unwrap())
@@ -197,12 +222,14 @@ mod tests {
         let null = || OwnedFd::from(fs_err::File::open("/dev/null").unwrap().into_parts().0);
         let streams = [null(), null(), null()];
         let image = |program: &str| Image::new(Path::new(program), [OsStr::new("x")], []).unwrap();
-        let error = start(&image("/nowhere/x"), &streams).unwrap_err();
+        let error = start(&image("/nowhere/x"), &streams, Leads::Session).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         let in_folder = |folder: &'static str| {
             let streams = [null(), null(), null()];
             let image = image("/bin/true");
-            std::thread::spawn(move || start_in(Path::new(folder), &image, &streams)).join().unwrap()
+            std::thread::spawn(move || start_in(Path::new(folder), &image, &streams, Leads::Session))
+                .join()
+                .unwrap()
         };
         assert_eq!(in_folder("/nowhere").unwrap_err().kind(), io::ErrorKind::NotFound);
         assert!(Image::new(Path::new("/bin/true"), [OsStr::new("a\0b")], []).is_err());

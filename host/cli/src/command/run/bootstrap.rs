@@ -62,6 +62,20 @@ pub(super) struct Known {
     pub(super) caches: Option<Arc<Caches>>,
 }
 
+impl Start<'_> {
+    /// Whose copy of the repository is made.
+    pub(super) fn copy_for(&self) -> CopyFor<'_> {
+        CopyFor {
+            repo_root: &self.source.repo_root,
+            run_id: self.run_id,
+            folders: &self.place.folders,
+            mode: self.mode,
+            fresh: self.fresh,
+            cancel: self.stop_copy,
+        }
+    }
+}
+
 /// Reads the workflow, then loads the plugins that it needs while the repository is copied.
 pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared, ErrorInfo> {
     let plan = load_plan(start.source, start.terminal)?;
@@ -91,15 +105,7 @@ pub(super) fn bootstrap(start: &Start<'_>, known: &mut Known) -> Result<Prepared
             Ok((load_providers(&plan, &selected, &runtime, start, &tasks)?, resolvers, cache))
         };
         let loading = std::thread::Builder::new().spawn_scoped(scope, load);
-        let whose = CopyFor {
-            repo_root: &start.source.repo_root,
-            run_id: start.run_id,
-            folders: &start.place.folders,
-            mode: start.mode,
-            fresh: start.fresh,
-            cancel: start.stop_copy,
-        };
-        let snapshot = copy::make(&whose, &plan, resumed);
+        let snapshot = copy::make(&start.copy_for(), &plan, resumed);
         let plugins = match loading {
             Ok(loading) => loading.join().unwrap_or_else(|_| {
                 Err(ErrorInfo::new(code::INTERNAL, "loading the plugins failed; this is a bug in Loom"))
@@ -193,7 +199,11 @@ pub(super) fn load_plan(source: &Source, terminal: Terminal) -> Result<Plan, Err
 }
 
 /// Refuses what the selected jobs ask for and this version cannot run.
-fn refuse_unsupported(plan: &Plan, selected: &[bool], terminal: Terminal) -> Result<(), ErrorInfo> {
+pub(super) fn refuse_unsupported(
+    plan: &Plan,
+    selected: &[bool],
+    terminal: Terminal,
+) -> Result<(), ErrorInfo> {
     let mut refused = plan.not_executable().clone();
     refused.retain(|diagnostic| {
         let name = diagnostic.pointer.split('/').nth(1);
@@ -203,7 +213,7 @@ fn refuse_unsupported(plan: &Plan, selected: &[bool], terminal: Terminal) -> Res
 }
 
 /// Shows what is refused, where anything is.
-fn refuse(refused: &Diagnostics, code: &'static str, terminal: Terminal) -> Result<(), ErrorInfo> {
+pub(super) fn refuse(refused: &Diagnostics, code: &'static str, terminal: Terminal) -> Result<(), ErrorInfo> {
     let Some(first) = refused.iter().next() else { return Ok(()) };
     source::show(refused, terminal);
     let message =
@@ -212,7 +222,7 @@ fn refuse(refused: &Diagnostics, code: &'static str, terminal: Terminal) -> Resu
 }
 
 /// The providers that the selected jobs of `plan` name, from the bundled components.
-fn load_providers(
+pub(super) fn load_providers(
     plan: &Plan,
     selected: &[bool],
     runtime: &Runtime,
@@ -250,7 +260,7 @@ fn docker(start: &Start<'_>, alone: bool) -> DockerConfig {
 }
 
 /// The resolvers for the secrets of the selected jobs of `plan`, which begin to open their vaults at once.
-fn load_resolvers(
+pub(super) fn load_resolvers(
     plan: &Plan,
     selected: &[bool],
     runtime: &Runtime,

@@ -1,12 +1,14 @@
 //! The run's copy of the repository: the slot that it is in, brought up to date.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::id::RunId;
-use loom_ownership::{Slot, SlotEnd};
+use loom_contract::receipt::RunReceipt;
+use loom_ownership::{LastRun, Slot, SlotEnd};
+use loom_record::read;
 use loom_tree::FileError;
 use loom_workflow::Plan;
 use loom_workspace::{Aside, Patterns, Snapshot};
@@ -41,6 +43,52 @@ impl HeldSlot {
             tracing::warn!(%error, "it is not noted how the run ended");
         }
     }
+}
+
+/// A copy as a run has left it.
+pub(super) struct Left {
+    /// The run.
+    pub(super) run_id: RunId,
+    /// Where jobs run in it.
+    pub(super) workspace: PathBuf,
+    /// The commit that it was made from.
+    pub(super) head_sha: Option<String>,
+    /// Nobody else has it.
+    pub(super) slot: HeldSlot,
+}
+
+/// Takes the slot of the last run of the repository that still has one; nothing where another run has that now, or its
+/// record is gone.
+pub(super) fn of_last_run(folders: &Folders, repo_root: &Path) -> Result<Option<Left>, ErrorInfo> {
+    let Some(slots) = folders.existing_slots() else { return Ok(None) };
+    let of_run = |logs: &Path| {
+        let is_its = |last: LastRun| logs.ends_with(last.run_id.as_str());
+        slots.numbers().into_iter().find(|number| slots.last(*number).is_some_and(is_its))
+    };
+    let Some((run, number)) =
+        read::runs(repo_root).into_iter().find_map(|run| of_run(&run.logs).map(|number| (run, number)))
+    else {
+        return Ok(None);
+    };
+    let owned = |error| crate::command::ownership_error(code::WORKSPACE_FAILED, &error);
+    let Some(slot) = slots.take_number(number).map_err(owned)? else { return Ok(None) };
+    // It may have been another's in between. A run that was killed may not have come to the end of its copy.
+    let Some(last) =
+        slot.last().filter(|last| last.ended.is_some() && run.logs.ends_with(last.run_id.as_str()))
+    else {
+        return Ok(None);
+    };
+    let Ok(receipt) = read::document::<RunReceipt>(&run.receipt) else { return Ok(None) };
+    let workspace = receipt.snapshot_path.map(PathBuf::from);
+    let Some(workspace) = workspace.filter(|path| path.starts_with(slot.path()) && path.is_dir()) else {
+        return Ok(None);
+    };
+    Ok(Some(Left {
+        run_id: last.run_id.clone(),
+        workspace,
+        head_sha: receipt.snapshot_head_sha,
+        slot: HeldSlot { slot, removal: None },
+    }))
 }
 
 /// Whose copy it is.
