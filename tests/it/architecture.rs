@@ -178,9 +178,10 @@ const DOORS: [(&[&str], &[&str]); 9] = [
         &["std::env::var*", "std::env::set_var", "std::env::remove_var"],
         &["host/cli/src/settings.rs", "plugins/bundle/src/build.rs"],
     ),
+    // The user's own shell in a container has the user's terminal.
     (
         &["std::io::stdout", "std::io::stderr", "std::print*", "std::eprint*", "std::dbg"],
-        &["host/cli/src/terminal.rs", "plugins/bundle/src/main.rs"],
+        &["host/cli/src/terminal.rs", "host/docker/src/attach.rs", "plugins/bundle/src/main.rs"],
     ),
     // What is recorded and shown is masked by the redactor, and output as it is read.
     (&["loom_contract::redacted::OutputBytes::assume_masked"], &["host/engine/src/output.rs"]),

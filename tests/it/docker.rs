@@ -39,7 +39,7 @@ pub(crate) fn of_steps(image: &str, keys: &str, steps: &[&str]) -> TestEnv {
 }
 
 /// What the daemon has of a run.
-fn left(run_id: &str) -> Vec<String> {
+pub(crate) fn left(run_id: &str) -> Vec<String> {
     left_at(SOCKET, run_id)
 }
 

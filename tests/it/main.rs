@@ -46,6 +46,7 @@ mod schedule;
 mod schema;
 mod secrets;
 mod selection;
+mod shell;
 mod slots;
 mod steps;
 mod storm;

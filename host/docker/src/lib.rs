@@ -25,6 +25,7 @@
 //! the bottom `context`, `resource`, `owner`, `volume`, `network`, `output`, `pack`, `unpack`, `entries`, `ignore`,
 //! `signal`, `user`, `visibility`, `workspace`, `random`, `words` and `error`.
 
+mod attach;
 mod build;
 mod connect;
 mod container;
@@ -59,6 +60,7 @@ mod volume;
 mod words;
 mod workspace;
 
+pub use attach::AttachSpec;
 #[doc(hidden)]
 pub use build::context_of;
 pub use build::{Build, Builder};

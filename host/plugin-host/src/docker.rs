@@ -12,8 +12,10 @@ use std::sync::{Arc, OnceLock};
 
 use loom_contract::error::ErrorInfo;
 pub use loom_docker::{DockerConfig, RunDocker};
-use loom_docker::{JobDocker, JobInputs};
+use loom_docker::{JobContainer, JobDocker, JobInputs, MASK, SECRETS};
+use loom_engine::cancel::Urgency;
 use loom_engine::environment::ResolvedVariables;
+use loom_engine::mask::VARIABLE;
 use loom_engine::port::{JobContext, JobFiles, PreparedJob};
 
 pub(crate) use error::{section_end, to_plugin_error};
@@ -23,6 +25,11 @@ pub(crate) use services::ServiceSection;
 
 use crate::types::{Error as PluginError, ErrorKind, error as plugin_error};
 
+/// Becomes the best shell of the image.
+const SHELL: &str = "if command -v bash > /dev/null 2>&1; then exec bash; else exec sh; fi";
+/// The exit code of a shell that was not waited for.
+const CANCELLED: i64 = 130;
+
 /// What a job has with the daemon. It outlives the plugin's instances.
 #[derive(Debug, Default)]
 pub(crate) struct DockerState {
@@ -31,6 +38,7 @@ pub(crate) struct DockerState {
     variables: OnceLock<ResolvedVariables>,
     image_digest: OnceLock<String>,
     files: OnceLock<Arc<dyn JobFiles>>,
+    container: OnceLock<JobContainer>,
     /// The record of what runs beside its steps.
     pub(crate) services: ServiceSection,
 }
@@ -73,6 +81,46 @@ impl DockerState {
     pub(crate) fn set_files(&self, files: WorkspaceFiles) {
         // A second time, the job works where it did.
         let _ = self.files.set(Arc::new(files));
+    }
+
+    /// Its steps work in `container`. Only the first one counts.
+    pub(crate) fn set_container(&self, container: JobContainer) {
+        let _ = self.container.set(container);
+    }
+
+    /// Runs the user's own shell where its steps work, and returns its exit code. A job that is cancelled does not wait for
+    /// it: it ends with its container.
+    ///
+    /// # Errors
+    /// There is no such place, or the shell could not be run to its end.
+    pub(crate) async fn shell(&self, job: &JobContext) -> Result<i64, PluginError> {
+        let missing = || {
+            plugin_error(
+                ErrorKind::Invalid,
+                "CONTAINER_MISSING",
+                "the job has no container with its workspace",
+            )
+        };
+        let container = self.container.get().ok_or_else(missing)?;
+        let mut env = environment(job, self.variables_of(job), container.has_mask())?;
+        env.extend(
+            job.env
+                .iter()
+                .filter(|(name, _)| name == "TERM")
+                .filter_map(|(name, value)| Some((name.to_str()?.to_owned(), value.to_str()?.to_owned()))),
+        );
+        let command = ["sh", "-c", SHELL].map(str::to_owned).to_vec();
+        let docker = self.get()?;
+        let mut cancel = job.cancel.clone();
+        tokio::select! {
+            ended = docker.attach(container, command, env) => {
+                match ended {
+                    Ok(code) => Ok(code),
+                    Err(error) => Err(to_plugin_error(&container.explain(error).await)),
+                }
+            }
+            () = cancel.reached(Urgency::Ask) => Ok(CANCELLED),
+        }
     }
 
     /// The workflow's variables for `job`, whose state this is, as far as they are resolved: with those of its image once
@@ -143,4 +191,20 @@ fn inputs(job: &JobContext) -> JobInputs {
         secrets: job.secret_files(),
         mask: job.mask_file(),
     }
+}
+
+/// The job's environment for a command in a container, secrets included.
+pub(crate) fn environment(
+    job: &JobContext,
+    variables: &[(String, String)],
+    has_mask: bool,
+) -> Result<Vec<(String, String)>, PluginError> {
+    let mut env = job.environment_in_container(variables, SECRETS).map_err(|cause| PluginError {
+        hint: cause.hint,
+        ..plugin_error(ErrorKind::Invalid, &cause.code, cause.message)
+    })?;
+    if has_mask {
+        env.push((VARIABLE.to_owned(), MASK.to_owned()));
+    }
+    Ok(env)
 }

@@ -127,6 +127,13 @@ impl JobProvider for PluginJob {
         self.step_end(exit)
     }
 
+    async fn shell(&mut self) -> Result<StepEnd, ErrorInfo> {
+        let plugin = self.plugin.info.label();
+        let ended = self.kept.docker.shell(&self.job).await;
+        let code = ended.map_err(|error| into_error_info(error, &plugin))?;
+        Ok(StepEnd { exit_code: i32::try_from(code).unwrap_or(i32::MAX), signal: None })
+    }
+
     async fn hand_over_files(&mut self) {
         let mut cancel = self.job.cancel.clone();
         tokio::select! {

@@ -1,5 +1,6 @@
 //! A job's container: filled, started, and used.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use crate::job::JobDocker;
 use crate::job::files::VolumeFiles;
 use crate::job::inputs::{JobInputs, Notice, Notify, SECRETS, WORKSPACE, WorkspaceMount};
 use crate::user::{ids, is_root};
-use crate::{Container, ContainerSpec, Error, Exec, ExecSpec, Gone, Ids, Packed, Status};
+use crate::{AttachSpec, Container, ContainerSpec, Error, Exec, ExecSpec, Gone, Ids, Packed, Status};
 
 /// The exit code of a process that cannot find the program that it is to run.
 const NO_PROGRAM: i64 = 127;
@@ -157,26 +158,56 @@ impl JobDocker {
         mut spec: ExecSpec,
         inherited: Option<Vec<(String, String)>>,
     ) -> Result<Exec, Error> {
-        if let Some(mut env) = inherited {
-            let is_sent = container.upload.as_ref().is_some_and(|upload| upload.workspace);
-            // What was not sent belongs to the user outside, whom git in there does not trust.
-            if container.workspace.is_some()
-                && !is_sent
-                && !env.iter().any(|(name, _)| name == "GIT_CONFIG_COUNT")
-            {
-                let trust = [("COUNT", "1"), ("KEY_0", "safe.directory"), ("VALUE_0", WORKSPACE)];
-                env.extend(trust.map(|(name, value)| (format!("GIT_CONFIG_{name}"), value.to_owned())));
-            }
-            put_below(env, &mut spec.env);
+        if let Some(env) = inherited {
+            put_below(container.with_trust(env), &mut spec.env);
         }
         container.container.exec(&spec).await
     }
 }
 
+impl JobDocker {
+    /// Runs a command in `container` with the standard streams of this process and the job's environment `env`, secrets
+    /// included, and returns its exit code.
+    ///
+    /// # Errors
+    /// As [`Container::attach`].
+    pub async fn attach(
+        &self,
+        container: &JobContainer,
+        command: Vec<String>,
+        env: Vec<(String, String)>,
+    ) -> Result<i64, Error> {
+        let env = container.with_trust(env);
+        container.container.attach(&AttachSpec { command, env }).await
+    }
+}
+
+impl fmt::Debug for JobContainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobContainer").field("container", &self.container).finish_non_exhaustive()
+    }
+}
+
 impl JobContainer {
+    /// The job's environment `env` for a command in it.
+    fn with_trust(&self, mut env: Vec<(String, String)>) -> Vec<(String, String)> {
+        let is_sent = self.upload.as_ref().is_some_and(|upload| upload.workspace);
+        // What was not sent belongs to the user outside, whom git in there does not trust.
+        if self.workspace.is_some() && !is_sent && !env.iter().any(|(name, _)| name == "GIT_CONFIG_COUNT") {
+            let trust = [("COUNT", "1"), ("KEY_0", "safe.directory"), ("VALUE_0", WORKSPACE)];
+            env.extend(trust.map(|(name, value)| (format!("GIT_CONFIG_{name}"), value.to_owned())));
+        }
+        env
+    }
+
     /// The container.
     pub fn container(&self) -> &Container {
         &self.container
+    }
+
+    /// Whether the workspace is in it.
+    pub fn has_workspace(&self) -> bool {
+        self.workspace.is_some()
     }
 
     /// Whether it runs beside the steps.

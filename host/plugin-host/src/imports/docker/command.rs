@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use loom_contract::event::Level;
-use loom_docker::{Chunk, Error as DockerError, Exec, ExecExit, ExecSpec, MASK, SECRETS, Stream};
+use loom_docker::{Chunk, Error as DockerError, Exec, ExecExit, ExecSpec, Stream};
 use loom_engine::cancel::{Cancel, GRACE, Urgency};
-use loom_engine::mask::VARIABLE;
 use loom_engine::output::OutputSink;
 use loom_engine::port::JobContext;
 use loom_engine::process::UsedUp;
@@ -16,7 +15,7 @@ use wasmtime::component::Resource;
 use super::View;
 use super::container::ContainerHandle;
 use super::wit::loom::docker::engine::HostCommand;
-use crate::docker::to_plugin_error;
+use crate::docker::{environment, to_plugin_error};
 use crate::types::{Error, ErrorKind, Exit, Failure, Sink, error};
 
 /// Chunks of output that wait to be recorded.
@@ -131,22 +130,6 @@ impl View<'_> {
             }
         }
     }
-}
-
-/// The job's environment for a command in a container, secrets included.
-fn environment(
-    job: &JobContext,
-    variables: &[(String, String)],
-    has_mask: bool,
-) -> Result<Vec<(String, String)>, Error> {
-    let mut env = job.environment_in_container(variables, SECRETS).map_err(|cause| Error {
-        hint: cause.hint,
-        ..error(ErrorKind::Invalid, &cause.code, cause.message)
-    })?;
-    if has_mask {
-        env.push((VARIABLE.to_owned(), MASK.to_owned()));
-    }
-    Ok(env)
 }
 
 /// Records the output of a process until its end, and ends it where the job is cancelled.

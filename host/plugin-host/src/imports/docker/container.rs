@@ -137,14 +137,19 @@ impl HostContainer for View<'_> {
         let docker = self.docker.get()?;
         let notify = self.notifier(job);
         let started = unless_cancelled(job.cancel.clone(), Box::pin(docker.start(&container, &notify))).await;
-        if let Some(name) = service {
+        if let Some(name) = service.clone() {
             let (services, section, own) = (docker.services(), &self.docker.services, container.container());
             match &started {
                 Ok(_) => section.follow(job, services, own, name),
                 Err(error) => section.failed(job, services, own, section_end(job, error)).await,
             }
         }
-        if let Some(files) = started? {
+        let is_jobs = service.is_none() && container.has_workspace();
+        let files = started?;
+        if is_jobs {
+            self.docker.set_container(container);
+        }
+        if let Some(files) = files {
             self.docker.set_files(WorkspaceFiles(files));
         }
         Ok(())
