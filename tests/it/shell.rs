@@ -205,6 +205,9 @@ fn on_a_terminal_it_is_the_users_own_shell() {
         pty.type_in("\u{3}");
         pty.read_until("ready> ");
         pty.type_in("\u{3}");
+        // Not every shell writes its prompt again when that comes just after it.
+        pty.type_in("echo still-'there'\n");
+        pty.read_until("still-there");
         pty.read_until("ready> ");
         // So is Ctrl-Z.
         pty.type_in("sh -c 'echo > $HOME/two; exec sleep 2222'\n");
