@@ -1,5 +1,5 @@
 //! The settings that a copy of a work tree needs too: those that decide how files are compared with the
-//! index, and where what a partial clone does not have is fetched from.
+//! index and shown, and where what a partial clone does not have is fetched from.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::Error;
 
 /// The settings that are kept. None of them can hold a credential; filters start programs, but only for a git
 /// that a job calls: none that Loom calls looks into files. In lower case, as git prints them.
-const KEPT: [&str; 10] = [
+const KEPT: [&str; 12] = [
     "core.filemode",
     "core.symlinks",
     "core.ignorecase",
@@ -19,8 +19,10 @@ const KEPT: [&str; 10] = [
     "core.eol",
     "core.excludesfile",
     "core.attributesfile",
+    "core.quotepath",
     "extensions.objectformat",
     "extensions.partialclone",
+    "status.showuntrackedfiles",
 ];
 /// The same for those of which there is one for each remote or filter.
 const KEPT_OF_EACH: [(&str, &[&str]); 2] = [
@@ -105,7 +107,7 @@ fn read_plain(text: &[u8]) -> Option<Vec<(String, Vec<u8>)>> {
         let section = section.as_deref()?;
         let (first, has_name) = section.split_once('.').map_or((section, false), |(first, _)| (first, true));
         match first {
-            "core" | "extensions" => {}
+            "core" | "extensions" | "status" => {}
             "submodule" | "remote" | "filter" if has_name => {}
             _ => continue,
         }

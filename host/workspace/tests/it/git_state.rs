@@ -219,13 +219,17 @@ fn settings_that_decide_what_is_changed_come_along() {
     let repo = Fixture::with(["a"]);
     repo.git(["config", "core.fileMode", "false"]);
     repo.git(["config", "core.autocrlf", "true"]);
+    repo.git(["config", "core.quotePath", "false"]);
+    repo.git(["config", "status.showUntrackedFiles", "no"]);
     repo.git(["config", "core.excludesFile", "/none/with \"quotes\" and \\"]);
     let mode = std::fs::Permissions::from_mode(0o755);
     fs_err::set_permissions(repo.root().join("a"), mode).unwrap();
     repo.write("lines", "one\r\ntwo\r\n");
     repo.git(["add", "lines"]);
     let snapshot = repo.snapshot();
-    for key in ["core.fileMode", "core.autocrlf", "core.excludesFile"] {
+    for key in
+        ["core.fileMode", "core.autocrlf", "core.excludesFile", "core.quotePath", "status.showUntrackedFiles"]
+    {
         assert_eq!(git(snapshot.path(), ["config", key]), repo.git(["config", key]));
     }
     assert_same_to_git(repo.root(), snapshot.path());
