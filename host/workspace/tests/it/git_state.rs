@@ -206,8 +206,8 @@ fn filters_of_the_clone_work_for_jobs_and_run_for_nobody_else() {
     repo.git(["commit", "--quiet", "--message", "secret"]);
     fs_err::remove_file(&ran).unwrap();
     let snapshot = repo.snapshot();
-    assert_eq!(git(snapshot.path(), ["status", "--porcelain"]), "");
     assert!(!ran.exists(), "a program of the repository ran");
+    assert_eq!(git(snapshot.path(), ["status", "--porcelain"]), "");
     fs_err::remove_file(snapshot.path().join("b.sec")).unwrap();
     fs_err::write(snapshot.path().join("b.sec"), "text\n").unwrap();
     assert_eq!(git(snapshot.path(), ["status", "--porcelain"]), "");
