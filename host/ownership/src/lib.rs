@@ -20,6 +20,7 @@
 mod entry;
 mod error;
 mod folder;
+mod json_file;
 mod ledger;
 mod line;
 mod notes;

@@ -6,23 +6,20 @@
 //! ```
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, renameat, unlinkat};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, renameat, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use crate::folder::parent_of;
 use crate::ledger::gone;
 use crate::system::random_word;
-use crate::{Error, PrivateFolder, Stamp};
+use crate::{Error, PrivateFolder, Stamp, json_file};
 
 const FOLDER: &str = "repositories";
 const FORMAT: u32 = 1;
-/// A note longer than this, in bytes, is none of ours.
-const LONGEST: u64 = 1 << 20;
 /// Work trees of one repository that are remembered: those that were used last.
 const MOST_ROOTS: usize = 100;
 
@@ -197,18 +194,6 @@ fn name_of(held: HeldFor, folder: &Path) -> String {
 
 /// The note `name`; `None` where there is none, an error where something else is called so.
 fn read(folder: BorrowedFd<'_>, name: &str) -> Result<Option<Text>, ()> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = match openat(folder, name, flags, Mode::empty()) {
-        Ok(file) => File::from(file),
-        Err(Errno::NOENT) => return Ok(None),
-        Err(_) => return Err(()),
-    };
-    let is_file =
-        fstat(&file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-    let mut bytes = Vec::new();
-    if !is_file || file.take(LONGEST).read_to_end(&mut bytes).is_err() {
-        return Err(());
-    }
-    let text: Text = serde_json::from_slice(&bytes).map_err(|_| ())?;
-    if text.format == FORMAT { Ok(Some(text)) } else { Err(()) }
+    let text: Option<Text> = json_file::read(folder, name)?;
+    if text.as_ref().is_none_or(|text| text.format == FORMAT) { Ok(text) } else { Err(()) }
 }

@@ -13,7 +13,7 @@
 //! passed over as if it were taken.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use loom_contract::id::RunId;
@@ -27,11 +27,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::ledger::gone;
 use crate::line::OwnedFolder;
-use crate::{Error, PrivateFolder, Stamp, remove};
+use crate::{Error, PrivateFolder, Stamp, json_file, remove};
 
 const FORMAT: u32 = 1;
-/// A file longer than this, in bytes, is none of ours.
-const LONGEST: u64 = 1 << 20;
 /// More runs of one repository than this at once there are not.
 const MOST: u32 = 10_000;
 
@@ -221,20 +219,8 @@ impl Slots {
 
     /// What is noted of the slot `number`; an error where something else is called so.
     fn read(&self, number: u32) -> Result<Option<Text>, ()> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file = match openat(self.folder.fd(), name(number, STATE), flags, Mode::empty()) {
-            Ok(file) => File::from(file),
-            Err(Errno::NOENT) => return Ok(None),
-            Err(_) => return Err(()),
-        };
-        let is_file =
-            fstat(&file).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile);
-        let mut bytes = Vec::new();
-        if !is_file || file.take(LONGEST).read_to_end(&mut bytes).is_err() {
-            return Err(());
-        }
-        let text: Text = serde_json::from_slice(&bytes).map_err(|_| ())?;
-        if text.format == FORMAT { Ok(Some(text)) } else { Err(()) }
+        let text: Option<Text> = json_file::read(self.folder.fd(), &name(number, STATE))?;
+        if text.as_ref().is_none_or(|text| text.format == FORMAT) { Ok(text) } else { Err(()) }
     }
 
     fn exists(&self, number: u32, part: &str) -> bool {
