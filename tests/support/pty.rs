@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use loom_deadlines::PATIENCE;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -64,23 +64,31 @@ impl Pty {
 
     /// Reads until `text` has been written, which must come within [`PATIENCE`]. Returns all that was written, up to its end.
     pub fn read_until(&mut self, text: &str) -> String {
-        let mut shown = std::mem::take(&mut self.rest);
+        let shown = self.read_within(PATIENCE, text);
+        shown.unwrap_or_else(|| {
+            panic!("`{text}` was not written, but {}", String::from_utf8_lossy(&self.rest))
+        })
+    }
+
+    /// Reads until `text` has been written. Returns all that was written, up to its end, or none where it did not come
+    /// within `time`: then that can still be read.
+    pub fn read_within(&mut self, time: Duration, text: &str) -> Option<String> {
         let mut buffer = [0; 4096];
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + time;
         loop {
-            let found = shown.windows(text.len()).position(|window| window == text.as_bytes());
-            if let Some(at) = found {
-                self.rest = shown.split_off(at + text.len());
-                return String::from_utf8_lossy(&shown).into_owned();
+            if let Some(at) = self.rest.windows(text.len()).position(|window| window == text.as_bytes()) {
+                let rest = self.rest.split_off(at + text.len());
+                return Some(String::from_utf8_lossy(&std::mem::replace(&mut self.rest, rest)).into_owned());
             }
-            let so_far = String::from_utf8_lossy(&shown).into_owned();
             let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).unwrap();
-            let mut window = [PollFd::new(&self.window, PollFlags::IN)];
-            let is_ready = poll(&mut window, Some(&left)).unwrap() > 0;
-            assert!(is_ready, "`{text}` was not written, but {so_far}");
+            if poll(&mut [PollFd::new(&self.window, PollFlags::IN)], Some(&left)).unwrap() == 0 {
+                return None;
+            }
             match self.window.read(&mut buffer) {
-                Ok(count) => shown.extend_from_slice(&buffer[..count]),
-                Err(error) => panic!("`{text}` was not written ({error}), but {so_far}"),
+                Ok(count) => self.rest.extend_from_slice(&buffer[..count]),
+                Err(error) => {
+                    panic!("`{text}` was not written ({error}), but {}", String::from_utf8_lossy(&self.rest))
+                }
             }
         }
     }
