@@ -3,6 +3,9 @@
 //! Only a plain part of YAML is let through: one document, no anchors, aliases, merge keys or tags, every key a text and
 //! given once. What is refused is reported and left out, so that reading goes on.
 
+mod line;
+mod slip;
+
 use std::collections::HashMap;
 
 use granit_parser::{ErrorKind, Event, Parser, ScalarStyle, ScanError, options};
@@ -17,6 +20,7 @@ const MOST_DEPTH: usize = 64;
 /// text has one in every other byte, and each takes far more memory than its text.
 pub(crate) const MOST_VALUES: usize = 200_000;
 
+const TAG: &str = "remove the tag: a value is what it is written as; quote it to make it text";
 const EXTENDS_INSTEAD: &str = "reuse definitions with `extends` instead";
 
 /// A value.
@@ -158,7 +162,8 @@ pub(crate) fn parse(sources: &Sources, file: u32, left: &mut usize, problems: &m
         flow_nesting_limit: MOST_DEPTH,
         block_nesting_limit: MOST_DEPTH,
     };
-    let mut builder = Builder { sources, file, left, problems, open: Vec::new(), root: None, documents: 0 };
+    let mut builder =
+        Builder { sources, file, left, problems, open: Vec::new(), root: None, documents: 0, within: 0 };
     for event in Parser::new_from_str_with_options(text, options) {
         let flow = match event {
             Ok((event, span)) => {
@@ -211,6 +216,8 @@ struct Builder<'a> {
     open: Vec<Open>,
     root: Option<Node>,
     documents: usize,
+    /// How many lists and mappings are open of a value that was refused as a whole.
+    within: usize,
 }
 
 /// A list or mapping whose end has not come yet.
@@ -245,10 +252,22 @@ impl Builder<'_> {
     }
 
     fn take(&mut self, event: Event<'_>, span: EventSpan) -> Flow {
+        if self.within > 0 {
+            match event {
+                Event::SequenceStart(..) | Event::MappingStart(..) => self.within += 1,
+                Event::SequenceEnd | Event::MappingEnd => self.within -= 1,
+                _ => {}
+            }
+            return Flow::On;
+        }
         if event.tag().is_some() {
-            let hint = "remove the tag: a value is what it is written as; quote it to make it text";
+            let tag = span.tag.unwrap_or(span.node);
+            let (hint, is_command) = self.about_tag(tag);
             let pointer = self.pointer();
-            self.problems.error(span.tag.unwrap_or(span.node), pointer, hint);
+            self.problems.error(tag, pointer, hint);
+            if is_command {
+                return self.refuse(&event, span.node);
+            }
         }
         let span = span.node;
         let is_value = matches!(
@@ -286,10 +305,15 @@ impl Builder<'_> {
                 self.put(Node { span, kind: Kind::Refused });
             }
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
-                let (line, range) = self.sources.line(span);
-                let alias = quoted(line.get(range).unwrap_or("*"));
+                let alias = self.written(span);
+                let is_name = alias[1..].chars().all(|char| char.is_alphanumeric() || "_-".contains(char));
+                let alias = quoted(alias);
+                let hint = match is_name {
+                    true => format!("remove the alias {alias}; {EXTENDS_INSTEAD}"),
+                    false => format!("quote {alias}: YAML takes `*` for the beginning of an alias"),
+                };
                 let pointer = self.pointer();
-                self.problems.error(span, pointer, format!("remove the alias {alias}; {EXTENDS_INSTEAD}"));
+                self.problems.error(span, pointer, hint);
                 self.put(Node { span, kind: Kind::Refused });
             }
             Event::Scalar(text, style, ..) => {
@@ -303,6 +327,14 @@ impl Builder<'_> {
             }
             Event::SequenceStart(..) => {
                 return self.enter(Open::List { start: span, items: Vec::new() }, span);
+            }
+            Event::MappingStart(..)
+                if self.sources.text(self.file)[span.start as usize..].starts_with("{{") =>
+            {
+                let hint = "quote the text: YAML takes `{{` for the beginning of a mapping";
+                let pointer = self.pointer();
+                self.problems.error(span, pointer, hint);
+                return self.refuse(&event, span);
             }
             Event::MappingStart(..) => {
                 let map = OpenMap { start: span, entries: Vec::new(), key: None, index: HashMap::new() };
@@ -324,6 +356,31 @@ impl Builder<'_> {
             _ => {}
         }
         Flow::On
+    }
+
+    /// Leaves out the value that begins with `event`, which has been reported.
+    fn refuse(&mut self, event: &Event<'_>, span: Span) -> Flow {
+        self.within = usize::from(matches!(event, Event::SequenceStart(..) | Event::MappingStart(..)));
+        self.put(Node { span, kind: Kind::Refused });
+        Flow::On
+    }
+
+    /// What to do about a tag, and whether it was meant as part of a text.
+    fn about_tag(&self, tag: Span) -> (&'static str, bool) {
+        match self.written(tag) {
+            "!reference" => (
+                "write `extends: .name` to take over what another has, or repeat the lines: `!reference` is GitLab's",
+                true,
+            ),
+            "!" => ("quote the text: YAML takes `!` for the beginning of a tag", true),
+            _ => (TAG, false),
+        }
+    }
+
+    /// The text at `span`, as far as it is on one line.
+    fn written(&self, span: Span) -> &str {
+        let (line, range) = self.sources.line(span);
+        line.get(range).unwrap_or("*")
     }
 
     fn after_refused_key(&self) -> bool {
@@ -405,8 +462,29 @@ impl Builder<'_> {
 
     /// The place of the innermost open value.
     fn pointer(&self) -> String {
+        Self::place(&self.open)
+    }
+
+    /// The same, of those that begin before `span`.
+    fn pointer_before(&self, span: Span) -> String {
+        let begins_later = |open: &Open| match open {
+            Open::List { start, .. } => start.start >= span.start,
+            Open::Map(map) => {
+                let first = map.entries.first().map_or(map.start, |entry| entry.key_span);
+                let key = match &map.key {
+                    Some(Key::Given { span, .. }) if map.entries.is_empty() => *span,
+                    _ => first,
+                };
+                key.start >= span.start
+            }
+        };
+        let within = self.open.iter().position(begins_later).unwrap_or(self.open.len());
+        Self::place(&self.open[..within])
+    }
+
+    fn place(open: &[Open]) -> String {
         let mut text = String::new();
-        for open in &self.open {
+        for open in open {
             match open {
                 Open::List { items, .. } => text.push_str(&Pointer::Root.index(items.len()).to_string()),
                 Open::Map(OpenMap { key: Some(Key::Given { text: key, .. }), .. }) => {
@@ -423,21 +501,26 @@ impl Builder<'_> {
         let span = Span::new(self.file, at..at + 1);
         match error.kind() {
             ErrorKind::RecursionLimitExceeded => self.too_deep(span),
-            ErrorKind::UndeclaredTagHandle => {
-                let hint = "remove the tag: a value is what it is written as; quote it to make it text";
-                self.problems.error(span, self.pointer(), hint);
-            }
+            ErrorKind::UndeclaredTagHandle => self.problems.error(span, self.pointer(), TAG),
             ErrorKind::TabInIndentation
             | ErrorKind::TabInBlockIndentation
             | ErrorKind::TabNotAllowed
             | ErrorKind::TabInPlainScalar
             | ErrorKind::TabAtBlockScalarStart => {
+                let tab = line::indenting_tab(self.sources.text(self.file), at).unwrap_or(at);
+                let span = Span::new(self.file, tab..tab + 1);
                 self.problems.error(span, self.pointer(), "indent with spaces: YAML allows no tab here");
             }
-            _ => {
-                let hint = format!("correct the YAML: {}", error.info());
-                self.problems.error(span, self.pointer(), hint);
-            }
+            _ => match slip::find(self.sources.text(self.file), at) {
+                Some(slip) => {
+                    let span = Span::new(self.file, slip.at);
+                    self.problems.error(span, self.pointer_before(span), slip.hint);
+                }
+                None => {
+                    let hint = format!("correct the YAML: {}", error.info());
+                    self.problems.error(span, self.pointer(), hint);
+                }
+            },
         }
     }
 }

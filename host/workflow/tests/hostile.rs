@@ -91,7 +91,7 @@ fn size_and_depth() {
     refused("open mappings without keys", &filled("a: ", "{"), "64 deep");
     refused("dashes", &filled("a:\n", "- "), "64 deep");
     refused("question marks", &filled("", "? "), "64 deep");
-    refused("closed lists", &filled("a: ", "]"), "correct the YAML");
+    refused("closed lists", &filled("a: ", "]"), "quote the value");
     refused(
         "indentation",
         &(0..2000).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect::<String>(),
@@ -99,8 +99,8 @@ fn size_and_depth() {
     );
     refused("blanks", &filled("a:", " "), "WF_SCHEMA_V1");
     refused("line breaks", &filled("", "\n"), "the file is empty");
-    refused("unclosed quote", &filled("a: \"", "x "), "correct the YAML");
-    refused("unclosed quote over lines", &filled("a: '", "x\n "), "correct the YAML");
+    refused("unclosed quote", &filled("a: \"", "x "), "close the quote");
+    refused("unclosed quote over lines", &filled("a: '", "x\n "), "close the quote");
     refused("colons", &filled("a", ":"), "WF_SCHEMA_V1");
     refused("tabs", &filled("a:\n", "\t"), "WF_SCHEMA_V1");
     refused("carriage returns", &filled("a: b", "\r"), "WF_SCHEMA_V1");

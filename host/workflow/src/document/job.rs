@@ -10,6 +10,22 @@ use crate::yaml::Entry;
 /// The most characters of a job's name, without a template's dot.
 pub(super) const MOST_NAME: usize = 64;
 
+/// A name like `name` that a job may have.
+fn slug(name: &str) -> Option<String> {
+    let mut slug = String::new();
+    for char in name.strip_prefix('.').unwrap_or(name).chars() {
+        match char {
+            'a'..='z' | '0'..='9' | '_' | '-' => slug.push(char),
+            'A'..='Z' => slug.push(char.to_ascii_lowercase()),
+            _ if slug.is_empty() || slug.ends_with('-') => {}
+            _ => slug.push('-'),
+        }
+    }
+    slug.truncate(slug.trim_end_matches('-').len());
+    let dot = if name.starts_with('.') { "." } else { "" };
+    is_name(&slug, MOST_NAME).then(|| format!("{dot}{slug}"))
+}
+
 impl Job {
     /// Whether it never runs itself.
     pub(crate) fn is_template(&self) -> bool {
@@ -20,8 +36,13 @@ impl Job {
     pub(super) fn read(entry: &Entry, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Self> {
         let bare = entry.key.strip_prefix('.').unwrap_or(&entry.key);
         if !is_name(bare, MOST_NAME) {
-            let hint =
-                format!("rename job {} to match ^\\.?{}$", quoted(&entry.key), name_pattern(MOST_NAME));
+            let key = quoted(&entry.key);
+            let hint = match slug(&entry.key) {
+                Some(meant) => {
+                    format!("rename job {key} to {}: small letters, digits, `-` and `_`", quoted(&meant))
+                }
+                None => format!("rename job {key} to match ^\\.?{}$", name_pattern(MOST_NAME)),
+            };
             reader.error(entry.key_span, at, hint);
         }
         let hint = format!("set job {} to a mapping of job keywords", quoted(&entry.key));

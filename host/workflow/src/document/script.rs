@@ -4,7 +4,7 @@ use super::value::{Reader, Text};
 use super::variables::LONGEST;
 use crate::diagnostic::Pointer;
 use crate::source::Span;
-use crate::yaml::{Kind, Node};
+use crate::yaml::{Kind, Meaning, Node};
 
 /// A command that was typed.
 #[derive(Debug, Clone)]
@@ -14,7 +14,12 @@ pub(crate) struct Step {
 }
 
 pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Vec<Step>> {
-    let hint = "set script to a non-empty list of commands";
+    let hint = match node.kind {
+        Kind::Scalar(_) => {
+            "set script to a non-empty list of commands: write each on a line of its own behind `- `"
+        }
+        _ => "set script to a non-empty list of commands",
+    };
     let items = reader.list(node, at, hint)?;
     if items.is_empty() {
         reader.error(node.span, at, hint);
@@ -23,8 +28,14 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
     let mut steps = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
         let place = at.index(index);
-        let hint = match item.kind {
-            Kind::Map(_) => "set each script entry to a command; quote it where it holds `: `",
+        let hint = match &item.kind {
+            Kind::Map(_) => {
+                "set each script entry to a command; quote it where it holds `: ` or begins with `{`"
+            }
+            Kind::List(_) => "set each script entry to a command; quote it where it begins with `[` or `- `",
+            Kind::Scalar(scalar) if scalar.meaning() == Meaning::Null => {
+                "set each script entry to a command, or remove it: it is empty"
+            }
             _ => "set each script entry to a command",
         };
         if let Some(text) = reader.filled_text(item, &place, hint) {

@@ -6,7 +6,7 @@ use super::value::{Reader, Text};
 use crate::diagnostic::{Pointer, quoted};
 use crate::source::{Span, Spanned};
 use crate::template::{BadReference, Template};
-use crate::yaml::Node;
+use crate::yaml::{Kind, Meaning, Node};
 
 /// What names of variables and secrets look like.
 pub(super) const NAME_PATTERN: &str = "^[A-Z_][A-Z0-9_]*$";
@@ -56,7 +56,7 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
     for entry in reader.map(node, at, hint)? {
         let place = at.key(&entry.key);
         check_name("variable", &entry.key, entry.key_span, &place, reader);
-        let hint = format!("set variable {} to a text", quoted(&entry.key));
+        let hint = format!("set variable {} to a text{}", quoted(&entry.key), instead(&entry.value));
         let Some(value) = reader.text(&entry.value, &place, &hint) else {
             continue;
         };
@@ -71,6 +71,19 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
         variables.insert(entry.key.as_str().into(), Variable::new(value));
     }
     Some(variables)
+}
+
+/// What to write where a text was meant, as the end of a hint.
+fn instead(node: &Node) -> &'static str {
+    match &node.kind {
+        Kind::Map(entries) if entries.iter().any(|entry| entry.key == "value") => {
+            ", which is only its `value`: what is said beside it belongs into a comment"
+        }
+        Kind::Map(_) => ", in quotes where it begins with `{` or holds `: `",
+        Kind::List(_) => ", in quotes where it begins with `[`",
+        Kind::Scalar(scalar) if scalar.meaning() == Meaning::Null => "; an empty one is `\"\"`",
+        Kind::Scalar(_) | Kind::Refused => "",
+    }
 }
 
 /// Puts `nearer` over `below`: a nearer variable replaces one of the same name, and may refer to it.
@@ -100,7 +113,19 @@ pub(super) fn check_template(text: &str, span: Span, at: &Pointer<'_>, reader: &
 pub(super) fn check_name(what: &str, name: &str, span: Span, at: &Pointer<'_>, reader: &mut Reader<'_>) {
     let fits = name.starts_with(|first: char| first.is_ascii_uppercase() || first == '_')
         && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
-    if !fits {
-        reader.error(span, at, format!("rename {what} {} to match {NAME_PATTERN}", quoted(name)));
+    if fits {
+        return;
     }
+    let word = |char: char| if char.is_ascii_alphanumeric() { char.to_ascii_uppercase() } else { '_' };
+    let meant: String = name.chars().map(word).collect();
+    let hint = if meant.starts_with(|first: char| first.is_ascii_uppercase()) {
+        format!(
+            "rename {what} {} to {}: its name is of capitals, digits and `_`",
+            quoted(name),
+            quoted(&meant)
+        )
+    } else {
+        format!("rename {what} {} to match {NAME_PATTERN}", quoted(name))
+    };
+    reader.error(span, at, hint);
 }
