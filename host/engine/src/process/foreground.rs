@@ -131,8 +131,7 @@ impl JobProcesses {
         let thread = std::thread::Builder::new().name("shell".to_owned()).spawn(life).map_err(error)?;
         let gone = || Err(io::Error::other("the thread that was to start it is gone"));
         let mut process = is_started.recv().unwrap_or_else(|_| gone()).map_err(error)?;
-        self.sessions.lock().insert(process.pid);
-        self.readers.lock().push(thread);
+        self.enter(&process, thread);
         Ok(process.wait_in_foreground(cancel).await)
     }
 }

@@ -14,6 +14,7 @@ use self::wit::loom::exec::process::{self as interface, Host, HostChild, HostCom
 use crate::guest::{Guest, OwnJob};
 use crate::imports::workspace;
 use crate::info::PluginInfo;
+use crate::limits::{Limit, PROCESSES};
 use crate::messages::Messages;
 use crate::types::{Error, ErrorKind, Exit, Failure, Sink, error};
 
@@ -146,6 +147,10 @@ impl HostCommand for View<'_> {
             Some(path) => workspace::inside(&job.workspace, &path)?,
             None => job.workspace.clone(),
         };
+        if job.processes.running() >= PROCESSES {
+            let what = format!("started more than {PROCESSES} processes that run at once");
+            return Err(Failure::Trap(Limit::Flood(what).into()));
+        }
         // Here and now, not on a thread for what blocks: it takes well under a millisecond, and where this call is given up
         // no process may start after the ledger was swept.
         let spawn = Spawn { program: program.clone().into(), args, cwd, env, stdout, stderr };

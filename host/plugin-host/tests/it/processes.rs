@@ -1,9 +1,11 @@
+use std::time::Duration;
+
 use loom_contract::event::Level;
 use loom_engine::cancel::Urgency;
 use loom_plugin_bundle::HOST;
 use loom_plugin_host::{PluginConfig, Runtime};
 
-use crate::support::{Job, appeared};
+use crate::support::{Job, MISBEHAVING, appeared, marked};
 
 #[tokio::test]
 async fn a_program_that_is_not_granted_is_denied() {
@@ -78,6 +80,61 @@ async fn what_a_trapped_plugin_left_running_is_ended() {
     left.sort();
     assert_eq!(left, ["sleep 1000", "sleep 2000"]);
     assert!(job.fake.sweep().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_plugin_did_not_wait_for_ends_with_the_job() {
+    for order in ["leave-running 3", "then leave-running 3 | trap", "then leave-running 3 | loop"] {
+        let mut job = Job::new().await;
+        let _ = job.step(order).await;
+        assert_eq!(marked(&job.mark()), 3, "{order}");
+        assert_eq!(job.end().await.len(), 3, "{order}");
+        assert_eq!(job.fake.context.processes.running(), 0, "{order}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_plugin_started_in_preparing_or_cleaning_up_ends_with_the_job() {
+    let mut job =
+        Job::with(&MISBEHAVING, &[("PREPARE", "leave-running 1"), ("CLEANUP", "leave-running 2")]).await;
+    job.provider.prepare().await.unwrap();
+    assert_eq!(job.end().await.len(), 3);
+}
+
+#[tokio::test]
+async fn what_a_cancelled_call_left_running_is_ended() {
+    for urgency in [Urgency::Ask, Urgency::Kill] {
+        let mut job = Job::new().await;
+        let dropped =
+            tokio::time::timeout(Duration::from_millis(300), job.step("then leave-running 2 | sleep 60000"));
+        assert!(dropped.await.is_err());
+        job.fake.canceller.raise(urgency, None);
+        assert_eq!(job.end().await.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_job_that_nobody_swept_is_killed() {
+    let mut job = Job::new().await;
+    job.exit_code("leave-running 2").await;
+    let mark = job.mark();
+    assert_eq!(marked(&mark), 2);
+    drop(job);
+    let gone = async {
+        while marked(&mark) > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(loom_deadlines::PATIENCE, gone).await.unwrap();
+}
+
+#[tokio::test]
+async fn processes_are_bounded() {
+    let mut job = Job::new().await;
+    let error = job.failure("leave-running 2000").await;
+    assert!(error.message.contains("started more than 100 processes that run at once"), "{error}");
+    assert_eq!(error.code, "PLUGIN_FLOODED");
+    assert_eq!(job.end().await.len(), 30, "the first ones are named");
 }
 
 #[tokio::test]

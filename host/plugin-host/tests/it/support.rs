@@ -10,6 +10,7 @@ use loom_contract::event::{EventBody, Message, Phase};
 use loom_contract::id::JobId;
 use loom_engine::fake::FakeJob;
 use loom_engine::port::{CleanupReason, JobProvider, Provider as _, StepEnd};
+use loom_engine::process::MARK;
 use loom_plugin_bundle::guests;
 use loom_plugin_host::{Plugin, PluginConfig, Runtime};
 use tempfile::TempDir;
@@ -28,6 +29,14 @@ pub(crate) async fn appeared(path: &Path) {
         }
     };
     tokio::time::timeout(loom_deadlines::PATIENCE, there).await.unwrap();
+}
+
+/// How many live processes have this variable.
+pub(crate) fn marked(mark: &str) -> usize {
+    let environment =
+        |process: std::io::Result<fs_err::DirEntry>| fs_err::read(process.ok()?.path().join("environ")).ok();
+    let environments = fs_err::read_dir("/proc").unwrap().filter_map(environment);
+    environments.filter(|env| env.split(|b| *b == 0).any(|variable| variable == mark.as_bytes())).count()
 }
 
 /// A job with a provider.
@@ -77,6 +86,20 @@ impl Job {
     /// Runs a step that must fail.
     pub(crate) async fn failure(&mut self, command: &str) -> ErrorInfo {
         self.step(command).await.unwrap_err()
+    }
+
+    /// Ends the job, as the engine does. Returns the command lines of what had to be ended.
+    pub(crate) async fn end(&mut self) -> Vec<String> {
+        // A guest that fails here too changes nothing.
+        let _ = self.cleanup().await;
+        let left = self.fake.sweep().into_iter().map(|process| process.command).collect();
+        assert_eq!(marked(&self.mark()), 0, "processes of the job are left");
+        left
+    }
+
+    /// The variable that its processes have.
+    pub(crate) fn mark(&self) -> String {
+        format!("{MARK}=fake-run-{}/{}/", std::process::id(), self.fake.context.id)
     }
 
     pub(crate) async fn cleanup(&mut self) -> Result<(), ErrorInfo> {
