@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock, mpsc};
@@ -52,9 +51,11 @@ pub const MARK: &str = "LOOM_PROCESS_OF";
 /// What to start.
 #[derive(Debug)]
 pub struct Spawn {
-    /// An absolute path, a path with a slash relative to `cwd`, or a name that is looked up in the `PATH` of `env`.
-    pub program: OsString,
-    /// Its arguments, without the program itself.
+    /// The program's file: an absolute path. Nothing is looked up.
+    pub program: PathBuf,
+    /// What it is called: what it sees before its arguments.
+    pub name: OsString,
+    /// Its arguments, without its name.
     pub args: Vec<OsString>,
     /// Its working directory.
     pub cwd: PathBuf,
@@ -209,8 +210,8 @@ impl JobProcesses {
     /// # Errors
     /// The program cannot be found or started.
     pub fn spawn(&self, spawn: Spawn) -> Result<Process, SpawnError> {
-        let error = |source| SpawnError { program: spawn.program.clone(), cwd: spawn.cwd.clone(), source };
-        let image = self.image(&spawn.program, &spawn.args, &spawn.cwd, &spawn.env).map_err(error)?;
+        let error = |source| SpawnError { program: spawn.name.clone(), cwd: spawn.cwd.clone(), source };
+        let image = self.image(&spawn.program, &spawn.name, &spawn.args, &spawn.env).map_err(error)?;
         let (stdout, heard_out) = stream(spawn.stdout.clone()).map_err(error)?;
         let (stderr, heard_err) = stream(spawn.stderr.clone()).map_err(error)?;
         let streams = [null().map_err(error)?, stdout, stderr];
@@ -257,21 +258,19 @@ impl JobProcesses {
         self.started.lock().iter().filter(|alive| alive.lock().is_some()).count()
     }
 
-    /// The process that `program` is with `args`, in the folder `cwd` and with the environment `env`.
+    /// The process that `program`, called `name`, is with `args` and the environment `env`.
     fn image(
         &self,
-        program: &OsString,
+        program: &Path,
+        name: &OsString,
         args: &[OsString],
-        cwd: &Path,
         env: &[(OsString, OsString)],
     ) -> io::Result<Image> {
-        let path = find_program(program, cwd, env)?;
-        // The name as it was asked for, as a shell passes it on.
-        let args = std::iter::once(program).chain(args).map(OsString::as_os_str);
+        let args = std::iter::once(name).chain(args).map(OsString::as_os_str);
         let env = env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
         // Of two that have one name, the last one counts.
         let env: BTreeMap<_, _> = env.chain([(OsStr::new(MARK), OsStr::new(&self.mark))]).collect();
-        let image = Image::new(&path, args, env)?;
+        let image = Image::new(program, args, env)?;
         match &self.group {
             Some(group) => entering(group, &image),
             None => Ok(image),
@@ -413,21 +412,6 @@ pub struct SpawnError {
     pub cwd: PathBuf,
     /// Why it failed.
     pub source: io::Error,
-}
-
-/// The absolute path of a program.
-fn find_program(name: &OsStr, cwd: &Path, env: &[(OsString, OsString)]) -> io::Result<PathBuf> {
-    let program = Path::new(name);
-    if name.as_bytes().contains(&b'/') {
-        return Ok(cwd.join(program));
-    }
-    let path = env.iter().find(|(key, _)| key == "PATH").map_or_else(Default::default, |(_, v)| v.clone());
-    let found = std::env::split_paths(&path).map(|dir| cwd.join(dir).join(program)).find(|candidate| {
-        candidate.is_file() && rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok()
-    });
-    found.ok_or_else(|| {
-        io::Error::new(io::ErrorKind::NotFound, format!("not found in PATH (`{}`)", path.display()))
-    })
 }
 
 /// The thread of one process.

@@ -37,6 +37,7 @@ mod manifest;
 mod messages;
 mod meter;
 mod printed;
+mod programs;
 mod provider;
 mod resolver;
 mod runtime;

@@ -51,7 +51,7 @@ impl JobProcesses {
             for process in &remains {
                 if asked.insert(process.pid) {
                     // One that is ending by itself has no command line any more, and needs no word.
-                    match process.command_line() {
+                    match process.settled_command_line() {
                         None => {}
                         Some(_) if left.named.len() == MOST_NAMED => left.more += 1,
                         Some(command) => left.named.push(LeftBehind {

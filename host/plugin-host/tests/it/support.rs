@@ -18,8 +18,18 @@ use tempfile::TempDir;
 /// The guest that does what it is told, compiled once for all tests.
 pub(crate) static MISBEHAVING: LazyLock<Arc<Plugin>> = LazyLock::new(|| {
     loom_engine::process::become_subreaper().unwrap();
-    Runtime::new(None).unwrap().load_provider(guests::MISBEHAVING, PluginConfig::default()).unwrap()
+    Runtime::new(None).unwrap().load_provider(guests::MISBEHAVING, config()).unwrap()
 });
+
+/// What a provider is given that needs nothing but its programs.
+pub(crate) fn config() -> PluginConfig {
+    with_path("/usr/local/bin:/usr/bin:/bin")
+}
+
+/// As [`config`], with another `PATH` of Loom.
+pub(crate) fn with_path(path: &str) -> PluginConfig {
+    PluginConfig { environment: [("PATH".into(), path.into())].into(), ..PluginConfig::default() }
+}
 
 /// Waits for a file.
 pub(crate) async fn appeared(path: &Path) {
@@ -55,9 +65,10 @@ impl Job {
 
     pub(crate) async fn with(plugin: &Plugin, variables: &[(&str, &str)]) -> Self {
         let workspace = tempfile::tempdir().unwrap();
-        let path = std::env::split_paths("/usr/local/bin:/usr/bin:/bin");
+        // The job's own, which finds what is in the workspace first.
+        let path = format!(".:{}:/usr/local/bin:/usr/bin:/bin", workspace.path().display());
         let env: Vec<(OsString, OsString)> =
-            vec![("PATH".into(), std::env::join_paths(path).unwrap()), ("TOKEN".into(), "hunter2".into())];
+            vec![("PATH".into(), path.into()), ("TOKEN".into(), "hunter2".into())];
         let variables = variables.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
         // Its own name, so that the ledgers of tests that run at once tell their processes apart.
         let name =

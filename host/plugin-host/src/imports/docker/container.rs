@@ -12,6 +12,7 @@ use wasmtime::component::Resource;
 use super::wit::loom::docker::engine::{HostContainer, HostContainerSpec, WorkspaceMount};
 use super::{NetworkHandle, View, unless_cancelled};
 use crate::docker::{WorkspaceFiles, notify, section_end};
+use crate::grant;
 use crate::manifest::DockerRight;
 use crate::types::{Error, ErrorKind, Failure, error};
 
@@ -199,6 +200,9 @@ impl View<'_> {
     ) -> Result<ContainerHandle, Error> {
         let Spec { mut spec, inherits, service } = spec;
         let docker = self.docker_for(DockerRight::Run, "run containers")?;
+        if inherits {
+            grant::job_env(self.plugin)?;
+        }
         spec.spec.memory_bytes = job.limits.memory;
         spec.spec.pids = job.limits.pids;
         if spec.workspace.is_some() {
