@@ -96,7 +96,8 @@ impl Child {
         Exit::from_host(self.0.wait())
     }
 
-    /// Asks its process group to end, kills it after `grace` where it has not, and waits for its end.
+    /// Asks its process group to end, kills it after `grace` where it has not, after 10 seconds at most, and waits for its
+    /// end.
     pub fn stop(&mut self, grace: Duration) -> Exit {
         Exit::from_host(self.0.stop(u32::try_from(grace.as_millis()).unwrap_or(u32::MAX)))
     }

@@ -138,11 +138,14 @@ impl Process {
         ended(&mut self.end).await
     }
 
-    /// Sends SIGTERM to its group, and SIGKILL `grace` later where it has not ended by then.
-    pub async fn stop(&mut self, grace: Duration) -> Exit {
+    /// Sends SIGTERM to its group, and SIGKILL `grace` later, or when `cancel` kills, where it has not ended by then.
+    pub async fn stop(&mut self, grace: Duration, cancel: &Cancel) -> Exit {
+        let mut killer = cancel.clone();
         self.ask_to_end();
-        if let Ok(exit) = tokio::time::timeout(grace, ended(&mut self.end)).await {
-            return exit;
+        tokio::select! {
+            exit = ended(&mut self.end) => return exit,
+            () = killer.reached(Urgency::Kill) => {}
+            () = tokio::time::sleep(grace) => {}
         }
         self.signal(Signal::KILL);
         ended(&mut self.end).await

@@ -42,6 +42,7 @@ mod provider;
 mod resolver;
 mod runtime;
 mod types;
+mod wall;
 mod wrapper;
 
 pub use caches::{Caches, Use};

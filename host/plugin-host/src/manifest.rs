@@ -76,11 +76,15 @@ pub struct Limits {
     pub memory_mib: u32,
     /// Milliseconds of CPU time for each call into it, from 1; 10 000 where it does not say.
     pub cpu_ms: u32,
+    /// Milliseconds that each call into it may take that runs no step, from 1, not counting what it waits for on behalf of the
+    /// job: processes, containers, images, caches. 60 000 where it does not say, or as many as of CPU time where those are
+    /// more.
+    pub wall_ms: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory_mib: 128, cpu_ms: 10_000 }
+        Self { memory_mib: 128, cpu_ms: 10_000, wall_ms: 60_000 }
     }
 }
 
@@ -218,6 +222,9 @@ impl Manifest {
         if manifest.limits.cpu_ms == 0 {
             return Err(ManifestError::Zero("cpu_ms"));
         }
+        if manifest.limits.wall_ms == 0 {
+            return Err(ManifestError::Zero("wall_ms"));
+        }
         if manifest.schemes.is_empty() == (manifest.kind == Kind::SecretResolver) {
             return Err(ManifestError::Schemes);
         }
@@ -265,7 +272,7 @@ mod tests {
     fn what_is_not_said_is_not_granted() {
         let manifest = Manifest::parse(SMALLEST.as_bytes()).unwrap();
         assert_eq!(manifest.capabilities, Capabilities::default());
-        assert_eq!(manifest.limits, Limits { memory_mib: 128, cpu_ms: 10_000 });
+        assert_eq!(manifest.limits, Limits { memory_mib: 128, cpu_ms: 10_000, wall_ms: 60_000 });
     }
 
     #[test]
@@ -290,6 +297,7 @@ mod tests {
                 "`LD_PRELOAD` decides which",
             ),
             ("limits.cpu_ms = 0", "`limits.cpu_ms` is 0"),
+            ("limits.wall_ms = 0", "`limits.wall_ms` is 0"),
             ("limits.memory_mib = -1", "memory_mib"),
             ("kind = \"secret-resolver\"", "names at least one"),
             ("schemes = [\"x\"]", "anything else none"),

@@ -30,6 +30,8 @@ use crate::wrapper::RunWrapper;
 const MEMORY_CAP_MIB: u32 = 4096;
 /// Milliseconds of CPU time per call that a plugin may ask for at most.
 const CPU_CAP_MS: u32 = 600_000;
+/// Milliseconds of its own time per call that a plugin may ask for at most.
+const WALL_CAP_MS: u32 = 3_600_000;
 
 /// Loads plugins. One per process.
 pub struct Runtime {
@@ -153,6 +155,7 @@ fn check(
     let caps = [
         ("limits.memory_mib", manifest.limits.memory_mib, MEMORY_CAP_MIB),
         ("limits.cpu_ms", manifest.limits.cpu_ms, CPU_CAP_MS),
+        ("limits.wall_ms", manifest.limits.wall_ms, WALL_CAP_MS),
     ];
     for (key, asked, cap) in caps {
         if asked > cap {

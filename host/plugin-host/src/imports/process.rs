@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use loom_contract::error::code;
 use loom_contract::event::Level;
+use loom_engine::cancel::GRACE;
 use loom_engine::port::JobContext;
 use loom_engine::process::{self, Process, Spawn};
 use serde_json::Map;
@@ -20,6 +21,7 @@ use crate::limits::{Limit, PROCESSES};
 use crate::manifest::PATH;
 use crate::messages::Messages;
 use crate::types::{Error, ErrorKind, Exit, Failure, Sink, error};
+use crate::wall::Wall;
 
 mod wit {
     wasmtime::component::bindgen!({
@@ -66,6 +68,7 @@ pub(crate) struct View<'a> {
     job: &'a OwnJob,
     messages: &'a Messages,
     call: u64,
+    wall: &'a Wall,
     table: &'a mut ResourceTable,
 }
 
@@ -82,6 +85,7 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         job: &guest.job,
         messages: &guest.messages,
         call: guest.call,
+        wall: &guest.wall,
         table: &mut guest.table,
     })
 }
@@ -172,14 +176,17 @@ impl HostChild for View<'_> {
 
     async fn wait(&mut self, child: Resource<Child>) -> wasmtime::Result<Exit> {
         let cancel = self.job.get()?.cancel.clone();
+        let of_job = self.wall.of_job();
         let exit = self.table.get_mut(&child)?.process.wait(&cancel).await;
+        drop(of_job);
         self.tell_of_open_output(&child)?;
         Ok(to_guest(exit))
     }
 
     async fn stop(&mut self, child: Resource<Child>, grace_ms: u32) -> wasmtime::Result<Exit> {
-        let grace = Duration::from_millis(grace_ms.into());
-        let exit = self.table.get_mut(&child)?.process.stop(grace).await;
+        let grace = Duration::from_millis(grace_ms.into()).min(GRACE);
+        let cancel = self.job.get()?.cancel.clone();
+        let exit = self.table.get_mut(&child)?.process.stop(grace, &cancel).await;
         self.tell_of_open_output(&child)?;
         Ok(to_guest(exit))
     }

@@ -70,6 +70,7 @@ impl HostCommand for View<'_> {
         command: Resource<Request>,
         container: Resource<ContainerHandle>,
     ) -> Result<Exit, Failure> {
+        let _of_job = self.wall.of_job();
         let request = self.table.get(&command)?.clone();
         let handle = self.table.get(&container)?.clone();
         Ok(self.execute(self.job.get()?, request, &handle).await?)

@@ -112,6 +112,7 @@ impl HostContainerSpec for View<'_> {
     }
 
     async fn create(&mut self, spec: Resource<Spec>) -> Result<Resource<ContainerHandle>, Failure> {
+        let _of_job = self.wall.of_job();
         let spec = self.table.get(&spec)?.clone();
         let handle = Box::pin(self.create_container(self.job.get()?, spec)).await?;
         Ok(self.table.push(handle)?)
@@ -133,6 +134,7 @@ impl HostContainer for View<'_> {
     }
 
     async fn start(&mut self, handle: Resource<ContainerHandle>) -> Result<(), Failure> {
+        let _of_job = self.wall.of_job();
         let ContainerHandle { container, service } = self.table.get(&handle)?.clone();
         let job = self.job.get()?;
         let docker = self.docker.get()?;
@@ -163,6 +165,7 @@ impl HostContainer for View<'_> {
     ) -> Result<(), Failure> {
         let ContainerHandle { container, service } = self.table.get(&handle)?.clone();
         let container = container.container();
+        let _of_job = self.wall.of_job();
         let job = self.job.get()?;
         let docker = self.docker.get()?;
         let within = Duration::from_millis(timeout_ms.into());

@@ -128,7 +128,11 @@ impl Misbehaving {
                 return Ok(child.stop(Duration::from_millis(200)));
             }
             "stop-late" => {
-                Command::new("sh").args(["-c", text]).spawn()?.stop(Duration::MAX);
+                let mut child = Command::new("sh").args(["-c", text]).spawn()?;
+                while !job.workspace_has("ready")? {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                child.stop(Duration::MAX);
             }
             "hoard-args" => hoard(|command, piece| command.args([piece])),
             "hoard-variables" => hoard(|command, piece| command.env("MINE", piece)),
