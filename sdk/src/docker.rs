@@ -214,7 +214,7 @@ impl ContainerSpec {
     }
 
     /// Gives its own processes the job's variables. Those that are secrets reach them by a script that a shell of the image
-    /// reads, and are not kept by the daemon.
+    /// reads, and are not kept by the daemon. Needs the capability `job_env`.
     #[must_use]
     pub fn inherit_job_env(self) -> Self {
         self.0.inherit_job_env();
@@ -285,7 +285,8 @@ impl Command {
         Self(engine::Command::new(&argv.iter().map(|&arg| arg.to_owned()).collect::<Vec<_>>()))
     }
 
-    /// Gives it the job's variables, secrets included, of whose values the plugin sees nothing.
+    /// Gives it the job's variables, secrets included, of whose values the plugin itself sees nothing. Needs the capability
+    /// `job_env`.
     #[must_use]
     pub fn inherit_job_env(self) -> Self {
         self.0.inherit_job_env();

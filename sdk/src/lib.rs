@@ -15,7 +15,7 @@
 //! impl Provider for Busybox {
 //!     fn run_step(&mut self, _job: Job<'_>, step: Step<'_>) -> Result<Exit> {
 //!         Command::new("busybox")
-//!             .args(["sh", "-c", &step.command()])
+//!             .args(["sh", "-c", "--", &step.command()])
 //!             .inherit_job_env()
 //!             .stdout(&step.stdout())
 //!             .stderr(&step.stderr())
@@ -37,7 +37,8 @@
 //! loom = "0.1.0"
 //!
 //! [capabilities]
-//! exec = [{ program = "busybox", args = ["sh", "-c", "*"] }]
+//! exec = [{ program = "busybox", args = ["sh", "-c", "--", "**"] }]
+//! job_env = true
 //! ```
 //!
 //! It is built with `cargo build --target wasm32-wasip2`; its library is a `cdylib`.
@@ -65,6 +66,11 @@
 //! | `credentials` | [`credentials`] | secret resolver |
 //! | `env` | [`mod@env`] | secret resolver |
 //! | `http` | [`http`] | secret resolver |
+//! | `job_env` | [`Command::inherit_job_env`] and its likes in [`docker`]; with it, a plugin can read the job's secrets | provider |
+//!
+//! In `exec`, `args` has a pattern for each argument: `*` is any text, but what begins with a single `*` takes nothing that
+//! begins with `-`, since a program takes that for an option; `**` does. `...` at the end is any further arguments of the
+//! one kind, `**...` of the other. `env` names the variables that the plugin may set.
 
 pub mod config;
 pub mod credentials;

@@ -5,15 +5,16 @@ use crate::bindings::loom::host::types;
 use crate::error::{Error, Result};
 use crate::job::OutputSink;
 
-/// A process to start on the user's machine. Needs the capability `exec`, which names the program and the pattern of its
-/// arguments.
+/// A process to start on the user's machine. Needs the capability `exec`, which names the program, the patterns of its
+/// arguments and the variables that may be set for it.
 ///
 /// It starts in the job's workspace, in a process group of its own and with an empty standard input.
 #[derive(Debug)]
 pub struct Command(process::Command);
 
 impl Command {
-    /// `program` is an absolute path, or a name that is looked up in the job's `PATH`.
+    /// `program` is as the manifest has it: an absolute path, or a name that was looked up on the `PATH` of Loom itself when
+    /// the plugin was loaded, whatever the `PATH` of the job is.
     pub fn new(program: &str) -> Self {
         Self(process::Command::new(program))
     }
@@ -32,15 +33,16 @@ impl Command {
         self
     }
 
-    /// Gives it the job's whole environment, secrets included, of which the plugin sees nothing. Without, it gets `PATH`
-    /// and what [`Command::env`] sets.
+    /// Gives it the job's whole environment, secrets included, of which the plugin itself sees nothing. Needs the capability
+    /// `job_env`. The job's environment may decide what code the process runs (`LD_PRELOAD`): no process that is to confine
+    /// a job may have it. Without, it gets the `PATH` of Loom and what [`Command::env`] sets.
     #[must_use]
     pub fn inherit_job_env(self) -> Self {
         self.0.inherit_job_env();
         self
     }
 
-    /// Sets a variable. `PATH`, `LOOM_PROCESS_OF` and names that begin with `LD_` are refused when it is started.
+    /// Sets a variable, which the manifest has to name as one of the program's `env`.
     #[must_use]
     pub fn env(self, name: &str, value: &str) -> Self {
         self.0.env(name, value);
@@ -94,7 +96,8 @@ impl Child {
         Exit::from_host(self.0.wait())
     }
 
-    /// Asks its process group to end, kills it after `grace` where it has not, and waits for its end.
+    /// Asks its process group to end, kills it after `grace` where it has not, after 10 seconds at most, and waits for its
+    /// end.
     pub fn stop(&mut self, grace: Duration) -> Exit {
         Exit::from_host(self.0.stop(u32::try_from(grace.as_millis()).unwrap_or(u32::MAX)))
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::ValueEnum as _;
@@ -17,14 +17,21 @@ use crate::config::{self, Effective, OP_CONNECT_HOST, OP_CONNECT_TOKEN};
 /// The environment of `loom`, as plugins may ask for parts of it.
 pub(crate) type Environment = Arc<[(OsString, OsString)]>;
 
-/// What the provider `name` is given; `docker` makes what it needs to know of the daemon.
+/// What the provider `name` is given for a run in `repository`; `docker` makes what it needs to know of the daemon.
 pub(crate) fn provider_config(
     name: &str,
     config: &Effective,
+    repository: &Path,
+    environment: &Environment,
     docker: impl FnOnce() -> DockerConfig,
 ) -> PluginConfig {
+    let given = PluginConfig {
+        repository: Some(repository.to_owned()),
+        environment: Arc::clone(environment),
+        ..PluginConfig::default()
+    };
     if name != "docker" {
-        return PluginConfig::default();
+        return given;
     }
     let mount = config.workspace_mount.value;
     let docker = docker();
@@ -32,7 +39,7 @@ pub(crate) fn provider_config(
     PluginConfig {
         settings: Map::from_iter([("workspace_mount".to_owned(), json!(mount))]),
         docker: Some(Arc::new(RunDocker::new(docker))),
-        ..PluginConfig::default()
+        ..given
     }
 }
 

@@ -327,7 +327,7 @@ impl Attempt<'_> {
             }
         };
         let ((provider, result), late) = self.within(None, open).await;
-        let result = late.map_or(result, Err);
+        let result = late.map_or(result.clone(), |late| Err(blamed(late, result.err())));
         let finish = match &result {
             Ok(()) => Finish::new(Status::Success),
             Err(_) if self.job.cancel.is_cancelled() => Finish::new(Status::Cancelled),
@@ -475,7 +475,8 @@ impl Attempt<'_> {
         if self.job.cancel.is_cancelled() {
             return Outcome::cancelled(exit_code);
         }
-        if let Some(error) = late {
+        if let Some(late) = late {
+            let error = blamed(late, result.as_ref().err().cloned());
             return Outcome { exit_code, ..Outcome::failed(RetryWhen::Timeout, error) };
         }
         let error = match result {
@@ -566,6 +567,16 @@ impl Attempt<'_> {
 
     fn section(&self, section: Section) -> Phase {
         Phase::Section(self.context.id.clone(), section)
+    }
+}
+
+/// The error of work that took longer than the workflow allows. Where a plugin was in the way, it names that.
+fn blamed(late: ErrorInfo, error: Option<ErrorInfo>) -> ErrorInfo {
+    match error {
+        Some(error) if error.code == code::PLUGIN_TIMEOUT => {
+            ErrorInfo { message: format!("{}: {}", late.message, error.message), ..error }
+        }
+        _ => late,
     }
 }
 

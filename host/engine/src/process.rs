@@ -11,9 +11,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, LazyLock, mpsc};
 use std::time::{Duration, Instant};
 
@@ -31,22 +30,20 @@ use crate::process::start::{Image, Leads};
 mod control_group;
 mod foreground;
 mod start;
+mod sweep;
 mod table;
 
 pub use control_group::{Asked, Bytes, JobLimits, UsedUp, end_groups_of};
 pub(crate) use control_group::{ControlGroup, RunGroups, explained};
 pub use foreground::Foreground;
+pub use sweep::LeftBehind;
+pub(crate) use sweep::{Swept, sweep_rest};
 pub use table::kill_marked;
 
 /// How long the output of a process is still read after its end, where another process holds it open.
 const DRAIN: Duration = Duration::from_millis(200);
 /// Bytes per read. More would fall out of the processor's second-level cache.
 const READ: usize = 64 * 1024;
-/// What is left of a job is asked to end, and killed after this long.
-const SWEEP_GRACE: Duration = Duration::from_millis(500);
-/// So many of what was left are named; of more it is said how many.
-const MOST_NAMED: usize = 30;
-
 /// The variable by which a process is known, whatever else its environment holds: its run, its job, and the random word of
 /// the run, with slashes between them.
 pub const MARK: &str = "LOOM_PROCESS_OF";
@@ -54,9 +51,11 @@ pub const MARK: &str = "LOOM_PROCESS_OF";
 /// What to start.
 #[derive(Debug)]
 pub struct Spawn {
-    /// An absolute path, a path with a slash relative to `cwd`, or a name that is looked up in the `PATH` of `env`.
-    pub program: OsString,
-    /// Its arguments, without the program itself.
+    /// The program's file: an absolute path. Nothing is looked up.
+    pub program: PathBuf,
+    /// What it is called: what it sees before its arguments.
+    pub name: OsString,
+    /// Its arguments, without its name.
     pub args: Vec<OsString>,
     /// Its working directory.
     pub cwd: PathBuf,
@@ -95,12 +94,14 @@ struct End {
     output_open: bool,
 }
 
-/// A process that was started.
+/// A process; `None` once it is reaped: from then on the number may be somebody else's.
+type Alive = Arc<Mutex<Option<Pid>>>;
+
+/// A process that was started. Dropped, it goes on until it ends or its job does.
 #[derive(Debug)]
 pub struct Process {
     pid: Pid,
-    /// `None` once it is reaped: from then on the number may be somebody else's.
-    alive: Arc<Mutex<Option<Pid>>>,
+    alive: Alive,
     /// `None` while it runs.
     end: watch::Receiver<Option<End>>,
 }
@@ -137,11 +138,14 @@ impl Process {
         ended(&mut self.end).await
     }
 
-    /// Sends SIGTERM to its group, and SIGKILL `grace` later where it has not ended by then.
-    pub async fn stop(&mut self, grace: Duration) -> Exit {
+    /// Sends SIGTERM to its group, and SIGKILL `grace` later, or when `cancel` kills, where it has not ended by then.
+    pub async fn stop(&mut self, grace: Duration, cancel: &Cancel) -> Exit {
+        let mut killer = cancel.clone();
         self.ask_to_end();
-        if let Ok(exit) = tokio::time::timeout(grace, ended(&mut self.end)).await {
-            return exit;
+        tokio::select! {
+            exit = ended(&mut self.end) => return exit,
+            () = killer.reached(Urgency::Kill) => {}
+            () = tokio::time::sleep(grace) => {}
         }
         self.signal(Signal::KILL);
         ended(&mut self.end).await
@@ -169,24 +173,6 @@ async fn ended(end: &mut watch::Receiver<Option<End>>) -> Exit {
     }
 }
 
-/// A process that was left behind and ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftBehind {
-    /// Its process id.
-    pub pid: u32,
-    /// Its command line.
-    pub command: String,
-}
-
-/// What a job left behind, and what came of it.
-#[derive(Debug, Default)]
-pub(crate) struct Swept {
-    /// The first ones that were ended.
-    pub(crate) named: Vec<LeftBehind>,
-    /// How many more there were.
-    pub(crate) more: usize,
-}
-
 /// The ledger of the processes of one job.
 #[derive(Debug)]
 pub struct JobProcesses {
@@ -196,12 +182,14 @@ pub struct JobProcesses {
     group: Option<ControlGroup>,
     /// Each by the process that leads it.
     sessions: Mutex<HashSet<Pid>>,
+    /// The processes that it started itself, as their attendants see them.
+    started: Mutex<Vec<Alive>>,
     readers: Mutex<Vec<std::thread::JoinHandle<()>>>,
     /// Whether some of them may be in the session of Loom itself.
     in_own_session: AtomicBool,
 }
 
-/// Processes that Loom started and waits for itself; they are never taken for something left behind.
+/// Processes that Loom started and waits for itself. Only the job that one belongs to may take it for something left behind.
 static ATTENDED: LazyLock<Mutex<HashSet<Pid>>> = LazyLock::new(Mutex::default);
 /// How many jobs have a ledger now. What cannot be told apart is a job's own only when it is alone.
 static LEDGERS: LazyLock<Mutex<usize>> = LazyLock::new(Mutex::default);
@@ -214,6 +202,7 @@ impl JobProcesses {
             mark: format!("{run_id}/{job_id}/{word}"),
             group,
             sessions: Mutex::default(),
+            started: Mutex::default(),
             readers: Mutex::default(),
             in_own_session: AtomicBool::new(false),
         }
@@ -224,8 +213,8 @@ impl JobProcesses {
     /// # Errors
     /// The program cannot be found or started.
     pub fn spawn(&self, spawn: Spawn) -> Result<Process, SpawnError> {
-        let error = |source| SpawnError { program: spawn.program.clone(), cwd: spawn.cwd.clone(), source };
-        let image = self.image(&spawn.program, &spawn.args, &spawn.cwd, &spawn.env).map_err(error)?;
+        let error = |source| SpawnError { program: spawn.name.clone(), cwd: spawn.cwd.clone(), source };
+        let image = self.image(&spawn.program, &spawn.name, &spawn.args, &spawn.env).map_err(error)?;
         let (stdout, heard_out) = stream(spawn.stdout.clone()).map_err(error)?;
         let (stderr, heard_err) = stream(spawn.stderr.clone()).map_err(error)?;
         let streams = [null().map_err(error)?, stdout, stderr];
@@ -251,26 +240,40 @@ impl JobProcesses {
         let reader = reader.spawn(life).map_err(error)?;
         let gone = || Err(io::Error::other("the thread that was to start it is gone"));
         let process = is_started.recv().unwrap_or_else(|_| gone()).map_err(error)?;
-        self.sessions.lock().insert(process.pid);
-        self.readers.lock().push(reader);
+        self.enter(&process, reader);
         Ok(process)
     }
 
-    /// The process that `program` is with `args`, in the folder `cwd` and with the environment `env`.
+    /// Takes `process`, which was started, and the thread that attends to it.
+    fn enter(&self, process: &Process, attendant: std::thread::JoinHandle<()>) {
+        self.sessions.lock().insert(process.pid);
+        let mut started = self.started.lock();
+        started.retain(|alive| alive.lock().is_some());
+        started.push(Arc::clone(&process.alive));
+        drop(started);
+        let mut readers = self.readers.lock();
+        readers.retain(|reader| !reader.is_finished());
+        readers.push(attendant);
+    }
+
+    /// How many of the processes that it started itself have not ended.
+    pub fn running(&self) -> usize {
+        self.started.lock().iter().filter(|alive| alive.lock().is_some()).count()
+    }
+
+    /// The process that `program`, called `name`, is with `args` and the environment `env`.
     fn image(
         &self,
-        program: &OsString,
+        program: &Path,
+        name: &OsString,
         args: &[OsString],
-        cwd: &Path,
         env: &[(OsString, OsString)],
     ) -> io::Result<Image> {
-        let path = find_program(program, cwd, env)?;
-        // The name as it was asked for, as a shell passes it on.
-        let args = std::iter::once(program).chain(args).map(OsString::as_os_str);
+        let args = std::iter::once(name).chain(args).map(OsString::as_os_str);
         let env = env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str()));
         // Of two that have one name, the last one counts.
         let env: BTreeMap<_, _> = env.chain([(OsStr::new(MARK), OsStr::new(&self.mark))]).collect();
-        let image = Image::new(&path, args, env)?;
+        let image = Image::new(program, args, env)?;
         match &self.group {
             Some(group) => entering(group, &image),
             None => Ok(image),
@@ -289,107 +292,18 @@ impl JobProcesses {
     pub(crate) fn end_group(&self) -> io::Result<()> {
         self.group.as_ref().map_or(Ok(()), ControlGroup::end)
     }
-
-    /// Ends whatever the job's processes left behind, also what has left their sessions, and says what that was. With
-    /// `grace` they are asked first, and killed half a second later. Blocks the thread: not at all where nothing was left.
-    pub(crate) fn sweep(&self, grace: bool) -> Swept {
-        let mut left = Swept::default();
-        let mut asked: HashSet<Pid> = HashSet::new();
-        let deadline = Instant::now() + if grace { SWEEP_GRACE } else { Duration::ZERO };
-        loop {
-            let remains = self.remains();
-            if remains.is_empty() {
-                break;
-            }
-            let patience_is_over = Instant::now() >= deadline;
-            if patience_is_over && let Some(group) = &self.group {
-                group.kill();
-            }
-            for process in &remains {
-                if asked.insert(process.pid) {
-                    // One that is ending by itself has no command line any more, and needs no word.
-                    match process.command_line() {
-                        None => {}
-                        Some(_) if left.named.len() == MOST_NAMED => left.more += 1,
-                        Some(command) => left.named.push(LeftBehind {
-                            pid: process.pid.as_raw_nonzero().get().unsigned_abs(),
-                            command,
-                        }),
-                    }
-                    if !patience_is_over {
-                        let _ = rustix::process::kill_process(process.pid, Signal::TERM);
-                        let _ = rustix::process::kill_process(process.pid, Signal::CONT);
-                    }
-                }
-                if patience_is_over {
-                    let _ = rustix::process::kill_process(process.pid, Signal::KILL);
-                }
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        // What was written before the end is still to be read.
-        let readers = std::mem::take(&mut *self.readers.lock());
-        let deadline = Instant::now() + DRAIN;
-        while readers.iter().any(|r| !r.is_finished()) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_micros(100));
-        }
-        left
-    }
-
-    /// The processes that this job's processes left behind, children before their parents' end included.
-    fn remains(&self) -> Vec<table::Entry> {
-        let attended = attended();
-        let orphans: Vec<_> = table::children().into_iter().filter(|p| !attended.contains(p)).collect();
-        drop(attended);
-        let own_session = table::Entry::read(rustix::process::getpid()).and_then(|own| own.session);
-        let mut remains = Vec::new();
-        for orphan in orphans {
-            let Some(entry) = table::Entry::read(orphan) else {
-                continue;
-            };
-            // What a job starts is in a session of its own, and nothing ever comes back from there: this is a git that Loom
-            // itself asks something, and whoever started it waits for it. None is asked any more when a shell has ended.
-            if entry.session == own_session && !self.in_own_session.load(Ordering::Relaxed) {
-                continue;
-            }
-            if entry.is_zombie() {
-                let _ = rustix::process::waitid(
-                    WaitId::Pid(orphan),
-                    WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
-                );
-            } else if self.owns(&entry) {
-                table::descendants(&entry, &mut remains);
-                remains.push(entry);
-            }
-        }
-        remains
-    }
-
-    fn owns(&self, entry: &table::Entry) -> bool {
-        if self.group.as_ref().is_some_and(|group| group.holds(entry.pid)) {
-            return true;
-        }
-        let sessions = self.sessions.lock();
-        if entry.session.is_some_and(|session| sessions.contains(&session)) {
-            return true;
-        }
-        match entry.mark() {
-            Some(mark) => mark == self.mark.as_bytes(),
-            // It has left its session and cleared its environment.
-            None => *LEDGERS.lock() == 1,
-        }
-    }
 }
 
 impl Drop for JobProcesses {
     fn drop(&mut self) {
         *LEDGERS.lock() -= 1;
+        // None, but where the job was dropped before it was swept.
+        for alive in self.started.get_mut() {
+            if let Some(pid) = *alive.lock() {
+                let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+            }
+        }
     }
-}
-
-/// Ends every child of this process that nobody attends to: to be called once no job runs any more.
-pub(crate) fn sweep_rest() -> Swept {
-    JobProcesses::new("", "", "", None).sweep(false)
 }
 
 /// Makes this process the parent of all that its descendants leave behind. To be called once, before any job runs.
@@ -503,24 +417,9 @@ pub struct SpawnError {
     pub source: io::Error,
 }
 
-/// The absolute path of a program.
-fn find_program(name: &OsStr, cwd: &Path, env: &[(OsString, OsString)]) -> io::Result<PathBuf> {
-    let program = Path::new(name);
-    if name.as_bytes().contains(&b'/') {
-        return Ok(cwd.join(program));
-    }
-    let path = env.iter().find(|(key, _)| key == "PATH").map_or_else(Default::default, |(_, v)| v.clone());
-    let found = std::env::split_paths(&path).map(|dir| cwd.join(dir).join(program)).find(|candidate| {
-        candidate.is_file() && rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok()
-    });
-    found.ok_or_else(|| {
-        io::Error::new(io::ErrorKind::NotFound, format!("not found in PATH (`{}`)", path.display()))
-    })
-}
-
 /// The thread of one process.
 struct Attendant {
-    alive: Arc<Mutex<Option<Pid>>>,
+    alive: Alive,
     pid: Pid,
     pidfd: Option<OwnedFd>,
     end: watch::Sender<Option<End>>,
@@ -627,33 +526,4 @@ fn read_ready(pipes: &mut Vec<(OwnedFd, Lines)>, ready: &[bool], buffer: &mut [u
             }
         }
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use std::process::Command;
-
-    use super::*;
-
-    /// A sweep takes what other tests start for something left behind: it is alone.
-    pub(super) static SWEEP: parking_lot::RwLock<()> = parking_lot::RwLock::new(());
-
-    #[test]
-    #[expect(clippy::disallowed_methods, reason = "the test starts what the engine does not know")]
-    fn a_process_of_the_program_itself_is_no_jobs() {
-        let _alone = SWEEP.write();
-        let job = JobProcesses::new("run", "job", "word", None);
-        let mut lives = Command::new("sleep").arg("1000").env_clear().spawn().unwrap();
-        let mut ended = Command::new("false").env_clear().spawn().unwrap();
-        // Until it is a zombie.
-        let pid = Pid::from_child(&ended);
-        rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
-        let swept = job.sweep(false);
-        let lived = lives.try_wait().unwrap().is_none();
-        lives.kill().unwrap();
-        lives.wait().unwrap();
-        assert_eq!(swept.named, []);
-        assert!(lived, "it was killed");
-        assert_eq!(ended.wait().unwrap().code(), Some(1));
-    }
 }

@@ -104,7 +104,8 @@ impl JobProvider for ShellJob {
             return Err(telling());
         }
         let spawn = Spawn {
-            program: "sh".into(),
+            program: "/bin/sh".into(),
+            name: "sh".into(),
             args: vec!["-c".into(), step.command.into()],
             cwd: self.job.workspace.clone(),
             env: self.job.env.clone(),

@@ -24,7 +24,9 @@ pub struct PluginConfig {
     pub credentials: BTreeMap<(String, Option<String>), Credential>,
     /// The Docker daemon, for a plugin that may use it.
     pub docker: Option<Arc<RunDocker>>,
-    /// The environment of `loom`.
+    /// The repository, of which no file is ever taken for a program that the plugin was granted.
+    pub repository: Option<PathBuf>,
+    /// The environment of `loom`; on its `PATH`, the programs are found that the plugin may start.
     pub environment: Arc<[(OsString, OsString)]>,
 }
 

@@ -138,22 +138,92 @@ fn quoted(names: &[String]) -> Vec<String> {
     names.iter().map(|name| format!("`{name}`")).collect()
 }
 
-/// Further arguments of any kind.
+/// Whether `plugin` may give what it starts the job's environment.
+pub(crate) fn job_env(plugin: &PluginInfo) -> Result<(), Error> {
+    if plugin.manifest.capabilities.job_env {
+        return Ok(());
+    }
+    let message = format!(
+        "the plugin `{}` may not start anything with the job's environment, secrets included",
+        plugin.reference.name
+    );
+    let hint = "its manifest needs `job_env = true` under `[capabilities]`, which means that it can read the job's secrets";
+    Err(Error { hint: Some(hint.to_owned()), ..error(ErrorKind::Denied, code::PLUGIN_DENIED, message) })
+}
+
+/// Whether `plugin` may start `program` with `args`, and set the variables `names` for it.
+pub(crate) fn process<'n>(
+    plugin: &PluginInfo,
+    program: &str,
+    args: &[String],
+    mut names: impl Iterator<Item = &'n str>,
+) -> Result<(), Error> {
+    let name = &plugin.reference.name;
+    let denied = |what: String, hint: String| {
+        let message = format!("the plugin `{name}` may not {what}");
+        Err(Error { hint: Some(hint), ..error(ErrorKind::Denied, code::PLUGIN_DENIED, message) })
+    };
+    let grants = &plugin.manifest.capabilities.exec;
+    let allowed: Vec<&ExecGrant> = grants.iter().filter(|grant| grant.allows(program, args)).collect();
+    if allowed.is_empty() {
+        let asked: Vec<String> =
+            std::iter::once(program).chain(args.iter().map(String::as_str)).map(shortened).collect();
+        let granted: Vec<String> = grants.iter().map(|grant| format!("`{grant}`")).collect();
+        let hint = format!(
+            "its manifest grants under `capabilities.exec`: {}; a pattern that begins with a single `*` takes nothing that \
+             begins with `-`",
+            granted.join(", ")
+        );
+        return denied(format!("start `{}`", asked.join(" ")), hint);
+    }
+    match names.find(|name| !allowed.iter().any(|grant| grant.env.iter().any(|granted| granted == name))) {
+        None => Ok(()),
+        Some(refused) => {
+            let granted: Vec<String> = allowed.iter().flat_map(|grant| &grant.env).cloned().collect();
+            let granted = if granted.is_empty() { "nothing".to_owned() } else { quoted(&granted).join(", ") };
+            let hint = format!("its manifest grants as `env` of this program: {granted}");
+            denied(format!("set `{}` for a process", refused.escape_debug()), hint)
+        }
+    }
+}
+
+/// For an error: a step's command may be long.
+fn shortened(word: &str) -> String {
+    match word.char_indices().nth(60) {
+        Some((cut, _)) => format!("{}…", &word[..cut]),
+        None => word.to_owned(),
+    }
+}
+
+/// Further arguments.
 const REST: &str = "...";
+/// What it begins with takes an argument also where that begins with `-`.
+const ANY: &str = "**";
 
 impl ExecGrant {
     /// Whether it allows `program` with `args`.
-    pub(crate) fn allows(&self, program: &str, args: &[String]) -> bool {
+    fn allows(&self, program: &str, args: &[String]) -> bool {
         if self.program != program {
             return false;
         }
-        let (patterns, open) = match self.args.split_last() {
-            Some((last, before)) if last == REST => (before, true),
-            _ => (self.args.as_slice(), false),
+        let (patterns, rest) = match self.args.split_last() {
+            Some((last, before)) if last == REST => (before, Some("*")),
+            Some((last, before)) if last.strip_prefix(ANY) == Some(REST) => (before, Some(ANY)),
+            _ => (self.args.as_slice(), None),
         };
-        let enough = if open { args.len() >= patterns.len() } else { args.len() == patterns.len() };
-        enough && patterns.iter().zip(args).all(|(pattern, arg)| matches(pattern, arg))
+        let Some((named, further)) = args.split_at_checked(patterns.len()) else { return false };
+        let further_fit = match rest {
+            Some(pattern) => further.iter().all(|arg| takes(pattern, arg)),
+            None => further.is_empty(),
+        };
+        further_fit && patterns.iter().zip(named).all(|(pattern, arg)| takes(pattern, arg))
     }
+}
+
+/// Whether `pattern` takes the argument `arg`: what may be anything is no option where the pattern does not say so.
+fn takes(pattern: &str, arg: &str) -> bool {
+    let is_open = pattern.starts_with('*') && !pattern.starts_with(ANY);
+    !(is_open && arg.starts_with('-')) && matches(pattern, arg)
 }
 
 impl std::fmt::Display for ExecGrant {
@@ -189,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_program_is_allowed_with_matching_arguments_only() {
-        let table: [Row; 17] = [
+        let table: [Row; 29] = [
             ("sh", &["-c", "*"], "sh", &["-c", "echo\nx"], true),
             ("sh", &["-c", "*"], "sh", &["-c", ""], true),
             ("sh", &["-c", "*"], "sh", &["-c"], false),
@@ -202,6 +272,19 @@ mod tests {
             ("git", &["show", "..."], "git", &["show"], true),
             ("git", &["show", "..."], "git", &["show", "a", "b"], true),
             ("git", &["show", "..."], "git", &["push"], false),
+            // What begins with a dash is an option: only where the pattern says so.
+            ("git", &["show", "*"], "git", &["show", "--output=/x"], false),
+            ("git", &["show", "*"], "git", &["show", "-"], false),
+            ("git", &["show", "*"], "git", &["show", "a--output=/x"], true),
+            ("git", &["show", "-*"], "git", &["show", "--stat"], true),
+            ("git", &["show", "--format=*"], "git", &["show", "--format=-x"], true),
+            ("git", &["show", "**"], "git", &["show", "--output=/x"], true),
+            ("git", &["show", "**.rs"], "git", &["show", "-x.rs"], true),
+            ("git", &["show", "*.rs"], "git", &["show", "-x.rs"], false),
+            ("git", &["show", "..."], "git", &["show", "a", "--output=/x"], false),
+            ("git", &["show", "**..."], "git", &["show", "a", "--output=/x"], true),
+            ("git", &["show", "**..."], "git", &[], false),
+            ("sh", &["-c", "*"], "sh", &["-c", "-x"], false),
             ("git", &["...", "show"], "git", &["x", "show"], false),
             ("op", &["read", "op://*/*"], "op", &["read", "op://a/b"], true),
             ("op", &["read", "op://*/*"], "op", &["read", "op://a"], false),
@@ -209,8 +292,8 @@ mod tests {
             ("op", &["--*=ab*ab"], "op", &["--x=abab"], true),
         ];
         for (program, patterns, asked, args, allowed) in table {
-            let grant =
-                ExecGrant { program: program.into(), args: patterns.iter().map(|&p| p.into()).collect() };
+            let patterns = patterns.iter().map(|&p| p.into()).collect();
+            let grant = ExecGrant { program: program.into(), args: patterns, env: Vec::new() };
             let args: Vec<String> = args.iter().map(|&a| a.into()).collect();
             assert_eq!(grant.allows(asked, &args), allowed, "`{grant}` for `{asked}` {args:?}");
         }

@@ -17,6 +17,7 @@ use crate::limits::{Flood, HANDLES, Memory};
 use crate::messages::Messages;
 use crate::meter::Meter;
 use crate::printed::Printed;
+use crate::wall::Wall;
 
 /// Bytes of state that a plugin may keep for one job.
 const KEPT_LIMIT: usize = 1 << 20;
@@ -33,6 +34,7 @@ pub(crate) struct Guest {
     pub(crate) memory: Memory,
     pub(crate) flood: Flood,
     pub(crate) meter: Arc<Meter>,
+    pub(crate) wall: Arc<Wall>,
     pub(crate) job: OwnJob,
     /// Where the call that runs records its messages.
     pub(crate) messages: Messages,
@@ -78,6 +80,7 @@ impl Guest {
             table,
             flood: Flood::default(),
             meter: Arc::default(),
+            wall: Arc::new(Wall::new()),
             job: OwnJob(None),
             messages: Messages::new(None),
             call: 0,

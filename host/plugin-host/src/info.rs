@@ -3,12 +3,15 @@
 use loom_contract::event::PluginRef;
 
 use crate::manifest::Manifest;
+use crate::programs::Programs;
 
 /// A plugin's name, version and digest, and its manifest.
 #[derive(Debug)]
 pub(crate) struct PluginInfo {
     pub(crate) reference: PluginRef,
     pub(crate) manifest: Manifest,
+    /// What it may start.
+    pub(crate) programs: Programs,
 }
 
 impl PluginInfo {

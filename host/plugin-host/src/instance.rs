@@ -12,6 +12,7 @@ use wasmtime_wasi::I32Exit;
 use crate::guest::Guest;
 use crate::limits::{CALL_BYTES, HANDLES, Limit};
 use crate::loaded::Loaded;
+use crate::manifest::Limits;
 use crate::messages::CallScope;
 use crate::types::Error;
 
@@ -19,6 +20,8 @@ use crate::types::Error;
 const AFTERMATH: Duration = Duration::from_secs(2);
 /// How long a cleanup may take.
 const CLEANUP: Duration = Duration::from_secs(30);
+/// How long an instance may take to start.
+const START: Duration = Duration::from_secs(5);
 
 /// An instance that exports `E`.
 pub(crate) struct Instance<E> {
@@ -29,12 +32,35 @@ pub(crate) struct Instance<E> {
 /// What a call may wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Patience {
-    /// Work: for as long as the run is not cancelled, and for what it takes to end its processes.
+    /// A step, which takes what the job may take: for as long as the run is not cancelled, and for what it takes to end its
+    /// processes.
+    Step,
+    /// Other work for the job: as above, but the plugin's own time in it is limited.
     Work,
-    /// An answer, of a plugin that has nothing to end: for as long as nobody cancels.
+    /// An answer, of a plugin that has nothing to end: for as long as nobody cancels, and for a limited time.
     Answer,
     /// Cleanup, also of a run that is cancelled: for a while.
     Cleanup,
+}
+
+/// A call into a guest.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call {
+    /// The function, as the interface names it.
+    pub(crate) name: &'static str,
+    pub(crate) patience: Patience,
+}
+
+impl Call {
+    /// How much of the plugin's own time it may take.
+    fn limit(self, limits: Limits) -> Option<Duration> {
+        match self.patience {
+            Patience::Step | Patience::Cleanup => None,
+            Patience::Work | Patience::Answer => {
+                Some(Duration::from_millis(limits.wall_ms.max(limits.cpu_ms).into()))
+            }
+        }
+    }
 }
 
 impl<E> Instance<E> {
@@ -62,9 +88,14 @@ impl<E> Instance<E> {
             // Not a mere `Yield`: with this, tokio looks at timers and sockets before it goes on here.
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
+        let call = Call { name: "start", patience };
         let made = tokio::select! {
             made = meter.measure(plugin.pre.instantiate_async(&mut store)) => made,
-            why = run_out(patience, cancel) => return Err(timed_out(&plugin.info.label(), why)),
+            why = run_out(call, cancel) => return Err(timed_out(&plugin.info.label(), &why)),
+            () = tokio::time::sleep(START) => {
+                let why = format!("did not start within {} s", START.as_secs());
+                return Err(timed_out(&plugin.info.label(), &why));
+            }
         };
         match made.and_then(|instance| find(&mut store, &instance)) {
             Ok(exports) => Ok(Self { store, exports }),
@@ -77,7 +108,7 @@ impl<E> Instance<E> {
     pub(crate) async fn call<T>(
         mut self,
         scope: Option<CallScope>,
-        patience: Patience,
+        what: Call,
         cancel: Cancel,
         call: impl AsyncFnOnce(&mut Store<Guest>, &E) -> wasmtime::Result<T>,
     ) -> Result<(Self, T), ErrorInfo> {
@@ -85,10 +116,25 @@ impl<E> Instance<E> {
         guest.call += 1;
         guest.messages.scope = scope;
         let (meter, plugin) = (Arc::clone(&guest.meter), Arc::clone(&guest.plugin));
+        let wall = Arc::clone(&guest.wall);
+        wall.restart();
+        let limit = what.limit(plugin.manifest.limits);
+        let used_up = async {
+            match limit {
+                Some(limit) => wall.used_up(limit).await,
+                None => std::future::pending().await,
+            }
+        };
         let called = call(&mut self.store, &self.exports);
         let ended = tokio::select! {
             ended = meter.measure(called) => ended,
-            why = run_out(patience, cancel) => return Err(timed_out(&plugin.label(), why)),
+            why = run_out(what, cancel) => return Err(timed_out(&plugin.label(), &why)),
+            () = used_up => {
+                let took = limit.unwrap_or_default().as_secs_f64();
+                let why = format!("took longer than {took} s in `{}`, not counting what the job took", what.name);
+                let hint = "its manifest may ask for more with `limits.wall_ms`";
+                return Err(timed_out(&plugin.label(), &why).with_hint(hint));
+            }
         };
         let guest = self.store.data_mut();
         guest.messages.scope = None;
@@ -100,13 +146,14 @@ impl<E> Instance<E> {
 }
 
 /// Waits until a call has taken too long, and says what it did wrong.
-async fn run_out(patience: Patience, cancel: Cancel) -> &'static str {
+async fn run_out(call: Call, cancel: Cancel) -> String {
+    let name = call.name;
     let killed = async |mut cancel: Cancel| {
         cancel.reached(Urgency::Kill).await;
         tokio::time::sleep(AFTERMATH).await;
     };
-    match patience {
-        Patience::Work => {
+    match call.patience {
+        Patience::Work | Patience::Step => {
             let asked = async |mut cancel: Cancel| {
                 cancel.reached(Urgency::Ask).await;
                 tokio::time::sleep(GRACE + AFTERMATH).await;
@@ -115,18 +162,18 @@ async fn run_out(patience: Patience, cancel: Cancel) -> &'static str {
                 () = asked(cancel.clone()) => {}
                 () = killed(cancel) => {}
             }
-            "did not stop when the run was cancelled"
+            format!("did not end `{name}` when the run was cancelled")
         }
         Patience::Answer => {
             cancel.clone().reached(Urgency::Ask).await;
-            "was asked for an answer that nobody waits for any more"
+            format!("was asked for an answer that nobody waits for any more (`{name}`)")
         }
         Patience::Cleanup => {
             tokio::select! {
                 () = tokio::time::sleep(CLEANUP) => {}
                 () = killed(cancel) => {}
             }
-            "did not finish its cleanup in time"
+            format!("did not finish its cleanup within {} s (`{name}`)", CLEANUP.as_secs())
         }
     }
 }

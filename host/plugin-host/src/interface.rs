@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn an_import_needs_its_capability() {
         let nothing = Capabilities::default();
-        let exec = vec![ExecGrant { program: "sh".into(), args: vec![] }];
+        let exec = vec![ExecGrant { program: "sh".into(), args: vec![], env: vec![] }];
         let everything = Capabilities { exec, workspace: true, ..Capabilities::default() };
         let table = [
             ("loom:host/log@0.1.0", true, true),

@@ -37,10 +37,12 @@ mod manifest;
 mod messages;
 mod meter;
 mod printed;
+mod programs;
 mod provider;
 mod resolver;
 mod runtime;
 mod types;
+mod wall;
 mod wrapper;
 
 pub use caches::{Caches, Use};

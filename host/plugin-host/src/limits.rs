@@ -6,6 +6,8 @@ use wasmtime::ResourceLimiter;
 pub(crate) const CALL_BYTES: usize = 8 << 20;
 /// Things of the host, such as processes and sinks, that a guest may hold at once.
 pub(crate) const HANDLES: usize = 1000;
+/// Processes that a plugin started for one job and that run at once.
+pub(crate) const PROCESSES: usize = 100;
 /// Elements of all tables of a guest.
 const TABLE_ELEMENTS: usize = 1 << 20;
 

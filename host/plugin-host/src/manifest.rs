@@ -1,11 +1,16 @@
 //! What a plugin says of itself: `loom-plugin.toml`, in the component's custom section `loom-plugin`, so that one digest
 //! covers code and claims.
 
+use std::path::Path;
+
+use loom_engine::process::MARK;
 use semver::Version;
 use serde::Deserialize;
 
 /// The custom section.
 pub(crate) const SECTION: &str = "loom-plugin";
+/// The variable that programs are found by.
+pub(crate) const PATH: &str = "PATH";
 /// Bytes of a manifest that are read at most.
 pub(crate) const SIZE_LIMIT: usize = 64 * 1024;
 
@@ -71,11 +76,15 @@ pub struct Limits {
     pub memory_mib: u32,
     /// Milliseconds of CPU time for each call into it, from 1; 10 000 where it does not say.
     pub cpu_ms: u32,
+    /// Milliseconds that each call into it may take that runs no step, from 1, not counting what it waits for on behalf of the
+    /// job: processes, containers, images, caches. 60 000 where it does not say, or as many as of CPU time where those are
+    /// more.
+    pub wall_ms: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory_mib: 128, cpu_ms: 10_000 }
+        Self { memory_mib: 128, cpu_ms: 10_000, wall_ms: 60_000 }
     }
 }
 
@@ -87,6 +96,9 @@ pub struct Capabilities {
     pub exec: Vec<ExecGrant>,
     /// What it may have the user's Docker daemon do.
     pub docker: Vec<DockerRight>,
+    /// Whether it may start things with the job's environment. What runs in there can tell the plugin of it: so the plugin
+    /// can read the job's secrets.
+    pub job_env: bool,
     /// Whether it may look at the job's workspace.
     pub workspace: bool,
     /// Whether it may keep what jobs make for later runs.
@@ -153,12 +165,18 @@ pub enum DockerRight {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExecGrant {
-    /// The program, exactly as it is asked for.
+    /// The program, exactly as it is asked for: an absolute path, or a name that is looked up on the `PATH` of Loom itself
+    /// when the plugin is loaded.
     pub program: String,
-    /// One pattern for each argument, in which `*` stands for any text; `...` at the end stands for any further
-    /// arguments. Without, it gets no arguments.
+    /// One pattern for each argument, in which `*` stands for any text. One that begins with `*` takes no argument that
+    /// begins with `-`, which the program would take for an option; one that begins with `**` does. `...` at the end stands
+    /// for any further arguments that `*` takes, `**...` for any further ones that `**` takes. Without, it gets no
+    /// arguments.
     #[serde(default)]
     pub args: Vec<String>,
+    /// The variables that the plugin may set for it; none without.
+    #[serde(default)]
+    pub env: Vec<String>,
 }
 
 /// A manifest that cannot be used.
@@ -180,6 +198,12 @@ pub(crate) enum ManifestError {
     Schemes,
     #[error("`keyword`: a wrapper names one, anything else none")]
     Keyword,
+    #[error("`capabilities.exec`: `{0}` is neither an absolute path nor the mere name of a program")]
+    Program(String),
+    #[error("`capabilities.exec`: `{0}` cannot be the name of a variable")]
+    Variable(String),
+    #[error("`capabilities.exec`: `{0}` decides which code is run, or whose it is; no plugin may set it")]
+    Reserved(String),
 }
 
 impl Manifest {
@@ -198,13 +222,36 @@ impl Manifest {
         if manifest.limits.cpu_ms == 0 {
             return Err(ManifestError::Zero("cpu_ms"));
         }
+        if manifest.limits.wall_ms == 0 {
+            return Err(ManifestError::Zero("wall_ms"));
+        }
         if manifest.schemes.is_empty() == (manifest.kind == Kind::SecretResolver) {
             return Err(ManifestError::Schemes);
         }
         if manifest.keyword.is_none() == (manifest.kind == Kind::Wrapper) {
             return Err(ManifestError::Keyword);
         }
+        manifest.capabilities.exec.iter().try_for_each(ExecGrant::check)?;
         Ok(manifest)
+    }
+}
+
+impl ExecGrant {
+    fn check(&self) -> Result<(), ManifestError> {
+        let program = Path::new(&self.program);
+        let is_name = program.file_name() == Some(program.as_os_str());
+        if !(is_name || program.is_absolute()) || self.program.contains('\0') {
+            return Err(ManifestError::Program(self.program.clone()));
+        }
+        for name in &self.env {
+            if name.is_empty() || name.contains(['=', '\0']) {
+                return Err(ManifestError::Variable(name.clone()));
+            }
+            if [PATH, MARK].contains(&name.as_str()) || name.starts_with("LD_") {
+                return Err(ManifestError::Reserved(name.clone()));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -225,7 +272,7 @@ mod tests {
     fn what_is_not_said_is_not_granted() {
         let manifest = Manifest::parse(SMALLEST.as_bytes()).unwrap();
         assert_eq!(manifest.capabilities, Capabilities::default());
-        assert_eq!(manifest.limits, Limits { memory_mib: 128, cpu_ms: 10_000 });
+        assert_eq!(manifest.limits, Limits { memory_mib: 128, cpu_ms: 10_000, wall_ms: 60_000 });
     }
 
     #[test]
@@ -239,7 +286,18 @@ mod tests {
             ("capabilities.podman = true", "unknown field `podman`"),
             ("capabilities.docker = [\"privileged\"]", "unknown variant `privileged`"),
             ("capabilities.exec = [\"sh\"]", "exec"),
+            ("capabilities.exec = [{ program = \"\" }]", "`` is neither an absolute path nor"),
+            ("capabilities.exec = [{ program = \"./sh\" }]", "`./sh` is neither an absolute path nor"),
+            ("capabilities.exec = [{ program = \"bin/sh\" }]", "`bin/sh` is neither an absolute path nor"),
+            ("capabilities.exec = [{ program = \"..\" }]", "`..` is neither an absolute path nor"),
+            ("capabilities.exec = [{ program = \"sh\", env = [\"A=B\"] }]", "`A=B` cannot be the name"),
+            ("capabilities.exec = [{ program = \"sh\", env = [\"PATH\"] }]", "`PATH` decides which code"),
+            (
+                "capabilities.exec = [{ program = \"sh\", env = [\"LD_PRELOAD\"] }]",
+                "`LD_PRELOAD` decides which",
+            ),
             ("limits.cpu_ms = 0", "`limits.cpu_ms` is 0"),
+            ("limits.wall_ms = 0", "`limits.wall_ms` is 0"),
             ("limits.memory_mib = -1", "memory_mib"),
             ("kind = \"secret-resolver\"", "names at least one"),
             ("schemes = [\"x\"]", "anything else none"),

@@ -20,7 +20,7 @@ use crate::exports::provider::ProviderPlugin;
 use crate::exports::provider::exports::loom::plugin::provider as exports;
 use crate::guest::{Guest, Kept};
 use crate::imports::job::{JobHandle, StepHandle};
-use crate::instance::{Instance, Patience, into_error_info};
+use crate::instance::{Call, Instance, Patience, into_error_info};
 use crate::loaded::Loaded;
 use crate::manifest::Manifest;
 use crate::messages::CallScope;
@@ -28,6 +28,10 @@ use crate::types::{Error, Exit};
 
 /// How long a daemon may take to remove what a job has made, when the user wants the run to end at once.
 const REMOVAL: Duration = Duration::from_secs(10);
+
+const PREPARE: Call = Call { name: "prepare", patience: Patience::Work };
+const RUN_STEP: Call = Call { name: "run-step", patience: Patience::Step };
+const CLEANUP: Call = Call { name: "cleanup", patience: Patience::Cleanup };
 
 /// A provider that was loaded.
 pub struct Plugin {
@@ -94,7 +98,7 @@ impl JobProvider for PluginJob {
     async fn prepare(&mut self) -> Result<PreparedJob, ErrorInfo> {
         let scope = CallScope::Section(Section::Provider);
         let prepared = self
-            .call(scope, Patience::Work, async |store, exports, job| exports.call_prepare(store, job).await)
+            .call(scope, PREPARE, async |store, exports, job| exports.call_prepare(store, job).await)
             .await;
         match prepared {
             Ok(()) => Ok(self.kept.docker.prepared()),
@@ -116,7 +120,7 @@ impl JobProvider for PluginJob {
             self.job.step_message(step.index, Level::Warn, text, None);
         }
         let exit = self
-            .call(scope, Patience::Work, async |store, exports, job| {
+            .call(scope, RUN_STEP, async |store, exports, job| {
                 let step = store.data_mut().table.push(StepHandle { step })?;
                 let lent = Resource::new_borrow(step.rep());
                 let ended = exports.call_run_step(&mut *store, job, lent).await;
@@ -182,10 +186,8 @@ impl PluginJob {
             CleanupReason::Cancelled => exports::CleanupReason::Cancelled,
         };
         let scope = CallScope::Section(Section::Cleanup);
-        self.call(scope, Patience::Cleanup, async |store, exports, job| {
-            exports.call_cleanup(store, job, reason).await
-        })
-        .await
+        self.call(scope, CLEANUP, async |store, exports, job| exports.call_cleanup(store, job, reason).await)
+            .await
     }
 
     async fn instantiate(&mut self, patience: Patience) -> Result<Instance<ProviderPlugin>, ErrorInfo> {
@@ -199,7 +201,7 @@ impl PluginJob {
     async fn call<T>(
         &mut self,
         scope: CallScope,
-        patience: Patience,
+        what: Call,
         call: impl AsyncFnOnce(
             &mut Store<Guest>,
             &exports::Guest,
@@ -213,7 +215,7 @@ impl PluginJob {
         };
         let cancel = self.job.cancel.clone();
         let (instance, returned) = instance
-            .call(Some(scope), patience, cancel, async |store, exports: &ProviderPlugin| {
+            .call(Some(scope), what, cancel, async |store, exports: &ProviderPlugin| {
                 let job = store.data_mut().table.push(JobHandle)?;
                 let lent = Resource::new_borrow(job.rep());
                 let returned = call(&mut *store, exports.loom_plugin_provider(), lent).await;

@@ -15,10 +15,13 @@ use crate::exports::resolver::SecretResolverPlugin;
 use crate::exports::vault::VaultPlugin;
 use crate::exports::vault::exports::loom::plugin::vault_admin as admin;
 use crate::guest::Guest;
-use crate::instance::{Instance, Patience, into_error_info};
+use crate::instance::{Call, Instance, Patience, into_error_info};
 use crate::loaded::Loaded;
 use crate::manifest::Manifest;
 use crate::types::{Error, ErrorKind};
+
+const OPEN: Call = Call { name: "open", patience: Patience::Answer };
+const RESOLVE: Call = Call { name: "resolve", patience: Patience::Answer };
 
 /// A secret resolver that was loaded. It has one instance, made when it is first needed; where a call is lost, the next
 /// one gets a new instance.
@@ -52,7 +55,7 @@ impl SecretResolver for Resolver {
     async fn open(&self, references: &[String], cancel: Cancel) {
         // What is wrong is told to the first job that asks.
         let opened = self
-            .call(cancel, async |store, exports: &SecretResolverPlugin| {
+            .call(OPEN, cancel, async |store, exports: &SecretResolverPlugin| {
                 exports.loom_plugin_secret_resolver().call_open(store, references).await
             })
             .await;
@@ -67,7 +70,7 @@ impl SecretResolver for Resolver {
         cancel: Cancel,
     ) -> Result<Vec<Result<SecretValue, ErrorInfo>>, ErrorInfo> {
         let answers = self
-            .call(cancel, async |store, exports: &SecretResolverPlugin| {
+            .call(RESOLVE, cancel, async |store, exports: &SecretResolverPlugin| {
                 exports.loom_plugin_secret_resolver().call_resolve(store, references).await
             })
             .await?;
@@ -99,6 +102,7 @@ impl Resolver {
 
     async fn call<T>(
         &self,
+        what: Call,
         cancel: Cancel,
         call: impl AsyncFnOnce(&mut Store<Guest>, &SecretResolverPlugin) -> wasmtime::Result<T>,
     ) -> Result<T, ErrorInfo> {
@@ -111,7 +115,7 @@ impl Resolver {
             Some(instance) => instance,
             None => self.instantiate(|s, i| SecretResolverPlugin::new(s, i), cancel.clone()).await?,
         };
-        let (instance, returned) = instance.call(None, Patience::Answer, cancel, call).await?;
+        let (instance, returned) = instance.call(None, what, cancel, call).await?;
         *slot = Some(instance);
         Ok(returned)
     }
@@ -136,7 +140,10 @@ impl Resolver {
     /// # Errors
     /// The plugin manages no vaults, or cannot make this one.
     pub async fn create_vault(&self, vault: &str, replace: bool, cancel: Cancel) -> Result<(), ErrorInfo> {
-        self.manage(cancel, async |store, admin| admin.call_create_vault(store, vault, replace).await).await
+        self.manage("create-vault", cancel, async |store, admin| {
+            admin.call_create_vault(store, vault, replace).await
+        })
+        .await
     }
 
     /// Locks the vault `vault` with its new credentials.
@@ -144,7 +151,8 @@ impl Resolver {
     /// # Errors
     /// The plugin manages no vaults, or cannot change this one.
     pub async fn update_vault(&self, vault: &str, cancel: Cancel) -> Result<(), ErrorInfo> {
-        self.manage(cancel, async |store, admin| admin.call_update_vault(store, vault).await).await
+        self.manage("update-vault", cancel, async |store, admin| admin.call_update_vault(store, vault).await)
+            .await
     }
 
     /// Makes an item with one field.
@@ -159,7 +167,10 @@ impl Resolver {
         value: &[u8],
         cancel: Cancel,
     ) -> Result<(), ErrorInfo> {
-        self.manage(cancel, async |s, admin| admin.call_create_item(s, vault, path, field, value).await).await
+        self.manage("create-item", cancel, async |s, admin| {
+            admin.call_create_item(s, vault, path, field, value).await
+        })
+        .await
     }
 
     /// Sets one field of an item.
@@ -174,7 +185,10 @@ impl Resolver {
         value: &[u8],
         cancel: Cancel,
     ) -> Result<(), ErrorInfo> {
-        self.manage(cancel, async |s, admin| admin.call_update_item(s, vault, path, field, value).await).await
+        self.manage("update-item", cancel, async |s, admin| {
+            admin.call_update_item(s, vault, path, field, value).await
+        })
+        .await
     }
 
     /// All items of the vault `vault`.
@@ -182,13 +196,15 @@ impl Resolver {
     /// # Errors
     /// The plugin manages no vaults, or the vault cannot be opened.
     pub async fn list_items(&self, vault: &str, cancel: Cancel) -> Result<Vec<VaultItem>, ErrorInfo> {
-        let items =
-            self.manage(cancel, async |store, admin| admin.call_list_items(store, vault).await).await?;
+        let items = self
+            .manage("list-items", cancel, async |store, admin| admin.call_list_items(store, vault).await)
+            .await?;
         Ok(items.into_iter().map(|item| VaultItem { path: item.path, fields: item.fields }).collect())
     }
 
     async fn manage<T>(
         &self,
+        name: &'static str,
         cancel: Cancel,
         call: impl AsyncFnOnce(&mut Store<Guest>, &admin::Guest) -> wasmtime::Result<Result<T, Error>>,
     ) -> Result<T, ErrorInfo> {
@@ -199,9 +215,12 @@ impl Resolver {
         }
         let instance = self.instantiate(|store, i| VaultPlugin::new(store, i), cancel.clone()).await?;
         let (_, returned) = instance
-            .call(None, Patience::Answer, cancel, async |store, exports: &VaultPlugin| {
-                call(store, exports.loom_plugin_vault_admin()).await
-            })
+            .call(
+                None,
+                Call { name, patience: Patience::Answer },
+                cancel,
+                async |store, exports: &VaultPlugin| call(store, exports.loom_plugin_vault_admin()).await,
+            )
             .await?;
         returned.map_err(|error| into_error_info(error, &plugin))
     }

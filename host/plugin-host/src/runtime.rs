@@ -21,6 +21,7 @@ use crate::info::{PluginInfo, label};
 use crate::interface::{self, Interface};
 use crate::loaded::{Loaded, Ticker};
 use crate::manifest::{Kind, Manifest};
+use crate::programs::Programs;
 use crate::provider::Plugin;
 use crate::resolver::Resolver;
 use crate::wrapper::RunWrapper;
@@ -29,6 +30,8 @@ use crate::wrapper::RunWrapper;
 const MEMORY_CAP_MIB: u32 = 4096;
 /// Milliseconds of CPU time per call that a plugin may ask for at most.
 const CPU_CAP_MS: u32 = 600_000;
+/// Milliseconds of its own time per call that a plugin may ask for at most.
+const WALL_CAP_MS: u32 = 3_600_000;
 
 /// Loads plugins. One per process.
 pub struct Runtime {
@@ -63,7 +66,7 @@ impl Runtime {
     /// # Errors
     /// `component` is not a provider, does not fit this Loom, or asks for what it does not get.
     pub fn load_provider(&self, component: &[u8], config: PluginConfig) -> Result<Arc<Plugin>, LoadError> {
-        let loaded = self.load(component, Kind::Provider)?;
+        let loaded = self.load(component, Kind::Provider, &config)?;
         ProviderPluginPre::new(loaded.pre.clone()).map_err(|cause| broken(&loaded, cause))?;
         Ok(Arc::new(Plugin::new(loaded, config)))
     }
@@ -73,7 +76,7 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::load_provider`].
     pub fn load_wrapper(&self, component: &[u8], caches: Arc<Caches>) -> Result<Arc<RunWrapper>, LoadError> {
-        let loaded = self.load(component, Kind::Wrapper)?;
+        let loaded = self.load(component, Kind::Wrapper, &PluginConfig::default())?;
         WrapperPluginPre::new(loaded.pre.clone()).map_err(|cause| broken(&loaded, cause))?;
         Ok(Arc::new(RunWrapper::new(loaded, caches)))
     }
@@ -83,12 +86,12 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::load_provider`].
     pub fn load_resolver(&self, component: &[u8], config: PluginConfig) -> Result<Arc<Resolver>, LoadError> {
-        let loaded = self.load(component, Kind::SecretResolver)?;
+        let loaded = self.load(component, Kind::SecretResolver, &config)?;
         SecretResolverPluginPre::new(loaded.pre.clone()).map_err(|cause| broken(&loaded, cause))?;
         Ok(Arc::new(Resolver::new(loaded, config)))
     }
 
-    fn load(&self, component: &[u8], kind: Kind) -> Result<Loaded, LoadError> {
+    fn load(&self, component: &[u8], kind: Kind, config: &PluginConfig) -> Result<Loaded, LoadError> {
         let interface =
             Interface::read(component).map_err(|error| LoadError::NotAComponent(error.to_string()))?;
         let manifest = match interface.manifests.as_slice() {
@@ -110,7 +113,8 @@ impl Runtime {
         imports::link(&mut linker, &manifest).map_err(broken)?;
         let pre = linker.instantiate_pre(&component).map_err(broken)?;
         let manages_vaults = interface.exports.iter().any(|exported| exported == interface::VAULT_ADMIN);
-        let info = Arc::new(PluginInfo { reference, manifest });
+        let programs = Programs::find(&manifest.capabilities, config);
+        let info = Arc::new(PluginInfo { reference, manifest, programs });
         Ok(Loaded { info, pre, origin, ticker: Arc::clone(&self.ticker), manages_vaults })
     }
 }
@@ -151,6 +155,7 @@ fn check(
     let caps = [
         ("limits.memory_mib", manifest.limits.memory_mib, MEMORY_CAP_MIB),
         ("limits.cpu_ms", manifest.limits.cpu_ms, CPU_CAP_MS),
+        ("limits.wall_ms", manifest.limits.wall_ms, WALL_CAP_MS),
     ];
     for (key, asked, cap) in caps {
         if asked > cap {

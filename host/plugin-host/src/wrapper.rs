@@ -17,10 +17,13 @@ use crate::exports::wrapper::exports::loom::plugin::wrapper as exports;
 use crate::guest::{Guest, Kept};
 use crate::imports::job::JobHandle;
 use crate::imports::store::context::StoreContext;
-use crate::instance::{Instance, Patience, into_error_info};
+use crate::instance::{Call, Instance, Patience, into_error_info};
 use crate::loaded::Loaded;
 use crate::messages::CallScope;
 use crate::types::Error;
+
+const BEFORE: Call = Call { name: "before", patience: Patience::Work };
+const AFTER: Call = Call { name: "after", patience: Patience::Work };
 
 /// A wrapper that was loaded, for one run.
 pub struct RunWrapper {
@@ -67,8 +70,10 @@ struct Wrapped {
 #[async_trait]
 impl JobWrapper for Wrapped {
     async fn before(&mut self) -> Result<Report, ErrorInfo> {
-        self.call(Section::CacheRestore, async |store, exports, job| exports.call_before(store, job).await)
-            .await
+        self.call(BEFORE, Section::CacheRestore, async |store, exports, job| {
+            exports.call_before(store, job).await
+        })
+        .await
     }
 
     async fn after(&mut self, succeeded: bool) -> Result<Report, ErrorInfo> {
@@ -76,7 +81,7 @@ impl JobWrapper for Wrapped {
         if self.instance.is_none() {
             self.instance = Some(self.instantiate().await?);
         }
-        self.call(Section::CacheSave, async |store, exports, job| {
+        self.call(AFTER, Section::CacheSave, async |store, exports, job| {
             exports.call_after(store, job, outcome).await
         })
         .await
@@ -96,6 +101,7 @@ impl Wrapped {
 
     async fn call(
         &mut self,
+        what: Call,
         section: Section,
         call: impl AsyncFnOnce(
             &mut Store<Guest>,
@@ -111,7 +117,7 @@ impl Wrapped {
         let cancel = self.job.cancel.clone();
         let scope = Some(CallScope::Section(section));
         let (mut instance, returned) = instance
-            .call(scope, Patience::Work, cancel, async |store, exports: &WrapperPlugin| {
+            .call(scope, what, cancel, async |store, exports: &WrapperPlugin| {
                 let job = store.data_mut().table.push(JobHandle)?;
                 let lent = Resource::new_borrow(job.rep());
                 let returned = call(&mut *store, exports.loom_plugin_wrapper(), lent).await;

@@ -11,7 +11,8 @@ impl Provider for HostShell {
     fn run_step(&mut self, job: Job<'_>, step: Step<'_>) -> Result<Exit> {
         Command::new("sh")
             .args(step.shell_options(job))
-            .args([step.command()])
+            // Also a command that begins with `-` is one.
+            .args(["--", &step.command()])
             .inherit_job_env()
             .stdout(&step.stdout())
             .stderr(&step.stderr())

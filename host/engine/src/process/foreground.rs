@@ -3,7 +3,10 @@
 //! It leads a process group in Loom's session, which is the terminal's foreground group while it runs: what is typed goes to
 //! it, and so does Ctrl-C. Where Loom has no terminal it leads a session of its own, as any other process of a job.
 
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -27,7 +30,7 @@ const STOPS: Duration = Duration::from_millis(100);
 /// What to start on the user's terminal.
 #[derive(Debug)]
 pub struct Foreground {
-    /// As [`Spawn::program`](super::Spawn::program).
+    /// An absolute path, a path with a slash relative to `cwd`, or a name that is looked up in the `PATH` of `env`.
     pub program: OsString,
     /// Its working directory.
     pub cwd: PathBuf,
@@ -97,7 +100,9 @@ impl JobProcesses {
     pub async fn run_in_foreground(&self, spawn: Foreground, cancel: &Cancel) -> Result<Exit, SpawnError> {
         let Foreground { program, cwd, env } = spawn;
         let error = |source| SpawnError { program: program.clone(), cwd: cwd.clone(), source };
-        let image = self.image(&program, &[], &cwd, &env).map_err(error)?;
+        let found = find_program(&program, &cwd, &env).map_err(error)?;
+        // The name as it was asked for, as a shell passes it on.
+        let image = self.image(&found, &program, &[], &env).map_err(error)?;
         let streams = streams().map_err(error)?;
         let terminal = Terminal::of_stdin().map_err(error)?;
         let leads = match terminal {
@@ -131,8 +136,7 @@ impl JobProcesses {
         let thread = std::thread::Builder::new().name("shell".to_owned()).spawn(life).map_err(error)?;
         let gone = || Err(io::Error::other("the thread that was to start it is gone"));
         let mut process = is_started.recv().unwrap_or_else(|_| gone()).map_err(error)?;
-        self.sessions.lock().insert(process.pid);
-        self.readers.lock().push(thread);
+        self.enter(&process, thread);
         Ok(process.wait_in_foreground(cancel).await)
     }
 }
@@ -184,6 +188,21 @@ impl Attendant {
         }
         self.end.send_replace(Some(End { exit, output_open: false }));
     }
+}
+
+/// The absolute path of a program.
+fn find_program(name: &OsStr, cwd: &Path, env: &[(OsString, OsString)]) -> io::Result<PathBuf> {
+    let program = Path::new(name);
+    if name.as_bytes().contains(&b'/') {
+        return Ok(cwd.join(program));
+    }
+    let path = env.iter().find(|(key, _)| key == "PATH").map_or_else(Default::default, |(_, v)| v.clone());
+    let found = std::env::split_paths(&path).map(|dir| cwd.join(dir).join(program)).find(|candidate| {
+        candidate.is_file() && rustix::fs::access(candidate, rustix::fs::Access::EXEC_OK).is_ok()
+    });
+    found.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, format!("not found in PATH (`{}`)", path.display()))
+    })
 }
 
 /// Loom's own standard streams.

@@ -150,7 +150,7 @@ mod tests {
 
     /// What `sh -c script` prints when it is started by `how`.
     fn printed(script: &str, how: impl FnOnce(&Image, &[OwnedFd; 3]) -> io::Result<Pid> + Send) -> String {
-        let _no_sweep = super::super::tests::SWEEP.read();
+        let _no_sweep = super::super::sweep::tests::SWEEP.read();
         let args = ["sh", "-c", script].map(OsStr::new);
         let image = Image::new(Path::new("/bin/sh"), args, [(OsStr::new("A"), OsStr::new("a b"))]).unwrap();
         let (mut from, to) = io::pipe().unwrap();

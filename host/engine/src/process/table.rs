@@ -54,6 +54,18 @@ impl Entry {
         Some(line.trim_end().to_owned()).filter(|line| !line.is_empty())
     }
 
+    /// As [`Entry::command_line`], also of one that is at this moment becoming another program: it has none either.
+    pub(super) fn settled_command_line(&self) -> Option<String> {
+        for _ in 0..10 {
+            let line = self.command_line();
+            if line.is_some() || !self.is_alive() {
+                return line;
+            }
+            std::thread::sleep(Duration::from_micros(500));
+        }
+        None
+    }
+
     /// Whether this is still the same process.
     fn is_alive(&self) -> bool {
         Self::read(self.pid).is_some_and(|now| now.started == self.started && !now.is_zombie())

@@ -22,6 +22,7 @@ use crate::info::PluginInfo;
 use crate::manifest::DockerRight;
 use crate::messages::Messages;
 use crate::types::{Error, ErrorKind, Failure, error};
+use crate::wall::Wall;
 
 mod wit {
     wasmtime::component::bindgen!({
@@ -87,6 +88,7 @@ pub(crate) struct View<'a> {
     job: &'a OwnJob,
     messages: &'a Messages,
     call: u64,
+    wall: &'a Wall,
     table: &'a mut ResourceTable,
 }
 
@@ -105,12 +107,14 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         job: &guest.job,
         messages: &guest.messages,
         call: guest.call,
+        wall: &guest.wall,
         table: &mut guest.table,
     })
 }
 
 impl Host for View<'_> {
     async fn connect(&mut self) -> Result<Daemon, Failure> {
+        let _of_job = self.wall.of_job();
         let run = self.config.docker.as_ref();
         let run = run.ok_or_else(|| wasmtime::format_err!("the run has no Docker daemon"))?;
         let job = self.job.get()?;
@@ -136,6 +140,7 @@ impl Host for View<'_> {
         policy: PullPolicy,
         platform: Option<String>,
     ) -> Result<Image, Failure> {
+        let _of_job = self.wall.of_job();
         let job = self.job.get()?;
         Ok(self.pull(job, name, policy, platform).await?)
     }
@@ -168,6 +173,7 @@ impl HostImageBuild for View<'_> {
     }
 
     async fn run(&mut self, build: Resource<BuildHandle>) -> Result<Image, Failure> {
+        let _of_job = self.wall.of_job();
         let handle = self.table.get(&build)?.clone();
         let name = handle.build.tags.first().cloned().unwrap_or_default();
         let job = self.job.get()?;
@@ -188,6 +194,7 @@ impl HostImageBuild for View<'_> {
 
 impl HostNetwork for View<'_> {
     async fn create(&mut self, name: String) -> Result<Resource<NetworkHandle>, Failure> {
+        let _of_job = self.wall.of_job();
         let cancel = self.job.get()?.cancel.clone();
         let docker = self.docker_for(DockerRight::Run, "make networks")?;
         let network = unless_cancelled(cancel, docker.create_network(&name)).await?;

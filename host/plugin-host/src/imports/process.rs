@@ -1,21 +1,27 @@
 //! `loom:exec/process`.
 
 use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use loom_contract::error::code;
 use loom_contract::event::Level;
+use loom_engine::cancel::GRACE;
 use loom_engine::port::JobContext;
-use loom_engine::process::{self, MARK, Process, Spawn};
+use loom_engine::process::{self, Process, Spawn};
 use serde_json::Map;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use self::wit::loom::exec::process::{self as interface, Host, HostChild, HostCommand};
+use crate::grant;
 use crate::guest::{Guest, OwnJob};
 use crate::imports::workspace;
 use crate::info::PluginInfo;
+use crate::limits::{Limit, PROCESSES};
+use crate::manifest::PATH;
 use crate::messages::Messages;
 use crate::types::{Error, ErrorKind, Exit, Failure, Sink, error};
+use crate::wall::Wall;
 
 mod wit {
     wasmtime::component::bindgen!({
@@ -34,9 +40,6 @@ mod wit {
         trappable_error_type: { "loom:host/types.error" => crate::types::Failure },
     });
 }
-
-/// What each process gets as it is in the job's environment: what programs are found by.
-const PATH: &str = "PATH";
 
 /// A process that is to be started.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
@@ -65,6 +68,7 @@ pub(crate) struct View<'a> {
     job: &'a OwnJob,
     messages: &'a Messages,
     call: u64,
+    wall: &'a Wall,
     table: &'a mut ResourceTable,
 }
 
@@ -81,6 +85,7 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         job: &guest.job,
         messages: &guest.messages,
         call: guest.call,
+        wall: &guest.wall,
         table: &mut guest.table,
     })
 }
@@ -135,22 +140,27 @@ impl HostCommand for View<'_> {
     fn spawn(&mut self, command: Resource<Request>) -> Result<Resource<Child>, Failure> {
         let request = self.table.get(&command)?;
         self.check(request)?;
-        let program = request.program.clone();
+        let name = request.program.clone();
         let args = request.args.iter().map(OsString::from).collect();
         let cwd = request.cwd.clone();
         let job = self.job.get()?;
-        let env = environment(job, request);
+        let env = self.environment(job, request);
         let open = |sink: &Option<Sink>| sink.as_ref().map(|sink| sink.open(self.call)).transpose();
         let (stdout, stderr) = (open(&request.stdout)?, open(&request.stderr)?);
         let cwd = match cwd {
             Some(path) => workspace::inside(&job.workspace, &path)?,
             None => job.workspace.clone(),
         };
+        let program = self.file_of(&name, job)?;
+        if job.processes.running() >= PROCESSES {
+            let what = format!("started more than {PROCESSES} processes that run at once");
+            return Err(Failure::Trap(Limit::Flood(what).into()));
+        }
         // Here and now, not on a thread for what blocks: it takes well under a millisecond, and where this call is given up
         // no process may start after the ledger was swept.
-        let spawn = Spawn { program: program.clone().into(), args, cwd, env, stdout, stderr };
+        let spawn = Spawn { program, name: name.clone().into(), args, cwd, env, stdout, stderr };
         let process = job.processes.spawn(spawn).map_err(|error| not_started(&error))?;
-        Ok(self.table.push(Child { process, program, told: false })?)
+        Ok(self.table.push(Child { process, program: name, told: false })?)
     }
 
     fn drop(&mut self, command: Resource<Request>) -> wasmtime::Result<()> {
@@ -166,14 +176,17 @@ impl HostChild for View<'_> {
 
     async fn wait(&mut self, child: Resource<Child>) -> wasmtime::Result<Exit> {
         let cancel = self.job.get()?.cancel.clone();
+        let of_job = self.wall.of_job();
         let exit = self.table.get_mut(&child)?.process.wait(&cancel).await;
+        drop(of_job);
         self.tell_of_open_output(&child)?;
         Ok(to_guest(exit))
     }
 
     async fn stop(&mut self, child: Resource<Child>, grace_ms: u32) -> wasmtime::Result<Exit> {
-        let grace = Duration::from_millis(grace_ms.into());
-        let exit = self.table.get_mut(&child)?.process.stop(grace).await;
+        let grace = Duration::from_millis(grace_ms.into()).min(GRACE);
+        let cancel = self.job.get()?.cancel.clone();
+        let exit = self.table.get_mut(&child)?.process.stop(grace, &cancel).await;
         self.tell_of_open_output(&child)?;
         Ok(to_guest(exit))
     }
@@ -186,28 +199,40 @@ impl HostChild for View<'_> {
 
 impl View<'_> {
     fn check(&self, request: &Request) -> Result<(), Error> {
-        let grants = &self.plugin.manifest.capabilities.exec;
-        if !grants.iter().any(|grant| grant.allows(&request.program, &request.args)) {
-            let asked = std::iter::once(&request.program).chain(&request.args);
-            let asked: Vec<String> = asked.map(|word| shortened(word)).collect();
-            let granted: Vec<String> = grants.iter().map(|grant| format!("`{grant}`")).collect();
-            let message =
-                format!("the plugin `{}` may not start `{}`", self.plugin.reference.name, asked.join(" "));
-            let hint = format!("its manifest grants under `capabilities.exec`: {}", granted.join(", "));
-            return Err(Error { hint: Some(hint), ..error(ErrorKind::Denied, code::PLUGIN_DENIED, message) });
+        let names = request.env.iter().map(|(name, _)| name.as_str());
+        grant::process(self.plugin, &request.program, &request.args, names)?;
+        if request.inherits { grant::job_env(self.plugin) } else { Ok(()) }
+    }
+
+    /// The file of a program that is granted.
+    fn file_of(&self, program: &str, job: &JobContext) -> Result<PathBuf, Error> {
+        let not_started = |why: &str| {
+            let message = format!("cannot start `{program}`: {why}");
+            error(ErrorKind::NotFound, code::SPAWN_FAILED, message)
+        };
+        let path = self.plugin.programs.path();
+        let found = self.plugin.programs.get(program).ok_or_else(|| match program.starts_with('/') {
+            true => not_started("no such program"),
+            false => not_started(&format!("not found in the PATH of Loom (`{}`)", path.display())),
+        })?;
+        // It was no file of the repository when the plugin was loaded; nor must it be one that the job can change.
+        if job.workspace.canonicalize().is_ok_and(|workspace| found.starts_with(workspace)) {
+            return Err(not_started("what is found is a file of the workspace"));
         }
-        for (name, _) in &request.env {
-            if name.is_empty() || name.contains(['=', '\0']) {
-                let message = format!("`{}` cannot be the name of a variable", name.escape_debug());
-                return Err(error(ErrorKind::Invalid, "VARIABLE_NAME", message));
-            }
-            if [PATH, MARK].contains(&name.as_str()) || name.starts_with("LD_") {
-                let message =
-                    format!("the plugin `{}` may not set `{name}` for a process", self.plugin.reference.name);
-                return Err(error(ErrorKind::Denied, code::PLUGIN_DENIED, message));
-            }
-        }
-        Ok(())
+        Ok(found.to_owned())
+    }
+
+    /// The whole environment of a process: the job's, or what is needed to find programs.
+    fn environment(&self, job: &JobContext, request: &Request) -> Vec<(OsString, OsString)> {
+        let own = |name: &OsStr| request.env.iter().any(|(n, _)| OsStr::new(n) == name);
+        let mut env = if request.inherits {
+            job.environment()
+        } else {
+            vec![(PATH.into(), self.plugin.programs.path().to_owned())]
+        };
+        env.retain(|(name, _)| !own(name));
+        env.extend(request.env.iter().map(|(name, value)| (name.into(), value.into())));
+        env
     }
 
     /// A process that left another one behind which holds its output open: that one is heard until the job's cleanup.
@@ -228,27 +253,6 @@ impl View<'_> {
         ]);
         self.messages.record(Level::Warn, text, Some(data));
         Ok(())
-    }
-}
-
-/// The whole environment of a process: the job's, or what is needed to find programs.
-fn environment(job: &JobContext, request: &Request) -> Vec<(OsString, OsString)> {
-    let own = |name: &OsStr| request.env.iter().any(|(n, _)| OsStr::new(n) == name);
-    let mut env = if request.inherits {
-        job.environment()
-    } else {
-        job.env.iter().filter(|(name, _)| name == PATH).cloned().collect()
-    };
-    env.retain(|(name, _)| !own(name));
-    env.extend(request.env.iter().map(|(name, value)| (name.into(), value.into())));
-    env
-}
-
-/// For an error: a step's command may be long.
-fn shortened(word: &str) -> String {
-    match word.char_indices().nth(60) {
-        Some((cut, _)) => format!("{}…", &word[..cut]),
-        None => word.to_owned(),
     }
 }
 

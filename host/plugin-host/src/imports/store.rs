@@ -24,6 +24,7 @@ use crate::caches::{Cache, Claimed};
 use crate::guest::{Guest, OwnJob};
 use crate::messages::Messages;
 use crate::types::{Error, ErrorKind, Failure, error};
+use crate::wall::Wall;
 
 pub(crate) mod context;
 
@@ -59,6 +60,7 @@ pub(crate) struct View<'a> {
     context: &'a mut StoreContext,
     job: &'a OwnJob,
     messages: &'a Messages,
+    wall: &'a Wall,
     table: &'a mut ResourceTable,
 }
 
@@ -74,12 +76,14 @@ pub(crate) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
         context: &mut guest.store,
         job: &guest.job,
         messages: &guest.messages,
+        wall: &guest.wall,
         table: &mut guest.table,
     })
 }
 
 impl Host for View<'_> {
     async fn hash_files(&mut self, globs: Vec<String>) -> Result<FilesHash, Failure> {
+        let _of_job = self.wall.of_job();
         let job = Arc::clone(self.job.get()?);
         let patterns = globs.clone();
         let hash = blocking(job.cancel.clone(), move |cancel| {
@@ -126,6 +130,7 @@ impl HostCache for View<'_> {
     }
 
     async fn quarantined(&mut self, handle: Resource<CacheHandle>) -> Result<Option<String>, Failure> {
+        let _of_job = self.wall.of_job();
         let claimed = Arc::clone(&self.table.get(&handle)?.claimed);
         let cancel = self.job.get()?.cancel.clone();
         blocking(cancel, move |_| {
@@ -146,6 +151,7 @@ impl HostCache for View<'_> {
         key: String,
         by: Lookup,
     ) -> Result<Restored, Failure> {
+        let _of_job = self.wall.of_job();
         let handle = self.table.get(&handle)?;
         let (claimed, own) = (Arc::clone(&handle.claimed), handle.key.clone());
         if claimed.is_busy() {
@@ -193,6 +199,7 @@ impl HostCache for View<'_> {
     }
 
     async fn save(&mut self, handle: Resource<CacheHandle>) -> Result<Saved, Failure> {
+        let _of_job = self.wall.of_job();
         let handle = self.table.get(&handle)?;
         let (claimed, own) = (Arc::clone(&handle.claimed), handle.key.clone());
         let job = Arc::clone(self.job.get()?);
@@ -240,14 +247,24 @@ async fn blocking<T: Send + 'static>(
     mut cancel: Cancel,
     work: impl FnOnce(&AtomicBool) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&stop);
+    let stop = StopOnDrop::default();
+    let seen = Arc::clone(&stop.0);
     let mut task = tokio::task::spawn_blocking(move || work(&seen));
     tokio::select! {
         done = &mut task => return Ok(done??),
-        () = cancel.reached(Urgency::Ask) => stop.store(true, Ordering::Relaxed),
+        () = cancel.reached(Urgency::Ask) => stop.0.store(true, Ordering::Relaxed),
     }
     Ok(task.await??)
+}
+
+/// Tells work to stop, also where the call is given up that waits for it.
+#[derive(Default)]
+struct StopOnDrop(Arc<AtomicBool>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Makes an empty folder.

@@ -19,6 +19,20 @@ fn files(folder: impl AsRef<Path>) -> Vec<PathBuf> {
     entries.map(|entry| folder.as_ref().join(entry.unwrap().file_name())).collect()
 }
 
+/// Capabilities that give no interface, but a part of what others do, and the kinds of plugins that have any use for them.
+const FURTHER: &[(Capability, &[Kind])] =
+    &[(Capability { key: "job_env", declared: |c| c.job_env }, PROVIDERS)];
+
+/// All capabilities, and whose they are.
+fn capabilities_of() -> impl Iterator<Item = (Capability, &'static [Kind])> {
+    let of_interfaces = OFFERS.iter().filter_map(|offer| Some((offer.capability?, offer.kinds)));
+    of_interfaces.chain(FURTHER.iter().copied())
+}
+
+fn keys() -> BTreeSet<&'static str> {
+    capabilities_of().map(|(capability, _)| capability.key).collect()
+}
+
 fn world_of(kind: Kind) -> String {
     format!("{}-plugin", kind.words().replace(' ', "-"))
 }
@@ -84,8 +98,7 @@ fn the_manifest_knows_each_capability_and_no_other() {
     let error = Manifest::parse(text.as_bytes()).unwrap_err().to_string();
     let (_, known) = error.split_once("expected one of ").unwrap();
     let known: BTreeSet<&str> = known.split('`').skip(1).step_by(2).collect();
-    let keys: BTreeSet<&str> = OFFERS.iter().filter_map(|offer| Some(offer.capability?.key)).collect();
-    assert_eq!(known, keys);
+    assert_eq!(known, keys());
 }
 
 #[test]
@@ -98,14 +111,13 @@ fn a_capability_is_in_the_manifests_that_declare_it() {
         let text = read(&file);
         let raw: BTreeMap<String, toml::Value> = toml::from_str(&text).unwrap();
         let capabilities = Manifest::parse(text.as_bytes()).unwrap().capabilities;
-        for Capability { key, declared: is_declared } in OFFERS.iter().filter_map(|offer| offer.capability) {
+        for Capability { key, declared: is_declared } in capabilities_of().map(|(capability, _)| capability) {
             let stands = raw.get("capabilities").is_some_and(|table| table.get(key).is_some());
             assert_eq!(is_declared(&capabilities), stands, "`{key}` in {}", file.display());
             declared.extend(stands.then_some(key));
         }
     }
-    let keys: BTreeSet<&str> = OFFERS.iter().filter_map(|offer| Some(offer.capability?.key)).collect();
-    assert_eq!(declared, keys, "a plugin of the repository declares each");
+    assert_eq!(declared, keys(), "a plugin of the repository declares each");
 }
 
 #[test]
@@ -133,9 +145,10 @@ fn the_sdk_names_each_capability_and_whose_it_is() {
     let rows = text.lines().filter_map(|line| line.strip_prefix("//! | `")?.strip_suffix(" |"));
     let named: Vec<(&str, &str)> =
         rows.map(|row| (row.split('`').next().unwrap(), row.rsplit(" | ").next().unwrap())).collect();
-    let offered = OFFERS.iter().filter_map(|offer| Some((offer.capability?.key, offer.kinds)));
-    let offered: Vec<(&str, String)> = offered
-        .map(|(key, kinds)| (key, kinds.iter().map(|kind| kind.words()).collect::<Vec<_>>().join(", ")))
+    let offered: Vec<(&str, String)> = capabilities_of()
+        .map(|(capability, kinds)| {
+            (capability.key, kinds.iter().map(|kind| kind.words()).collect::<Vec<_>>().join(", "))
+        })
         .collect();
     let offered: Vec<(&str, &str)> = offered.iter().map(|(key, kinds)| (*key, kinds.as_str())).collect();
     assert_eq!(named, offered);

@@ -210,7 +210,7 @@ async fn a_guest_that_hangs_when_the_run_is_cancelled_is_stopped() {
     job.fake.canceller.raise(Urgency::Kill, None);
     let error = job.failure("sleep 60000000").await;
     named(&error, "PLUGIN_TIMEOUT");
-    assert!(error.message.ends_with("did not stop when the run was cancelled"), "{error}");
+    assert!(error.message.ends_with("did not end `run-step` when the run was cancelled"), "{error}");
     job.cleanup().await.unwrap();
 }
 
@@ -230,7 +230,7 @@ async fn a_cleanup_that_hangs_is_stopped() {
     let started = tokio::time::Instant::now();
     let error = job.cleanup().await.unwrap_err();
     named(&error, "PLUGIN_TIMEOUT");
-    assert!(error.message.ends_with("did not finish its cleanup in time"), "{error}");
+    assert!(error.message.ends_with("did not finish its cleanup within 30 s (`cleanup`)"), "{error}");
     assert_eq!(started.elapsed().as_secs(), 30);
 }
 
@@ -244,4 +244,44 @@ async fn a_guest_learns_that_the_run_is_cancelled() {
         canceller.raise(Urgency::Ask, None);
     });
     assert_eq!(code, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plugin_that_sleeps_while_it_prepares_is_stopped() {
+    let mut job = Job::with(&MISBEHAVING, &[("PREPARE", "sleep 600000000")]).await;
+    let started = tokio::time::Instant::now();
+    let error = job.provider.prepare().await.unwrap_err();
+    named(&error, "PLUGIN_TIMEOUT");
+    assert!(
+        error.message.ends_with(" took longer than 60 s in `prepare`, not counting what the job took"),
+        "{error}"
+    );
+    assert!(error.hint.unwrap().contains("limits.wall_ms"));
+    assert_eq!(started.elapsed().as_secs(), 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_step_takes_what_the_job_may_take() {
+    let mut job = Job::new().await;
+    assert_eq!(job.exit_code("sleep 500000").await, 0);
+}
+
+#[tokio::test]
+async fn a_process_that_is_to_be_stopped_has_ten_seconds_at_most() {
+    let mut job = Job::new().await;
+    let started = Instant::now();
+    let order = "stop-late trap '' TERM; >ready; while :; do sleep 0.05; done";
+    assert_eq!(job.exit_code(order).await, 0);
+    assert!(started.elapsed() < loom_deadlines::PATIENCE);
+    job.end().await;
+
+    // Nor does it hold up who wants everything to end at once.
+    let mut job = Job::new().await;
+    let (canceller, ready) = (job.fake.canceller.clone(), job.workspace.path().join("ready"));
+    let (ended, ()) = tokio::join!(job.step(order), async {
+        appeared(&ready).await;
+        canceller.raise(Urgency::Kill, None);
+    });
+    ended.unwrap();
+    job.end().await;
 }

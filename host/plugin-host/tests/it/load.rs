@@ -1,5 +1,5 @@
 use loom_contract::error::ErrorInfo;
-use loom_engine::port::Provider as _;
+use loom_engine::port::{Provider as _, SecretResolver as _};
 use loom_plugin_bundle::HOST;
 use loom_plugin_host::{Origin, PluginConfig, Runtime};
 
@@ -178,5 +178,67 @@ fn bytes_that_are_broken_in_any_way_are_an_error() {
         if let Err(error) = runtime.load_provider(&bytes, PluginConfig::default()) {
             assert!(!error.to_string().is_empty());
         }
+    }
+}
+
+/// A resolver whose start function waits for ever, where its first word says so, or runs for ever.
+const SLEEPER: &str = r#"(component $c
+    (import "loom:host/types@0.1.0" (instance $types
+        (type $k (enum "denied" "not-found" "unavailable" "invalid" "timed-out" "cancelled" "conflict" "failed"))
+        (export "error-kind" (type $kind (eq $k)))
+        (type $e (record (field "kind" $kind) (field "code" string) (field "message" string)
+            (field "hint" (option string))))
+        (export "error" (type (eq $e)))))
+    (alias export $types "error" (type $error))
+    (import "wasi:io/poll@0.2.0" (instance $poll
+        (export "pollable" (type $p (sub resource)))
+        (export "[method]pollable.block" (func (param "self" (borrow $p))))))
+    (alias export $poll "pollable" (type $pollable))
+    (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+        (alias outer $c $pollable (type $p))
+        (export "pollable" (type $own (eq $p)))
+        (export "subscribe-duration" (func (param "when" u64) (result (own $own))))))
+    (core func $subscribe (canon lower (func $clock "subscribe-duration")))
+    (core func $block (canon lower (func $poll "[method]pollable.block")))
+    (core module $m
+        (import "h" "subscribe" (func $subscribe (param i64) (result i32)))
+        (import "h" "block" (func $block (param i32)))
+        (memory (export "memory") 1)
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+        (func (export "open") (param i32 i32))
+        (func (export "resolve") (param i32 i32) (result i32) (i32.const 8))
+        (func $start
+            (if (i32.const WAITS) (then (call $block (call $subscribe (i64.const 9000000000000000000)))))
+            (loop $again (br $again)))
+        (start $start))
+    (core instance $i (instantiate $m (with "h" (instance
+        (export "subscribe" (func $subscribe)) (export "block" (func $block))))))
+    (func $open (param "references" (list string))
+        (canon lift (core func $i "open") (memory $i "memory") (realloc (func $i "realloc"))))
+    (func $resolve (param "references" (list string)) (result (list (result (list u8) (error $error))))
+        (canon lift (core func $i "resolve") (memory $i "memory") (realloc (func $i "realloc"))))
+    (instance $out (export "open" (func $open)) (export "resolve" (func $resolve)))
+    (export "loom:plugin/secret-resolver@0.1.0" (instance $out)))"#;
+
+#[tokio::test]
+async fn what_never_starts_is_stopped() {
+    let manifest = r#"
+name = "sleeper"
+version = "0.3.0"
+kind = "secret-resolver"
+schemes = ["x"]
+description = "Never starts"
+loom = "0.1.0"
+limits.cpu_ms = 300
+"#;
+    let table = [("1", " did not start within 5 s"), ("0", "used more than 300 ms of CPU time in one call")];
+    for (waits, expected) in table {
+        let bytes = component(&SLEEPER.replace("WAITS", waits), manifest);
+        let resolver = Runtime::new(None).unwrap().load_resolver(&bytes, PluginConfig::default()).unwrap();
+        let (_canceller, cancel) = loom_engine::cancel::channel();
+        let error = resolver.resolve(&["x://y".to_owned()], cancel).await.unwrap_err();
+        assert_eq!(error.code, "PLUGIN_TIMEOUT");
+        assert!(error.message.starts_with("plugin `sleeper` 0.3.0 ("), "{error}");
+        assert!(error.message.ends_with(expected), "{error}");
     }
 }

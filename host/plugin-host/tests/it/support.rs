@@ -10,6 +10,7 @@ use loom_contract::event::{EventBody, Message, Phase};
 use loom_contract::id::JobId;
 use loom_engine::fake::FakeJob;
 use loom_engine::port::{CleanupReason, JobProvider, Provider as _, StepEnd};
+use loom_engine::process::MARK;
 use loom_plugin_bundle::guests;
 use loom_plugin_host::{Plugin, PluginConfig, Runtime};
 use tempfile::TempDir;
@@ -17,8 +18,18 @@ use tempfile::TempDir;
 /// The guest that does what it is told, compiled once for all tests.
 pub(crate) static MISBEHAVING: LazyLock<Arc<Plugin>> = LazyLock::new(|| {
     loom_engine::process::become_subreaper().unwrap();
-    Runtime::new(None).unwrap().load_provider(guests::MISBEHAVING, PluginConfig::default()).unwrap()
+    Runtime::new(None).unwrap().load_provider(guests::MISBEHAVING, config()).unwrap()
 });
+
+/// What a provider is given that needs nothing but its programs.
+pub(crate) fn config() -> PluginConfig {
+    with_path("/usr/local/bin:/usr/bin:/bin")
+}
+
+/// As [`config`], with another `PATH` of Loom.
+pub(crate) fn with_path(path: &str) -> PluginConfig {
+    PluginConfig { environment: [("PATH".into(), path.into())].into(), ..PluginConfig::default() }
+}
 
 /// Waits for a file.
 pub(crate) async fn appeared(path: &Path) {
@@ -28,6 +39,14 @@ pub(crate) async fn appeared(path: &Path) {
         }
     };
     tokio::time::timeout(loom_deadlines::PATIENCE, there).await.unwrap();
+}
+
+/// How many live processes have this variable.
+pub(crate) fn marked(mark: &str) -> usize {
+    let environment =
+        |process: std::io::Result<fs_err::DirEntry>| fs_err::read(process.ok()?.path().join("environ")).ok();
+    let environments = fs_err::read_dir("/proc").unwrap().filter_map(environment);
+    environments.filter(|env| env.split(|b| *b == 0).any(|variable| variable == mark.as_bytes())).count()
 }
 
 /// A job with a provider.
@@ -46,9 +65,10 @@ impl Job {
 
     pub(crate) async fn with(plugin: &Plugin, variables: &[(&str, &str)]) -> Self {
         let workspace = tempfile::tempdir().unwrap();
-        let path = std::env::split_paths("/usr/local/bin:/usr/bin:/bin");
+        // The job's own, which finds what is in the workspace first.
+        let path = format!(".:{}:/usr/local/bin:/usr/bin:/bin", workspace.path().display());
         let env: Vec<(OsString, OsString)> =
-            vec![("PATH".into(), std::env::join_paths(path).unwrap()), ("TOKEN".into(), "hunter2".into())];
+            vec![("PATH".into(), path.into()), ("TOKEN".into(), "hunter2".into())];
         let variables = variables.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
         // Its own name, so that the ledgers of tests that run at once tell their processes apart.
         let name =
@@ -77,6 +97,20 @@ impl Job {
     /// Runs a step that must fail.
     pub(crate) async fn failure(&mut self, command: &str) -> ErrorInfo {
         self.step(command).await.unwrap_err()
+    }
+
+    /// Ends the job, as the engine does. Returns the command lines of what had to be ended.
+    pub(crate) async fn end(&mut self) -> Vec<String> {
+        // A guest that fails here too changes nothing.
+        let _ = self.cleanup().await;
+        let left = self.fake.sweep().into_iter().map(|process| process.command).collect();
+        assert_eq!(marked(&self.mark()), 0, "processes of the job are left");
+        left
+    }
+
+    /// The variable that its processes have.
+    pub(crate) fn mark(&self) -> String {
+        format!("{MARK}=fake-run-{}/{}/", std::process::id(), self.fake.context.id)
     }
 
     pub(crate) async fn cleanup(&mut self) -> Result<(), ErrorInfo> {

@@ -241,7 +241,13 @@ pub(super) fn load_providers(
                 format!("job `{}` needs the provider `{}`, which is not bundled", job.id, job.provider);
             return Err(ErrorInfo::new(code::PLUGIN_INCOMPATIBLE, message));
         };
-        let config = plugins::provider_config(&job.provider, start.config, || docker(start, alone));
+        let config = plugins::provider_config(
+            &job.provider,
+            start.config,
+            &start.source.repo_root,
+            start.environment,
+            || docker(start, alone),
+        );
         if let Some(docker) = config.docker.clone() {
             tasks.spawn(async move { docker.open().await });
         }

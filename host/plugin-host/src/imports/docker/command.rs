@@ -16,6 +16,7 @@ use super::View;
 use super::container::ContainerHandle;
 use super::wit::loom::docker::engine::HostCommand;
 use crate::docker::{environment, to_plugin_error};
+use crate::grant;
 use crate::types::{Error, ErrorKind, Exit, Failure, Sink, error};
 
 /// Chunks of output that wait to be recorded.
@@ -69,6 +70,7 @@ impl HostCommand for View<'_> {
         command: Resource<Request>,
         container: Resource<ContainerHandle>,
     ) -> Result<Exit, Failure> {
+        let _of_job = self.wall.of_job();
         let request = self.table.get(&command)?.clone();
         let handle = self.table.get(&container)?.clone();
         Ok(self.execute(self.job.get()?, request, &handle).await?)
@@ -92,6 +94,7 @@ impl View<'_> {
         let (stdout, stderr) = (open(stdout)?, open(stderr)?);
         let container = &handle.container;
         let env = if inherits {
+            grant::job_env(self.plugin)?;
             Some(environment(job, self.docker.variables_of(job), container.has_mask())?)
         } else {
             None

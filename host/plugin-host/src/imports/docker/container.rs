@@ -12,6 +12,7 @@ use wasmtime::component::Resource;
 use super::wit::loom::docker::engine::{HostContainer, HostContainerSpec, WorkspaceMount};
 use super::{NetworkHandle, View, unless_cancelled};
 use crate::docker::{WorkspaceFiles, notify, section_end};
+use crate::grant;
 use crate::manifest::DockerRight;
 use crate::types::{Error, ErrorKind, Failure, error};
 
@@ -111,6 +112,7 @@ impl HostContainerSpec for View<'_> {
     }
 
     async fn create(&mut self, spec: Resource<Spec>) -> Result<Resource<ContainerHandle>, Failure> {
+        let _of_job = self.wall.of_job();
         let spec = self.table.get(&spec)?.clone();
         let handle = Box::pin(self.create_container(self.job.get()?, spec)).await?;
         Ok(self.table.push(handle)?)
@@ -132,6 +134,7 @@ impl HostContainer for View<'_> {
     }
 
     async fn start(&mut self, handle: Resource<ContainerHandle>) -> Result<(), Failure> {
+        let _of_job = self.wall.of_job();
         let ContainerHandle { container, service } = self.table.get(&handle)?.clone();
         let job = self.job.get()?;
         let docker = self.docker.get()?;
@@ -162,6 +165,7 @@ impl HostContainer for View<'_> {
     ) -> Result<(), Failure> {
         let ContainerHandle { container, service } = self.table.get(&handle)?.clone();
         let container = container.container();
+        let _of_job = self.wall.of_job();
         let job = self.job.get()?;
         let docker = self.docker.get()?;
         let within = Duration::from_millis(timeout_ms.into());
@@ -199,6 +203,9 @@ impl View<'_> {
     ) -> Result<ContainerHandle, Error> {
         let Spec { mut spec, inherits, service } = spec;
         let docker = self.docker_for(DockerRight::Run, "run containers")?;
+        if inherits {
+            grant::job_env(self.plugin)?;
+        }
         spec.spec.memory_bytes = job.limits.memory;
         spec.spec.pids = job.limits.pids;
         if spec.workspace.is_some() {

@@ -42,6 +42,12 @@ impl Misbehaving {
         let (word, text) = order.split_once(' ').unwrap_or((order, ""));
         match word {
             "" => {}
+            // Two orders, one after the other.
+            "then" => {
+                let (first, second) = text.split_once(" | ").ok_or_else(|| "one order".into_error())?;
+                self.obey(first, job, step)?;
+                return self.obey(second, job, step);
+            }
             "count" => return Ok(Exit::Code(self.calls)),
             "exit" => return Ok(Exit::Code(text.parse()?)),
             "loop" => endless_loop(),
@@ -102,6 +108,11 @@ impl Misbehaving {
                 let mut words = text.split(' ');
                 return Command::new(words.next().unwrap_or_default()).args(words).status();
             }
+            "leave-running" => {
+                for _ in 0..text.parse::<u32>()? {
+                    Command::new("sh").args(["-c", "exec sleep 1000"]).spawn()?;
+                }
+            }
             "bare-env" => {
                 return Command::new("sh").args(["-c", text]).stdout(&out(step)?).env("MINE", "1").status();
             }
@@ -116,6 +127,24 @@ impl Misbehaving {
                 }
                 return Ok(child.stop(Duration::from_millis(200)));
             }
+            "stop-late" => {
+                let mut child = Command::new("sh").args(["-c", text]).spawn()?;
+                while !job.workspace_has("ready")? {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                child.stop(Duration::MAX);
+            }
+            "hoard-args" => hoard(|command, piece| command.args([piece])),
+            "hoard-variables" => hoard(|command, piece| command.env("MINE", piece)),
+            "burn-paths" => {
+                let path = "sub/../".repeat(500);
+                loop {
+                    job.workspace_has(&path)?;
+                }
+            }
+            "flood-lines" => loop {
+                out(step)?.line(text)?;
+            },
             "line" => out(step)?.line(text)?,
             "keep-sink" => self.kept.push(out(step)?),
             "keep-command" => {
@@ -148,6 +177,9 @@ impl Misbehaving {
                 return Err(
                     Error::new(ErrorKind::Unavailable, text, "the machine is asleep").with_hint("wake it")
                 );
+            }
+            "fail-with" => {
+                return Err(Error::new(ErrorKind::Failed, "SAID", text).with_hint(text));
             }
             "fail-io" => return Err(std::io::Error::other("the disk is on fire").into()),
             unknown => return Err(format!("unknown order `{unknown}`").into_error()),
@@ -194,6 +226,15 @@ fn busy(how_long: Duration) {
     let started = Instant::now();
     while started.elapsed() < how_long {
         std::hint::black_box(0);
+    }
+}
+
+/// Gives one command more and more.
+fn hoard(mut give: impl FnMut(Command, &str) -> Command) {
+    let mut command = Command::new("sh");
+    let piece = "x".repeat(1 << 20);
+    loop {
+        command = give(command, &piece);
     }
 }
 
