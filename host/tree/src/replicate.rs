@@ -159,19 +159,19 @@ impl<'a> Replicator<'a> {
         let target = target.map_err(|errno| FileError::write(to, errno))?;
         let whole = Whole { replicator: self, from, to, part, source, target, nested: Mutex::default() };
         let folders = whole.make_folders(outline.folders())?;
+        let clears = self.over.is_some_and(|over| !over.resumed);
+        let below = if clears { folders_below(outline, &folders) } else { Vec::new() };
         let mut tasks: Vec<Task<'_>> = Vec::new();
         for (at, (folder, made)) in outline.folders().iter().zip(&folders).enumerate() {
             let Some(made) = *made else { continue };
-            if !made.is_new && self.over.is_some_and(|over| !over.resumed) {
-                tasks.push(Task::Clear { at, folder });
+            let mut chunks = folder.names.chunks(CHUNK);
+            let clear = (clears && !made.is_new).then(|| below.get(at).map_or(&[][..], Vec::as_slice));
+            if clear.is_some() || !folder.names.is_empty() {
+                tasks.push(Task { folder, made, names: chunks.next().unwrap_or_default(), clear });
             }
-            tasks.extend(folder.names.chunks(CHUNK).map(|names| Task::Copy { folder, made, names }));
+            tasks.extend(chunks.map(|names| Task { folder, made, names, clear: None }));
         }
-        let below = folders_below(outline, &folders, &tasks);
-        let act = |task: Task<'_>| match task {
-            Task::Clear { at, folder } => whole.clear(folder, below.get(at).map_or(&[], Vec::as_slice)),
-            Task::Copy { folder, made, names } => whole.copy_names(folder, made, names),
-        };
+        let act = |task: Task<'_>| whole.fill(&task);
         if outline.names() < PARALLEL_FROM {
             tasks.into_iter().try_for_each(act)?;
         } else {
@@ -253,26 +253,26 @@ impl<'a> Replicator<'a> {
     /// Makes the folder `name` in `above`, where it is none. One that is there can be worked in afterwards;
     /// returns the mode that it had.
     fn ensure(&self, above: BorrowedFd<'_>, name: &[u8], mode: Mode) -> Result<Option<u32>, Errno> {
-        match (mkdirat(above, name, mode), self.over) {
-            (Ok(()), _) => Ok(None),
-            (Err(Errno::EXIST), Some(over)) => {
-                let stat = statat(above, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-                    over.aside.take(above, name)?;
-                    mkdirat(above, name, mode)?;
-                    return Ok(None);
-                }
-                // What is mounted there is not the copy's.
-                if stat.st_dev != fstat(above)?.st_dev {
-                    return Err(Errno::XDEV);
-                }
-                if stat.st_mode & RWX_USER != RWX_USER {
-                    dir::open_up(above, name)?;
-                }
-                Ok(Some(stat.st_mode & ALL_MODES))
-            }
-            (Err(errno), _) => Err(errno),
+        let make = || mkdirat(above, name, mode).map(|()| None);
+        let Some(over) = self.over else { return make() };
+        // Most are there, and this is the cheapest way to know.
+        let stat = match statat(above, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT) => return make(),
+            Err(errno) => return Err(errno),
+        };
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            over.aside.take(above, name)?;
+            return make();
         }
+        // What is mounted there is not the copy's.
+        if stat.st_dev != fstat(above)?.st_dev {
+            return Err(Errno::XDEV);
+        }
+        if stat.st_mode & RWX_USER != RWX_USER {
+            dir::open_up(above, name)?;
+        }
+        Ok(Some(stat.st_mode & ALL_MODES))
     }
 
     fn may_share(&self, device: u64) -> bool {
@@ -293,28 +293,17 @@ fn set_mode(folder: &Path, mode: Mode) -> Result<(), FileError> {
 }
 
 /// What there is to do in one folder.
-enum Task<'o> {
-    /// What the outline does not name goes.
-    Clear {
-        at: usize,
-        folder: &'o OutlineFolder<'o>,
-    },
-    Copy {
-        folder: &'o OutlineFolder<'o>,
-        made: MadeFolder,
-        names: &'o [&'o [u8]],
-    },
+struct Task<'o> {
+    folder: &'o OutlineFolder<'o>,
+    made: MadeFolder,
+    /// The names to copy.
+    names: &'o [&'o [u8]],
+    /// Whether what the outline does not name goes first: the folders that stand in this one, and stay.
+    clear: Option<&'o [&'o [u8]]>,
 }
 
-/// The names of the folders that stand in each folder, as far as a task asks for them.
-fn folders_below<'o>(
-    outline: &'o Outline<'_>,
-    made: &[Option<MadeFolder>],
-    tasks: &[Task<'_>],
-) -> Vec<Vec<&'o [u8]>> {
-    if !tasks.iter().any(|task| matches!(task, Task::Clear { .. })) {
-        return Vec::new();
-    }
+/// The names of the folders that stand in each folder.
+fn folders_below<'o>(outline: &'o Outline<'_>, made: &[Option<MadeFolder>]) -> Vec<Vec<&'o [u8]>> {
     let mut below = vec![Vec::new(); outline.folders().len()];
     for (folder, _) in outline.folders().iter().zip(made).skip(1).filter(|(_, made)| made.is_some()) {
         below[folder.parent].push(dir::split(folder.path).1);
@@ -353,29 +342,48 @@ impl Whole<'_> {
     /// it: what is behind a symlink is not in the tree.
     fn make_folders(&self, folders: &[OutlineFolder<'_>]) -> Result<Vec<Option<MadeFolder>>, Error> {
         let root = fstat(&self.source).map_err(|errno| FileError::read(self.from, errno))?;
-        let mut made = vec![Some(MadeFolder { device: root.st_dev, is_new: false })];
-        made.reserve(folders.len());
+        let mut made = vec![None; folders.len()];
+        made[0] = Some(MadeFolder { device: root.st_dev, is_new: false });
+        for level in levels(folders) {
+            let make = |places: &[usize]| self.make_some(folders, places, &made);
+            let of_level: Vec<_> = if level.len() < PARALLEL_FROM {
+                vec![make(&level)?]
+            } else {
+                level.par_chunks(CHUNK).map(make).collect::<Result<_, _>>()?
+            };
+            for (place, folder) in level.iter().zip(of_level.into_iter().flatten()) {
+                made[*place] = folder;
+            }
+        }
+        Ok(made)
+    }
+
+    /// Makes the folders at `places`, of which those above are `made`.
+    fn make_some(
+        &self,
+        folders: &[OutlineFolder<'_>],
+        places: &[usize],
+        made: &[Option<MadeFolder>],
+    ) -> Result<Vec<Option<MadeFolder>>, Error> {
+        self.replicator.check_cancel()?;
         // Many folders in a row are in the same one.
         let mut above: Option<Above<'_>> = None;
-        self.replicator.check_cancel()?;
-        for (index, folder) in folders.iter().enumerate().skip(1) {
-            if index % CHUNK == 0 {
-                self.replicator.check_cancel()?;
-            }
+        let mut some = Vec::with_capacity(places.len());
+        for folder in places.iter().map(|place| &folders[*place]) {
             if made[folder.parent].is_none() {
-                made.push(None);
+                some.push(None);
                 continue;
             }
             let (parent, name) = dir::split(folder.path);
             if above.as_ref().is_none_or(|above| above.path != parent) {
                 above = self.open_above(parent)?;
             }
-            made.push(match &above {
+            some.push(match &above {
                 Some(above) => self.make_folder(above, name, folder.path)?,
                 None => None,
             });
         }
-        Ok(made)
+        Ok(some)
     }
 
     /// Opens a folder on both sides; nothing where the original is none any more.
@@ -440,11 +448,24 @@ impl Whole<'_> {
         }
     }
 
-    /// Removes from a folder of the copy what the outline does not name.
-    fn clear(&self, folder: &OutlineFolder<'_>, below: &[&[u8]]) -> Result<(), Error> {
-        let Some(over) = self.replicator.over else { return Ok(()) };
+    /// Does one task.
+    fn fill(&self, task: &Task<'_>) -> Result<(), Error> {
         self.replicator.check_cancel()?;
-        let target = self.open_target(folder.path)?;
+        let target = self.open_target(task.folder.path)?;
+        if let Some(below) = task.clear {
+            self.clear(target.as_fd(), task.folder, below)?;
+        }
+        if task.names.is_empty() { Ok(()) } else { self.copy_names(target.as_fd(), task) }
+    }
+
+    /// Removes from `target`, a folder of the copy, what the outline does not name.
+    fn clear(
+        &self,
+        target: BorrowedFd<'_>,
+        folder: &OutlineFolder<'_>,
+        below: &[&[u8]],
+    ) -> Result<(), Error> {
+        let Some(over) = self.replicator.over else { return Ok(()) };
         let mut named: HashSet<&[u8]> = folder.names.iter().chain(below).copied().collect();
         if folder.path.is_empty() {
             named.extend(self.part.not_ours);
@@ -452,7 +473,7 @@ impl Whole<'_> {
         let in_whole = self.in_whole(folder.path);
         let mut surplus = Vec::new();
         let listed = fault("list", || path_in(self.to, folder.path)).and_then(|()| {
-            dir::for_each_entry(target.as_fd(), |name, kind| {
+            dir::for_each_entry(target, |name, kind| {
                 let is_kept = || kind == FileType::Directory && over.kept.has(&dir::join(&in_whole, name));
                 if !named.contains(name) && !is_kept() {
                     surplus.push(name.to_owned());
@@ -461,7 +482,7 @@ impl Whole<'_> {
         });
         listed.map_err(|errno| FileError::write(path_in(self.to, folder.path), errno))?;
         for name in surplus {
-            self.take_away(target.as_fd(), &name, &dir::join(folder.path, &name))?;
+            self.take_away(target, &name, &dir::join(folder.path, &name))?;
         }
         Ok(())
     }
@@ -477,11 +498,10 @@ impl Whole<'_> {
         below(self.part.path, path)
     }
 
-    fn copy_names(&self, folder: &OutlineFolder<'_>, made: MadeFolder, names: &[&[u8]]) -> Result<(), Error> {
+    fn copy_names(&self, target: BorrowedFd<'_>, task: &Task<'_>) -> Result<(), Error> {
+        let Task { folder, made, names, .. } = *task;
         let replicator = self.replicator;
-        replicator.check_cancel()?;
         let Some(source) = self.open_source(folder.path)? else { return Ok(()) };
-        let target = self.open_target(folder.path)?;
         let could_share = replicator.may_share(made.device);
         let share = AtomicBool::new(could_share);
         let known = match replicator.over {
@@ -493,7 +513,7 @@ impl Whole<'_> {
         for name in names {
             replicator.check_cancel()?;
             let file = File { whole: self, folder, share: &share, name };
-            let (source, target) = (source.as_fd(), target.as_fd());
+            let source = source.as_fd();
             let stands = match &known {
                 Some(known) if replicator.over.is_some_and(|over| over.resumed) => {
                     file.is_unedited(source, target, known)?
@@ -534,6 +554,21 @@ struct Sums {
     bytes: u64,
     copied: u64,
     shared: u64,
+}
+
+/// The places of the folders but the root's, by how deep they are: each level needs those above it only.
+fn levels(folders: &[OutlineFolder<'_>]) -> Vec<Vec<usize>> {
+    let mut depths = vec![0; folders.len()];
+    let mut levels: Vec<Vec<usize>> = Vec::new();
+    for (place, folder) in folders.iter().enumerate().skip(1) {
+        let depth: usize = depths[folder.parent];
+        depths[place] = depth + 1;
+        if levels.len() == depth {
+            levels.push(Vec::new());
+        }
+        levels[depth].push(place);
+    }
+    levels
 }
 
 fn path_in(root: &Path, path: &[u8]) -> PathBuf {
