@@ -570,11 +570,11 @@ impl Attempt<'_> {
     }
 }
 
-/// The error of work that took longer than the workflow allows. Where a plugin was in the way, it names that.
+/// The error of work that took longer than the workflow allows. It names the plugin that was waited for.
 fn blamed(late: ErrorInfo, error: Option<ErrorInfo>) -> ErrorInfo {
     match error {
         Some(error) if error.code == code::PLUGIN_TIMEOUT => {
-            ErrorInfo { message: format!("{}: {}", late.message, error.message), ..error }
+            ErrorInfo { message: format!("{}: {}", late.message, error.message), ..late }
         }
         _ => late,
     }
