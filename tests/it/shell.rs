@@ -105,6 +105,52 @@ fn without_a_job_it_has_the_variables_of_the_workflow() {
     assert_eq!(output.status.code(), Some(0));
 }
 
+const STEPS: &str = "
+version: v1
+stages: [s]
+j:
+  stage: s
+  target: linux
+  variables: {STEP_OF: j}
+  script: [echo one-$STEP_OF > one; cat one, 'test -e no-such-file || exit 5', echo > three]
+";
+
+#[test]
+fn the_steps_before_it_run_first() {
+    let env = env(STEPS);
+    let output = piped(&env, &["j", "--at", "2"], "ls one three; exit 7");
+    let said = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(7), "one\n"), "{said}");
+    assert!(said.contains("step 1: echo one-$STEP_OF > one; cat one\none-j\n"), "{said}");
+    assert!(!said.contains("step 2"), "{said}");
+    // Where one fails, there the shell is.
+    let output = piped(&env, &["j", "--at", "3"], "ls three; echo still-here");
+    let said = text(&output.stderr);
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "still-here\n"), "{said}");
+    let told = "warning: step 2 failed, and the shell is where it did: the step's exit code was 5\n";
+    assert!(said.contains(told), "{said}");
+    // None before the first, and none that there is not.
+    let output = piped(&env, &["j", "--at", "1"], "true");
+    assert!(output.status.success() && !text(&output.stderr).contains("step 1"), "{output:?}");
+    let output = piped(&env, &["j", "--at", "4"], "echo never");
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(1), ""));
+    assert!(text(&output.stderr).contains("job `j` has no step 4: it has 3 steps"), "{output:?}");
+    assert!(env.receipts().is_empty());
+}
+
+#[test]
+fn who_ends_loom_ends_the_steps_before_the_shell() {
+    let steps = "['echo $PPID > $HOME/loom.new; mv $HOME/loom.new $HOME/loom; exec sleep 1000', 'true']";
+    let env = env(&format!("version: v1\nstages: [s]\nj: {{stage: s, target: linux, script: {steps}}}\n"));
+    let mut loom = env.loom(&["shell", "j", "--at", "2"]);
+    loom.command.stdin(Stdio::null());
+    let mut running = Running::start(&mut loom.command).unwrap();
+    wait_for("the first step", || env.home().join("loom").exists());
+    let pid = fs::read_to_string(env.home().join("loom")).unwrap();
+    assert!(loom_tests::status(Command::new("kill").args(["-TERM", pid.trim()])).unwrap().success());
+    assert_eq!(running.exit().code(), Some(143));
+}
+
 #[test]
 fn a_place_that_a_run_has_is_not_taken() {
     let env = env(WORKFLOW);
@@ -321,6 +367,19 @@ fn a_job_with_an_image_has_its_shell_in_the_container() {
     assert!(stdout.contains("unit /run/loom/secrets/FILE\na value of some length"), "{stdout}");
     nothing_is_left(&stdout);
     assert!(env.receipts().is_empty());
+    env.write(
+        ".loom/workflow.yml",
+        &fs::read_to_string(env.repo().join(".loom/workflow.yml"))
+            .unwrap()
+            .replace("'exit 3'", "'pwd; echo > made', 'true'"),
+    );
+    let output = piped_with(&env, &["unit", "--at", "2"], "ls made; echo run=$LOOM_RUN_ID", &given);
+    let (stdout, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(
+        stdout.starts_with("made\n") && said.contains("step 1: pwd; echo > made\n/workspace\n"),
+        "{said}"
+    );
+    nothing_is_left(&stdout);
 }
 
 #[test]

@@ -140,6 +140,9 @@ pub(crate) struct Shell {
     /// Give the shell the job's secrets: nothing that it prints is masked
     #[arg(long, requires = "job")]
     pub(crate) secrets: bool,
+    /// Run the job's steps before this one first; the shell opens where one of them fails
+    #[arg(long, value_name = "N", requires = "job")]
+    pub(crate) at: Option<NonZeroUsize>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -22,6 +22,8 @@ pub struct Shell {
     pub secrets: bool,
     /// Whether the job is one of the workflow: if not, nothing is said of a job in the environment.
     pub of_job: bool,
+    /// How many of the job's steps run first. Where one fails, the rest of them does not run, and the shell is opened.
+    pub after: usize,
 }
 
 /// Prepares the job at the place `at` of the plan as a run does, runs `shell` in its place with Loom's own standard streams,
@@ -47,6 +49,7 @@ pub async fn shell(
         Some((mut plan_job, provider)) => {
             // A shell has all the time that its user takes.
             plan_job.node.timeout = None;
+            plan_job.node.script.truncate(shell.after);
             if !shell.secrets {
                 plan_job.node.secrets.clear();
             }

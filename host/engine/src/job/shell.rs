@@ -1,11 +1,14 @@
 //! The user's own shell in the place of a job's steps.
 
+use std::sync::Arc;
+
 use loom_contract::error::{ErrorInfo, code};
 use loom_contract::status::Status;
 
 use super::{Attempt, Job};
 use crate::environment::OF_JOBS;
 use crate::output::Route;
+use crate::port::JobProvider;
 use crate::process::Foreground;
 use crate::shell::Shell;
 
@@ -26,6 +29,10 @@ impl Attempt<'_> {
     async fn shell(&self, shell: &Shell) -> Result<i32, ErrorInfo> {
         let (mut provider, prepared) = self.prepare().await;
         let route = Route::new(self.emitter.clone(), self.context.mask.get().cloned());
+        let prepared = match (&mut provider, prepared) {
+            (Some(provider), Ok(())) => self.run_steps_before(provider.as_mut(), &route).await,
+            (_, prepared) => prepared,
+        };
         let ended = match (&mut provider, prepared) {
             (_, Err(error)) => Err(error),
             (Some(provider), Ok(())) if self.job.provider.workspace().is_some() => {
@@ -40,6 +47,21 @@ impl Attempt<'_> {
         };
         let cleaned = self.clean_up(provider.as_deref_mut(), &route, status).await;
         ended.and_then(|exit_code| cleaned.map(|()| exit_code))
+    }
+
+    /// Runs the steps that come before the shell. One that fails is told by its events.
+    async fn run_steps_before(
+        &self,
+        provider: &mut dyn JobProvider,
+        route: &Arc<Route>,
+    ) -> Result<(), ErrorInfo> {
+        if self.job.plan.script.is_empty() {
+            return Ok(());
+        }
+        match self.execute(provider, route).await.status {
+            Status::Cancelled => Err(ErrorInfo::new(code::CANCELLED, "the shell was cancelled")),
+            _ => Ok(()),
+        }
     }
 
     async fn shell_on_host(&self, shell: &Shell) -> Result<i32, ErrorInfo> {

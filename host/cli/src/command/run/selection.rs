@@ -115,11 +115,17 @@ fn first_step(
             "leave out `--from-step`: its caches and the artifacts that it needs are there again",
         ));
     }
+    Ok((at, position(job, step)?))
+}
+
+/// The position of the step `step` of `job`.
+pub(super) fn position(job: &PlanJob, step: NonZeroUsize) -> Result<usize, ErrorInfo> {
     if step.get() > job.script.len() {
         let steps = loom_contract::words::counted(job.script.len() as u64, "step");
-        return Err(error(format!("job `{}` has no step {step}: it has {steps}", job.id)));
+        let message = format!("job `{}` has no step {step}: it has {steps}", job.id);
+        return Err(ErrorInfo::new(code::WORKFLOW_UNREADABLE, message));
     }
-    Ok((at, step.get() - 1))
+    Ok(step.get() - 1)
 }
 
 fn named(plan: &Plan, jobs: &[String], stages: &[String]) -> Result<Vec<bool>, ErrorInfo> {

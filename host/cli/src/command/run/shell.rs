@@ -13,6 +13,7 @@ use loom_contract::exit;
 use loom_contract::id::{JobId, RunIds};
 use loom_contract::redacted::Redacted;
 use loom_contract::section::Section;
+use loom_contract::status::Status;
 use loom_contract::visible::on_one_line;
 use loom_engine::cancel;
 use loom_engine::clock::Clock;
@@ -24,7 +25,7 @@ use loom_workflow::{Plan, PlanJob};
 
 use super::bootstrap::{Start, load_plan, load_providers, load_resolvers, refuse, refuse_unsupported};
 use super::copy::{self, HeldSlot};
-use super::selection::{Jobs, Wanted};
+use super::selection::{Jobs, Wanted, position};
 use super::traces::{self, Folders};
 use super::{Mode, Place, control, internal, listen, runtime};
 use crate::args;
@@ -51,6 +52,7 @@ fn open(args: &args::Shell, terminal: Terminal, clock: Clock, redactor: &Redacto
     let source = Source::find(&args.workflow)?;
     let mut plan = load_plan(&source, terminal)?;
     let at = choose(&mut plan, args.job.as_deref())?;
+    let after = args.at.map_or(Ok(0), |step| position(&plan.jobs[at], step))?;
     let config = effective(&source.repo_root, Flags::default())?;
     let folders = Folders::open(&config, &source.repo_root)?;
     traces::clean_after_the_dead(&source.repo_root, &folders.runs);
@@ -85,8 +87,13 @@ fn open(args: &args::Shell, terminal: Terminal, clock: Clock, redactor: &Redacto
         terminal,
     };
     let job = &plan.jobs[at];
-    let opened =
-        loom_engine::Shell { program: settings::shell(), secrets: args.secrets, of_job: args.job.is_some() };
+    let opened = loom_engine::Shell {
+        program: settings::shell(),
+        secrets: args.secrets,
+        of_job: args.job.is_some(),
+        after,
+    };
+    let commands = Redacted::new(job.script.clone(), redactor);
     let said = left_out(job, args.secrets);
     let mut slot = None;
     let ended = runtime.block_on(async {
@@ -109,7 +116,7 @@ fn open(args: &args::Shell, terminal: Terminal, clock: Clock, redactor: &Redacto
             staging_dir: place.staging.clone(),
             artifacts_dir: Box::new(|_| Default::default()),
         };
-        let on_event = |event: &Redacted<Event>| tell(event, terminal);
+        let on_event = |event: &Redacted<Event>| tell(event, &commands, terminal);
         let ended = loom_engine::shell(settings, cancel.clone(), prepared, at, opened, on_event).await;
         ended.map_err(Redacted::into_inner)
     });
@@ -241,8 +248,8 @@ fn prepare(
     })
 }
 
-/// Tells what somebody at the terminal wants to know.
-fn tell(event: &Redacted<Event>, terminal: Terminal) {
+/// Tells what somebody at the terminal wants to know of a job with these `commands`.
+fn tell(event: &Redacted<Event>, commands: &Redacted<Vec<String>>, terminal: Terminal) {
     let mut text = Text::default();
     match &event.body {
         EventBody::Message(_, message) if message.level >= Level::Warn => {
@@ -258,9 +265,24 @@ fn tell(event: &Redacted<Event>, terminal: Terminal) {
             text.push(&message.message);
             text.push("\n");
         }
+        EventBody::PhaseStart(Phase::Step(_, step)) => {
+            let command = commands.get(step.position()).and_then(|command| command.lines().next());
+            text.push(&format!("step {}: ", step.number()));
+            text.push(&on_one_line(command.unwrap_or_default()));
+            text.push("\n");
+        }
+        EventBody::PhaseFinish(Phase::Step(_, step), finish) if finish.status == Status::Failed => {
+            text.styled(Style::Warning, "warning: ");
+            text.push(&format!("step {} failed, and the shell is where it did", step.number()));
+            if let Some(error) = &finish.error {
+                text.push(": ");
+                text.push(&on_one_line(&error.message));
+            }
+            text.push("\n");
+        }
         // What takes its time is not to be waited for in the dark.
         EventBody::Output(output) => {
-            if let Phase::Section(_, Section::ImageBuild) = &output.phase {
+            if let Phase::Section(_, Section::ImageBuild) | Phase::Step(..) = &output.phase {
                 let whole = output.bytes.strip_suffix(b"\n").unwrap_or(&output.bytes);
                 for line in whole.split(|byte| *byte == b'\n') {
                     text.output(line);
