@@ -1,7 +1,7 @@
 //! The threads that a run works with, and what it does where the system has few of them.
 
 use std::num::NonZeroUsize;
-use std::sync::{OnceLock, mpsc};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use loom_contract::error::{ErrorInfo, code};
@@ -22,8 +22,6 @@ const FEW: usize = 2;
 const LEAST_FILES: u64 = 32;
 /// Bytes that Loom maps, mostly without using them: itself, the stacks and heaps of its threads, and plugins.
 const LEAST_ADDRESS_SPACE: u64 = 1 << 30;
-/// Whether the small pool of threads that copy files has been made.
-static POOL: OnceLock<()> = OnceLock::new();
 /// How long the first threads have until they run.
 const STARTED: Duration = Duration::from_secs(30);
 
@@ -48,18 +46,20 @@ pub(super) fn start() -> Result<Runtime, ErrorInfo> {
     }
     let processors = std::thread::available_parallelism().map_or(FEW, NonZeroUsize::get);
     let mut workers = processors.min(MOST_WORKERS);
+    let mut copiers = processors;
     // Where addresses are few they are not spent on an attempt.
     if limited.is_some() || limits::try_threads(workers + processors + OTHERS).is_err() {
         workers = workers.min(FEW);
         if limited.is_none() {
             limits::try_threads(FEW + FEW + OTHERS).map_err(|error| no_threads(&error))?;
         }
-        // A comparison has several runs in one process, and the first has made it.
-        if POOL.get().is_none() {
-            let few = rayon::ThreadPoolBuilder::new().num_threads(FEW).build_global();
-            few.map_err(|error| no_threads(&error))?;
-            let _ = POOL.set(());
-        }
+        copiers = FEW;
+    }
+    // Its first use would start these threads too, but panic where the system does not let it.
+    if let Err(error) = rayon::ThreadPoolBuilder::new().num_threads(copiers).build_global()
+        && let Some(cause) = std::error::Error::source(&error)
+    {
+        return Err(no_threads(&cause));
     }
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(workers).thread_keep_alive(Duration::from_secs(24 * 60 * 60));
