@@ -173,7 +173,7 @@ async fn what_a_plugin_did_not_wait_for_ends_with_the_job() {
     for order in ["leave-running 3", "then leave-running 3 | trap", "then leave-running 3 | loop"] {
         let mut job = Job::new().await;
         let _ = job.step(order).await;
-        assert_eq!(marked(&job.mark()), 3, "{order}");
+        wait_for_marked(&job.mark(), 3).await;
         assert_eq!(job.end().await.len(), 3, "{order}");
         assert_eq!(job.fake.context.processes.running(), 0, "{order}");
     }
@@ -204,14 +204,19 @@ async fn what_is_left_of_a_job_that_nobody_swept_is_killed() {
     let mut job = Job::new().await;
     job.exit_code("leave-running 2").await;
     let mark = job.mark();
-    assert_eq!(marked(&mark), 2);
+    wait_for_marked(&mark, 2).await;
     drop(job);
-    let gone = async {
-        while marked(&mark) > 0 {
+    wait_for_marked(&mark, 0).await;
+}
+
+/// Waits until `count` processes have the mark: one that has just been started has no environment yet.
+async fn wait_for_marked(mark: &str, count: usize) {
+    let settled = async {
+        while marked(mark) != count {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(loom_deadlines::PATIENCE, gone).await.unwrap();
+    tokio::time::timeout(loom_deadlines::PATIENCE, settled).await.unwrap();
 }
 
 #[tokio::test]
