@@ -134,3 +134,19 @@ fn secrets_stay_out_of_commands_and_last_lines() {
     );
     assert!(run.stderr.contains("  | [REDACTED:SECRET_TOKEN]\n"), "{}", run.stderr);
 }
+
+#[test]
+fn what_is_written_for_bash_gets_a_way_out() {
+    let env = env("version: v1\nstages: [s]\ndefault: {target: linux}\n\
+         a: {stage: s, script: [\"echo ok\", \"x=(1 2); echo no\"]}\n\
+         b: {stage: s, script: [\"make-nothing\"]}\n");
+    for flags in [&["--jobs", "1"][..], &["--stream"]] {
+        let run = env.run(flags);
+        assert_eq!(run.exit_code, 1);
+        let told = run.plain_stderr();
+        // Where `sh` is bash, there is nothing to say.
+        let is_bash = run.run.output("a", "02").contains(&"no".to_owned());
+        let hints = told.matches("  hint: `=(` is of bash, and steps run in `sh`: write").count();
+        assert_eq!(hints, usize::from(!is_bash), "{told}");
+    }
+}

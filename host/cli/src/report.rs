@@ -1,5 +1,6 @@
 //! What a run tells its user, from the same events that are recorded.
 
+mod bashism;
 mod exit_words;
 mod failed_job;
 mod jobs;
@@ -238,7 +239,8 @@ impl Report {
                 text.output(bytes);
             }
             self.say(text);
-        } else if self.verbosity != Verbosity::Quiet
+        }
+        if self.verbosity != Verbosity::Quiet
             // Services speak during steps, too.
             && let Phase::Step(..) = output.phase
             && let Some(running) = self.running.get_mut(job_id)
@@ -308,6 +310,10 @@ impl Report {
                 let planned = self.jobs.get(job_id);
                 // What it did before it is tried again is in the record; the last time counts.
                 let told = failed_step.filter(|_| meaning != Meaning::Retried);
+                let way_out = told.zip(planned).zip(end.exit_code).and_then(|((step, job), exit_code)| {
+                    bashism::way_out(exit_code, job.commands.get(step.position())?, running.tail.texts())
+                });
+                let hint = end.error.as_ref().and_then(|error| error.hint.clone()).or(way_out);
                 let shows_output = told.is_some() && !self.verbosity.streams();
                 let failed = FailedJob {
                     job_id,
@@ -317,7 +323,7 @@ impl Report {
                     meaning,
                     step: told.and_then(|step| Some(FailedStep::new(step, planned?))),
                     said: shows_output.then(|| self.said(job_id, running.tail)),
-                    hint: end.error.as_ref().and_then(|error| error.hint.as_deref()),
+                    hint,
                     see: Redacted::new(self.run_dir.join(&see), &self.redactor).to_string(),
                 };
                 failed.text(self.terminal.width())

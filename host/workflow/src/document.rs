@@ -7,6 +7,7 @@ mod artifacts;
 mod cache;
 mod extends;
 mod field;
+mod foreign;
 mod image;
 mod include;
 mod invariant;
@@ -34,6 +35,7 @@ pub(crate) use self::artifacts::Artifacts;
 pub(crate) use self::cache::{Cache, Entry as CacheEntry, Key as CacheKey};
 pub(crate) use self::extends::Parent;
 pub(crate) use self::field::Field;
+pub(crate) use self::foreign::{system_of_text, whole as foreign_file};
 pub(crate) use self::image::{Image, ImageSpec};
 pub(crate) use self::include::Include;
 pub(crate) use self::invariant::Invariant;
@@ -132,6 +134,12 @@ impl Document {
             Role::Included => "write a mapping of jobs, templates, variables, default or include",
         };
         let entries = reader.map(root, at, hint)?;
+        if role == Role::Root
+            && let Some(system) = foreign::system(entries)
+        {
+            reader.error(entries.first()?.key_span, at, foreign_file(system));
+            return None;
+        }
         let start = entries.first().map_or(root.span, |entry| entry.key_span);
         let mut document = Self {
             start,
@@ -171,7 +179,17 @@ impl Document {
                     document.variables_weight = entry.weight();
                 }
                 Some(RootKey::Default) => document.default = Job::read_default(entry, &place, reader),
-                None => document.jobs.extend(read_job(entry, &place, reader)),
+                None => {
+                    let above = document.jobs.last().map(|job| &*job.name.value);
+                    let job = read_job(entry, above, &place, reader);
+                    // A keyword that was meant for the job above is not missing there.
+                    if job.is_none()
+                        && let Some(above) = document.jobs.last_mut()
+                    {
+                        Keyword::of(&entry.key).into_iter().for_each(|keyword| above.mark_present(keyword));
+                    }
+                    document.jobs.extend(job);
+                }
             }
         }
         if role == Role::Root {
@@ -199,14 +217,22 @@ fn read_version(value: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) {
     }
 }
 
-fn read_job(entry: &Entry, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Job> {
+fn read_job(entry: &Entry, above: Option<&str>, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Job> {
     let runs = |key: &str| matches!(key, "stage" | "script" | "extends");
     let is_job = entry.key.starts_with('.')
         || matches!(&entry.value.kind, Kind::Map(entries) if entries.iter().any(|entry| runs(&entry.key)));
-    if !is_job && let Some(meant) = reader.similar(&entry.key, written(RootKey::KEYS)) {
-        let hint = format!("rename unknown key {}; did you mean `{meant}`?", quoted(&entry.key));
-        reader.error(entry.key_span, at, hint);
-        return None;
+    if is_job {
+        return Job::read(entry, at, reader);
     }
-    Job::read(entry, at, reader)
+    let hint = if let Some(hint) = foreign::root_key(&entry.key) {
+        hint.to_owned()
+    } else if let Some(meant) = reader.similar(&entry.key, written(RootKey::KEYS)) {
+        format!("rename unknown key {}; did you mean `{meant}`?", quoted(&entry.key))
+    } else if let Some(keyword) = Keyword::of(&entry.key) {
+        foreign::keyword_at_root(keyword.name(), Keyword::IN_DEFAULT.contains(&keyword), above)
+    } else {
+        return Job::read(entry, at, reader);
+    };
+    reader.error(entry.key_span, at, hint);
+    None
 }

@@ -12,6 +12,7 @@ mod references;
 mod route;
 mod shared;
 mod step_state;
+mod step_text;
 mod variables;
 
 use std::ops::Deref;
@@ -86,6 +87,7 @@ pub(crate) fn plan(workflow: Workflow, sources: &Arc<Sources>, problems: &mut Pr
     if !problems.has_errors() {
         caches::warn_of_shared_paths(&workflow, &order, &needs, problems);
         step_state::warn_of_lost_state(&workflow, problems);
+        step_text::warn_of_other_commands(&workflow, sources, problems);
     }
     let not_executable = not_executable::find(&workflow, &order).into_diagnostics(Arc::clone(sources));
     let mut left = variables::Budget::default();

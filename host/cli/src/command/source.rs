@@ -117,7 +117,10 @@ const LONGEST: u64 = 64 << 20;
 
 /// The system's own words, without the path that `fs_err` adds: the workflow's error names it.
 fn cause(error: &std::io::Error) -> String {
-    std::io::Error::from(error.kind()).to_string()
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        kind => std::io::Error::from(kind).to_string(),
+    }
 }
 
 /// The repository's files, for includes.

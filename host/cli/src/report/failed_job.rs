@@ -26,7 +26,7 @@ pub(super) struct FailedJob<'a> {
     /// The last lines of that step, without secrets; none where they are not for here.
     pub(super) said: Option<Vec<Said>>,
     /// What to do about it.
-    pub(super) hint: Option<&'a str>,
+    pub(super) hint: Option<String>,
     /// Where to read on.
     pub(super) see: String,
 }
@@ -121,7 +121,7 @@ impl FailedJob<'_> {
                 }
             }
         }
-        if let Some(hint) = self.hint {
+        if let Some(hint) = &self.hint {
             text.push(&format!("\n  hint: {hint}"));
         }
         text.push(&format!("\n  see {}", on_one_line(&self.see)));
@@ -186,7 +186,7 @@ mod tests {
         let mut block = failed(&id, &[]);
         block.meaning = Meaning::AllowedToFail;
         block.attempt = Some((2, 3));
-        block.hint = Some("do it");
+        block.hint = Some("do it".to_owned());
         assert_eq!(
             block.text(80).render(false),
             "failed  unit (319ms): attempt 2 of 3: exit code 101 (allowed to fail)\n  \

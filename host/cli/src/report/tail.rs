@@ -57,6 +57,11 @@ impl Tail {
         }
     }
 
+    /// What the lines say, the last one last.
+    pub(super) fn texts(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.lines.iter().map(|line| &*line.bytes)
+    }
+
     /// The lines, the last one last; none where nothing was said.
     pub(super) fn into_lines(self) -> Vec<Line> {
         let mut lines = self.lines;

@@ -35,6 +35,7 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Ve
             continue;
         };
         let mut local = Field::Absent;
+        let errors = reader.errors();
         for entry in entries {
             let place = place.key(&entry.key);
             match IncludeKey::of(&entry.key) {
@@ -42,7 +43,7 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Ve
                 None => reader.unknown_key(entry, &place, "include", &written(IncludeKey::KEYS)),
             }
         }
-        if local.is_absent() {
+        if local.is_absent() && reader.errors() == errors {
             reader.error(item.span, &place.key("local"), LOCAL);
         }
         paths.extend(local.into_value().map(|local| Include { local, index }));

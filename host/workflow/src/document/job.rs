@@ -1,8 +1,10 @@
 //! Reading a job, a template, or `default`, which has some of their keywords.
 
+use super::RootKey;
+use super::foreign;
 use super::keys::{Keys, written};
 use super::keyword::{Job, Keyword};
-use super::value::{Reader, Text, is_name, name_pattern};
+use super::value::{Reader, Text, is_name, listed, name_pattern};
 use crate::diagnostic::{Pointer, quoted};
 use crate::source::Spanned;
 use crate::yaml::Entry;
@@ -45,7 +47,11 @@ impl Job {
             };
             reader.error(entry.key_span, at, hint);
         }
-        let hint = format!("set job {} to a mapping of job keywords", quoted(&entry.key));
+        let hint = format!(
+            "set job {} to a mapping of job keywords; the file's own keys are {}",
+            quoted(&entry.key),
+            listed(&written(RootKey::KEYS))
+        );
         let entries = reader.map(&entry.value, at, &hint)?;
         let mut job = Self::of(entry, entry.key.as_str().into());
         for entry in entries {
@@ -74,7 +80,10 @@ impl Job {
                     let hint = format!("move `{key}` into the jobs or a template; default does not allow it");
                     reader.error(entry.key_span, &place, hint);
                 }
-                None => reader.unknown_key(entry, &place, "default", &written(Keyword::IN_DEFAULT)),
+                None => match foreign::job_key(&entry.key) {
+                    Some((hint, _)) => reader.error(entry.key_span, &place, hint),
+                    None => reader.unknown_key(entry, &place, "default", &written(Keyword::IN_DEFAULT)),
+                },
             }
         }
         Some(job)
@@ -102,11 +111,19 @@ impl Job {
 
     /// Reports a key that no job has, and counts the keyword that was probably meant as present.
     fn refuse_unknown(&mut self, entry: &Entry, at: &Pointer<'_>, reader: &mut Reader<'_>) {
+        if let Some((hint, keyword)) = foreign::job_key(&entry.key) {
+            keyword.and_then(Keyword::of).into_iter().for_each(|keyword| self.mark_present(keyword));
+            reader.error(entry.key_span, at, hint);
+            return;
+        }
         let key = quoted(&entry.key);
         let meant = reader.similar(&entry.key, written(Keyword::ALL));
         let hint = match meant {
             Some(meant) => format!("rename unknown key {key}; did you mean `{meant}`?"),
-            None => format!("remove unknown key {key}; it is no job keyword"),
+            None => {
+                let known = listed(&written(Keyword::ALL));
+                format!("remove unknown key {key}; a job allows {known}")
+            }
         };
         if let Some(keyword) = meant.and_then(Keyword::of) {
             self.mark_present(keyword);

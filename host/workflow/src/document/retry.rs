@@ -57,7 +57,11 @@ impl Retry {
 
 pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Retry> {
     let mut retry = Retry { span: node.span, max: Field::Absent, when: Field::Absent };
-    for entry in reader.map(node, at, "set retry to a mapping, as in {max: 2}")? {
+    let times = match &node.kind {
+        Kind::Scalar(scalar) if scalar.meaning() == Meaning::Number => scalar.text.as_str(),
+        _ => "2",
+    };
+    for entry in reader.map(node, at, &format!("set retry to a mapping, as in {{max: {times}}}"))? {
         let place = &at.key(&entry.key);
         match RetryKey::of(&entry.key) {
             Some(RetryKey::Max) => retry.max = read_max(&entry.value, place, reader).into(),

@@ -4,13 +4,15 @@ use super::value::{Reader, Text};
 use super::variables::LONGEST;
 use crate::diagnostic::Pointer;
 use crate::source::Span;
-use crate::yaml::{Kind, Meaning, Node};
+use crate::yaml::{Kind, Meaning, Node, Style};
 
 /// A command that was typed.
 #[derive(Debug, Clone)]
 pub(crate) struct Step {
     pub(crate) command: Text,
     pub(crate) span: Span,
+    /// How it is written.
+    pub(crate) style: Style,
 }
 
 pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Option<Vec<Step>> {
@@ -46,7 +48,11 @@ pub(super) fn read(node: &Node, at: &Pointer<'_>, reader: &mut Reader<'_>) -> Op
                     "put the command into a file and run that: it has more bytes than a shell can be given";
                 reader.error(item.span, &place, format!("{hint}, which are {}", LONGEST - 1));
             }
-            steps.push(Step { command: command.into(), span: item.span });
+            let style = match &item.kind {
+                Kind::Scalar(scalar) => scalar.style,
+                _ => Style::Quoted,
+            };
+            steps.push(Step { command: command.into(), span: item.span, style });
         }
     }
     (steps.len() == items.len()).then_some(steps)

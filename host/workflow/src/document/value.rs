@@ -159,6 +159,9 @@ impl<'p> Reader<'p> {
 
     /// Reports a key of `owner` that the language does not have.
     pub(crate) fn unknown_key(&mut self, entry: &Entry, at: &Pointer<'_>, owner: &str, allowed: &[&str]) {
+        if let Some(hint) = super::foreign::nested_key(owner, &entry.key) {
+            return self.error(entry.key_span, at, hint);
+        }
         let key = quoted(&entry.key);
         let hint = match self.similar(&entry.key, allowed.iter().copied()) {
             Some(meant) => format!("rename unknown key {key}; did you mean `{meant}`?"),

@@ -104,7 +104,12 @@ pub(crate) fn put(below: &mut Variables, name: Text, mut variable: Variable) {
 /// Whether `text` has only whole references; a broken one is reported.
 pub(super) fn check_template(text: &str, span: Span, at: &Pointer<'_>, reader: &mut Reader<'_>) -> bool {
     let Err(BadReference(bad)) = Template::check(text) else { return true };
-    let hint = format!("write {} as `${{NAME}}`, or with `$$` for a dollar sign", quoted(&bad));
+    let hint = match bad.starts_with("${{") {
+        true => {
+            format!("write `$NAME`, or `$$` for a dollar sign: {} is of GitHub Actions", quoted("${{ … }}"))
+        }
+        false => format!("write {} as `${{NAME}}`, or with `$$` for a dollar sign", quoted(&bad)),
+    };
     reader.error(span, at, hint);
     false
 }

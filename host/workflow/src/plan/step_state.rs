@@ -36,12 +36,22 @@ fn lost_change(entry: &str) -> Option<String> {
     let mut commands = 0_usize;
     let mut piped = false;
     let mut last = None;
+    let mut function = None;
     loop {
         let (words, end) = scanner.command()?;
         if !words.is_empty() {
             commands += 1;
+            if open_compounds == 0 {
+                function = words.first().filter(|word| word.ends_with("()")).copied();
+            }
+            let was_open = open_compounds > 0;
             let (rest, negated) = reserved(&words, &mut open_compounds)?;
-            let alone = open_compounds == 0 && !piped && !negated && matches!(end, End::Next | End::Text);
+            // The end of a function is all that there is of it.
+            let whole = function.filter(|_| was_open && open_compounds == 0 && rest.is_empty());
+            let rest = whole.as_ref().map_or(rest, std::slice::from_ref);
+            let begins = whole.is_none() && words.first().is_some_and(|word| word.ends_with("()"));
+            let alone =
+                !begins && open_compounds == 0 && !piped && !negated && matches!(end, End::Next | End::Text);
             last = alone.then(|| rest.to_vec());
         }
         match end {
@@ -85,6 +95,7 @@ fn reserved<'w, 'a>(words: &'w [&'a str], open: &mut usize) -> Option<(&'w [&'a 
             }
             "!" => negated = true,
             "then" | "else" | "elif" | "do" | "time" => {}
+            name if name.ends_with("()") && after.first() == Some(&"{") => {}
             _ => break,
         }
         rest = after;
@@ -124,6 +135,8 @@ fn change(words: &[&str], whole: bool) -> Option<String> {
             let shown: Vec<&str> = args.iter().take(2).copied().take_while(|arg| *arg != "--").collect();
             (!takes_back && !prints).then(|| format!("set {}", shown.join(" ")).trim_end().to_owned())
         }
+        "shopt" => (args.len() > 1).then(|| format!("shopt {}", args.join(" "))),
+        name if name.ends_with("()") => Some(format!("{name} {{ …; }}")),
         "umask" | "ulimit" => operand.map(|_| format!("{name} {}", args.join(" "))),
         "trap" => {
             let prints = args.first().is_none_or(|arg| ["-p", "-l"].contains(arg));
@@ -181,7 +194,17 @@ impl<'a> Scanner<'a> {
                     // A subshell: one word that no command is called.
                     words.push(&self.text[from..self.at]);
                 }
-                // A function, or what belongs to `case`.
+                // A function: its name with its brackets.
+                Some(b'(')
+                    if words.len() == 1
+                        && self.text[..self.at].ends_with(words[0])
+                        && self.rest().starts_with("()") =>
+                {
+                    let from = self.at - words[0].len();
+                    self.at += 2;
+                    words = vec![&self.text[from..self.at]];
+                }
+                // What belongs to `case`.
                 Some(b'(' | b')') => return None,
                 Some(b'<' | b'>') => self.redirection()?,
                 Some(_) => {

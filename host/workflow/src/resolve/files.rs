@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use crate::diagnostic::{Pointer, Problems, quoted};
-use crate::document::{Document, Include, Job, Reader, Role, Text};
+use crate::document::{Document, Include, Job, Reader, Role, Text, foreign_file, system_of_text};
 use crate::loader::Loader;
-use crate::source::Sources;
+use crate::source::{Sources, Span};
 use crate::yaml;
 
 /// How many files may include each other in a row.
@@ -46,6 +46,12 @@ fn parse(
     left: &mut usize,
     problems: &mut Problems,
 ) -> Option<Document> {
+    if role == Role::Root
+        && let Some(system) = system_of_text(sources.text(file))
+    {
+        problems.error(Span::new(file, 0..0), Pointer::Root, foreign_file(system));
+        return None;
+    }
     let before = problems.errors();
     let tree = yaml::parse(sources, file, left, problems)?;
     let refused = problems.errors() > before;

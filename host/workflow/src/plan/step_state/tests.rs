@@ -45,6 +45,10 @@ fn entries_that_change_only_their_own_shell() {
         ("echo a \\\n  b\ncd dist", "cd dist"),
         ("sleep 5 & cd dist", "cd dist"),
         ("(make) ; cd dist", "cd dist"),
+        ("f() { make; }", "f() { …; }"),
+        ("f() {\n  cd dist\n  make\n}\n", "f() { …; }"),
+        ("f() { if a; then b; fi; }", "f() { …; }"),
+        ("shopt -s globstar", "shopt -s globstar"),
     ];
     for (entry, change) in table {
         assert_eq!(lost_change(entry).as_deref(), Some(change), "{entry}");
@@ -106,6 +110,8 @@ fn entries_that_do_something_or_print_or_are_not_understood() {
         "alias",
         "alias ll",
         "umask",
+        "shopt",
+        "shopt -s",
         "umask -S",
         "ulimit -a",
         "ulimit -n",
@@ -117,7 +123,12 @@ fn entries_that_do_something_or_print_or_are_not_understood() {
         "cdk deploy",
         "./cd dist",
         "a=b=c make",
-        "f() { cd dist; }",
+        "f() { cd dist; }; f",
+        "f() { cd dist; }\nf x",
+        "f() { make; } && make",
+        "f() { make; } | cat",
+        "f() (make)",
+        "f()",
         "function f { cd dist; }",
         "case $A in\n  a) cd dist ;;\nesac\ncd dist",
         "cat <<X\ncd dist\nX\n",
